@@ -1,0 +1,1 @@
+"""kurabe: a contest side by side."""

@@ -1,0 +1,62 @@
+"""What the journal holds of one run, in memory: everything a board is computed from, and nothing else."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from kurabe.tasks.spec import Kind
+
+Status = Literal["done", "partial", "skipped", "failed"]
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """Test rows that also stand in the training part (validation included): positions in the test part."""
+
+    exact: tuple[int, ...] = ()
+    near: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One contestant's share of a run; arrays have one element a test row.
+
+    `guesses`: (n,) float64 for `number` (NaN where there is none), object array of str or None otherwise; an unread
+    answer already holds the fallback. `answered`: (n,) bool, unread answers included. `unread`: (n,) bool.
+    `raw`: what a model or a person said, None for the others. `usd`: None where unknown.
+    """
+
+    name: str
+    model: str | None
+    status: Status
+    reason: str | None
+    guesses: np.ndarray
+    answered: np.ndarray
+    unread: np.ndarray
+    raw: tuple[str | None, ...] | None = None
+    usd: float | None = 0.0
+    fit_seconds: float | None = None
+    predict_seconds: float | None = None
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """One run. `rows` has every column of the test part and `input`; `truth` is (n,) float64 or an object array of str.
+
+    `fallback` is the value that stands for an unread answer: the training median, or the most frequent label or text.
+    """
+
+    task: str
+    kind: Kind
+    metric: str
+    truth: np.ndarray
+    rows: pl.DataFrame
+    fallback: float | str
+    entries: tuple[Entry, ...]
+    leaks: Leaks = field(default_factory=Leaks)
+    train_rows: int = 0
+    run: str = ""
+    started: str = ""

@@ -1,0 +1,54 @@
+"""What the contest asks of a contestant: scikit-learn's `fit` and `predict`, and a little more for those that answer
+row by row.
+
+`X` is a polars DataFrame with the task's input columns and `input`, the rendered text (pandas is accepted and turned
+into polars). `y` is a float64 array for kind `number` and an object array of str for `label` and `text`.
+"""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+
+import msgspec
+import numpy as np
+import polars as pl
+from sklearn.base import BaseEstimator
+
+from kurabe.tasks.spec import Kind
+
+Validation = tuple[pl.DataFrame, np.ndarray]
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """One answer. `value` is None where the answer could not be read; `raw` is what the model or person said."""
+
+    row: int
+    value: float | str | None
+    raw: str | None = None
+    usd: float | None = 0.0
+
+
+class Contestant(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+    """Base of kurabe's own contestants. Subclasses set `kinds` and take every setting in `__init__` with a default.
+
+    A subclass with a parameter `kind`, `metric`, `random_state`, `prompt` or `target` gets the task's value for it
+    unless the user set one.
+    """
+
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label"})
+
+    def fit(self, X: Any, y: Any, validation: Validation | None = None) -> Self:
+        """Learn from the training part. `validation`, (X, y), is for choosing settings; without it a share of the
+        training part is held out where something is to be chosen. The test part is never seen here."""
+        raise NotImplementedError(type(self).__name__)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """One answer a row, shape (n,): float64 for `number`, object array of str otherwise; never NaN or None."""
+        raise NotImplementedError(type(self).__name__)
+
+
+@runtime_checkable
+class AnswersRowByRow(Protocol):
+    """A contestant whose predictions come one at a time, so that each is journaled as it comes."""
+
+    def iter_predict(self, X: pl.DataFrame) -> Iterator[Prediction]:
+        """Yield a Prediction a row, in any order; `Prediction.row` is the position in X."""

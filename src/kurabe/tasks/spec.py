@@ -1,0 +1,89 @@
+"""The task file as values. One struct a section; `kurabe.tasks.file` reads YAML into them and checks it, and the JSON
+Schema for editors is generated from them."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+Kind = Literal["number", "label", "text"]
+NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
+Size = Annotated[float, msgspec.Meta(ge=0, description="a share of the rows below 1, or a number of rows from 1 on")]
+
+
+class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How one source is cut into training, validation and test part.
+
+    By share (`test: 0.2`) or number of rows (`test: 250`), with a seed; `group` names a column whose values never stand
+    on both sides; `column` names a column that says `train`, `validation` or `test` for each row.
+    """
+
+    test: Size = 0.2
+    validation: Size = 0.1
+    seed: int = 0
+    group: str | None = None
+    column: str | None = None
+
+
+class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where the rows are: one `source` to be split, or `train` and `test` (and `validation`) apart.
+
+    Each is a path relative to the task file (csv, tsv, jsonl, parquet), a glob of such paths, or `hf://owner/name`.
+    """
+
+    source: NonEmpty | None = None
+    train: NonEmpty | None = None
+    validation: NonEmpty | None = None
+    test: NonEmpty | None = None
+    split: Split | None = None
+    encoding: str = "utf-8"
+
+
+class Example(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A worked example for a prompt: what goes in and what must come out."""
+
+    input: str
+    output: str | float | int
+
+
+class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a language model is told. `user` is a sandboxed Jinja2 template over the row's input columns and `input`;
+    `prefill` begins the model's answer; `examples` are fixed examples, shown as earlier turns."""
+
+    system: str | None = None
+    user: str = "{{ input }}"
+    prefill: str = ""
+    examples: tuple[Example, ...] = ()
+
+
+class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a run stops: dollars spent on models, minutes of wall time. None: no limit."""
+
+    usd: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    minutes: Annotated[float, msgspec.Meta(gt=0)] | None = None
+
+
+class TaskSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A whole task file. `contestants` is None where the file says nothing of them: then all that can run do.
+
+    A contestant is a name (`tfidf_ridge`), a name with settings (`{prompt: {model: "gguf:smollm2-135m"}}`), or
+    `module:object` for an estimator of one's own, with `as: NAME` beside it to call it something else on the board.
+    """
+
+    name: NonEmpty
+    data: Data
+    target: NonEmpty
+    kind: Kind
+    input: NonEmpty | None = None
+    columns: tuple[str, ...] | None = None
+    metric: NonEmpty | None = None
+    prompt: Prompt | None = None
+    contestants: tuple[str | dict[str, Any], ...] | None = None
+    budget: Budget = Budget()
+
+
+class ContestantSpec(msgspec.Struct, frozen=True):
+    """One entry of `contestants`, taken apart. `label` is its name on the board."""
+
+    name: str
+    settings: dict[str, Any]
+    label: str
