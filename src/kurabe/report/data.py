@@ -1,0 +1,108 @@
+"""The board as data: CSV for spreadsheets, JSON with everything, and each prediction beside the truth."""
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from kurabe.contest.board import Board
+
+
+def to_csv(board: Board) -> str:
+    """One line a contestant, best first; empty where a value is unknown or not measured.
+
+    Columns: rank, contestant, model, status, score, low, high, unread, answered, usd, fit_seconds,
+    predictions_per_second, peak_bytes, the second metrics, reason. Values have their full precision.
+    """
+    second = second_metrics(board)
+    records = []
+    for row in board.rows:
+        low, high = row.interval or (None, None)
+        records.append({
+            "rank": row.rank, "contestant": row.contestant, "model": row.model, "status": row.status,
+            "score": row.score, "low": low, "high": high, "unread": row.unread, "answered": row.answered,
+            "usd": row.usd, "fit_seconds": row.fit_seconds, "predictions_per_second": row.predictions_per_second,
+            "peak_bytes": row.peak_bytes, **{name: row.second.get(name) for name in second}, "reason": row.reason,
+        })  # fmt: skip
+    plain = [{key: _item(value) for key, value in record.items()} for record in records]
+    return pl.DataFrame(plain, infer_schema_length=None).write_csv()
+
+
+def to_json(board: Board, indent: int | None = 2) -> str:
+    """The object of `Board.to_dict()` and more: second metrics, times, memory, comparisons, leaks, the run.
+
+    Values that are not finite are null, as JSON has no word for them.
+    """
+    evidence, base = board.evidence, board.to_dict()
+    for row, record in zip(board.rows, base["rows"], strict=True):
+        record |= {"answered": row.answered, "peak_bytes": row.peak_bytes, "second": dict(row.second)}
+    whole = base | {
+        "greater_is_better": board.greater_is_better,
+        "run": evidence.run,
+        "started": evidence.started,
+        "train_rows": evidence.train_rows,
+        "test_rows": len(evidence.truth),
+        "fallback": evidence.fallback,
+        "leaks": {"exact": list(evidence.leaks.exact), "near": list(evidence.leaks.near)},
+        "comparisons": [
+            {"a": c.a, "b": c.b, "difference": c.difference, "interval": list(c.interval), "p": c.p,
+             "p_holm": c.p_holm, "rows": c.rows}
+            for c in board.comparisons
+        ],
+    }  # fmt: skip
+    return json.dumps(finite(whole), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def predictions_csv(board: Board) -> str:
+    """Each test row beside the truth and every contestant's guess, for those who want to analyse on.
+
+    Columns: row (position in the test part), input, truth, then one a contestant that answered, under its name (made
+    unique with `guess: ` where a name is taken). A guess that stands for an unread answer is in the column as scored;
+    `unread: NAME` says true there and is present only for contestants with unread answers.
+    """
+    evidence = board.evidence
+    columns: dict[str, pl.Series] = {"row": pl.Series(range(len(evidence.truth)), dtype=pl.Int64)}
+    if "input" in evidence.rows.columns:
+        columns["input"] = evidence.rows["input"].cast(pl.String)
+    columns["truth"] = _guesses(evidence.truth, np.ones(len(evidence.truth), bool))
+    for entry in evidence.entries:
+        if entry.answered.any():
+            name = entry.name if entry.name not in columns else f"guess: {entry.name}"
+            columns[name] = _guesses(entry.guesses, entry.answered)
+            if entry.unread.any():
+                columns[f"unread: {entry.name}"] = pl.Series(entry.unread, dtype=pl.Boolean)
+    return pl.DataFrame(columns).write_csv()
+
+
+def second_metrics(board: Board) -> list[str]:
+    """The names of the second metrics, in the order in which rows name them."""
+    return list(dict.fromkeys(name for row in board.rows for name in row.second))
+
+
+def finite(value: Any) -> Any:
+    """`value` as plain JSON values: NumPy scalars and tuples unwrapped, NaN and infinities as None."""
+    match value:
+        case dict():
+            return {str(key): finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [finite(item) for item in value]
+        case np.generic():
+            return finite(value.item())
+        case float():
+            return value if math.isfinite(value) else None
+        case _:
+            return value
+
+
+def _guesses(values: np.ndarray, answered: np.ndarray) -> pl.Series:
+    if values.dtype == object:
+        return pl.Series([value if there else None for value, there in zip(values, answered, strict=True)],
+                         dtype=pl.String)  # fmt: skip
+    floats = pl.Series(np.where(answered, values, np.nan), dtype=pl.Float64)
+    return floats.fill_nan(None)
+
+
+def _item(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,160 @@
+"""Numbers, sizes and texts as people read them: the one place where the report layer turns values into words."""
+
+import math
+import os
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from kurabe.contest.board import Board, BoardRow
+from kurabe.tasks.metrics import METRICS
+
+NOT_MEASURED = "–"
+UNKNOWN = "?"
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+_PATH = re.compile(r"(?<![\w/.~…])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\'\",:;<>|]+){2,}")
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
+_SECRET_LENGTH = 8
+
+
+def places(value: float) -> int:
+    """Decimals that show three significant digits of `value`: 0 to 6.
+
+    >>> places(0.812), places(62.3), places(1234.5)
+    (3, 1, 0)
+    """
+    if not math.isfinite(value) or value == 0:
+        return 2
+    return min(max(2 - math.floor(math.log10(abs(value))), 0), 6)
+
+
+def number(value: float | None, decimals: int | None = None) -> str:
+    """`value` with a thousands separator, to `decimals` or else to three significant digits; `–` for None.
+
+    >>> number(1234.5), number(0.12345), number(62.0, 1), number(None)
+    ('1,234', '0.123', '62.0', '–')
+    """
+    if value is None:
+        return NOT_MEASURED
+    if not math.isfinite(value):
+        return "nan" if math.isnan(value) else ("∞" if value > 0 else "−∞")
+    if abs(value) >= 1e7:
+        return f"{value:.2e}"
+    text = f"{value:,.{places(value) if decimals is None else decimals}f}"
+    return text.lstrip("-") if text.startswith("-") and not text.strip("-0.,") else text
+
+
+def score_places(board: Board) -> int:
+    """Decimals for every score and interval of a board: three significant digits of the best score."""
+    scores = [row.score for row in board.rows if row.score is not None and math.isfinite(row.score)]
+    return places(next((score for score in scores if score), 0.0))
+
+
+def interval(bounds: tuple[float, float] | None, decimals: int) -> str:
+    """`[38.1, 46.9]`, or `–` for None."""
+    return NOT_MEASURED if bounds is None else f"[{number(bounds[0], decimals)}, {number(bounds[1], decimals)}]"
+
+
+def seconds(value: float | None) -> str:
+    """A duration: `3 ms`, `4.2 s`, `2 min 05 s`, `1 h 10 min`.
+
+    >>> seconds(0.0004), seconds(0.25), seconds(4.21), seconds(125), seconds(4200), seconds(None)
+    ('<1 ms', '250 ms', '4.2 s', '2 min 05 s', '1 h 10 min', '–')
+    """
+    if value is None:
+        return NOT_MEASURED
+    if value < 0.001:
+        return "0 s" if value <= 0 else "<1 ms"
+    if value < 0.9995:
+        return f"{value * 1000:.0f} ms"
+    if value < 9.95:
+        return f"{value:.1f} s"
+    total = round(value)
+    if total < 60:
+        return f"{total} s"
+    if total < 3600:
+        return f"{total // 60} min {total % 60:02d} s"
+    minutes = round(value / 60)
+    return f"{minutes // 60:,} h {minutes % 60:02d} min"
+
+
+def size(value: int | None) -> str:
+    """Bytes in decimal units: `98.0 MB`.
+
+    >>> size(512), size(98_000_000), size(None)
+    ('512 B', '98.0 MB', '–')
+    """
+    if value is None:
+        return NOT_MEASURED
+    amount, unit = float(value), 0
+    while amount >= 999.5 and unit < len(_UNITS) - 1:
+        amount, unit = amount / 1000, unit + 1
+    return f"{value} B" if unit == 0 else f"{number(amount)} {_UNITS[unit]}"
+
+
+def dollars(value: float | None) -> str:
+    """Money; `?` where it is unknown, which is not the same as `$0`.
+
+    >>> dollars(None), dollars(0.0), dollars(0.00123), dollars(12.5)
+    ('?', '$0', '$0.0012', '$12.50')
+    """
+    if value is None:
+        return UNKNOWN
+    if value == 0:
+        return "$0"
+    if abs(value) < 0.1:
+        return f"${value:.{min(1 - math.floor(math.log10(abs(value))), 8)}f}"
+    return f"${value:,.2f}"
+
+
+def p_value(value: float) -> str:
+    """`<0.001`, `0.032`, `0.41`: a p-value in two significant digits.
+
+    >>> p_value(0.0004), p_value(0.0321), p_value(0.412), p_value(1.0)
+    ('<0.001', '0.032', '0.41', '1.00')
+    """
+    if value < 0.001:
+        return "<0.001"
+    return f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def rank(row: BoardRow, rows: Iterable[BoardRow]) -> str:
+    """`3`, `1=` where other rows share the rank, `–` where there is none."""
+    if row.rank is None:
+        return NOT_MEASURED
+    return f"{row.rank}=" if sum(other.rank == row.rank for other in rows) > 1 else str(row.rank)
+
+
+def count(amount: int, one: str, many: str | None = None) -> str:
+    """`1 row`, `2 rows`, `1,250 rows`."""
+    return f"{amount:,} {one if amount == 1 else many or one + 's'}"
+
+
+def metric(board: Board) -> str:
+    """The metric's title, such as `mean absolute error`."""
+    known = METRICS.get(board.evidence.metric)
+    return known.title if known else board.evidence.metric
+
+
+def plain(text: str) -> str:
+    """`text` without control characters (a terminal would obey them) and with every run of space as one space."""
+    kept = "".join(" " if character.isspace() else character for character in text)
+    return " ".join("".join(c for c in kept if unicodedata.category(c) not in {"Cc", "Cf", "Cs"}).split())
+
+
+def shorten(text: str, length: int) -> str:
+    """`text` cut to `length` characters, the last one `…` where something was cut."""
+    return text if len(text) <= length else text[: length - 1].rstrip() + "…"
+
+
+def redact(text: str) -> str:
+    """`text` without secrets of the environment and with paths cut to their last part: for pages that are passed on.
+
+    >>> redact("cannot read /home/ann/models/a.gguf: gone")
+    'cannot read …/a.gguf: gone'
+    """
+    for variable, value in os.environ.items():
+        if len(value) >= _SECRET_LENGTH and _SECRET_NAME.search(variable):
+            text = text.replace(value, "•••")
+    return _PATH.sub(lambda match: "…/" + re.split(r"[/\\]", match.group())[-1], text.replace(str(Path.home()), "~"))

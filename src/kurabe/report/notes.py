@@ -1,0 +1,92 @@
+"""What stands under every board, in whichever form it is shown: how to read it, and what to be wary of."""
+
+from dataclasses import dataclass
+
+from kurabe.contest.board import Board
+from kurabe.report import format as fmt
+
+SMALL_TEST = 100
+RANKS = "Rows that share a rank can't be told apart by a paired test (Holm-adjusted p ≥ 0.05)."
+
+
+@dataclass(frozen=True)
+class Note:
+    """One sentence or two; `warning` where the reader should doubt a number or do something."""
+
+    text: str
+    warning: bool = False
+
+
+def notes(board: Board) -> list[Note]:
+    """The notes of a board: warnings first, then what the numbers mean."""
+    warnings = [*_leaks(board), *_unread(board), *_partial(board), *_small(board)]
+    return [*(Note(text, warning=True) for text in warnings), Note(test_size(board)), *_ranks(board), *_cost(board)]
+
+
+def direction(board: Board) -> str:
+    """`higher is better` or `lower is better`."""
+    return "higher is better" if board.greater_is_better else "lower is better"
+
+
+def test_size(board: Board) -> str:
+    """`Scored on 250 test rows by mean absolute error (lower is better), with 95 % intervals.`"""
+    rows = fmt.count(len(board.evidence.truth), "test row")
+    return f"Scored on {rows} by {fmt.metric(board)} ({direction(board)}), with 95 % intervals."
+
+
+def stands_for_unread(board: Board) -> str:
+    """What an unread answer is scored as: `the training median (34.9)`, `the most frequent label ('toys')`."""
+    fallback = board.evidence.fallback
+    if board.evidence.kind == "number":
+        return f"the training median ({fmt.number(float(fallback))})"
+    what = "label" if board.evidence.kind == "label" else "text"
+    return f"the most frequent {what} ({fmt.shorten(fmt.plain(str(fallback)), 60)!r})"
+
+
+def _leaks(board: Board) -> list[str]:
+    leaks = board.evidence.leaks
+    exact, total = len(leaks.exact), len(set(leaks.exact) | set(leaks.near))
+    if not total:
+        return []
+    share = 100 * total / max(len(board.evidence.truth), 1)
+    stand = "also stands" if total == 1 else "also stand"
+    return [
+        f"{fmt.count(total, 'test row')} ({share:.1f} %) {stand} in the training part: {exact:,} exactly, "
+        f"{total - exact:,} nearly. Scores may be too good; remove the duplicates, or split by group."
+    ]
+
+
+def _unread(board: Board) -> list[str]:
+    unread = [row for row in board.rows if row.unread]
+    if not unread:
+        return []
+    listed = ", ".join(f"{fmt.plain(row.contestant)} {row.unread:,}" for row in unread[:4])
+    more = f" and {fmt.count(len(unread) - 4, 'other')}" if len(unread) > 4 else ""
+    return [f"Answers that could not be read ({listed}{more}) are scored as {stands_for_unread(board)}."]
+
+
+def _partial(board: Board) -> list[str]:
+    partial = [row for row in board.rows if row.status == "partial"]
+    if not partial:
+        return []
+    total = len(board.evidence.truth)
+    listed = ", ".join(f"{fmt.plain(row.contestant)} ({row.answered:,} of {total:,} rows)" for row in partial)
+    return [f"Not finished, so scored on the rows answered and not ranked: {listed}. Run again to go on."]
+
+
+def _small(board: Board) -> list[str]:
+    rows = len(board.evidence.truth)
+    if rows >= SMALL_TEST:
+        return []
+    return [
+        f"With {fmt.count(rows, 'test row')} only large differences can be seen; more test rows narrow the intervals."
+    ]
+
+
+def _ranks(board: Board) -> list[Note]:
+    return [Note(RANKS)] if sum(row.rank is not None for row in board.rows) > 1 else []
+
+
+def _cost(board: Board) -> list[Note]:
+    unknown = any(row.usd is None and row.score is not None for row in board.rows)
+    return [Note(f"A cost of {fmt.UNKNOWN} is unknown, not zero.")] if unknown else []

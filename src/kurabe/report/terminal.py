@@ -1,0 +1,255 @@
+"""The board in a terminal: interval bars on one axis, as many columns as the width holds, plain ASCII where need be."""
+
+import io
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rich._export_format import CONSOLE_SVG_FORMAT
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from rich.text import Text
+
+from kurabe.contest.board import Board, BoardRow
+from kurabe.report import format as fmt
+from kurabe.report.notes import direction, notes
+
+SVG_WIDTH = 118
+_GAP = 2
+_BAR = (12, 36)
+_NAME = (14, 30)
+_ASCII = str.maketrans({
+    "├": "|", "┤": "|", "─": "-", "●": "o", "◂": "<", "▸": ">", "–": "-", "−": "-", "…": "~", "≥": ">=", "×": "x",
+    "⚠": "!", "•": "*", "’": "'", "→": "->", "∞": "inf", "━": "=", "²": "2",
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: a heading, the text of a cell, and whether numbers stand right-aligned in it."""
+
+    title: str
+    cell: Callable[[BoardRow], str]
+    right: bool = True
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The stretch of scores that the bars share. Bars that leave it end in an arrow."""
+
+    low: float
+    high: float
+
+    def column(self, value: float, width: int) -> int:
+        """The character, 0 to width − 1, in which `value` stands; values outside stand at the edges."""
+        share = (value - self.low) / (self.high - self.low)
+        return round(min(max(share, 0.0), 1.0) * (width - 1))
+
+
+def axis(board: Board) -> Axis | None:
+    """One axis over all intervals; a far-off straggler is cut so that it does not press the others together."""
+    scored = [row for row in board.rows if row.score is not None and math.isfinite(row.score)]
+    if not scored:
+        return None
+    lows = sorted(row.interval[0] if row.interval else row.score or 0.0 for row in scored)
+    highs = sorted(row.interval[1] if row.interval else row.score or 0.0 for row in scored)
+    low, high = lows[0], highs[-1]
+    if board.greater_is_better:
+        middle = lows[len(lows) // 2]
+        low = max(low, middle - 4 * (high - middle)) if high > middle else low
+    else:
+        middle = highs[len(highs) // 2]
+        high = min(high, middle + 4 * (middle - low)) if middle > low else high
+    return Axis(low, high) if high > low else Axis(low - 0.5, low + 0.5)
+
+
+def interval_bar(row: BoardRow, scale: Axis, width: int) -> str:
+    """`   ├──●──┤    `, `width` characters wide; `▸` or `◂` at the end where the bar leaves the axis."""
+    if row.score is None or not math.isfinite(row.score):
+        return " " * width
+    low, high = row.interval or (row.score, row.score)
+    left, right, dot = (scale.column(value, width) for value in (low, high, row.score))
+    cells = [" "] * width
+    cells[left : right + 1] = "─" * (right + 1 - left)
+    cells[left], cells[right] = "◂" if low < scale.low else "├", "▸" if high > scale.high else "┤"
+    if scale.low <= row.score <= scale.high:
+        cells[dot] = "●"
+    return "".join(cells)
+
+
+class BoardTable:
+    """A board as a rich renderable; `board_table` makes it."""
+
+    def __init__(self, board: Board, width: int | None = None) -> None:
+        self.board = board
+        self.width = width
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = min(self.width or options.max_width, options.max_width)
+        clean = _to_ascii if options.ascii_only else _same
+        yield Text(clean(_heading(self.board)), style="bold", overflow="ellipsis", no_wrap=True)
+        yield Text()
+        if any(row.score is not None for row in self.board.rows):
+            yield _scores(self.board, width, clean)
+        else:
+            yield Text("No contestant has a score.", style="yellow")
+        yield from _unscored(self.board, clean)
+        yield Text()
+        for note in notes(self.board):
+            mark, style = ("⚠ ", "yellow") if note.warning else ("• ", "dim")
+            yield _hanging(Text(clean(mark), style=style), Text(clean(note.text), style=style))
+
+
+def board_table(board: Board, width: int | None = None) -> BoardTable:
+    """The board as a rich renderable at most `width` columns wide (the console's width where None).
+
+    Print it with `rich.console.Console().print(board_table(board))`. Where the console's encoding is not UTF-8 it uses
+    ASCII only.
+    """
+    return BoardTable(board, width)
+
+
+def board_svg(board: Board, width: int = SVG_WIDTH) -> str:
+    """The terminal board as an SVG picture that refers to nothing outside itself."""
+    console = Console(
+        record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor",
+        legacy_windows=False, _environ={},
+    )  # fmt: skip
+    console.print(board_table(board, width))
+    without_web_fonts = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    code_format = without_web_fonts.replace(
+        "Fira Code", "ui-monospace, SFMono-Regular, Menlo, Consolas, DejaVu Sans Mono"
+    )
+    return console.export_svg(
+        title=f"kurabe board {fmt.plain(board.evidence.task)}", code_format=code_format, unique_id="kurabe-board"
+    )
+
+
+def _heading(board: Board) -> str:
+    evidence = board.evidence
+    return f"{fmt.plain(evidence.task)}: {fmt.metric(board)}, {direction(board)}"
+
+
+def _scores(board: Board, width: int, clean: Callable[[str], str]) -> Table:
+    rows = [row for row in board.rows if row.score is not None]
+    scale = axis(board) or Axis(0.0, 1.0)
+    columns, extra, bar_width, name_width = _layout(board, rows, width)
+    model_column = any(column.title == "model" for column in extra)
+    decimals = fmt.score_places(board)
+    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, show_edge=False, header_style="bold dim")
+    for column in (columns[0], columns[1]):
+        table.add_column(clean(column.title), justify="right" if column.right else "left", no_wrap=True)
+    ends = fmt.number(scale.low, decimals), fmt.number(scale.high, decimals)
+    axis_title = ends[0] + " " * max(bar_width - len(ends[0]) - len(ends[1]), 1) + ends[1]
+    table.add_column(axis_title if len(axis_title) <= bar_width else "", no_wrap=True, width=bar_width)
+    for column in (*columns[2:], *extra):
+        table.add_column(clean(column.title), justify="right" if column.right else "left", no_wrap=True)
+    best = min((row.rank for row in rows if row.rank is not None), default=None)
+    for row in rows:
+        style = "green" if row.rank is not None and row.rank == best else ("cyan" if row.rank else "dim")
+        who = Text(clean(columns[1].cell(row)), style="bold" if row.rank == best and best else "")
+        if row.model and not model_column and row.model not in row.contestant:
+            who.append("\n" + clean(_fit(fmt.plain(row.model), name_width)), "dim")
+        cells = [Text(clean(column.cell(row))) for column in (*columns[2:], *extra)]
+        bar = Text(clean(interval_bar(row, scale, bar_width)), style=style)
+        table.add_row(Text(clean(columns[0].cell(row)), style=style), who, bar, *cells)
+    return table
+
+
+def _layout(board: Board, rows: list[BoardRow], width: int) -> tuple[list[Column], list[Column], int, int]:
+    """The fixed columns, those that still fit, and the widths of bar and name."""
+    decimals = fmt.score_places(board)
+    longest = max(cell_len(fmt.plain(text)) for row in rows for text in (row.contestant, row.model or ""))
+    room = _NAME[1] if width >= 100 else max(_NAME[0], width // 4)
+    name_width = min(longest, room)
+    fixed = [
+        Column("#", lambda row: fmt.rank(row, board.rows)),
+        Column("contestant", lambda row: _fit(fmt.plain(row.contestant), name_width), right=False),
+        Column("score", lambda row: fmt.number(row.score, decimals)),
+    ]
+    used = sum(_width(column, rows) + _GAP for column in fixed) + _BAR[0]
+    chosen: list[Column] = []
+    wanted = _wanted(board, rows, decimals)
+    for column in wanted:
+        cost = _width(column, rows) + _GAP
+        if used + cost <= width:
+            chosen.append(column)
+            used += cost
+    bar_width = min(_BAR[0] + max(width - used, 0), _BAR[1])
+    order = ["95 % interval", "model", "unread", *_second(board), "cost", "fit", "predictions/s", "memory"]
+    chosen.sort(key=lambda column: order.index(column.title))
+    return fixed, chosen, bar_width, name_width
+
+
+def _wanted(board: Board, rows: list[BoardRow], decimals: int) -> list[Column]:
+    """Columns beside the fixed ones, the most wanted first; those with nothing to say are left out."""
+    cost = Column("cost", lambda row: fmt.dollars(row.usd))
+    all_free = all(row.usd == 0 for row in rows)
+    columns = [Column("95 % interval", lambda row: fmt.interval(row.interval, decimals))]
+    columns += [] if all_free else [cost]
+    if any(row.unread for row in rows):
+        columns.append(Column("unread", lambda row: f"{row.unread:,}" if row.unread else fmt.NOT_MEASURED))
+    columns.append(Column("fit", lambda row: fmt.seconds(row.fit_seconds)))
+    columns.append(Column("predictions/s", lambda row: fmt.number(row.predictions_per_second)))
+    second = [_second_column(name, rows) for name in _second(board)]
+    columns += second[:2]
+    if any(row.model and row.model not in row.contestant for row in rows):
+        columns.append(Column("model", lambda row: _fit(fmt.plain(row.model or ""), 28), right=False))
+    columns.append(Column("memory", lambda row: fmt.size(row.peak_bytes)))
+    columns += [cost] if all_free else []
+    return columns + second[2:]
+
+
+def _second(board: Board) -> list[str]:
+    return list(dict.fromkeys(name for row in board.rows for name in row.second))
+
+
+def _second_column(name: str, rows: list[BoardRow]) -> Column:
+    values = [abs(row.second[name]) for row in rows if name in row.second]
+    decimals = fmt.places(sorted(values)[len(values) // 2]) if values else 2
+    return Column(name, lambda row: fmt.number(row.second.get(name), decimals))
+
+
+def _width(column: Column, rows: list[BoardRow]) -> int:
+    return max(cell_len(column.title), *(cell_len(column.cell(row)) for row in rows))
+
+
+def _unscored(board: Board, clean: Callable[[str], str]) -> RenderResult:
+    rows = [row for row in board.rows if row.score is None]
+    if rows:
+        yield Text()
+    for row in rows:
+        style = "red" if row.status == "failed" else "dim"
+        reason = fmt.shorten(fmt.plain(row.reason or "no reason was given"), 300)
+        yield _hanging(
+            Text(clean(f"{row.status} ".rjust(8)), style=style),
+            Text(clean(f"{fmt.plain(row.contestant)}: {reason}"), style="dim"),
+        )
+
+
+def _hanging(mark: Text, text: Text) -> Table:
+    """`text` wrapped beside `mark`, so that its further lines are indented."""
+    grid = Table.grid(padding=0)
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(mark, text)
+    return grid
+
+
+def _fit(text: str, width: int) -> str:
+    """`text` cut to `width` terminal cells, not characters: CJK characters take two."""
+    if cell_len(text) <= width:
+        return text
+    while text and cell_len(text) > width - 1:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
+def _same(text: str) -> str:
+    return text
+
+
+def _to_ascii(text: str) -> str:
+    return text.translate(_ASCII).encode("ascii", "replace").decode("ascii")

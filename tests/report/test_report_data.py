@@ -1,0 +1,81 @@
+import csv
+import io
+import json
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+import pytest
+
+from kurabe.contest.board import Board
+from kurabe.contest.evidence import Evidence
+from kurabe.report.data import finite, predictions_csv, to_csv, to_json
+
+NAMES = ("number", "label", "text", "every_status", "nothing_ran", "one")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_csv_gives_back_every_value(boards: dict[str, Board], name: str) -> None:
+    board = boards[name]
+    records = list(csv.DictReader(io.StringIO(to_csv(board), newline="")))
+    assert len(records) == len(board.rows)
+    for record, row in zip(records, board.rows, strict=True):
+        assert record["contestant"] == row.contestant
+        assert record["status"] == row.status
+        assert record["reason"] == (row.reason or "")
+        assert (float(record["score"]) if record["score"] else None) == row.score
+        low_high = (float(record["low"]), float(record["high"])) if record["low"] else None
+        assert low_high == row.interval
+        assert (float(record["usd"]) if record["usd"] else None) == row.usd
+        assert (int(record["rank"]) if record["rank"] else None) == row.rank
+        assert {k: float(record[k]) for k in row.second} == row.second
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_json_is_a_superset_of_the_boards_object(boards: dict[str, Board], name: str) -> None:
+    board = boards[name]
+    whole = json.loads(to_json(board))
+    base = board.to_dict()
+    assert {key: whole[key] for key in base if key != "rows"} == {key: base[key] for key in base if key != "rows"}
+    for record, expected, row in zip(whole["rows"], base["rows"], board.rows, strict=True):
+        assert expected.items() <= record.items()
+        assert record["second"] == row.second
+        assert record["peak_bytes"] == row.peak_bytes
+    assert len(whole["comparisons"]) == len(board.comparisons)
+    for record, comparison in zip(whole["comparisons"], board.comparisons, strict=True):
+        assert (record["a"], record["b"]) == (comparison.a, comparison.b)
+        assert record["p_holm"] == comparison.p_holm
+    assert whole["leaks"] == {"exact": list(board.evidence.leaks.exact), "near": list(board.evidence.leaks.near)}
+    assert whole["test_rows"] == len(board.evidence.truth)
+
+
+def test_what_is_not_finite_is_null() -> None:
+    assert finite({"a": (float("nan"), np.float64("inf"), np.int64(3), "nan")}) == {"a": [None, None, 3, "nan"]}
+
+
+@pytest.mark.parametrize("name", ["number", "label", "text", "every_status"])
+def test_predictions_give_back_every_guess(boards: dict[str, Board], name: str) -> None:
+    evidence = boards[name].evidence
+    frame = pl.read_csv(io.StringIO(predictions_csv(boards[name])), infer_schema_length=None)
+    assert frame["truth"].to_list() == list(evidence.truth)
+    assert frame["input"].to_list() == evidence.rows["input"].to_list()
+    answered = [entry for entry in evidence.entries if entry.answered.any()]
+    unread = [entry for entry in evidence.entries if entry.unread.any()]
+    assert len(frame.columns) == 3 + len(answered) + len(unread)
+    for entry in answered:
+        there = frame[entry.name].is_not_null().to_numpy()
+        assert (there == entry.answered).all()
+        assert frame[entry.name].filter(pl.Series(there)).to_list() == list(entry.guesses[entry.answered])
+    for entry in unread:
+        assert frame[f"unread: {entry.name}"].to_list() == entry.unread.tolist()
+
+
+def test_a_contestant_called_truth_does_not_hide_the_truth(
+    boards: dict[str, Board], make_board: Callable[[Evidence], Board]
+) -> None:
+    evidence = boards["one"].evidence
+    entry = type(evidence.entries[0])(**(evidence.entries[0].__dict__ | {"name": "truth"}))
+    board = make_board(Evidence(**(evidence.__dict__ | {"entries": (entry,)})))
+    frame = pl.read_csv(io.StringIO(predictions_csv(board)))
+    assert frame["truth"].to_list() == list(evidence.truth)
+    assert frame["guess: truth"].to_list() == list(entry.guesses)

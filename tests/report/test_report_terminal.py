@@ -1,0 +1,98 @@
+import io
+import re
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from kurabe.contest.board import Board
+from kurabe.report.terminal import Axis, board_svg, board_table, interval_bar
+
+NAMES = ("number", "label", "text", "every_status", "nothing_ran", "one")
+
+
+def shown(board: Board, width: int, encoding: str = "utf-8") -> str:
+    """What a console of this width and encoding writes, read back from its bytes."""
+    written = io.BytesIO()
+    stream = io.TextIOWrapper(written, encoding=encoding, errors="strict", write_through=True)
+    Console(file=stream, width=width, color_system=None).print(board_table(board, width))
+    return written.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_no_line_is_longer_than_the_width(boards: dict[str, Board], name: str, width: int) -> None:
+    lines = shown(boards[name], width).splitlines()
+    assert max(map(cell_len, lines)) <= width
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_every_scored_row_stands_with_its_rank_and_score_best_first(boards: dict[str, Board], width: int) -> None:
+    board = boards["number"]
+    text = shown(board, width)
+    found = re.findall(r"^ *(\d+=?|–)  (\w[\w…]+) .*?●.*? (\d+\.\d)", text, re.MULTILINE)
+    assert [score for _, _, score in found] == [f"{row.score:.1f}" for row in board.rows]
+    assert [name[:12] for _, name, _ in found] == [row.contestant[:12] for row in board.rows]
+    assert [int(rank.rstrip("=")) for rank, _, _ in found] == [row.rank for row in board.rows]
+    shared = {row.rank for row in board.rows if sum(other.rank == row.rank for other in board.rows) > 1}
+    assert {int(rank[:-1]) for rank, _, _ in found if rank.endswith("=")} == shared != set()
+
+
+def test_wide_terminals_show_more(boards: dict[str, Board]) -> None:
+    board = boards["every_status"]
+    narrow, wide = shown(board, 80), shown(board, 200)
+    assert "95 % interval" in narrow
+    assert "memory" not in narrow
+    for title in ("95 % interval", "model", "unread", "median error", "R²", "cost", "fit", "predictions/s", "memory"):
+        assert title in wide
+
+
+def test_what_did_not_run_is_shown_with_the_reason_and_what_was_unread_with_the_rule(boards: dict[str, Board]) -> None:
+    text = " ".join(shown(boards["every_status"], 120).split())
+    assert "failed nearest_neighbours: MemoryError" in text
+    assert "skipped linear: no answers yet; run `kurabe human prices.yaml`" in text
+    assert "3 test rows (1.2 %) also stand in the training part: 2 exactly, 1 nearly." in text
+    assert "(prompt_3_nearest 3) are scored as the training median (" in text
+    assert "prompt_zero_shot (90 of 250 rows)" in text
+    assert "can't be told apart by a paired test" in text
+    assert "A cost of ? is unknown, not zero." in text
+
+
+def test_nothing_from_outside_reaches_the_terminal_as_control_or_markup(boards: dict[str, Board]) -> None:
+    text = shown(boards["every_status"], 200)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", text)
+    assert "[bold]red[/bold]" in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_console_that_is_not_utf8_gets_ascii(boards: dict[str, Board], name: str) -> None:
+    text = shown(boards[name], 80, encoding="ascii")
+    assert text.isascii()
+    if name != "nothing_ran":
+        assert re.search(r"\|-*o-*\|", text)
+
+
+def test_nothing_ran(boards: dict[str, Board]) -> None:
+    text = shown(boards["nothing_ran"], 80)
+    assert "No contestant has a score." in text
+    assert text.count("needs OPENAI_API_KEY") == 3
+
+
+def test_interval_bar_is_drawn_to_scale_and_arrows_leave_the_axis(boards: dict[str, Board]) -> None:
+    row = boards["one"].rows[0]
+    assert row.score is not None
+    assert row.interval is not None
+    half = row.score - row.interval[0]
+    scale = Axis(row.score - 2 * half, row.score + 2 * half)
+    assert interval_bar(row, scale, 21) == "     ├────●────┤     "
+    assert interval_bar(row, Axis(row.score - 2 * half, row.score + half / 2), 21).endswith("▸")
+
+
+def test_svg_stands_alone_and_shows_every_name(boards: dict[str, Board]) -> None:
+    svg = board_svg(boards["number"])
+    assert svg.startswith("<svg")
+    assert not re.search(r"https?://(?!www\.w3\.org)", svg)
+    assert "url(http" not in svg
+    for row in boards["number"].rows:
+        assert row.contestant in svg
+    assert "<script" not in board_svg(boards["every_status"])
