@@ -1,0 +1,123 @@
+"""The command line. `kurabe --help` imports click and this file, nothing else; a command is imported when it runs."""
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from kurabe import __version__
+
+# One line a command, so that help needs no imports; a test holds each line to the command's own help.
+COMMANDS = {
+    "new": "Look at a table and write a first task file.",
+    "run": "Let a task's contestants compete and show the board.",
+    "board": "Show the board of an earlier run.",
+    "report": "Write a run's report: HTML, Markdown, CSV, JSON or SVG.",
+    "predict": "Let a trained contestant answer new rows.",
+    "human": "Answer a task's test rows yourself and join the board.",
+    "runs": "List the runs in a folder.",
+    "pull": "Fetch a model into the cache.",
+    "doctor": "Show engines, keys, memory and devices.",
+}
+
+
+class Command(click.Command):
+    """A command that also takes `--debug` behind its name."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(debug_option())
+
+
+class Commands(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command = import_module(f"kurabe.cli.{name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from kurabe.errors import missing
+
+            context.fail(missing("command", args[0], COMMANDS))
+        return super().resolve_command(context, args)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+def _set_debug(context: click.Context, option: click.Parameter, value: bool) -> None:
+    if value:
+        os.environ["KURABE_DEBUG"] = "1"
+
+
+def debug_option() -> click.Option:
+    """`--debug`: show the traceback of an error."""
+    return click.Option(
+        ["--debug"], is_flag=True, expose_value=False, callback=_set_debug, help="Show the traceback of an error."
+    )
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="kurabe")
+def cli() -> None:
+    """A contest side by side: baselines, trees, language models and people on the same rows under the same metric.
+
+    \b
+    kurabe new items.csv --target price     write a first task file
+    kurabe run task.yaml                    run the contest and show the board
+    kurabe report task.yaml                 write one HTML file that opens offline
+    """
+
+
+cli.params.append(debug_option())
+
+
+def main() -> None:
+    """Run the command line. Exit code 0, 2 for what the user can mend, 130 after Ctrl-C, 1 for a fault of kurabe's."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("kurabe: stopped.", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        sys.exit(_explain(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _explain(error: Exception) -> int:
+    from kurabe.errors import KurabeError
+
+    if os.environ.get("KURABE_DEBUG"):
+        import traceback
+
+        traceback.print_exc()
+    if isinstance(error, KurabeError):
+        click.echo(f"kurabe: {error}", err=True)
+        return error.exit_code
+    if isinstance(error, OSError):
+        click.echo(f"kurabe: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", err=True)
+        return 2
+    click.echo(
+        f"kurabe: {type(error).__name__}: {error}\nThis is a fault of kurabe's. `--debug` shows where it happened.",
+        err=True,
+    )
+    return 1

@@ -1,0 +1,56 @@
+"""kurabe report"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from kurabe.cli.main import Command
+from kurabe.cli.shared import load_board, task_argument, task_file
+from kurabe.contest.board import Board
+from kurabe.report.data import predictions_csv, to_csv, to_json
+from kurabe.report.files import write_text
+from kurabe.report.html import html_report
+from kurabe.report.markdown import markdown
+from kurabe.report.terminal import board_svg
+
+FORMATS: dict[str, tuple[str, Callable[[Board], str]]] = {
+    "html": ("html", html_report),
+    "markdown": ("md", markdown),
+    "csv": ("csv", to_csv),
+    "json": ("json", to_json),
+    "svg": ("svg", board_svg),
+    "predictions": ("predictions.csv", predictions_csv),
+}
+
+
+@click.command(cls=Command)
+@task_argument
+@click.option("--run", "run_id", metavar="ID", help="A run as `kurabe runs` lists it; without it the newest.")
+@click.option("--format", "form", type=click.Choice(list(FORMATS)), help="What to write; without it by the file's name.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write; `-` for standard output.")
+@click.option("--open", "show", is_flag=True, help="Open it in the browser.")
+def command(task: Path, run_id: str | None, form: str | None, output: Path | None, show: bool) -> None:
+    """Write a run's report: HTML, Markdown, CSV, JSON or SVG.
+
+    The HTML report is one file that opens without a network. `predictions` is a table of every guess beside the truth.
+    """
+    form = form or _by_name(output)
+    ending, write = FORMATS[form]
+    path = task_file(task)
+    text = write(load_board(task, run_id))
+    if str(output) == "-":
+        click.echo(text)
+        return
+    output = output or path.with_name(f"{path.stem}-report.{ending}")
+    write_text(output, text)
+    click.echo(str(output))
+    if show:
+        click.launch(str(output))
+
+
+def _by_name(output: Path | None) -> str:
+    for form, (ending, _) in FORMATS.items():
+        if output is not None and output.name.endswith(f".{ending.split('.')[-1]}"):
+            return form
+    return "html"

@@ -1,0 +1,49 @@
+"""kurabe run"""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from kurabe.api import Task
+from kurabe.cli.main import Command
+from kurabe.cli.shared import load_board, print_board, print_json, task_argument, task_file
+from kurabe.contest.run import run
+from kurabe.errors import JournalError
+from kurabe.report.progress import Progress
+
+
+@click.command(cls=Command)
+@task_argument
+@click.option("--limit", type=click.IntRange(min=1), help="Use only the first so many test rows.")
+@click.option("--only", multiple=True, metavar="NAME", help="Run only this contestant; may be given several times.")
+@click.option("--seed", type=int, help="Seed of the split and of everything random; without it the task file's.")
+@click.option("--json", "as_json", is_flag=True, help="Print the board as one JSON object.")
+def command(task: Path, limit: int | None, only: tuple[str, ...], seed: int | None, as_json: bool) -> None:
+    """Let a task's contestants compete and show the board.
+
+    TASK is a task file or a folder that holds one. Run it again to go on after a stop: no prediction is made twice.
+    """
+    path = task_file(task)
+    loaded = Task.from_file(path, seed=seed)
+    try:
+        with Progress(enabled=sys.stderr.isatty()) as progress:
+            board = run(loaded, only=only, limit=limit, seed=seed or 0, observer=progress)
+    except KeyboardInterrupt:
+        click.echo("\nStopped. What was answered is kept; the same command goes on from here.", err=True)
+        if not as_json:
+            _show_what_there_is(path)
+        sys.exit(130)
+    if as_json:
+        print_json(json.dumps(board.to_dict(), ensure_ascii=False))
+    else:
+        print_board(board)
+        click.echo(f"\nSee it all: kurabe report {path}", err=True)
+
+
+def _show_what_there_is(path: Path) -> None:
+    try:
+        print_board(load_board(path, None))
+    except JournalError:
+        return

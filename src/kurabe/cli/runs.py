@@ -1,0 +1,32 @@
+"""kurabe runs"""
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from kurabe.cli.main import Command
+from kurabe.cli.shared import task_argument
+from kurabe.contest.journal import Journal
+from kurabe.contest.run import journal_path
+
+
+@click.command(cls=Command)
+@task_argument
+def command(task: Path) -> None:
+    """List the runs in a folder.
+
+    TASK is the folder, or a task file in it.
+    """
+    folder = task if task.is_dir() else task.parent
+    with Journal(journal_path(folder), create=False) as journal:
+        runs = journal.runs()
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("run", "task", "kind", "metric", "rows", "contestants", "last change (UTC)"):
+        table.add_column(title, justify="right" if title == "rows" else "left")
+    for info in runs:
+        counts = ", ".join(f"{count} {status}" for status, count in sorted(info.counts.items()))
+        changed = info.updated.replace("T", " ").removesuffix("+00:00")
+        table.add_row(info.id, info.task, info.kind, info.metric, f"{info.test_rows:,}", counts, changed)
+    Console().print(table)

@@ -1,0 +1,64 @@
+"""What several commands need: finding a task's run, and printing a board."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from kurabe.contest.board import Board, compute_board
+from kurabe.contest.journal import Journal
+from kurabe.contest.run import journal_path
+from kurabe.errors import JournalError, TaskError, missing
+from kurabe.report.terminal import board_table
+from kurabe.tasks.file import load_spec
+
+task_argument = click.argument("task", type=click.Path(path_type=Path), default=Path())
+
+
+def task_file(path: Path) -> Path:
+    """The task file a person means: the file itself, or the one in the folder. Raises TaskError."""
+    if not path.is_dir():
+        return path
+    if (path / "task.yaml").exists():
+        return path / "task.yaml"
+    found = sorted([*path.glob("*.yaml"), *path.glob("*.yml")])
+    if len(found) == 1:
+        return found[0]
+    what = f"several: {', '.join(file.name for file in found)}; name one" if found else "none; `kurabe new` writes one"
+    raise TaskError(f"which task file in {path}? There are {what}" if found else f"no task file in {path}: {what}")
+
+
+def load_board(task: Path, run: str | None) -> Board:
+    """The board of a run: the one named, or the newest of the task. Raises JournalError where there is none."""
+    path = task_file(task)
+    with Journal(journal_path(path.parent), create=False) as journal:
+        return compute_board(journal.evidence(find_run(journal, path, run)))
+
+
+def find_run(journal: Journal, path: Path, run: str | None) -> str:
+    """The id of the run that is named, or of the newest run of the task file's task."""
+    known = journal.runs()
+    if run is not None:
+        if run not in [info.id for info in known]:
+            raise JournalError(missing("run", run, [info.id for info in known]))
+        return run
+    name = load_spec(path).name
+    for info in known:
+        if info.task == name:
+            return info.id
+    raise JournalError(f"the task {name!r} has not been run yet; start with: kurabe run {path}")
+
+
+def print_board(board: Board) -> None:
+    """Show a board on standard output, as wide as the terminal is."""
+    console = Console()
+    width = console.width if console.is_terminal or "COLUMNS" in os.environ else 120
+    console = Console(width=width, file=sys.stdout)
+    console.print(board_table(board, width))
+
+
+def print_json(text: str) -> None:
+    """Print a JSON text, and nothing else, on standard output."""
+    click.echo(text)

@@ -1,0 +1,380 @@
+"""The journal: every prediction is one durable row in SQLite before it counts.
+
+One file beside the task file holds all runs of all tasks of that folder. A prediction is found by what produced it:
+`entry`, a digest of the contestant's parameters, prompt and training data, and `input`, a digest of the row. So a run
+that is killed, repeated, or repeated with more rows or contestants makes only the predictions that are not here yet.
+
+WAL with `synchronous=FULL`: a commit has reached the disk when it returns, and a reader never waits for a writer.
+"""
+
+import io
+import json
+import shutil
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import polars as pl
+
+from kurabe.contest.evidence import Entry, Evidence, Leaks, Status
+from kurabe.errors import JournalError
+from kurabe.tasks.spec import Kind
+
+VERSION = 1
+APPLICATION_ID = 0x6B757261  # "kura" in ASCII: tells a journal from other SQLite files
+TRUTH = "__truth__"  # the name under which the truth is kept beside the rows of a test part
+
+_SCHEMA = """
+CREATE TABLE tests (id BLOB PRIMARY KEY, rows BLOB NOT NULL, inputs BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY, task TEXT NOT NULL, kind TEXT NOT NULL, metric TEXT NOT NULL, test BLOB NOT NULL,
+    fallback TEXT NOT NULL, train_rows INTEGER NOT NULL, leaks TEXT NOT NULL, spec TEXT NOT NULL, columns TEXT NOT NULL,
+    started TEXT NOT NULL, updated TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE entries (
+    run TEXT NOT NULL, label TEXT NOT NULL, entry BLOB NOT NULL, position INTEGER NOT NULL, model TEXT,
+    status TEXT NOT NULL, reason TEXT, PRIMARY KEY (run, label)
+) WITHOUT ROWID;
+CREATE TABLE measurements (
+    entry BLOB PRIMARY KEY, fit_seconds REAL, predict_seconds REAL, peak_bytes INTEGER
+) WITHOUT ROWID;
+CREATE TABLE predictions (
+    entry BLOB NOT NULL, input BLOB NOT NULL, value, raw TEXT, usd REAL, PRIMARY KEY (entry, input)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """A run as `kurabe runs` lists it. `started` and `updated` are ISO 8601 in UTC; `counts` has entries by status."""
+
+    id: str
+    task: str
+    kind: Kind
+    metric: str
+    test_rows: int
+    started: str
+    updated: str
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """What is written down when a run begins. `inputs`: one digest of 16 bytes a test row. `columns`: the columns of
+    `X` and their types, so that a trained contestant can be given new rows of the same shape."""
+
+    id: str
+    task: str
+    kind: Kind
+    metric: str
+    rows: pl.DataFrame
+    truth: np.ndarray
+    inputs: Sequence[bytes]
+    test: bytes
+    fallback: float | str
+    train_rows: int
+    leaks: Leaks
+    spec: str
+    columns: tuple[str, ...]
+    now: str
+
+
+@dataclass(frozen=True)
+class EntryRecord:
+    """One contestant of a run. `entry` is the digest its predictions are kept under; `position` its place in the task
+    file."""
+
+    label: str
+    entry: bytes
+    position: int
+    model: str | None
+    status: Status
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prediction as it is written. `value` is None where the answer could not be read."""
+
+    input: bytes
+    value: float | str | None
+    raw: str | None = None
+    usd: float | None = 0.0
+
+
+class Journal:
+    """An open journal. Use as a context manager; one writer at a time (the runner holds a lock file)."""
+
+    def __init__(self, path: str | Path, *, create: bool = True) -> None:
+        self.path = Path(path)
+        if not create and not self.path.exists():
+            raise JournalError(f"there is no journal at {self.path}; start with: kurabe run TASK")
+        with self._explained():
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise JournalError(f"cannot make the folder {self.path.parent}: {error.strerror}") from error
+            self._db = sqlite3.connect(self.path, isolation_level=None, timeout=10)
+            try:
+                self._prepare()
+            except BaseException:
+                self._db.close()
+                raise
+
+    def _prepare(self) -> None:
+        fresh = not self._db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+        if not fresh:
+            if self._value("PRAGMA application_id") != APPLICATION_ID:
+                raise JournalError(f"{self.path} is not a kurabe journal; move it away and run again")
+            if (version := self._value("PRAGMA user_version")) != VERSION:
+                raise JournalError(
+                    f"the journal {self.path} has version {version}, and this kurabe reads version {VERSION}. "
+                    f"Use the kurabe that wrote it, or move the file away and run again; it was not changed"
+                )
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        if fresh:
+            with self._transaction():
+                for statement in _SCHEMA.split(";"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+                self._db.execute(f"PRAGMA user_version={VERSION}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._db.close()
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    def begin(self, run: RunRecord) -> None:
+        """Write the run down, or note that it goes on."""
+        with self._explained(), self._transaction():
+            if not self._db.execute("SELECT 1 FROM tests WHERE id=?", (run.test,)).fetchone():
+                truth = pl.Series(TRUTH, run.truth.tolist(), dtype=pl.Float64 if run.kind == "number" else pl.String)
+                self._db.execute(
+                    "INSERT INTO tests VALUES (?,?,?)",
+                    (run.test, _pack(run.rows.with_columns(truth)), b"".join(run.inputs)),
+                )
+            leaks = json.dumps({"exact": run.leaks.exact, "near": run.leaks.near})
+            self._db.execute(
+                "INSERT INTO runs VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
+                " ON CONFLICT (id) DO UPDATE SET updated=excluded.updated, spec=excluded.spec",
+                (run.id, run.task, run.kind, run.metric, run.test, json.dumps(run.fallback), run.train_rows, leaks,
+                 run.spec, json.dumps(run.columns), run.now, run.now),
+            )  # fmt: skip
+
+    def record_entry(self, run: str, entry: EntryRecord) -> None:
+        """Write a contestant's state in a run, over what stood there."""
+        with self._explained():
+            self._db.execute(
+                "INSERT OR REPLACE INTO entries VALUES (?,?,?,?,?,?,?)",
+                (run, entry.label, entry.entry, entry.position, entry.model, entry.status, entry.reason),
+            )
+
+    def keep_entries(self, run: str, labels: Iterable[str]) -> None:
+        """Take contestants that are no longer in the task off the run; their predictions stay."""
+        with self._explained(), self._transaction():
+            known = [row[0] for row in self._db.execute("SELECT label FROM entries WHERE run=?", (run,))]
+            gone = set(known) - set(labels)
+            self._db.executemany("DELETE FROM entries WHERE run=? AND label=?", ((run, label) for label in gone))
+
+    def record_fit(self, entry: bytes, seconds: float) -> None:
+        """Write how long a contestant took to fit."""
+        with self._explained():
+            self._db.execute(
+                "INSERT INTO measurements VALUES (?,?,0,NULL)"
+                " ON CONFLICT (entry) DO UPDATE SET fit_seconds=excluded.fit_seconds",
+                (entry, seconds),
+            )
+
+    def record_peak(self, entry: bytes, peak: int) -> None:
+        """Write the most memory, in bytes, that a contestant was seen to take."""
+        with self._explained():
+            self._db.execute(
+                "INSERT INTO measurements VALUES (?,NULL,0,?) ON CONFLICT (entry) DO UPDATE SET"
+                " peak_bytes=max(ifnull(peak_bytes,0),excluded.peak_bytes)",
+                (entry, peak),
+            )
+
+    def add(self, entry: bytes, rows: Iterable[Row], seconds: float) -> None:
+        """Write predictions, all or none, and the seconds they took. When this returns they are on the disk."""
+        with self._explained(), self._transaction():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO predictions VALUES (?,?,?,?,?)",
+                ((entry, row.input, row.value, row.raw, row.usd) for row in rows),
+            )
+            self._db.execute(
+                "INSERT INTO measurements VALUES (?,NULL,?,NULL) ON CONFLICT (entry) DO UPDATE SET"
+                " predict_seconds=ifnull(predict_seconds,0)+excluded.predict_seconds",
+                (entry, seconds),
+            )
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def predictions(self, entry: bytes) -> dict[bytes, Row]:
+        """Every prediction of a contestant, by input."""
+        with self._explained():
+            cursor = self._db.execute("SELECT input, value, raw, usd FROM predictions WHERE entry=?", (entry,))
+            return {row[0]: Row(*row) for row in cursor}
+
+    def runs(self) -> list[RunInfo]:
+        """All runs, the newest first."""
+        with self._explained():
+            counts: dict[str, dict[str, int]] = {}
+            for run, status, count in self._db.execute("SELECT run, status, count(*) FROM entries GROUP BY 1, 2"):
+                counts.setdefault(run, {})[status] = count
+            return [
+                RunInfo(run, task, kind, metric, size // 16, started, updated, counts.get(run, {}))
+                for run, task, kind, metric, size, started, updated in self._db.execute(
+                    "SELECT runs.id, task, kind, metric, length(inputs), started, updated FROM runs"
+                    " JOIN tests ON tests.id = runs.test ORDER BY updated DESC, runs.id"
+                )
+            ]
+
+    def spec(self, run: str) -> tuple[str, tuple[str, ...]]:
+        """The task specification of a run, as JSON, and the columns of its `X`."""
+        with self._explained():
+            spec, columns = self._db.execute("SELECT spec, columns FROM runs WHERE id=?", (run,)).fetchone()
+            return spec, tuple(json.loads(columns))
+
+    def entries(self, run: str) -> list[EntryRecord]:
+        """The contestants of a run in the order of the task file."""
+        with self._explained():
+            cursor = self._db.execute(
+                "SELECT label, entry, position, model, status, reason FROM entries WHERE run=?"
+                " ORDER BY position, label",
+                (run,),
+            )
+            return [EntryRecord(*row) for row in cursor]
+
+    def evidence(self, run: str) -> Evidence:
+        """Everything that the board of a run is computed from."""
+        with self._explained():
+            found = self._db.execute(
+                "SELECT task, kind, metric, fallback, train_rows, leaks, started, tests.rows, tests.inputs FROM runs"
+                " JOIN tests ON tests.id = runs.test WHERE runs.id=?",
+                (run,),
+            ).fetchone()
+        if not found:
+            raise JournalError(f"no run {run!r} in {self.path}; `kurabe runs` lists them")
+        task, kind, metric, fallback, train_rows, leaks, started, packed, digests = found
+        rows = _unpack(packed)
+        inputs = [digests[i : i + 16] for i in range(0, len(digests), 16)]
+        fallback = json.loads(fallback)
+        return Evidence(
+            task=task,
+            kind=kind,
+            metric=metric,
+            truth=_array(rows[TRUTH].to_list(), kind),
+            rows=rows.drop(TRUTH),
+            fallback=fallback,
+            entries=tuple(self._entry(record, inputs, kind, fallback) for record in self.entries(run)),
+            leaks=Leaks(**{name: tuple(positions) for name, positions in json.loads(leaks).items()}),
+            train_rows=train_rows,
+            run=run,
+            started=started,
+        )
+
+    def _entry(self, record: EntryRecord, inputs: Sequence[bytes], kind: Kind, fallback: float | str) -> Entry:
+        """A contestant's answers in the order of the test rows; rows with the same input share one prediction."""
+        made = self.predictions(record.entry)
+        answers = [made.get(digest) for digest in inputs]
+        answered = np.array([answer is not None for answer in answers], dtype=bool)
+        unread = np.array([answer is not None and answer.value is None for answer in answers], dtype=bool)
+        values = [None if a is None else fallback if a.value is None else a.value for a in answers]
+        raw = tuple(answer.raw if answer else None for answer in answers)
+        costs = [made[digest].usd for digest in dict.fromkeys(inputs) if digest in made]
+        with self._explained():
+            fit, predict, peak = self._db.execute(
+                "SELECT fit_seconds, predict_seconds, peak_bytes FROM measurements WHERE entry=?", (record.entry,)
+            ).fetchone() or (None, None, None)
+        return Entry(
+            name=record.label,
+            model=record.model,
+            status=record.status,
+            reason=record.reason,
+            guesses=_array(values, kind),
+            answered=answered,
+            unread=unread,
+            raw=raw if any(text is not None for text in raw) else None,
+            usd=_sum_or_none(costs) if costs else None,
+            fit_seconds=fit,
+            predict_seconds=predict,
+            peak_bytes=peak,
+        )
+
+    # --- SQLite ----------------------------------------------------------------------------------------------------
+
+    def _value(self, query: str) -> Any:
+        return self._db.execute(query).fetchone()[0]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Turn SQLite's errors into ours."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise JournalError(_explanation(self.path, error)) from error
+
+
+def _explanation(path: Path, error: sqlite3.Error) -> str:
+    name = getattr(error, "sqlite_errorname", "") or ""
+    if name.startswith("SQLITE_FULL") or (name.startswith("SQLITE_IOERR") and _disk_is_full(path)):
+        return (
+            f"the disk that holds {path} is full. Every finished prediction is kept: "
+            f"make room and run the same command again to go on"
+        )
+    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+        return f"{path} is damaged or not a journal ({error}); move it away and run again"
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return f"the journal {path} is in use by another program; wait for it to end and run again"
+    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+        return f"the journal {path} cannot be opened for writing ({error}); check the folder's permissions"
+    return f"the journal {path} cannot be used: {error}"
+
+
+def _disk_is_full(path: Path) -> bool:
+    return shutil.disk_usage(path.parent).free < 1 << 20
+
+
+def _sum_or_none(costs: Sequence[float | None]) -> float | None:
+    known = [cost for cost in costs if cost is not None]
+    return sum(known) if len(known) == len(costs) else None
+
+
+def _array(values: Sequence[Any], kind: Kind) -> np.ndarray:
+    if kind == "number":
+        return np.array([np.nan if value is None else float(value) for value in values], dtype=np.float64)
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def _pack(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_ipc(buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _unpack(data: bytes) -> pl.DataFrame:
+    return pl.read_ipc(io.BytesIO(data))
