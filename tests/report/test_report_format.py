@@ -10,7 +10,7 @@ from kurabe.report.notes import notes, stands_for_unread
 
 def test_the_examples_in_the_docstrings_hold() -> None:
     result = doctest.testmod(fmt)
-    assert result.attempted >= 15
+    assert result.attempted >= 7
     assert result.failed == 0
 
 

@@ -26,7 +26,8 @@ def places(value: float) -> int:
     """
     if not math.isfinite(value) or value == 0:
         return 2
-    return min(max(2 - math.floor(math.log10(abs(value))), 0), 6)
+    rounded = abs(float(f"{value:.3g}"))  # 9.999 reads 10.0, not 10.00
+    return min(max(2 - math.floor(math.log10(rounded)), 0), 6)
 
 
 def number(value: float | None, decimals: int | None = None) -> str:

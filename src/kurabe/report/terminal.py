@@ -118,7 +118,7 @@ def board_svg(board: Board, width: int = SVG_WIDTH) -> str:
         legacy_windows=False, _environ={},
     )  # fmt: skip
     console.print(board_table(board, width))
-    without_web_fonts = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+    without_web_fonts = re.sub(r"@font-face \{\{.*?\}\}|<!--.*?-->", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     code_format = without_web_fonts.replace(
         "Fira Code", "ui-monospace, SFMono-Regular, Menlo, Consolas, DejaVu Sans Mono"
     )
