@@ -13,7 +13,9 @@ from kurabe.tasks.suggest import suggest
 @click.command(cls=Command)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--target", metavar="COLUMN", help="The column that must come out.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Where to write; without it task.yaml beside FILE.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Where to write; without it task.yaml beside FILE."
+)
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
 def command(file: Path, target: str | None, output: Path | None, force: bool) -> None:
     """Look at a table and write a first task file.

@@ -27,7 +27,9 @@ FORMATS: dict[str, tuple[str, Callable[[Board], str]]] = {
 @click.command(cls=Command)
 @task_argument
 @click.option("--run", "run_id", metavar="ID", help="A run as `kurabe runs` lists it; without it the newest.")
-@click.option("--format", "form", type=click.Choice(list(FORMATS)), help="What to write; without it by the file's name.")
+@click.option(
+    "--format", "form", type=click.Choice(list(FORMATS)), help="What to write; without it by the file's name."
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write; `-` for standard output.")
 @click.option("--open", "show", is_flag=True, help="Open it in the browser.")
 def command(task: Path, run_id: str | None, form: str | None, output: Path | None, show: bool) -> None:

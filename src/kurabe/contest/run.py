@@ -17,6 +17,7 @@ import filelock
 import msgspec
 import numpy as np
 import polars as pl
+from sklearn.base import clone
 
 from kurabe import models
 from kurabe.contest.board import Board, compute_board
@@ -104,7 +105,7 @@ def choose(entrants: Sequence[Entrant], only: Collection[str]) -> list[Entrant]:
 
 
 def _is_called(label: str, name: str) -> bool:
-    return label == name or label.split(" ")[0] == name
+    return label == name or re.split(r"[ ,(]", label)[0] == name
 
 
 @contextmanager
@@ -154,7 +155,9 @@ def _entrant(
     if estimator is None:
         estimator = registry.build(spec, context)
     key = (
-        digest("human", spec.label) if isinstance(estimator, Human) else digest(estimator_digest(estimator), learned_from)
+        digest("human", spec.label)
+        if isinstance(estimator, Human)
+        else digest(estimator_digest(estimator), learned_from)
     )
     model = getattr(estimator, "model", None)
     reference = model if isinstance(model, str) else getattr(model, "reference", None)
@@ -350,7 +353,9 @@ class _Work:
             seconds = time.perf_counter() - began
             piece = rows[start : start + size]
             if values.shape != (len(piece),):
-                raise ContestantError(f"predict gave shape {values.shape} for {len(piece)} rows; wanted ({len(piece)},)")
+                raise ContestantError(
+                    f"predict gave shape {values.shape} for {len(piece)} rows; wanted ({len(piece)},)"
+                )
             kind = self.contest.task.kind
             self._add(
                 [Row(self._key(row), _plain(value, kind)) for row, value in zip(piece, values, strict=True)], seconds
@@ -389,8 +394,6 @@ def fit(estimator: Any, task: Task) -> Any:
 
     kurabe's own contestants are given the validation part to choose by; anyone else's estimator learns from both.
     """
-    from sklearn.base import clone
-
     fresh = clone(estimator)
     if isinstance(fresh, Contestant):
         validation = None if task.validation is None else (task.validation.X, task.validation.y)

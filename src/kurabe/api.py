@@ -1,0 +1,139 @@
+"""The Python API: what the command line does, as objects.
+
+task = Task.from_file("task.yaml")
+board = task.compete()
+board.winner.predict(["A 486 with 8 MB of memory"])
+"""
+
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from kurabe.contest import board as contest_board
+from kurabe.contest.journal import Journal
+from kurabe.contest.run import fit, journal_path, run, trained_path
+from kurabe.contestants import persist
+from kurabe.contestants.human import Human
+from kurabe.errors import ContestantError, missing
+from kurabe.report.html import html_report
+from kurabe.report.markdown import markdown
+from kurabe.report.notebook import notebook_html
+from kurabe.report.progress import Progress
+from kurabe.tasks import task as tasks
+from kurabe.tasks.spec import TaskSpec
+
+
+@dataclass(frozen=True, eq=False)
+class Task(tasks.Task):
+    """A task with its data, ready to be competed for. Make one by `Task.from_file` or `Task.from_frame`."""
+
+    def compete(
+        self,
+        *,
+        only: Collection[str] = (),
+        limit: int | None = None,
+        seed: int = 0,
+        progress: bool | None = None,
+    ) -> "Board":
+        """Let the contestants compete and return the board.
+
+        `only`: labels or names of contestants, all where empty. `limit`: only the first so many test rows. `seed`: for
+        everything random in the contestants. `progress`: bars on standard error; None: where that is a terminal.
+        What is already in the journal, `folder/.kurabe`, is not done again.
+        """
+        shown = sys.stderr.isatty() if progress is None else progress
+        if shown:
+            with Progress() as observer:
+                found = run(self, only=only, limit=limit, seed=seed, observer=observer)
+        else:
+            found = run(self, only=only, limit=limit, seed=seed)
+        return Board(found.evidence, found.rows, found.comparisons, found.greater_is_better, self)
+
+
+@dataclass(frozen=True, eq=False)
+class Board(contest_board.Board):
+    """A contest's result. In a notebook it shows itself."""
+
+    task: Task
+
+    @property
+    def winner(self) -> "Trained":
+        """The trained contestant with the best score. Raises ContestantError where none came through."""
+        if self.winner_name is None:
+            raise ContestantError("no contestant came through, so there is no winner; the board says why for each")
+        return self.trained(self.winner_name)
+
+    def trained(self, contestant: str) -> "Trained":
+        """A contestant of the board, trained. Raises ContestantError where there is none of that name."""
+        return load_trained(self.task.folder, self.evidence.run, contestant, self.task)
+
+    def to_html(self) -> str:
+        """The whole report as one HTML page that opens offline."""
+        return html_report(self)
+
+    def to_markdown(self) -> str:
+        """The board as a Markdown table."""
+        return markdown(self)
+
+    def _repr_html_(self) -> str:
+        return notebook_html(self)
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained contestant that takes new rows."""
+
+    label: str
+    estimator: Any
+    spec: TaskSpec
+    columns: tuple[str, ...]
+
+    def predict(self, rows: Any) -> np.ndarray:
+        """Answers for new rows, shape (n,): float64 for kind `number`, object array of str otherwise.
+
+        `rows`: a text or a list of texts (each is the finished `input`), a mapping or a list of mappings of the task's
+        input columns, or a polars or pandas frame of them. Raises DataError where a column is missing.
+        """
+        answers: np.ndarray = self.estimator.predict(self.inputs(rows))
+        return answers
+
+    def inputs(self, rows: Any) -> pl.DataFrame:
+        """New rows as the contestant wants them: the input columns and `input`."""
+        if isinstance(rows, str):
+            rows = [rows]
+        if isinstance(rows, Mapping):
+            rows = [rows]
+        if isinstance(rows, Sequence) and all(isinstance(row, str) for row in rows):
+            return tasks.inputs_from_texts(rows, self.columns)
+        frame = pl.DataFrame(list(rows), infer_schema_length=None) if isinstance(rows, Sequence) else rows
+        return tasks.inputs_from_frame(self.spec, frame, self.columns)
+
+
+def load_trained(folder: Path, run_id: str, contestant: str, task: tasks.Task | None = None) -> Trained:
+    """A trained contestant of a run from the folder's `.kurabe`.
+
+    One that could not be saved is fitted again, where the task is given. Raises ContestantError and JournalError.
+    """
+    with Journal(journal_path(folder), create=False) as journal:
+        entries = {entry.label: entry for entry in journal.entries(run_id)}
+        spec, columns = journal.spec(run_id)
+    if contestant not in entries:
+        raise ContestantError(missing("contestant", contestant, entries))
+    found = entries[contestant]
+    where = trained_path(folder, found.entry)
+    if where.exists():
+        estimator = persist.load(where)
+    elif task is not None and contestant in task.estimators:
+        estimator = fit(task.estimators[contestant], task)
+    else:
+        raise ContestantError(f"{contestant} is not there as a trained contestant: its state is {found.status!r}"
+                              f"{f' ({found.reason})' if found.reason else ''}; run the task again")  # fmt: skip
+    if isinstance(estimator, Human):
+        raise ContestantError("a person can't be asked by `predict`; choose another contestant")
+    return Trained(contestant, estimator, msgspec.json.decode(spec, type=TaskSpec), columns)

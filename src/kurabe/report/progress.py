@@ -1,0 +1,114 @@
+"""Progress of a run in a terminal: a bar for each contestant with time left, predictions and running score."""
+
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Column
+
+from kurabe.contest.evidence import Status
+from kurabe.report.format import number
+
+MARKS: dict[Status, str] = {
+    "done": "[green]✓[/]",
+    "partial": "[yellow]…[/]",
+    "failed": "[red]✗[/]",
+    "skipped": "[dim]–[/]",
+}
+LINE_SECONDS = 10.0  # without a terminal, a line about a slow contestant no more often than this
+
+
+class Progress:
+    """An observer that draws bars on standard error; where that is no terminal it writes a line a contestant."""
+
+    def __init__(self, *, enabled: bool = True) -> None:
+        self._console = Console(stderr=True)
+        self._enabled = enabled
+        self._bars = Bars(
+            TextColumn("{task.fields[mark]}", markup=True),
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:>7,.0f}/{task.total:,.0f}"),
+            TextColumn("{task.fields[score]:>10}", markup=False),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TextColumn("[dim]{task.fields[note]}", table_column=Column(no_wrap=True)),
+            console=self._console,
+            disable=not enabled,
+        )
+        self._downloads = Bars(
+            TextColumn("  fetching {task.description}"),
+            BarColumn(bar_width=24),
+            DownloadColumn(),
+            TimeRemainingColumn(compact=True),
+            console=self._console,
+            transient=True,
+            disable=not enabled,
+        )
+        self._ids: dict[str, TaskID] = {}
+        self._fetches: dict[str, TaskID] = {}
+        self._rows = 0
+        self._said = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._downloads.stop()
+        self._bars.stop()
+
+    def began(self, labels: tuple[str, ...], rows: int, journal: Path) -> None:
+        self._rows = rows
+        self._bars.start()
+
+    def note(self, text: str) -> None:
+        if self._enabled:
+            self._console.print(f"[yellow]![/] {_escaped(text)}")
+        else:
+            print(f"note: {text}", file=sys.stderr)
+
+    def fetching(self, reference: str, done: int, total: int | None) -> None:
+        if reference not in self._fetches:
+            self._bars.stop()
+            self._downloads.start()
+            self._fetches[reference] = self._downloads.add_task(reference, total=total)
+            if not self._enabled:
+                print(f"fetching {reference}", file=sys.stderr)
+        self._downloads.update(self._fetches[reference], completed=done, total=total)
+        if total is not None and done >= total:
+            self._downloads.stop()
+            self._downloads.remove_task(self._fetches.pop(reference))
+            if self._ids:
+                self._bars.start()
+
+    def fitting(self, label: str) -> None:
+        self._bars.update(self._bar(label), note="fitting")
+
+    def predicted(self, label: str, done: int, total: int, score: float | None) -> None:
+        fields = {} if score is None else {"score": number(score)}
+        self._bars.update(self._bar(label), completed=done, total=total, note="", **fields)
+        now = time.monotonic()
+        if not self._enabled and done < total and now - self._said > LINE_SECONDS:
+            self._said = now
+            print(f"{label}: {done:,}/{total:,}", file=sys.stderr)
+
+    def ended(self, label: str, status: Status, reason: str | None) -> None:
+        bar = self._bar(label)
+        self._bars.update(bar, mark=MARKS[status], note=reason or "")
+        self._bars.stop_task(bar)
+        if not self._enabled:
+            print(f"{label}: {status}{f' ({reason})' if reason else ''}", file=sys.stderr)
+
+    def _bar(self, label: str) -> TaskID:
+        if label not in self._ids:
+            fields = {"mark": " ", "score": "", "note": ""}
+            self._ids[label] = self._bars.add_task(label, total=self._rows, **fields)  # type: ignore[arg-type]
+        return self._ids[label]
+
+
+def _escaped(text: str) -> str:
+    return text.replace("[", "\\[")
