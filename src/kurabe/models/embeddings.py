@@ -1,0 +1,79 @@
+"""Text embeddings without torch and without a network: the weights and the tokenizer that lie in wordllama's wheel.
+
+A text's embedding is the mean of its tokens' vectors, which were taken from a large language model and trained for
+similarity (https://github.com/dleemiller/WordLlama). The two files are read here rather than through the package
+itself, which configures the root logger when imported, falls back to downloads, and pads a batch to its longest text.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
+
+from kurabe.errors import ModelError, missing
+from kurabe.models.reference import parse_reference
+
+# The wheel's weights have 256 dimensions and were trained so that the first 64 or 128 of them serve alone (Matryoshka).
+DIMENSIONS: Final = (64, 128, 256)
+
+_TEXTS_AT_ONCE: Final = 256
+_TOKENS_AT_ONCE: Final = 32_768  # 32 MB of float32 at 256 dimensions, however long a text is
+
+
+def embed(texts: Sequence[str], reference: str = "wordllama:256") -> np.ndarray:
+    """Embed texts as unit vectors: shape (n, d), float32. A text without a token, such as '', is all zeros.
+
+    Never touches the network. Raises ModelError for a reference other than `wordllama:` and one of DIMENSIONS.
+    """
+    dimensions = embedding_dimensions(reference)
+    tokenizer, table = _load()
+    vectors = np.zeros((len(texts), dimensions), dtype=np.float32)
+    for row, ids in enumerate(_token_ids(tokenizer, texts)):
+        for start in range(0, len(ids), _TOKENS_AT_ONCE):
+            vectors[row] += table[ids[start : start + _TOKENS_AT_ONCE], :dimensions].sum(axis=0)
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors /= np.where(norms > 0, norms, 1)
+    return vectors
+
+
+def embedding_dimensions(reference: str) -> int:
+    """The length of the vectors that `reference` gives; raises ModelError where it names no embedding model."""
+    parsed = parse_reference(reference)
+    if parsed.scheme != "wordllama":
+        raise ModelError(f"{reference!r} is no embedding model; use one of: {', '.join(_names())}")
+    if parsed.name not in (sizes := [str(size) for size in DIMENSIONS]):
+        raise ModelError(f"model reference {reference!r}: {missing('embedding model wordllama', parsed.name, sizes)}")
+    return int(parsed.name)
+
+
+def _names() -> list[str]:
+    return [f"wordllama:{size}" for size in DIMENSIONS]
+
+
+def _token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[int]]:
+    for start in range(0, len(texts), _TEXTS_AT_ONCE):
+        # A lone surrogate has no UTF-8 form, and the tokenizer refuses it.
+        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts[start : start + _TEXTS_AT_ONCE]]
+        for encoding in tokenizer.encode_batch_fast(clean, add_special_tokens=False):
+            yield encoding.ids
+
+
+@cache
+def _load() -> tuple[Tokenizer, np.ndarray]:
+    spec = find_spec("wordllama")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError("the package 'wordllama' is not installed; install it with: pip install wordllama")
+    folder = Path(spec.submodule_search_locations[0])
+    weights = folder / "weights" / "l2_supercat_256.safetensors"
+    words = folder / "tokenizers" / "l2_supercat_tokenizer_config.json"
+    if absent := [path.name for path in (weights, words) if not path.is_file()]:
+        raise ModelError(f"the installed package 'wordllama' lacks {absent[0]}; install wordllama 0.4 again")
+    tokenizer = Tokenizer.from_file(str(words))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer, load_file(weights)["embedding.weight"].astype(np.float32)

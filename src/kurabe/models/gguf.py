@@ -1,0 +1,155 @@
+"""A strict reader of GGUF headers, in pure Python with every bound checked.
+
+llama.cpp trusts much of a file and may abort the whole process on a damaged one; reading the header here first turns
+that into an error. Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+import mmap
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, Final
+
+from kurabe.errors import ModelError
+
+MAX_DIMENSIONS: Final = 4
+MAX_NESTING: Final = 2
+
+_SCALARS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_STRING: Final = 8
+_ARRAY: Final = 9
+
+# Elements and bytes of one block, by tensor type. A type missing here (newer than this table) is only held to start
+# inside the file.
+_BLOCKS: Final = {
+    0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 36),
+    10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292),
+    16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82),
+    23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2),
+    34: (256, 54), 35: (256, 66), 39: (32, 17),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a GGUF file says of itself. `metadata` holds scalars and strings; arrays are checked and left out."""
+
+    version: int
+    metadata: dict[str, Any]
+    tensors: int
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens of context the model was trained for, None where the file does not say."""
+        value = self.metadata.get(f"{self.metadata.get('general.architecture')}.context_length")
+        return value if isinstance(value, int) and value > 0 else None
+
+
+class _DamagedError(Exception):
+    """The header cannot be read; the message says at which byte and why."""
+
+
+class _Cursor:
+    def __init__(self, data: bytes | memoryview) -> None:
+        self.data = data
+        self.at = 0
+
+    def skip(self, count: int) -> int:
+        """Move over `count` bytes and return where they begin."""
+        if count > len(self.data) - self.at:
+            raise _DamagedError(f"it ends inside the header, at byte {self.at:,}")
+        start, self.at = self.at, self.at + count
+        return start
+
+    def scalar(self, code: str) -> Any:
+        packed = struct.Struct("<" + code)
+        return packed.unpack_from(self.data, self.skip(packed.size))[0]
+
+    def string(self) -> str:
+        length = self.scalar("Q")
+        start = self.skip(length)
+        return bytes(self.data[start : start + length]).decode("utf-8", "replace")
+
+    def value(self, kind: int, nesting: int = 0) -> Any:
+        """Read a value; an array is walked over and given back as None."""
+        if kind in _SCALARS:
+            return self.scalar(_SCALARS[kind])
+        if kind == _STRING:
+            return self.string()
+        if kind != _ARRAY or nesting >= MAX_NESTING:
+            raise _DamagedError(f"it holds a value of the unknown type {kind}, at byte {self.at:,}")
+        element, count = self.scalar("I"), self.scalar("Q")
+        if element in _SCALARS:
+            self.skip(count * struct.calcsize(_SCALARS[element]))
+        else:
+            skip: Callable[[], object] = (
+                (lambda: self.skip(self.scalar("Q")))
+                if element == _STRING
+                else (lambda: self.value(element, nesting + 1))
+            )
+            # Bounded by the file: every element takes at least eight bytes of it.
+            for _ in range(count):
+                skip()
+        return None
+
+
+def read_header(path: Path) -> Header:
+    """Read and check the header of a GGUF file: magic, version, metadata, and that every tensor lies inside the file.
+
+    Raises ModelError where the file is missing, unreadable, no GGUF file, damaged, or cut short.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            if size < 24:
+                raise _DamagedError(f"it has {size} bytes, too few for a header")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as view:
+                return _read(_Cursor(view), size)
+    except _DamagedError as error:
+        raise ModelError(f"{path} is not a usable GGUF file: {error}; fetch it again") from None
+    except FileNotFoundError:
+        raise ModelError(f"there is no file {path}; name a GGUF file, or a model that `kurabe pull` knows") from None
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _read(cursor: _Cursor, size: int) -> Header:
+    if bytes(cursor.data[: cursor.skip(4) + 4]) != b"GGUF":
+        raise _DamagedError("it does not begin with 'GGUF'")
+    version = cursor.scalar("I")
+    if version not in (2, 3):
+        raise _DamagedError(f"its format version is {version}, and llama.cpp reads 2 and 3")
+    tensors, pairs = cursor.scalar("Q"), cursor.scalar("Q")
+    metadata: dict[str, Any] = {}
+    for _ in range(pairs):
+        key = cursor.string()
+        value = cursor.value(cursor.scalar("I"))
+        if value is not None:
+            metadata[key] = value
+    extents = [_tensor(cursor) for _ in range(tensors)]
+    alignment = metadata.get("general.alignment", 32)
+    if not isinstance(alignment, int) or alignment <= 0 or alignment % 8:
+        raise _DamagedError(f"its alignment is {alignment!r}")
+    data_start = -(-cursor.at // alignment) * alignment
+    end = data_start + max(extents, default=0)
+    if end > size:
+        raise _DamagedError(f"it is cut short: {size:,} bytes of {end:,}")
+    if "general.architecture" not in metadata or not tensors:
+        raise _DamagedError("it names no architecture or holds no tensors")
+    return Header(version, metadata, tensors)
+
+
+def _tensor(cursor: _Cursor) -> int:
+    """Read one tensor's description and return where its data ends, counted from the start of the data."""
+    name = cursor.string()
+    count = cursor.scalar("I")
+    if not 1 <= count <= MAX_DIMENSIONS:
+        raise _DamagedError(f"the tensor {name!r} has {count} dimensions")
+    shape = [cursor.scalar("Q") for _ in range(count)]
+    kind, offset = cursor.scalar("I"), cursor.scalar("Q")
+    elements, block_bytes = _BLOCKS.get(kind, (1, 0))
+    if shape[0] % elements:
+        raise _DamagedError(f"the tensor {name!r} has rows of {shape[0]}, no multiple of {elements}")
+    return int(offset + prod(shape) // elements * block_bytes)
