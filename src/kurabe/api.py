@@ -17,7 +17,8 @@ import polars as pl
 
 from kurabe.contest import board as contest_board
 from kurabe.contest.journal import Journal
-from kurabe.contest.run import fit, journal_path, run, trained_path
+from kurabe.contest.prepare import fit, journal_path, trained_path
+from kurabe.contest.run import run
 from kurabe.contestants import persist
 from kurabe.contestants.human import Human
 from kurabe.errors import ContestantError, missing

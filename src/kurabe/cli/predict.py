@@ -11,7 +11,7 @@ from kurabe.cli.main import Command
 from kurabe.cli.shared import find_run, task_file
 from kurabe.contest.board import compute_board
 from kurabe.contest.journal import Journal
-from kurabe.contest.run import journal_path
+from kurabe.contest.prepare import journal_path
 from kurabe.errors import ContestantError, DataError
 from kurabe.report.files import write_text
 from kurabe.tasks.sources import read_table

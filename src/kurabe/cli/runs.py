@@ -9,7 +9,7 @@ from rich.table import Table
 from kurabe.cli.main import Command
 from kurabe.cli.shared import task_argument
 from kurabe.contest.journal import Journal
-from kurabe.contest.run import journal_path
+from kurabe.contest.prepare import journal_path
 
 
 @click.command(cls=Command)

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from kurabe.contest.board import Board, compute_board
 from kurabe.contest.journal import Journal
-from kurabe.contest.run import journal_path
+from kurabe.contest.prepare import journal_path
 from kurabe.errors import JournalError, TaskError, missing
 from kurabe.report.terminal import board_table
 from kurabe.tasks.file import load_spec

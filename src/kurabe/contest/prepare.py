@@ -1,0 +1,155 @@
+"""What a run needs before its first prediction: the contestants, built and identified, and what is written down."""
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+from sklearn.base import clone
+
+from kurabe.contest.identity import digest, estimator_digest, input_digests, part_digest
+from kurabe.contest.journal import RunRecord
+from kurabe.contest.leaks import find_leaks
+from kurabe.contestants import registry
+from kurabe.contestants.base import Contestant
+from kurabe.contestants.human import Human
+from kurabe.errors import ContestantError, missing
+from kurabe.tasks.answers import fallback
+from kurabe.tasks.spec import ContestantSpec
+from kurabe.tasks.task import Part, Task
+
+FOLDER = ".kurabe"
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A contestant ready to compete: its estimator, or the reason why it is skipped."""
+
+    label: str
+    position: int
+    estimator: Any
+    model: str | None
+    key: bytes
+    reason: str | None
+
+
+def journal_path(folder: Path) -> Path:
+    """Where the journal of the tasks in a folder lies."""
+    return folder / FOLDER / "journal.sqlite"
+
+
+def trained_path(folder: Path, key: bytes) -> Path:
+    """Where a trained contestant is kept."""
+    return folder / FOLDER / "trained" / key.hex()
+
+
+def choose(entrants: Sequence[Entrant], only: Collection[str]) -> list[Entrant]:
+    """The entrants whose label, or whose label's first word, is among `only`; all where it is empty."""
+    labels = [entrant.label for entrant in entrants]
+    for name in only:
+        if not any(_is_called(label, name) for label in labels):
+            raise ContestantError(missing("contestant", name, labels))
+    return [entrant for entrant in entrants if not only or any(_is_called(entrant.label, name) for name in only)]
+
+
+def _is_called(label: str, name: str) -> bool:
+    return label == name or re.split(r"[ ,(]", label)[0] == name
+
+
+def head(part: Part, limit: int | None) -> Part:
+    """The first `limit` rows of a part."""
+    return part if limit is None else Part(part.X.head(limit), part.y[:limit], part.rows.head(limit))
+
+
+def make_entrants(task: Task, seed: int) -> list[Entrant]:
+    """The task's contestants, built and with what their predictions are identified by."""
+    context = registry.Context(
+        kind=task.kind, metric=task.metric, random_state=seed, prompt=task.spec.prompt, target=task.spec.target
+    )
+    learned_from = part_digest([task.train, task.validation])
+    return [
+        _entrant(spec, position, task, context, learned_from) for position, spec in enumerate(task.contestant_specs())
+    ]
+
+
+def _entrant(
+    spec: ContestantSpec, position: int, task: Task, context: registry.Context, learned_from: bytes
+) -> Entrant:
+    estimator = task.estimators.get(spec.label)
+    if estimator is None:
+        estimator = registry.build(spec, context)
+    if isinstance(estimator, Human) and estimator.answers is not None:
+        estimator = clone(estimator).set_params(answers=str(task.folder / estimator.answers))
+    model = getattr(estimator, "model", None)
+    reference = model if isinstance(model, str) else getattr(model, "reference", None)
+    skipped = getattr(estimator, "skipped_reason", None)
+    key = _human_key(estimator, spec.label) if isinstance(estimator, Human) else None
+    return Entrant(
+        label=spec.label,
+        position=position,
+        estimator=estimator,
+        model=reference,
+        key=key or digest(estimator_digest(estimator), learned_from),
+        reason=skipped() if skipped else None,
+    )
+
+
+def _human_key(person: Human, label: str) -> bytes:
+    """A person's answers stay theirs when settings or training data change; those of a file change with the file."""
+    if person.answers is None:
+        return digest("human", label)
+    path = Path(person.answers)
+    return digest("answers", path.read_bytes() if path.is_file() else "")
+
+
+def make_record(task: Task, test: Part, seed: int, limit: int | None) -> RunRecord:
+    """What the journal keeps of a run before any contestant has answered."""
+    learned = part_digest([task.train, task.validation])
+    inputs = input_digests(test.X)
+    tested = part_digest([test])
+    about = msgspec.json.encode([task.spec.name, task.spec.target, task.kind, task.metric, seed, limit])
+    slug = re.sub(r"\W+", "-", task.name.lower()).strip("-") or "task"
+    train = task.train if task.validation is None else joined(task.train, task.validation)
+    return RunRecord(
+        id=f"{slug}-{digest(about, learned, tested).hex()[:6]}",
+        task=task.name,
+        kind=task.kind,
+        metric=task.metric,
+        rows=test.rows,
+        truth=test.y,
+        inputs=inputs,
+        test=digest(tested, repr(test.rows.columns), repr(test.rows.hash_rows().to_list())),
+        fallback=fallback(train.y, task.kind),
+        train_rows=len(train),
+        leaks=find_leaks(train.X, test.X),
+        spec=msgspec.json.encode(task.spec).decode(),
+        columns=tuple(test.X.columns),
+        now=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def joined(one: Part, other: Part) -> Part:
+    """The rows of both parts."""
+    return Part(
+        pl.concat([one.X, other.X], how="vertical_relaxed"),
+        np.concatenate([one.y, other.y]),
+        pl.concat([one.rows, other.rows], how="vertical_relaxed"),
+    )
+
+
+def fit(estimator: Any, task: Task) -> Any:
+    """Fit a fresh copy of an estimator on the task's training part.
+
+    kurabe's own contestants are given the validation part to choose by; anyone else's estimator learns from both.
+    """
+    fresh = clone(estimator)
+    if isinstance(fresh, Contestant):
+        validation = None if task.validation is None else (task.validation.X, task.validation.y)
+        return fresh.fit(task.train.X, task.train.y, validation=validation)
+    train = task.train if task.validation is None else joined(task.train, task.validation)
+    return fresh.fit(train.X, train.y)
