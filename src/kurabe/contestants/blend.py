@@ -1,0 +1,136 @@
+"""Stacking: several contestants, weighed by what they said of rows they had not seen (Wolpert 1992, Breiman 1996)."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import polars as pl
+from scipy.optimize import minimize
+from sklearn.base import clone
+from sklearn.model_selection import KFold
+from sklearn.utils.validation import check_is_fitted
+
+from kurabe.contestants.base import Contestant, Validation
+from kurabe.contestants.features import analysed_once
+from kurabe.contestants.frames import as_frame, as_target, concat
+from kurabe.contestants.learner import checked_kind, expand, scored_by
+from kurabe.contestants.target import SQUARED
+from kurabe.errors import ContestantError
+from kurabe.tasks.spec import Kind
+
+MEMBERS: dict[Kind, tuple[str, ...]] = {
+    "number": ("tfidf_ridge", "embeddings_ridge", "gradient_boosting", "nearest_neighbours"),
+    "label": ("tfidf_logistic", "embeddings_ridge", "nearest_neighbours"),
+}
+
+
+class Blend(Contestant):
+    """A weighted mean of contestants. Weights are not negative and sum to 1; they minimise the metric's loss (absolute
+    or squared error, log-loss for labels) of the members' out-of-fold predictions on the training part.
+
+    `members`: names of contestants or estimators; None: a set of fast ones that differ. `folds`: of the training part;
+    None: 5, 3 from 4,000 rows on.
+    """
+
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label"})
+
+    def __init__(
+        self,
+        members: Sequence[Any] | None = None,
+        folds: int | None = None,
+        kind: Kind | None = None,
+        metric: str | None = None,
+        random_state: int = 0,
+    ) -> None:
+        self.members = members
+        self.folds = folds
+        self.kind = kind
+        self.metric = metric
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, validation: Validation | None = None) -> Self:
+        X = as_frame(X)
+        self.kind_ = checked_kind(self, y)
+        y = as_target(y, self.kind_, X.height)
+        if validation is not None and len(validation[1]):
+            held = as_frame(validation[0])
+            y = np.concatenate([y, as_target(validation[1], self.kind_, held.height)])
+            X = concat(X, held)
+        if self.kind_ == "label":
+            self.classes_ = np.unique(y)
+        members = self._members()
+        with analysed_once():
+            self.weights_ = np.full(len(members), 1 / len(members))
+            if len(members) > 1 and X.height >= 10:
+                self.weights_ = self._weigh(self._out_of_fold(members, X, y), y)
+            # A member without weight costs time and says nothing.
+            self.members_ = [
+                clone(member).fit(X, y) for member, weight in zip(members, self.weights_, strict=True) if weight > 0
+            ]
+        self.weights_ = self.weights_[self.weights_ > 0]
+        return self
+
+    def _members(self) -> list[Any]:
+        from kurabe.contestants import registry
+
+        assert self.kind_ != "text"
+        context = registry.Context(self.kind_, self.metric, self.random_state)
+        members = [
+            registry.from_name(member, context) if isinstance(member, str) else member
+            for member in (MEMBERS[self.kind_] if self.members is None else self.members)
+        ]
+        if not members:
+            raise ContestantError("blend needs at least one member")
+        without = [type(member).__name__ for member in members if not hasattr(member, "predict_proba")]
+        if self.kind_ == "label" and without:
+            raise ContestantError(f"{without[0]} cannot be blended: it has no predict_proba")
+        return members
+
+    def _out_of_fold(self, members: list[Any], X: pl.DataFrame, y: np.ndarray) -> np.ndarray:
+        """(members, n) predictions, or (members, n, classes) probabilities, of rows not learned from."""
+        folds = self.folds or (5 if X.height < 4_000 else 3)
+        shape = (len(members), len(y)) + ((len(self.classes_),) if self.kind_ == "label" else ())
+        said = np.zeros(shape)
+        for inner, outer in KFold(folds, shuffle=True, random_state=self.random_state).split(y):
+            for position, member in enumerate(members):
+                said[position, outer] = self._say(clone(member).fit(X[inner], y[inner]), X[outer])
+        return said
+
+    def _say(self, member: Any, X: pl.DataFrame) -> np.ndarray:
+        if self.kind_ == "number":
+            return np.asarray(member.predict(X), dtype=np.float64)
+        return expand(member.predict_proba(X), np.searchsorted(self.classes_, member.classes_), len(self.classes_))
+
+    def _weigh(self, said: np.ndarray, y: np.ndarray) -> np.ndarray:
+        if self.kind_ == "label":
+            truth = np.searchsorted(self.classes_, y)
+            right = np.maximum(said[:, np.arange(len(y)), truth], 1e-6)
+            return simplex_weights(lambda weights: -float(np.log(weights @ right).mean()), len(said))
+        squared = scored_by(self.metric, "number").name in SQUARED
+        power = 2 if squared else 1
+        return simplex_weights(lambda weights: float((np.abs(weights @ said - y) ** power).mean()), len(said))
+
+    def predict(self, X: Any) -> np.ndarray:
+        check_is_fitted(self, "members_")
+        X = as_frame(X)
+        if self.kind_ == "label":
+            return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        with analysed_once():
+            return np.asarray(self.weights_ @ np.stack([self._say(member, X) for member in self.members_]))
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """(n, classes) probabilities in the order of `classes_`; only for kind `label`."""
+        check_is_fitted(self, "classes_")
+        X = as_frame(X)
+        with analysed_once():
+            return np.einsum("m,mnc->nc", self.weights_, np.stack([self._say(member, X) for member in self.members_]))
+
+
+def simplex_weights(loss: Any, count: int) -> np.ndarray:
+    """The (count,) weights, none negative and 1 in sum, with the least loss, which must be convex; below 0.01 is 0."""
+    start = np.full(count, 1 / count)
+    found = minimize(
+        loss, start, method="SLSQP", bounds=[(0, 1)] * count, constraints={"type": "eq", "fun": lambda w: w.sum() - 1}
+    )
+    weights = np.where(found.x < 0.01, 0, found.x) if np.isfinite(found.x).all() else start
+    return np.asarray(weights / weights.sum())

@@ -1,0 +1,360 @@
+"""Features of a table: each class learns from a frame and turns frames into matrices with one row a row.
+
+A row's features depend on that row and on what was learned, never on the other rows of its table.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+import numpy as np
+import polars as pl
+from scipy import sparse
+from sklearn.base import BaseEstimator
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import HashingVectorizer
+
+from kurabe.contestants.frames import TEXT, require, texts
+
+
+class Features(Protocol):
+    """What every class here does."""
+
+    def fit_transform(self, X: pl.DataFrame) -> Any:
+        """Learn from a frame and return its matrix, (n, d)."""
+
+    def transform(self, X: pl.DataFrame) -> Any:
+        """The matrix of another frame, (m, d)."""
+
+
+# ---------------------------------------------------------------------------------------------------------- n-grams
+
+_BUCKETS = 2**20
+_ANALYSERS = {
+    "word": {"analyzer": "word", "ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"},
+    "word1": {"analyzer": "word", "ngram_range": (1, 1), "token_pattern": r"(?u)\b\w+\b"},
+    "char": {"analyzer": "char_wb", "ngram_range": (2, 5)},
+}
+_shared: ContextVar[dict[tuple[str, str], Any] | None] = ContextVar("_shared", default=None)
+
+
+@contextmanager
+def analysed_once() -> Iterator[None]:
+    """Within, the same text is taken apart and embedded only once, as blending fits many contestants on the same rows.
+
+    Row by row the result is a pure function of the text, so nothing leaks from one fold to another.
+    """
+    token = _shared.set(_shared.get() or {})
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
+def _rows_of(name: str, documents: Sequence[str], compute: Any) -> list[Any] | None:
+    """One cached result a document, or None where nothing is shared."""
+    cache = _shared.get()
+    if cache is None:
+        return None
+    new = list(dict.fromkeys(text for text in documents if (name, text) not in cache))
+    if new:
+        for text, row in zip(new, compute(new), strict=True):
+            cache[name, text] = row
+    return [cache[name, text] for text in documents]
+
+
+def _counts(documents: Sequence[str], analyser: str) -> sparse.csr_matrix:
+    """(n, 2^20) counts of hashed n-grams (the hashing trick: Weinberger et al. 2009)."""
+    vectorizer = HashingVectorizer(n_features=_BUCKETS, norm=None, alternate_sign=False, **_ANALYSERS[analyser])
+
+    def split(new: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
+        matrix = vectorizer.transform(new)
+        bounds = matrix.indptr
+        return [
+            (matrix.indices[start:end], matrix.data[start:end]) for start, end in zip(bounds, bounds[1:], strict=False)
+        ]
+
+    rows = _rows_of(analyser, documents, split)
+    if rows is None:
+        return vectorizer.transform(documents)
+    indptr = np.concatenate([[0], np.cumsum([len(indices) for indices, _ in rows])])
+    indices = np.concatenate([indices for indices, _ in rows]) if rows else np.zeros(0, np.int32)
+    data = np.concatenate([data for _, data in rows]) if rows else np.zeros(0)
+    return sparse.csr_matrix((data, indices, indptr), shape=(len(rows), _BUCKETS))
+
+
+class NGrams(BaseEstimator):  # type: ignore[misc]
+    """TF-IDF (or 0/1) of word and character n-grams, each block scaled to length 1.
+
+    `min_df`: rows an n-gram must stand in; None: 1 below 300 rows, 2 from there on. `max_features`: of each block, the
+    most frequent. `binary`: 0/1 without weights and scaling.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[str] = ("word", "char"),
+        min_df: int | None = None,
+        max_features: int = 100_000,
+        binary: bool = False,
+    ) -> None:
+        self.blocks = blocks
+        self.min_df = min_df
+        self.max_features = max_features
+        self.binary = binary
+
+    def fit_transform(self, X: pl.DataFrame) -> sparse.csr_matrix:
+        documents = texts(X)
+        self.columns_: list[np.ndarray] = []
+        self.idf_: list[np.ndarray] = []
+        counts = [_counts(documents, block) for block in self.blocks]
+        for matrix in counts:
+            frequency = np.bincount(matrix.indices, minlength=_BUCKETS)
+            least = (1 if len(documents) < 300 else 2) if self.min_df is None else self.min_df
+            columns = np.flatnonzero(frequency >= max(least, 1))
+            if len(columns) > self.max_features:
+                most = np.argsort(-frequency[columns], kind="stable")[: self.max_features]
+                columns = np.sort(columns[most])
+            self.columns_.append(columns.astype(np.int32))
+            self.idf_.append(np.log((1 + len(documents)) / (1 + frequency[columns])) + 1)
+        return self._weigh(counts)
+
+    def transform(self, X: pl.DataFrame) -> sparse.csr_matrix:
+        documents = texts(X)
+        return self._weigh([_counts(documents, block) for block in self.blocks])
+
+    def _weigh(self, counts: list[sparse.csr_matrix]) -> sparse.csr_matrix:
+        weighed = []
+        for matrix, columns, idf in zip(counts, self.columns_, self.idf_, strict=True):
+            chosen = _select(matrix, columns)
+            if self.binary:
+                chosen.data[:] = 1.0
+            else:
+                chosen.data = (1 + np.log(chosen.data)) * idf[chosen.indices]
+                length = np.sqrt(np.asarray(chosen.multiply(chosen).sum(axis=1)).ravel())
+                chosen.data /= np.repeat(np.maximum(length, 1e-12), np.diff(chosen.indptr))
+            weighed.append(chosen)
+        return sparse.hstack(weighed, format="csr")
+
+
+def _select(matrix: sparse.csr_matrix, columns: np.ndarray) -> sparse.csr_matrix:
+    """`matrix[:, columns]` for sorted columns, without scipy's detour over a column index."""
+    place = np.full(matrix.shape[1], -1, dtype=np.int32)
+    place[columns] = np.arange(len(columns), dtype=np.int32)
+    kept = place[matrix.indices]
+    mask = kept >= 0
+    before = np.concatenate([[0], np.cumsum(mask)])
+    return sparse.csr_matrix((matrix.data[mask], kept[mask], before[matrix.indptr]), (matrix.shape[0], len(columns)))
+
+
+# --------------------------------------------------------------------------------------------------- dense features
+
+
+class Embeddings(BaseEstimator):  # type: ignore[misc]
+    """A vector a text, (n, d) float32 from `kurabe.models.embeddings`, scaled to length 1."""
+
+    def fit_transform(self, X: pl.DataFrame) -> np.ndarray:
+        return self.transform(X)
+
+    def transform(self, X: pl.DataFrame) -> np.ndarray:
+        documents = texts(X)
+        rows = _rows_of("embedding", documents, embed)
+        vectors = np.asarray(embed(documents) if rows is None or not rows else np.stack(rows), dtype=np.float32)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+_STATISTICS = 14
+
+
+class TextStatistics(BaseEstimator):  # type: ignore[misc]
+    """Lengths, shares of kinds of characters and what numbers stand in the text, (n, 14)."""
+
+    def fit_transform(self, X: pl.DataFrame) -> np.ndarray:
+        return self.transform(X)
+
+    def transform(self, X: pl.DataFrame) -> np.ndarray:
+        return np.array([_statistics(text) for text in texts(X)], dtype=np.float64).reshape(-1, _STATISTICS)
+
+
+def _statistics(text: str) -> list[float]:
+    words = text.split()
+    size = max(len(text), 1)
+    numbers = [_log_number(found) for found in _NUMBER.findall(text)] or [0.0]
+    return [
+        np.log1p(len(text)),
+        np.log1p(len(words)),
+        len(text) / max(len(words), 1),
+        len(set(words)) / max(len(words), 1),
+        text.count("\n"),
+        sum(map(str.isdigit, text)) / size,
+        sum(map(str.isupper, text)) / size,
+        sum(not (char.isalnum() or char.isspace()) for char in text) / size,
+        sum(word.isupper() for word in words) / max(len(words), 1),
+        len(numbers),
+        numbers[0],
+        max(numbers),
+        min(numbers),
+        sum(numbers) / len(numbers),
+    ]
+
+
+def _log_number(text: str) -> float:
+    return float(np.log1p(min(float(text.replace(",", "")), 1e15)))
+
+
+class Quantities(BaseEstimator):  # type: ignore[misc]
+    """Numbers by the words beside them, such as the 16 of `16 GB` or the 6 of `pack of 6`; (n, d) with NaN for absent.
+
+    The words are learned: those that stand beside a number in at least `share` of the rows, at most `most` of them.
+    """
+
+    _beside = re.compile(
+        r"(?:([^\W\d]+)\W{1,3})?(?:([^\W\d]+)\W{1,3})?(\d[\d,]*(?:\.\d+)?)(?:[\s-]?([^\W\d]+|[\"%°$]))?(?:\W+([^\W\d]+))?"
+    )
+
+    def __init__(self, share: float = 0.02, most: int = 60) -> None:
+        self.share = share
+        self.most = most
+
+    def fit_transform(self, X: pl.DataFrame) -> np.ndarray:
+        rows = [self._read(text) for text in texts(X)]
+        frequency = Counter(key for row in rows for key in row)
+        least = max(3, self.share * len(rows))
+        self.keys_ = sorted(key for key, count in frequency.most_common(self.most) if count >= least)
+        return self._matrix(rows)
+
+    def transform(self, X: pl.DataFrame) -> np.ndarray:
+        return self._matrix([self._read(text) for text in texts(X)])
+
+    def _matrix(self, rows: list[dict[str, float]]) -> np.ndarray:
+        absent = float("nan")
+        return np.array([[row.get(key, absent) for key in self.keys_] for row in rows]).reshape(-1, len(self.keys_))
+
+    def _read(self, text: str) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for match in self._beside.finditer(text.lower()):
+            first, second, digits, unit, after = match.groups()
+            value = float(digits.replace(",", ""))
+            keys = [f"# {unit}", f"# {unit} {after}"] if unit else []
+            near = second or first
+            keys += [f"{near} #"] if near else []
+            keys += [f"{first} {second} #"] if first and second else []
+            for key in keys:
+                found.setdefault(key, value)
+        return found
+
+
+class Columns(BaseEstimator):  # type: ignore[misc]
+    """The table's columns but the text: numbers, dates and truth values as numbers, categories as codes; NaN for none.
+
+    A text column counts as categories where a value stands in five rows on average and there are at most 200 values.
+    `categorical_` are the positions of the categories in the matrix, (n, d) float64. With `one_hot` each category is a
+    column of 0 and 1 instead.
+    """
+
+    def __init__(self, one_hot: bool = False) -> None:
+        self.one_hot = one_hot
+
+    def fit_transform(self, X: pl.DataFrame) -> np.ndarray:
+        self.numbers_: list[str] = []
+        self.values_: dict[str, list[str]] = {}
+        for name in (name for name in X.columns if name != TEXT):
+            dtype = X.schema[name]
+            if dtype.is_numeric() or dtype.is_temporal() or dtype == pl.Boolean:
+                if X[name].n_unique() > 1:
+                    self.numbers_.append(name)
+            elif dtype in (pl.String, pl.Categorical, pl.Enum):
+                counts = X[name].cast(pl.String).drop_nulls().value_counts()
+                if 1 < counts.height <= min(200, max(2, X.height // 5)):
+                    self.values_[name] = sorted(counts[name].to_list())
+        codes = range(len(self.numbers_), len(self.numbers_) + len(self.values_))
+        self.categorical_ = [] if self.one_hot else list(codes)
+        return self.transform(X)
+
+    def transform(self, X: pl.DataFrame) -> np.ndarray:
+        require(X, [*self.numbers_, *self.values_])
+        columns = [_as_numbers(X[name]) for name in self.numbers_]
+        for name, values in self.values_.items():
+            found = X[name].cast(pl.String).to_list()
+            if self.one_hot:
+                columns += [np.array([each == value for each in found], dtype=np.float64) for value in values]
+                continue
+            code = {value: float(position) for position, value in enumerate(values)}
+            columns.append(np.array([code.get(value, np.nan) for value in found], dtype=np.float64))
+        return np.stack(columns, axis=1) if columns else np.zeros((X.height, 0))
+
+
+def _as_numbers(column: pl.Series) -> np.ndarray:
+    if column.dtype.is_temporal():
+        column = column.to_physical()
+    numbers = column.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy().copy()
+    numbers[~np.isfinite(numbers)] = np.nan
+    return numbers
+
+
+class Dense(BaseEstimator):  # type: ignore[misc]
+    """Several dense features side by side, (n, d) float32 with NaN for absent; `categorical_` as of Columns."""
+
+    def __init__(self, parts: Sequence[Any] = ()) -> None:
+        self.parts = parts
+
+    def fit_transform(self, X: pl.DataFrame) -> np.ndarray:
+        matrices = [part.fit_transform(X) for part in self.parts]
+        self.categorical_: list[int] = []
+        start = 0
+        for part, matrix in zip(self.parts, matrices, strict=True):
+            self.categorical_ += [start + position for position in getattr(part, "categorical_", ())]
+            start += matrix.shape[1]
+        return np.hstack(matrices, dtype=np.float32, casting="same_kind")
+
+    def transform(self, X: pl.DataFrame) -> np.ndarray:
+        return np.hstack([part.transform(X) for part in self.parts], dtype=np.float32, casting="same_kind")
+
+
+class Scaled(BaseEstimator):  # type: ignore[misc]
+    """Dense features with the mean in place of NaN, each then scaled to mean 0 and variance 1."""
+
+    def __init__(self, features: Any) -> None:
+        self.features = features
+
+    def fit_transform(self, X: pl.DataFrame) -> np.ndarray:
+        matrix = np.asarray(self.features.fit_transform(X), dtype=np.float64)
+        known = np.isfinite(matrix)
+        count = np.maximum(known.sum(axis=0), 1)
+        self.mean_ = np.where(known, matrix, 0).sum(axis=0) / count
+        spread = np.sqrt((np.where(known, matrix - self.mean_, 0) ** 2).sum(axis=0) / count)
+        self.spread_ = np.where(spread > 1e-9, spread, np.inf)
+        return self._scale(matrix)
+
+    def transform(self, X: pl.DataFrame) -> np.ndarray:
+        return self._scale(np.asarray(self.features.transform(X), dtype=np.float64))
+
+    def _scale(self, matrix: np.ndarray) -> np.ndarray:
+        scaled = (np.where(np.isfinite(matrix), matrix, self.mean_) - self.mean_) / self.spread_
+        return np.clip(scaled, -10, 10)
+
+
+class Topics(BaseEstimator):  # type: ignore[misc]
+    """The leading directions of the word n-grams (latent semantic analysis), (n, d); d at most `size`."""
+
+    def __init__(self, size: int = 50, random_state: int = 0) -> None:
+        self.size = size
+        self.random_state = random_state
+
+    def fit_transform(self, X: pl.DataFrame) -> np.ndarray:
+        self.ngrams_ = NGrams(blocks=("word",), max_features=10_000)
+        matrix = self.ngrams_.fit_transform(X)
+        size = min(self.size, min(matrix.shape) - 1)
+        self.svd_ = None
+        if size < 1:
+            return np.zeros((X.height, 0))
+        self.svd_ = TruncatedSVD(size, random_state=self.random_state).fit(matrix)
+        return np.asarray(self.svd_.transform(matrix))
+
+    def transform(self, X: pl.DataFrame) -> np.ndarray:
+        if self.svd_ is None:
+            return np.zeros((X.height, 0))
+        return np.asarray(self.svd_.transform(self.ngrams_.transform(X)))

@@ -1,0 +1,177 @@
+"""What kurabe's own trained contestants share: clean input, the choice of scale, and answers for degenerate targets."""
+
+from collections import Counter
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import polars as pl
+from sklearn.utils.validation import check_is_fitted
+
+from kurabe.contestants.base import Contestant, Validation
+from kurabe.contestants.features import Features
+from kurabe.contestants.frames import as_frame, as_target, concat, infer_kind
+from kurabe.contestants.target import SQUARED, Scale, log_fits
+from kurabe.errors import ContestantError
+from kurabe.tasks.metrics import Metric, default_metric, metric_for
+from kurabe.tasks.spec import Kind
+
+Log = bool | Literal["auto"]
+HELD_OUT = 0.15  # of the training part, where something is to be chosen and no validation part is given
+Settings = dict[str, Any]
+
+
+class Learner(Contestant):
+    """A contestant that learns a model of features: for `number` on the scale that the validation part prefers, for
+    `label` of class probabilities.
+
+    Subclasses have the parameters `kind`, `metric`, `log` (of numbers) and `random_state`, and write `_features`,
+    `_learn`, `_apply` and, where they choose settings, `_search`.
+    After `fit`: `kind_`, `scale_` (number), `classes_` (label), `features_`, `model_`, `settings_`, and `constant_`,
+    the one answer where the training target has one value only.
+    """
+
+    searches: ClassVar[bool] = False  # whether `_search` chooses anything
+    kind: Kind | None
+    metric: str | None
+    random_state: int
+
+    # ----------------------------------------------------------------------------------------- what subclasses write
+
+    def _features(self, rows: int) -> Features:
+        """New features, not yet learned, for a training part of so many rows."""
+        raise NotImplementedError
+
+    def _learn(self, F: Any, t: np.ndarray, settings: Settings) -> Any:
+        """A model of (n, d) features and (n,) float targets or int class codes."""
+        raise NotImplementedError
+
+    def _apply(self, model: Any, F: Any) -> np.ndarray:
+        """(m,) targets, or (m, classes) probabilities."""
+        raise NotImplementedError
+
+    def _search(self, F: Any, t: np.ndarray, held_F: Any, held_t: np.ndarray) -> tuple[Settings, np.ndarray]:
+        """Settings chosen on the held-out part, and what a model with them says of it."""
+        return {}, self._apply(self._learn(F, t, {}), held_F)
+
+    # ------------------------------------------------------------------------------------------------- fit, predict
+
+    def fit(self, X: Any, y: Any, validation: Validation | None = None) -> Self:
+        X = as_frame(X)
+        self.kind_ = checked_kind(self, y)
+        y = as_target(y, self.kind_, X.height)
+        both_X, both_y, held = X, y, None
+        if validation is not None and len(validation[1]):
+            held = (as_frame(validation[0]), as_target(validation[1], self.kind_, len(validation[1])))
+            both_X, both_y = concat(X, held[0]), np.concatenate([y, held[1]])
+        self.constant_ = both_y[0] if (both_y == both_y[0]).all() else None
+        if self.kind_ != "number":
+            self.classes_ = np.unique(both_y)
+        if self.constant_ is not None:
+            return self
+        self._fit(X, y, held, both_X, both_y)
+        return self
+
+    def _fit(
+        self, X: pl.DataFrame, y: np.ndarray, held: Validation | None, both_X: pl.DataFrame, both_y: np.ndarray
+    ) -> None:
+        log = getattr(self, "log", False)
+        scales = [False]
+        if self.kind_ == "number":
+            scales = [bool(log)] if log != "auto" else [False, True] if log_fits(both_y) else [False]
+        smears = self.kind_ == "number" and True in scales and scored_by(self.metric, self.kind_).name in SQUARED
+        chosen, settings, smear = scales[0], Settings(), 1.0
+        if self.searches or smears or len(scales) > 1:
+            chosen, settings, smear = self._choose(X, y, held, scales, smears)
+        self.settings_ = settings
+        self.features_ = self._features(both_X.height)
+        F = self.features_.fit_transform(both_X)
+        if self.kind_ != "number":
+            self.model_ = self._learn(F, self._codes(both_y), settings)
+        else:
+            scale = Scale.of(both_y, log=chosen)
+            self.scale_ = Scale(scale.log, scale.shift, scale.low, scale.high, smear)
+            self.model_ = self._learn(F, scale.forward(both_y), settings)
+
+    def _choose(
+        self, X: pl.DataFrame, y: np.ndarray, held: Validation | None, scales: list[bool], smears: bool
+    ) -> tuple[bool, Settings, float]:
+        """(log, settings, smear) that score best on the validation part."""
+        if held is None:
+            inner, outer = hold_out(len(y), self.random_state)
+            held = (X[outer], y[outer])
+            X, y = X[inner], y[inner]
+        if not len(held[1]) or not len(y) or (y == y[0]).all():
+            return False, {}, 1.0
+        features = self._features(X.height)
+        F, held_F = features.fit_transform(X), features.transform(held[0])
+        if self.kind_ == "label":
+            settings, _ = self._search(F, self._codes(y), held_F, self._codes(held[1]))
+            return False, settings, 1.0
+        metric = scored_by(self.metric, self.kind_)
+        best: tuple[float, bool, Settings, float] | None = None
+        for log in scales:
+            scale = Scale.of(np.concatenate([y, held[1]]), log=log)
+            settings, z = self._search(F, scale.forward(y), held_F, scale.forward(held[1]))
+            smear = scale.smearing(held[1], z) if smears else 1.0
+            guess = Scale(scale.log, scale.shift, scale.low, scale.high, smear).back(z)
+            score = metric.score(held[1], guess) * (-1 if metric.greater_is_better else 1)
+            if best is None or score < best[0]:
+                best = (score, log, settings, smear)
+        assert best is not None
+        return best[1:]
+
+    def _codes(self, y: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self.classes_, y)
+
+    def predict(self, X: Any) -> np.ndarray:
+        check_is_fitted(self, "kind_")
+        X = as_frame(X)
+        if self.constant_ is not None or X.height == 0:
+            return np.full(X.height, self.constant_, dtype=np.float64 if self.kind_ == "number" else object)
+        if self.kind_ == "label":
+            return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        if self.kind_ == "text":
+            return self.classes_[self._apply(self.model_, self.features_.transform(X))]
+        return self.scale_.back(np.asarray(self._apply(self.model_, self.features_.transform(X)), dtype=np.float64))
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """(n, classes) probabilities in the order of `classes_`; only for kind `label`."""
+        check_is_fitted(self, "classes_")
+        X = as_frame(X)
+        if self.constant_ is not None or X.height == 0:
+            return np.ones((X.height, len(self.classes_)))
+        return self._apply(self.model_, self.features_.transform(X))
+
+
+def checked_kind(contestant: Any, y: Any) -> Kind:
+    """The kind set, or the one that the target looks like. Raises ContestantError where the contestant can't do it."""
+    kind: Kind = contestant.kind or infer_kind(y)
+    if kind not in contestant.kinds:
+        able = ", ".join(sorted(contestant.kinds))
+        raise ContestantError(f"{type(contestant).__name__} answers tasks of kind {able}, not {kind}")
+    return kind
+
+
+def scored_by(metric: str | None, kind: Kind) -> Metric:
+    """The metric of that name, or the kind's default."""
+    return default_metric(kind) if metric is None else metric_for(metric, kind)
+
+
+def hold_out(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of (the rows to learn from, the rows to choose by), each in order."""
+    order = np.random.default_rng(seed).permutation(rows)
+    size = max(1, round(rows * HELD_OUT)) if rows > 1 else 0
+    return np.sort(order[size:]), np.sort(order[:size])
+
+
+def most_frequent(values: np.ndarray) -> str:
+    """The value that stands most often; the first in order among equals."""
+    counts = Counter(values.tolist())
+    return str(min(counts, key=lambda value: (-counts[value], value)))
+
+
+def expand(probabilities: np.ndarray, present: np.ndarray, classes: int) -> np.ndarray:
+    """Spread (m, k) probabilities of the classes at positions `present` over all, (m, classes)."""
+    full = np.zeros((len(probabilities), classes))
+    full[:, present] = probabilities
+    return full

@@ -1,0 +1,197 @@
+"""Linear models on features: ridge regression for numbers, logistic regression for labels."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
+from sklearn.multiclass import OneVsRestClassifier
+
+from kurabe.contestants.features import Columns, Dense, Embeddings, Features, NGrams, Scaled, TextStatistics
+from kurabe.contestants.learner import Learner, Log, Settings, expand
+from kurabe.tasks.spec import Kind
+
+ALPHAS = tuple(float(alpha) for alpha in np.geomspace(0.01, 1000, 21))
+CS = (1.0, 10.0, 100.0)
+LEAVE_ONE_OUT_ROWS = 2_000  # the eigendecomposition behind it takes the cube of the rows
+
+
+class Linear(Learner):
+    """A linear model of features, penalised by squares.
+
+    `alpha`: the ridge's penalty; None: the best by leave-one-out, over at most 2,000 rows. `C`: the inverse of the
+    logistic's; None: the best on the validation part.
+    """
+
+    alpha: float | None = None
+    C: float | None = None
+    alphas: ClassVar[tuple[float, ...]] = ALPHAS
+    Cs: ClassVar[tuple[float, ...]] = CS
+
+    def _learn(self, F: Any, t: np.ndarray, settings: Settings) -> Any:
+        if self.kind_ == "label":
+            return self._logistic(settings.get("C", self.C or 10.0)).fit(F, t)
+        alpha = self.alpha
+        if alpha is None:
+            rows = np.arange(len(t))
+            if len(t) > LEAVE_ONE_OUT_ROWS:
+                rows = np.sort(np.random.default_rng(self.random_state).permutation(len(t))[:LEAVE_ONE_OUT_ROWS])
+            alpha = float(RidgeCV(self.alphas).fit(F[rows], t[rows]).alpha_) if len(t) > 2 else 1.0
+        return Ridge(alpha, random_state=self.random_state).fit(F, t)
+
+    def _logistic(self, C: float) -> Any:
+        return OneVsRestClassifier(
+            LogisticRegression(C=C, solver="liblinear", max_iter=200, random_state=self.random_state)
+        )
+
+    def _apply(self, model: Any, F: Any) -> np.ndarray:
+        if self.kind_ == "label":
+            return expand(model.predict_proba(F), model.classes_, len(self.classes_))
+        return np.asarray(model.predict(F))
+
+    def _search(self, F: Any, t: np.ndarray, held_F: Any, held_t: np.ndarray) -> tuple[Settings, np.ndarray]:
+        if self.kind_ != "label" or self.C is not None:
+            return super()._search(F, t, held_F, held_t)
+        found = []
+        for C in self.Cs:
+            probabilities = self._apply(self._learn(F, t, {"C": C}), held_F)
+            truth = np.maximum(probabilities[np.arange(len(held_t)), held_t], 1e-9)
+            found.append((float(-np.log(truth).mean()), C, probabilities))
+        _, C, probabilities = min(found, key=lambda one: one[:2])
+        return {"C": C}, probabilities
+
+    @property
+    def searches(self) -> bool:  # type: ignore[override]
+        return self.kind_ == "label" and self.C is None
+
+
+class LinearFeatures(Linear):
+    """Simple features, such as lengths, shares of digits, the numbers in the text and the table's columns."""
+
+    def __init__(
+        self,
+        alpha: float | None = None,
+        C: float | None = None,
+        log: Log = "auto",
+        kind: Kind | None = None,
+        metric: str | None = None,
+        random_state: int = 0,
+    ) -> None:
+        self.alpha = alpha
+        self.C = C
+        self.log = log
+        self.kind = kind
+        self.metric = metric
+        self.random_state = random_state
+
+    def _features(self, rows: int) -> Features:
+        return Scaled(Dense([TextStatistics(), Columns(one_hot=True)]))
+
+
+class BagOfWords(Linear):
+    """Which words stand in the text, 0 or 1 each, and a linear model.
+
+    `words`: how many, the most frequent ones. `min_df`: rows a word must stand in; None: 2, 1 below 300 rows.
+    """
+
+    def __init__(
+        self,
+        words: int = 2_000,
+        min_df: int | None = None,
+        alpha: float | None = None,
+        C: float | None = None,
+        log: Log = "auto",
+        kind: Kind | None = None,
+        metric: str | None = None,
+        random_state: int = 0,
+    ) -> None:
+        self.words = words
+        self.min_df = min_df
+        self.alpha = alpha
+        self.C = C
+        self.log = log
+        self.kind = kind
+        self.metric = metric
+        self.random_state = random_state
+
+    Cs = (0.1, 1.0, 10.0)
+
+    def _features(self, rows: int) -> Features:
+        return NGrams(("word1",), self.min_df, self.words, binary=True)
+
+
+class TfidfRidge(Linear):
+    """TF-IDF of words (1 and 2) and characters (2 to 5) and ridge regression.
+
+    `max_features`: of each block. `min_df`: rows an n-gram must stand in; None: 2, 1 below 300 rows.
+    """
+
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"number"})
+
+    def __init__(
+        self,
+        alpha: float | None = None,
+        min_df: int | None = None,
+        max_features: int = 100_000,
+        log: Log = "auto",
+        kind: Kind | None = None,
+        metric: str | None = None,
+        random_state: int = 0,
+    ) -> None:
+        self.alpha = alpha
+        self.min_df = min_df
+        self.max_features = max_features
+        self.log = log
+        self.kind = kind
+        self.metric = metric
+        self.random_state = random_state
+
+    def _features(self, rows: int) -> Features:
+        return NGrams(("word", "char"), self.min_df, self.max_features)
+
+
+class TfidfLogistic(Linear):
+    """TF-IDF of words (1 and 2) and characters (2 to 5) and logistic regression; parameters as of TfidfRidge."""
+
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"label"})
+
+    def __init__(
+        self,
+        C: float | None = None,
+        min_df: int | None = None,
+        max_features: int = 100_000,
+        kind: Kind | None = None,
+        metric: str | None = None,
+        random_state: int = 0,
+    ) -> None:
+        self.C = C
+        self.min_df = min_df
+        self.max_features = max_features
+        self.kind = kind
+        self.metric = metric
+        self.random_state = random_state
+
+    def _features(self, rows: int) -> Features:
+        return NGrams(("word", "char"), self.min_df, self.max_features)
+
+
+class EmbeddingsRidge(Linear):
+    """Static word embeddings, averaged over the text, and ridge or logistic regression."""
+
+    def __init__(
+        self,
+        alpha: float | None = None,
+        C: float | None = None,
+        log: Log = "auto",
+        kind: Kind | None = None,
+        metric: str | None = None,
+        random_state: int = 0,
+    ) -> None:
+        self.alpha = alpha
+        self.C = C
+        self.log = log
+        self.kind = kind
+        self.metric = metric
+        self.random_state = random_state
+
+    def _features(self, rows: int) -> Features:
+        return Scaled(Embeddings())

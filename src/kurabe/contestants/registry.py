@@ -1,0 +1,173 @@
+"""The contestants by the names that a task file gives them. Each is imported when it is built, and not before."""
+
+import importlib
+import inspect
+from typing import Any, NamedTuple, get_args
+
+import msgspec
+from sklearn.base import clone
+
+from kurabe.errors import ContestantError, missing
+from kurabe.tasks.spec import ContestantSpec, Kind, Prompt
+
+NUMBER: frozenset[Kind] = frozenset({"number"})
+LABEL: frozenset[Kind] = frozenset({"label"})
+BOTH: frozenset[Kind] = NUMBER | LABEL
+ALL: frozenset[Kind] = frozenset(get_args(Kind))
+
+
+class Listed(NamedTuple):
+    """Where a contestant is defined, `module:Class` below kurabe.contestants, and the kinds it answers."""
+
+    where: str
+    kinds: frozenset[Kind]
+
+
+CONTESTANTS: dict[str, Listed] = {
+    "constant": Listed("constant:Constant", ALL),
+    "linear_features": Listed("linear:LinearFeatures", BOTH),
+    "bag_of_words": Listed("linear:BagOfWords", BOTH),
+    "tfidf_ridge": Listed("linear:TfidfRidge", NUMBER),
+    "tfidf_logistic": Listed("linear:TfidfLogistic", LABEL),
+    "random_forest": Listed("trees:RandomForest", BOTH),
+    "gradient_boosting": Listed("trees:GradientBoosting", BOTH),
+    "embeddings_ridge": Listed("linear:EmbeddingsRidge", BOTH),
+    "nearest_neighbours": Listed("neighbours:NearestNeighbours", ALL),
+    "blend": Listed("blend:Blend", BOTH),
+    "prompt": Listed("prompt:Prompt", ALL),
+    "human": Listed("human:Human", ALL),
+}
+INSTEAD = {"tfidf_ridge": "tfidf_logistic", "tfidf_logistic": "tfidf_ridge"}  # what answers the other kind
+MODEL = "gguf:smollm2-135m"
+
+
+class Context(NamedTuple):
+    """What a contestant is told of its task, for the parameters of these names that the user did not set."""
+
+    kind: Kind
+    metric: str | None = None
+    random_state: int = 0
+    prompt: Prompt | None = None
+    target: str | None = None
+
+
+def defaults(kind: Kind) -> tuple[ContestantSpec, ...]:
+    """The contestants of a task that names none: all that answer its kind, the quick ones first."""
+    constants = {
+        "number": (
+            ContestantSpec("constant", {"strategy": "mean"}, "constant mean"),
+            ContestantSpec("constant", {"strategy": "median"}, "constant median"),
+        )
+    }.get(kind, (ContestantSpec("constant", {}, "constant"),))
+    asked = (
+        ContestantSpec("prompt", {"model": MODEL}, "prompt smollm2-135m"),
+        ContestantSpec(
+            "prompt", {"model": MODEL, "examples": 3, "choose": "nearest"}, "prompt smollm2-135m, 3 nearest"
+        ),
+    )
+    trained = [
+        ContestantSpec(name, {}, name)
+        for name, listed in CONTESTANTS.items()
+        if kind in listed.kinds and name not in ("constant", "prompt", "human")
+    ]
+    return (*constants, *trained, *asked, ContestantSpec("human", {}, "human"))
+
+
+def build(spec: ContestantSpec, context: Context) -> Any:
+    """The estimator that an entry of a task file describes, not fitted.
+
+    Raises ContestantError for an unknown name or setting, a setting of the wrong type, a contestant that does not answer
+    the task's kind, or an object of one's own that is no estimator.
+    """
+    if ":" in spec.name:
+        return _own(spec)
+    listed = CONTESTANTS.get(spec.name)
+    if listed is None:
+        options = [name for name, other in CONTESTANTS.items() if context.kind in other.kinds]
+        raise ContestantError(missing("contestant", spec.name, options))
+    if context.kind not in listed.kinds:
+        other = INSTEAD.get(spec.name)
+        hint = f"use {other!r}" if other and context.kind in CONTESTANTS[other].kinds else _fitting(context.kind)
+        raise ContestantError(f"{spec.name} does not answer tasks of kind {context.kind}; {hint}")
+    cls = _import(listed)
+    parameters = inspect.signature(cls).parameters
+    told = {name: value for name, value in context._asdict().items() if name in parameters}
+    return cls(**told | _checked(spec.name, cls, spec.settings))
+
+
+def from_name(name: str, context: Context) -> Any:
+    """The contestant of that name with its default settings."""
+    return build(ContestantSpec(name, {}, name), context)
+
+
+def _fitting(kind: Kind) -> str:
+    names = ", ".join(name for name, listed in CONTESTANTS.items() if kind in listed.kinds)
+    return f"these do: {names}"
+
+
+def _import(listed: Listed) -> type:
+    module, _, name = listed.where.partition(":")
+    cls: type = getattr(importlib.import_module(f"kurabe.contestants.{module}"), name)
+    return cls
+
+
+def _checked(name: str, cls: type, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with values of the types that the parameters are annotated with."""
+    parameters = inspect.signature(cls, eval_str=True).parameters
+    checked = {}
+    for setting, value in settings.items():
+        if setting not in parameters:
+            raise ContestantError(f"{name}: {missing('setting', setting, parameters)}")
+        try:
+            checked[setting] = msgspec.convert(value, parameters[setting].annotation, strict=True)
+        except msgspec.ValidationError as error:
+            raise ContestantError(f"{name}: the setting {setting} is {value!r}: {_lower(str(error))}") from None
+        except TypeError:  # an annotation that msgspec has no check for, such as a model object
+            checked[setting] = value
+    return checked
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:].replace("`", "")
+
+
+def _own(spec: ContestantSpec) -> Any:
+    """The estimator behind `module:object`: an estimator, its class, or a function that makes one."""
+    module_name, _, path = spec.name.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ContestantError(
+            f"{spec.name}: {error}. The module must be importable: install it, or set PYTHONPATH to its folder"
+        ) from None
+    except (ValueError, TypeError):
+        raise ContestantError(f"{spec.name!r} is not of the form module:object") from None
+    for part in path.split("."):
+        if not hasattr(found, part):
+            names = [name for name in vars(found) if not name.startswith("_")] if hasattr(found, "__dict__") else []
+            raise ContestantError(f"{module_name}: {missing('object', part, names)}")
+        found = getattr(found, part)
+    estimator = _made(spec, found)
+    lacking = [method for method in ("fit", "predict") if not callable(getattr(estimator, method, None))]
+    if lacking:
+        raise ContestantError(
+            f"{spec.name} is no estimator: {type(estimator).__name__} has no {' and no '.join(lacking)}"
+        )
+    return estimator
+
+
+def _made(spec: ContestantSpec, found: Any) -> Any:
+    if isinstance(found, type) or (callable(found) and not hasattr(found, "fit")):
+        try:
+            return found(**spec.settings)
+        except TypeError as error:
+            raise ContestantError(f"{spec.name} cannot be made: {error}") from None
+    if not hasattr(found, "get_params"):
+        if spec.settings:
+            raise ContestantError(f"{spec.name} takes no settings: it has no set_params")
+        return found
+    estimator = clone(found)
+    for setting in spec.settings:
+        if setting not in estimator.get_params():
+            raise ContestantError(f"{spec.name}: {missing('setting', setting, estimator.get_params(deep=False))}")
+    return estimator.set_params(**spec.settings)
