@@ -1,11 +1,21 @@
 """The board: what a contest found. Computed from the evidence in the journal, never stored apart from it."""
 
-from dataclasses import dataclass
+import itertools
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from kurabe.contest.evidence import Evidence, Status
+from kurabe.contest.evidence import Entry, Evidence, Status
+from kurabe.contest.statistics import RESAMPLES, Bootstrap, Interval, bootstrap, holm, mcnemar_exact
+from kurabe.errors import ContestantError, missing
+from kurabe.tasks.metrics import Metric, Statistics, metric_for, second_metrics
+
+SIGNIFICANCE = 0.05
+_STATUS_ORDER: tuple[Status, ...] = ("done", "partial", "failed", "skipped")
 
 
 @dataclass(frozen=True)
@@ -15,7 +25,11 @@ class BoardRow:
     `rank`: 1 + the number of contestants significantly better; rows that a paired test can't tell apart share it; None
     where the status is not `done`. `score`: the task's metric over the rows answered, `interval` its 95 % interval;
     None without answers. `unread`: answers that could not be read. `predictions_per_second`, `fit_seconds`,
-    `peak_bytes`: None where not measured. `usd`: dollars in all, None where unknown. `second`: second metrics by name.
+    `peak_bytes`: None where not measured. `usd`: dollars in all, None where unknown. `second`: second metrics by name,
+    NaN where one is not defined on the rows answered.
+
+    A single row has a score but no interval: nothing is known of the spread. A metric that is not defined on the rows
+    answered (R² of a constant truth) gives no score, and `reason` says so.
     """
 
     contestant: str
@@ -57,6 +71,18 @@ class Board:
     comparisons: tuple[Comparison, ...]
     greater_is_better: bool
 
+    @property
+    def winner_name(self) -> str | None:
+        """The best of those that are done; None where none is."""
+        return next((row.contestant for row in self.rows if row.rank is not None), None)
+
+    def row(self, name: str) -> BoardRow:
+        """The row of the contestant called `name`. Raises ContestantError where there is none."""
+        for row in self.rows:
+            if row.contestant == name:
+                return row
+        raise ContestantError(missing("contestant", name, [row.contestant for row in self.rows]))
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON object that `kurabe run --json` prints."""
         keys = (
@@ -73,3 +99,151 @@ class Board:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value.item() if isinstance(value, np.generic) else value
+
+
+def compute_board(evidence: Evidence, resamples: int = RESAMPLES, seed: int = 0) -> Board:
+    """The board of what the journal holds: the same evidence and seed give the same board.
+
+    Contestants that are done or partial are scored over the rows they answered; each pair is tested on the rows both
+    answered (at least two), and Holm's method adjusts over all pairs. A contestant that is done has rank 1 + the number
+    of those done that have a better score and an adjusted p-value below 0.05 against it.
+    """
+    metric = metric_for(evidence.metric, evidence.kind)
+    scored = {
+        position: _Scored(entry, mask, metric.statistics(evidence.truth[mask], entry.guesses[mask]))
+        for position, entry in enumerate(evidence.entries)
+        if entry.status in ("done", "partial") and (mask := _usable(entry)).any()
+    }
+    scores, intervals, comparisons = _compare(evidence, metric, scored, resamples, seed)
+    beaten = _times_beaten(comparisons, {entry.name for entry in evidence.entries if entry.status == "done"}, metric)
+    rows = [
+        _board_row(evidence, metric, position, scores.get(position), intervals.get(position), beaten)
+        for position in range(len(evidence.entries))
+    ]
+    sign = -1.0 if metric.greater_is_better else 1.0
+    rows.sort(key=lambda row: (row.score is None, sign * (row.score or 0.0), _STATUS_ORDER.index(row.status)))
+    return Board(evidence, tuple(rows), tuple(comparisons), metric.greater_is_better)
+
+
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """A contestant with answers: `mask` marks its rows among the test rows, `statistics` has one row for each."""
+
+    entry: Entry
+    mask: np.ndarray
+    statistics: Statistics
+
+    def on(self, mask: np.ndarray) -> Statistics:
+        return self.statistics[mask[self.mask]]
+
+
+def _usable(entry: Entry) -> np.ndarray:
+    if entry.guesses.dtype == object:
+        return np.asarray(entry.answered & np.array([guess is not None for guess in entry.guesses], dtype=bool))
+    return np.asarray(entry.answered & np.isfinite(entry.guesses))
+
+
+def _compare(
+    evidence: Evidence, metric: Metric, scored: Mapping[int, _Scored], resamples: int, seed: int
+) -> tuple[dict[int, float], dict[int, Interval], list[Comparison]]:
+    """Scores and intervals by position, and the paired tests. Contestants and pairs that stand on the same rows share
+    one bootstrap: mostly there is one set of rows, or a second one where a run was broken off."""
+    scores = {
+        position: metric.score(evidence.truth[one.mask], one.entry.guesses[one.mask])
+        for position, one in scored.items()
+    }
+    masks: dict[bytes, np.ndarray] = {}
+    singles: defaultdict[bytes, list[int]] = defaultdict(list)
+    pairs: defaultdict[bytes, list[tuple[int, int]]] = defaultdict(list)
+    for position, one in scored.items():
+        singles[key := one.mask.tobytes()].append(position)
+        masks[key] = one.mask
+    for a, b in itertools.combinations(scored, 2):
+        common = scored[a].mask & scored[b].mask
+        pairs[key := common.tobytes()].append((a, b))
+        masks[key] = common
+
+    intervals: dict[int, Interval] = {}
+    tests: list[Comparison] = []
+    for key, mask in masks.items():
+        if mask.sum() < 2:
+            continue
+        members = sorted({*singles[key], *itertools.chain.from_iterable(pairs[key])})
+        local = {position: index for index, position in enumerate(members)}
+        statistics = [scored[position].on(mask) for position in members]
+        result = bootstrap(
+            metric, statistics, [(local[a], local[b]) for a, b in pairs[key]], resamples=resamples, seed=seed
+        )
+        intervals |= {position: result.intervals[local[position]] for position in singles[key]}
+        tests += _comparisons(evidence, mask, [scored[position].entry for position in members], result)
+    adjusted = holm([test.p for test in tests])
+    tests = [replace(test, p_holm=p) for test, p in zip(tests, adjusted, strict=True)]
+    return scores, intervals, tests
+
+
+def _comparisons(evidence: Evidence, mask: np.ndarray, entries: Sequence[Entry], result: Bootstrap) -> list[Comparison]:
+    rows, truth = int(mask.sum()), evidence.truth[mask]
+    comparisons = []
+    for pair in result.differences:
+        if not math.isfinite(pair.difference):
+            continue
+        a, b, p = entries[pair.a], entries[pair.b], pair.p
+        if evidence.kind == "label":
+            p = _mcnemar(truth == a.guesses[mask], truth == b.guesses[mask], pair.difference)
+        comparisons.append(Comparison(a.name, b.name, pair.difference, pair.interval, p, p, rows))
+    return comparisons
+
+
+def _mcnemar(first: np.ndarray, second: np.ndarray, difference: float) -> float:
+    """McNemar's exact p-value from which rows each got right. It tests accuracy; where another label metric prefers the
+    contestant with the lower accuracy, that is no evidence for the preference, and p is 1."""
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    if (only_first - only_second) * difference < 0:
+        return 1.0
+    return mcnemar_exact(only_first, only_second)
+
+
+def _times_beaten(comparisons: Sequence[Comparison], done: set[str], metric: Metric) -> Counter[str]:
+    beaten: Counter[str] = Counter()
+    for test in comparisons:
+        if test.p_holm < SIGNIFICANCE and {test.a, test.b} <= done:
+            beaten[test.b if (test.difference > 0) == metric.greater_is_better else test.a] += 1
+    return beaten
+
+
+def _board_row(
+    evidence: Evidence,
+    metric: Metric,
+    position: int,
+    score: float | None,
+    interval: Interval | None,
+    beaten: Mapping[str, int],
+) -> BoardRow:
+    entry = evidence.entries[position]
+    reason, second = entry.reason, {}
+    if score is not None:
+        mask = _usable(entry)
+        truth, guesses = evidence.truth[mask], entry.guesses[mask]
+        second = {other.name: other.score(truth, guesses) for other in second_metrics(evidence.kind, metric)}
+        if not math.isfinite(score):
+            reason = reason or f"{metric.title} is not defined on the rows answered"
+            score = interval = None
+    if interval is not None and not all(math.isfinite(end) for end in interval):
+        interval = None
+    answered = int(entry.answered.sum())
+    return BoardRow(
+        contestant=entry.name,
+        model=entry.model,
+        rank=1 + beaten.get(entry.name, 0) if entry.status == "done" and score is not None else None,
+        score=score,
+        interval=interval,
+        unread=int((entry.unread & entry.answered).sum()),
+        answered=answered,
+        usd=entry.usd,
+        fit_seconds=entry.fit_seconds,
+        predictions_per_second=answered / entry.predict_seconds if answered and entry.predict_seconds else None,
+        peak_bytes=entry.peak_bytes,
+        status=entry.status,
+        reason=reason,
+        second=second,
+    )
