@@ -6,7 +6,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from kurabe.contest.board import Board
-from kurabe.report.terminal import Axis, board_svg, board_table, interval_bar
+from kurabe.report.axis import Axis
+from kurabe.report.terminal import board_svg, board_table, interval_bar
 
 NAMES = ("number", "label", "text", "every_status", "nothing_ran", "one")
 

@@ -14,11 +14,14 @@ from rich.text import Text
 
 from kurabe.contest.board import Board, BoardRow
 from kurabe.report import format as fmt
+from kurabe.report.axis import Axis, axis
+from kurabe.report.data import second_metrics
 from kurabe.report.notes import direction, notes
 
 SVG_WIDTH = 118
 _GAP = 2
 _BAR = (12, 36)
+_WIDE = 100
 _NAME = (14, 30)
 _ASCII = str.maketrans({
     "├": "|", "┤": "|", "─": "-", "●": "o", "◂": "<", "▸": ">", "–": "-", "−": "-", "…": "~", "≥": ">=", "×": "x",
@@ -35,42 +38,12 @@ class Column:
     right: bool = True
 
 
-@dataclass(frozen=True)
-class Axis:
-    """The stretch of scores that the bars share. Bars that leave it end in an arrow."""
-
-    low: float
-    high: float
-
-    def column(self, value: float, width: int) -> int:
-        """The character, 0 to width − 1, in which `value` stands; values outside stand at the edges."""
-        share = (value - self.low) / (self.high - self.low)
-        return round(min(max(share, 0.0), 1.0) * (width - 1))
-
-
-def axis(board: Board) -> Axis | None:
-    """One axis over all intervals; a far-off straggler is cut so that it does not press the others together."""
-    scored = [row for row in board.rows if row.score is not None and math.isfinite(row.score)]
-    if not scored:
-        return None
-    lows = sorted(row.interval[0] if row.interval else row.score or 0.0 for row in scored)
-    highs = sorted(row.interval[1] if row.interval else row.score or 0.0 for row in scored)
-    low, high = lows[0], highs[-1]
-    if board.greater_is_better:
-        middle = lows[len(lows) // 2]
-        low = max(low, middle - 4 * (high - middle)) if high > middle else low
-    else:
-        middle = highs[len(highs) // 2]
-        high = min(high, middle + 4 * (middle - low)) if middle > low else high
-    return Axis(low, high) if high > low else Axis(low - 0.5, low + 0.5)
-
-
 def interval_bar(row: BoardRow, scale: Axis, width: int) -> str:
     """`   ├──●──┤    `, `width` characters wide; `▸` or `◂` at the end where the bar leaves the axis."""
     if row.score is None or not math.isfinite(row.score):
         return " " * width
     low, high = row.interval or (row.score, row.score)
-    left, right, dot = (scale.column(value, width) for value in (low, high, row.score))
+    left, right, dot = (round(scale.share(value) * (width - 1)) for value in (low, high, row.score))
     cells = [" "] * width
     cells[left : right + 1] = "─" * (right + 1 - left)
     cells[left], cells[right] = "◂" if low < scale.low else "├", "▸" if high > scale.high else "┤"
@@ -162,14 +135,15 @@ def _layout(board: Board, rows: list[BoardRow], width: int) -> tuple[list[Column
     """The fixed columns, those that still fit, and the widths of bar and name."""
     decimals = fmt.score_places(board)
     longest = max(cell_len(fmt.plain(text)) for row in rows for text in (row.contestant, row.model or ""))
-    room = _NAME[1] if width >= 100 else max(_NAME[0], width // 4)
+    room = _NAME[1] if width >= _WIDE else max(_NAME[0], width // 4)
     name_width = min(longest, room)
     fixed = [
         Column("#", lambda row: fmt.rank(row, board.rows)),
         Column("contestant", lambda row: _fit(fmt.plain(row.contestant), name_width), right=False),
         Column("score", lambda row: fmt.number(row.score, decimals)),
     ]
-    used = sum(_width(column, rows) + _GAP for column in fixed) + _BAR[0]
+    least_bar = _BAR[0] if width < _WIDE else 2 * _BAR[0]
+    used = sum(_width(column, rows) + _GAP for column in fixed) + least_bar
     chosen: list[Column] = []
     wanted = _wanted(board, rows, decimals)
     for column in wanted:
@@ -177,8 +151,8 @@ def _layout(board: Board, rows: list[BoardRow], width: int) -> tuple[list[Column
         if used + cost <= width:
             chosen.append(column)
             used += cost
-    bar_width = min(_BAR[0] + max(width - used, 0), _BAR[1])
-    order = ["95 % interval", "model", "unread", *_second(board), "cost", "fit", "predictions/s", "memory"]
+    bar_width = min(least_bar + max(width - used, 0), _BAR[1])
+    order = ["95 % interval", "model", "unread", *second_metrics(board), "cost", "fit", "predictions/s", "memory"]
     chosen.sort(key=lambda column: order.index(column.title))
     return fixed, chosen, bar_width, name_width
 
@@ -193,17 +167,13 @@ def _wanted(board: Board, rows: list[BoardRow], decimals: int) -> list[Column]:
         columns.append(Column("unread", lambda row: f"{row.unread:,}" if row.unread else fmt.NOT_MEASURED))
     columns.append(Column("fit", lambda row: fmt.seconds(row.fit_seconds)))
     columns.append(Column("predictions/s", lambda row: fmt.number(row.predictions_per_second)))
-    second = [_second_column(name, rows) for name in _second(board)]
+    second = [_second_column(name, rows) for name in second_metrics(board)]
     columns += second[:2]
     if any(row.model and row.model not in row.contestant for row in rows):
         columns.append(Column("model", lambda row: _fit(fmt.plain(row.model or ""), 28), right=False))
     columns.append(Column("memory", lambda row: fmt.size(row.peak_bytes)))
     columns += [cost] if all_free else []
     return columns + second[2:]
-
-
-def _second(board: Board) -> list[str]:
-    return list(dict.fromkeys(name for row in board.rows for name in row.second))
 
 
 def _second_column(name: str, rows: list[BoardRow]) -> Column:

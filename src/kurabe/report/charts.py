@@ -1,0 +1,180 @@
+"""The charts of the HTML report as Vega-Lite specifications, made with Altair.
+
+A chart refers to its data by name; the page's script puts the values in, so that each value stands in the page once.
+Colours of text and lines are `currentColor`, so that one chart serves light, dark and paper.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+
+PALETTE = (
+    "#4c78c8", "#e8833a", "#3fa66b", "#d64f5c", "#9467bd", "#a9745a", "#d977b0", "#8a9a2b", "#2aa5b8", "#7d8597",
+    "#c9a227", "#5a67d8",
+)  # fmt: skip
+ACCENT = PALETTE[0]
+Spec = dict[str, Any]
+_QUIET = 0.07
+
+
+def trade_off(data: str, x: str, score: str, *, free: float | None, best_first: bool) -> Spec:
+    """Score against cost or speed on a log axis, with the Pareto line. `free` is where the axis says $0; `best_first`:
+    the better end of x is on the left."""
+    labels = "format(datum.value, '~s')" if free is None else _dollar_labels(free)
+    shared = alt.Chart(alt.NamedData(data)).encode(
+        x=alt.X("x:Q", title=x, scale=alt.Scale(type="log", nice=False, padding=30),
+                axis=alt.Axis(labelExpr=labels, tickCount=6, grid=False)),
+        y=alt.Y("score:Q", title=score, scale=alt.Scale(zero=False, padding=16)),
+    )  # fmt: skip
+    tooltip = [
+        alt.Tooltip("contestant:N"),
+        alt.Tooltip("shown_score:N", title="score"),
+        alt.Tooltip("shown_x:N", title=x),
+    ]
+    pareto = shared.transform_filter("datum.pareto")
+    line = pareto.mark_line(
+        interpolate="step-after" if best_first else "step-before", color=ACCENT, strokeWidth=1.5, opacity=0.7, clip=True
+    ).encode(order="x:Q")
+    whiskers = shared.mark_rule(opacity=0.35, color="currentColor", clip=True).encode(y="low:Q", y2="high:Q")
+    points = shared.mark_point(filled=True, size=70, opacity=1).encode(
+        color=alt.condition("datum.pareto", alt.value(ACCENT), alt.value("#8a8f98")), tooltip=tooltip
+    )
+    names = [
+        shared.transform_filter(alt.datum.side == side)
+        .mark_text(align=align, dx=dx, dy=dy, fontSize=11, color="currentColor")
+        .encode(text="label:N", opacity=alt.condition("datum.pareto", alt.value(1), alt.value(0.75)))
+        for side, align, dx, dy in LABEL_PLACES
+    ]
+    return _spec(alt.layer(line, whiskers, points, *names).properties(width="container", height=320))
+
+
+LABEL_PLACES = (
+    ("right", "left", 8, 0),
+    ("left", "right", -8, 0),
+    ("above", "center", 0, -13),
+    ("below", "center", 0, 14),
+)
+
+
+def guess_against_truth(low: float, high: float, log: bool, target: str) -> Spec:
+    """One contestant's guesses against the truth, equal axes from `low` to `high`, with the line of perfect guesses."""
+    scale = alt.Scale(type="log" if log else "linear", domain=[low, high], nice=False)
+    axis = alt.Axis(format="~s", tickCount=6)
+    points = alt.Chart(alt.NamedData("points")).mark_point(filled=True, size=36, clip=True).encode(
+        x=alt.X("t:Q", title=f"{target}: truth", scale=scale, axis=axis),
+        y=alt.Y("g:Q", title="guess", scale=scale, axis=axis),
+        color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=["read", "unread"], range=[ACCENT, PALETTE[1]]),
+                        legend=None),
+        opacity=alt.condition("datum.kind == 'unread'", alt.value(0.9), alt.value(0.5)),
+        tooltip=[alt.Tooltip("input:N"), alt.Tooltip("truth:N"), alt.Tooltip("guess:N")],
+    )  # fmt: skip
+    ends = alt.Data(values=[{"t": low, "g": low}, {"t": high, "g": high}])
+    diagonal = alt.Chart(ends).mark_line(strokeDash=[5, 4], color="currentColor", opacity=0.6).encode(x="t:Q", y="g:Q")
+    return _spec(alt.layer(diagonal, points).properties(width="container", height=430))
+
+
+def confusion(labels: Sequence[str]) -> Spec:
+    """Rows: the truth; columns: the guess; shade: the share of that truth's rows; number: how many rows."""
+    order = list(labels)
+    shared = alt.Chart(alt.NamedData("cells")).encode(
+        x=alt.X("guess:N", title="guess", sort=order, scale=alt.Scale(domain=order),
+                axis=alt.Axis(labelAngle=-45, labelLimit=130, orient="top", grid=False)),
+        y=alt.Y("truth:N", title="truth", sort=order, scale=alt.Scale(domain=order),
+                axis=alt.Axis(labelLimit=160, grid=False)),
+    )  # fmt: skip
+    tooltip = [
+        alt.Tooltip("truth:N"),
+        alt.Tooltip("guess:N"),
+        alt.Tooltip("rows:Q"),
+        alt.Tooltip("share:Q", format=".0%"),
+    ]
+    squares = shared.mark_rect(stroke="currentColor", strokeOpacity=0.12, strokeWidth=0.5).encode(
+        color=alt.Color("right:N", legend=None, scale=alt.Scale(domain=[True, False], range=[PALETTE[2], PALETTE[3]])),
+        fillOpacity=alt.FillOpacity("share:Q", legend=None, scale=alt.Scale(domain=[0, 1], range=[0, 0.85])),
+        tooltip=tooltip,
+    )
+    counts = shared.transform_filter("datum.rows > 0").mark_text(fontSize=10, color="currentColor").encode(
+        text="rows:Q", tooltip=tooltip
+    )  # fmt: skip
+    height = max(26 * len(order), 120)
+    return _spec(alt.layer(squares, counts).properties(width="container", height=height))
+
+
+def score_histogram(title: str) -> Spec:
+    """How the scores of the single rows are spread, for one contestant."""
+    bars = alt.Chart(alt.NamedData("bins")).mark_bar(color=ACCENT, opacity=0.8).encode(
+        x=alt.X("low:Q", title=f"{title} of a row", scale=alt.Scale(domain=[0, 1], nice=False),
+                axis=alt.Axis(grid=False)),
+        x2="high:Q",
+        y=alt.Y("rows:Q", title="rows", axis=alt.Axis(tickMinStep=1)),
+        tooltip=[alt.Tooltip("low:Q", format=".2f"), alt.Tooltip("high:Q", format=".2f"), alt.Tooltip("rows:Q")],
+    )  # fmt: skip
+    return _spec(bars.properties(width="container", height=280))
+
+
+def accumulating(names: Sequence[str], first: Sequence[str], score: str, domain: tuple[float, float]) -> Spec:
+    """The score over the first 10, 20, … rows, with its interval as a band. `first` are those picked out at first."""
+    pick = _pick(first)
+    shared = alt.Chart(alt.NamedData("accumulated")).encode(
+        x=alt.X("n:Q", title="test rows so far", axis=alt.Axis(grid=False, format="~s")), color=_colour(names)
+    )
+    scale = alt.Scale(domain=list(domain), nice=False)
+    bands = shared.mark_area(clip=True).encode(
+        y=alt.Y("low:Q", title=score, scale=scale), y2="high:Q",
+        opacity=alt.condition(pick, alt.value(0.14), alt.value(0)),
+    )  # fmt: skip
+    lines = shared.mark_line(clip=True, strokeWidth=2).encode(
+        y=alt.Y("score:Q", title=score, scale=scale),
+        opacity=alt.condition(pick, alt.value(1), alt.value(_QUIET)),
+        tooltip=[alt.Tooltip("contestant:N"), alt.Tooltip("n:Q", title="rows"), alt.Tooltip("shown:N", title=score)],
+    )
+    return _spec(alt.layer(bands, lines.add_params(pick)).properties(width="container", height=340))
+
+
+def slices(names: Sequence[str], score: str) -> Spec:
+    """Scores with intervals, a block a slice and a line a contestant in each."""
+    shared = alt.Chart(alt.NamedData("slices")).encode(
+        y=alt.Y("slice:N", title=None, sort=None, axis=alt.Axis(labelLimit=190, grid=True, tickBand="extent")),
+        yOffset=alt.YOffset("contestant:N", sort=list(names), scale=alt.Scale(domain=list(names), paddingOuter=0.6)),
+        color=_colour(names),
+        tooltip=[alt.Tooltip("contestant:N"), alt.Tooltip("slice:N"), alt.Tooltip("shown:N", title=score),
+                 alt.Tooltip("rows:Q")],
+    )  # fmt: skip
+    scale = alt.Scale(zero=False)
+    whiskers = shared.mark_rule(clip=True, strokeWidth=1.5).encode(
+        x=alt.X("low:Q", title=score, scale=scale), x2="high:Q"
+    )
+    dots = shared.mark_point(filled=True, size=42, opacity=1).encode(x=alt.X("score:Q", title=score, scale=scale))
+    return _spec(alt.layer(whiskers, dots).properties(width="container", height=alt.Step(11, **{"for": "offset"})))
+
+
+def _pick(first: Sequence[str]) -> alt.Parameter:
+    return alt.selection_point(
+        name="pick", fields=["contestant"], bind="legend", value=[{"contestant": name} for name in first]
+    )
+
+
+def _colour(names: Sequence[str]) -> alt.Color:
+    colours = [PALETTE[i % len(PALETTE)] for i in range(len(names))]
+    return alt.Color("contestant:N", title=None, sort=list(names), scale=alt.Scale(domain=list(names), range=colours))
+
+
+def _dollar_labels(free: float) -> str:
+    return f"datum.value <= {free * 1.01} ? '$0' : '$' + format(datum.value, '~r')"
+
+
+def _spec(chart: Any) -> Spec:
+    """The chart as a plain object, without the address of the schema: a page that opens offline names no host."""
+    themed = chart.configure(background="transparent").configure_view(stroke=None).configure_axis(
+        labelColor="currentColor", titleColor="currentColor", domainColor="currentColor", tickColor="currentColor",
+        gridColor="currentColor", gridOpacity=0.12, domainOpacity=0.4, tickOpacity=0.4, labelFontSize=11,
+        titleFontSize=12, titleFontWeight="normal", labelFlush=False,
+    ).configure_legend(
+        labelColor="currentColor", titleColor="currentColor", orient="bottom", symbolLimit=0, labelLimit=170,
+        labelFontSize=12, symbolStrokeWidth=3, symbolOpacity=1,
+    )  # fmt: skip
+    spec: Spec = themed.to_dict(validate=False)
+    spec.pop("$schema", None)
+    spec.get("config", {}).pop("font", None)
+    return spec

@@ -1,0 +1,215 @@
+"""Scores of parts of the test rows, with intervals: as rows accumulate, and for slices of a column.
+
+The board's own intervals come from the contest; these are for looking, and are closed forms so that thousands of them
+take no time.
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from scipy import sparse, stats
+
+from kurabe.contest.evidence import Entry, Evidence
+from kurabe.tasks.metrics import METRICS, Metric, Statistics
+
+Estimate = tuple[float, float, float]
+MAX_COLUMNS = 30
+_Z = 1.959964
+_GROUPS = 50
+_CHECKPOINTS = 40
+_QUANTILES = 5
+_VALUES = 8
+_LABEL = 40
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """One contestant's answered rows: `positions` in the test part, (m,), the metric's `statistics` of them, (m, k),
+    and `loss`, (m,), how wrong each is."""
+
+    name: str
+    positions: np.ndarray
+    statistics: Statistics
+    loss: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Slicing:
+    """A column cut into slices: `labels` in order, and `codes`, (n,), each test row's slice."""
+
+    column: str
+    labels: tuple[str, ...]
+    codes: np.ndarray
+
+
+def metric_of(evidence: Evidence) -> Metric:
+    """The metric by which the evidence is scored."""
+    return METRICS[evidence.metric]
+
+
+def scored(evidence: Evidence, entry: Entry) -> Scored:
+    """The rows that `entry` answered, with how wrong each is."""
+    metric = metric_of(evidence)
+    positions = np.flatnonzero(entry.answered)
+    truth, guess = evidence.truth[positions], entry.guesses[positions]
+    return Scored(entry.name, positions, metric.statistics(truth, guess), metric.row_loss(truth, guess))
+
+
+def estimate(metric: Metric, rows: Statistics) -> Estimate:
+    """Score and 95 % interval of some rows' statistics, (n, k); NaN where there is none.
+
+    Proportions: Wilson (1927). The median: its order statistics (Conover 1999, 3.2). One number a row: the delta
+    method. Otherwise: a jackknife over 50 groups of rows (Efron and Tibshirani 1993, ch. 11) with Student's t.
+    """
+    n = rows.shape[0]
+    if n == 0:
+        return math.nan, math.nan, math.nan
+    if metric.center == "median":
+        return _median(metric, np.sort(np.asarray(rows)[:, 0]))
+    means = np.asarray(rows.sum(axis=0)).reshape(-1) / n
+    score = float(metric.finish(means))
+    if metric.proportion:
+        return (score, *_wilson(score, n))
+    if n < 2:
+        return score, math.nan, math.nan
+    half = _delta(metric, np.asarray(rows)[:, 0]) if rows.shape[1] == 1 else _jackknife(metric, rows)
+    return score, score - half, score + half
+
+
+def accumulated(metric: Metric, rows: Statistics) -> list[tuple[int, Estimate]]:
+    """(rows so far, estimate over them) at up to 40 even steps, in the order of the test part."""
+    n = rows.shape[0]
+    steps = np.unique(np.linspace(min(n, max(10, n // _CHECKPOINTS)), n, _CHECKPOINTS).astype(int))
+    return [(int(step), estimate(metric, rows[:step])) for step in steps if step > 0]
+
+
+def slicings(evidence: Evidence) -> list[Slicing]:
+    """The columns by which the test rows can be cut, at most 30: numbers at their quantiles, other values by how often
+    they come, and the length of the input. Columns with one value, or with hardly any value twice, are left out."""
+    rows = evidence.rows
+    found = [slicing for name in rows.columns if name != "input" and (slicing := _slicing(name, rows[name]))]
+    if target_column(evidence) is None:
+        truth = pl.Series("truth", evidence.truth.tolist())
+        found = [*filter(None, [_slicing("truth", truth)]), *found]
+    if "input" in rows.columns:
+        length = rows["input"].cast(pl.String).str.len_chars()
+        found += filter(None, [_slicing("length of the input (characters)", length)])
+    return found[:MAX_COLUMNS]
+
+
+def target_column(evidence: Evidence) -> str | None:
+    """The column that holds the truth, or None where no column does."""
+    return next((name for name in evidence.rows.columns if _is_truth(evidence.rows[name], evidence.truth)), None)
+
+
+def slice_scores(metric: Metric, one: Scored, cut: Slicing) -> list[tuple[int, Estimate]]:
+    """(answered rows, estimate) of each slice, in the order of the labels."""
+    codes = cut.codes[one.positions]
+    return [
+        (len(members), estimate(metric, one.statistics[members]))
+        for code in range(len(cut.labels))
+        if (members := np.flatnonzero(codes == code)) is not None
+    ]
+
+
+def _delta(metric: Metric, values: np.ndarray) -> float:
+    mean, step = values.mean(), 1e-4 * max(abs(values.mean()), 1e-9)
+    around = metric.finish(np.array([[mean - step], [mean + step]]))
+    return float(abs(around[1] - around[0]) / (2 * step) * _Z * values.std(ddof=1) / math.sqrt(len(values)))
+
+
+def _jackknife(metric: Metric, rows: Statistics) -> float:
+    n = rows.shape[0]
+    groups = min(n, _GROUPS)
+    member = np.arange(n) % groups
+    indicator = sparse.csr_array((np.ones(n), (member, np.arange(n))), shape=(groups, n))
+    sums = indicator @ rows
+    sums = sums.toarray() if sparse.issparse(sums) else np.asarray(sums)
+    sizes = np.bincount(member, minlength=groups)
+    left_out = metric.finish((sums.sum(axis=0) - sums) / (n - sizes)[:, None])
+    variance = (groups - 1) / groups * ((left_out - left_out.mean()) ** 2).sum()
+    return float(stats.t.ppf(0.975, groups - 1) * math.sqrt(variance))
+
+
+def _median(metric: Metric, ordered: np.ndarray) -> Estimate:
+    n = len(ordered)
+    reach = _Z * math.sqrt(n) / 2
+    low, high = max(math.floor(n / 2 - reach), 0), min(math.ceil(n / 2 + reach), n - 1)
+    values = np.array([[np.median(ordered)], [ordered[low]], [ordered[high]]])
+    score, bound, other = (float(value) for value in metric.finish(values))
+    return score, min(bound, other), max(bound, other)
+
+
+def _wilson(share: float, n: int) -> tuple[float, float]:
+    center = share + _Z**2 / (2 * n)
+    half = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
+    scale = 1 + _Z**2 / n
+    return (center - half) / scale, (center + half) / scale
+
+
+def _slicing(name: str, column: pl.Series) -> Slicing | None:
+    if column.dtype.is_nested() or column.dtype in (pl.Object, pl.Binary, pl.Null):
+        return None
+    distinct = column.n_unique()
+    if distinct < 2:
+        return None
+    if (column.dtype.is_numeric() or column.dtype.is_temporal()) and distinct > _VALUES:
+        return _at_quantiles(name, column)
+    return _by_value(name, column)
+
+
+def _at_quantiles(name: str, column: pl.Series) -> Slicing | None:
+    values = column.to_physical().cast(pl.Float64).to_numpy()
+    known = np.isfinite(values)
+    if not known.any():
+        return None
+    edges = np.unique(np.quantile(values[known], np.linspace(0, 1, _QUANTILES + 1)[1:-1], method="inverted_cdf"))
+    edges = edges[edges < values[known].max()]
+    codes = np.searchsorted(edges, values, side="left")
+    say = _edge_labels(column, values, known)
+    texts = [say(edge) for edge in edges]
+    if not texts:
+        return None
+    labels = [
+        f"up to {texts[0]}",
+        *(f"{a} to {b}" for a, b in itertools.pairwise(texts)),
+        f"over {texts[-1]}",
+    ]
+    if not known.all():
+        labels.append("missing")
+        codes = np.where(known, codes, len(labels) - 1)
+    return Slicing(name, tuple(labels), codes)
+
+
+def _edge_labels(column: pl.Series, values: np.ndarray, known: np.ndarray) -> Callable[[float], str]:
+    """How an edge is written: a date as a date, a number with four significant digits."""
+    if column.dtype.is_temporal():
+        places = np.flatnonzero(known)
+        return lambda edge: str(column[int(places[np.argmin(np.abs(values[places] - edge))])])
+    return lambda edge: f"{edge:,.4g}" if abs(edge) < 1e4 else f"{edge:,.0f}"
+
+
+def _by_value(name: str, column: pl.Series) -> Slicing | None:
+    texts = column.cast(pl.String).fill_null("missing")
+    counts = texts.value_counts(sort=True)
+    values = counts[counts.columns[0]].to_list()
+    if counts["count"][0] < max(3, 0.01 * len(column)):
+        return None
+    top = values[: _VALUES if len(values) <= _VALUES else _VALUES - 1]
+    place = {value: code for code, value in enumerate(top)}
+    codes = np.array([place.get(value, len(top)) for value in texts.to_list()])
+    labels = [value if len(value) <= _LABEL else value[: _LABEL - 1] + "…" for value in top]
+    labels += [f"{len(values) - len(top):,} other values"] if len(values) > len(top) else []
+    return Slicing(name, tuple(labels), codes)
+
+
+def _is_truth(column: pl.Series, truth: np.ndarray) -> bool:
+    try:
+        values = column.cast(pl.Float64 if truth.dtype != object else pl.String).to_list()
+    except pl.exceptions.InvalidOperationError:
+        return False
+    return bool(values == truth.tolist())
