@@ -26,7 +26,9 @@ class ScriptedModel:
         for index, request in enumerate(requests):
             self.requests.append(request)
             text = self._answer(request)
-            usage = Usage(input=sum(len(message.content.split()) for message in request.messages), output=len(text.split()))
+            usage = Usage(
+                input=sum(len(message.content.split()) for message in request.messages), output=len(text.split())
+            )
             yield index, Reply(text, "stop", usage, self._usd, 0.0)
 
     def _answer(self, request: Request) -> str:

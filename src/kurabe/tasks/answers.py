@@ -44,14 +44,16 @@ def read_text(text: str) -> str | None:
 
 
 _CUE = re.compile(
-    r"(?:\b(?:answer|label|category|class|classification|sentiment|rating|result|prediction|output|choice|option|classified as"
-    r"|classify (?:it|this) as|belongs (?:to|in)|would be|i'd say|antwort|réponse|respuesta|resposta|risposta|ответ)"
-    r"|答え|回答|答案|分類|类别|정답)(?: (?:is|ist|est|es|é|as|to|in|should be|would be|the|a|category|class|label))*\s*(?:[:=→は是]|->)?"
-    r"\W{0,6}(?:the )?$",
+    r"(?:\b(?:answer|label|category|class|classification|sentiment|rating|result|prediction|output|choice|option"
+    r"|classified as|classify (?:it|this) as|belongs (?:to|in)|would be|i'd say"
+    r"|antwort|réponse|respuesta|resposta|risposta|ответ)"
+    r"|答え|回答|答案|分類|类别|정답)(?: (?:is|ist|est|es|é|as|to|in|should be|would be|the|a|category|class|label))*"
+    r"\s*(?:[:=→は是]|->)?\W{0,6}(?:the )?$",
 )
 _CONCLUSION = re.compile(r"(?:boxed\W*|\b(?:final answer|therefore|thus|hence|so|overall)\b[^.\n]{0,60})$")
 _NEGATED = re.compile(
-    r"(?:\b(?:not|no|never|neither|nor|without|cannot be|rather than|instead of|kein\w{0,2}|nicht|pas|ni|não|не|нет)|n't)"
+    r"(?:\b(?:not|no|never|neither|nor|without|cannot be|rather than|instead of"
+    r"|kein\w{0,2}|nicht|pas|ni|não|не|нет)|n't)"
     r"(?: (?:\w+ ){0,2}| ?\W?)$"
 )
 _NEGATED_AFTER = re.compile(r"\W?(?:ではな|じゃな|でな|では無|が없|ではあり)")
@@ -62,9 +64,9 @@ _WIDE = r"[^\W\u2e80-\u9fff\uac00-\ud7af\u0e00-\u0eff_]"
 def read_label(text: str, labels: Sequence[str]) -> str | None:
     """The one of `labels` that `text` answers, or None where it names none or leaves several open.
 
-    Case, width, markdown, quotes and `_` or `-` for a space do not count. In this order: the whole answer is a label;
-    a label follows a conclusion (`\\boxed{}`, `final answer`, the last one) or a cue (`Label: …`); the first line is one;
-    a bold one; the only one named, a label inside a longer one not counted and a negated one neither; the one left where
+    Case, width, markdown, quotes and `_` or `-` for a space do not count. In this order: the whole answer is a label; a
+    label follows a conclusion (`\\boxed{}`, `final answer`; the last one) or a cue (`Label: …`); the first line is
+    one; a bold one; the only one named, a label inside a longer one not counted and a negated one neither; the one left where
     all others are negated; the one the answer begins with; the number equal to a numeric label; the only label that
     begins with the answer (cut short), from two characters on.
     """
@@ -136,13 +138,18 @@ def _plain(text: str) -> str:
     return re.sub(r"[ \t\r\f\v]+", " ", text)
 
 
-_PLAIN = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "\ufe0f": None, "\u200b": None, "\x00": None, "`": None})
+_PLAIN = str.maketrans(
+    {"’": "'", "‘": "'", "“": '"', "”": '"', "\ufe0f": None, "\u200b": None, "\x00": None, "`": None}
+)
+
+
+_AROUND = " \n*_#>\"'()[]{}<.,:;!«»„「」『』。、"
 
 
 def _bare(text: str) -> str:
     """Without width, case, markdown, quotes and punctuation around; a leading minus stays."""
     bare = _plain(text).casefold().strip()
-    stripped = bare.strip(" \n*_#>\"'()[]{}<>.,:;!«»„「」『』。、")
+    stripped = bare.strip(_AROUND)
     return stripped or bare
 
 
@@ -184,7 +191,11 @@ def _by_mention(mentions: list[_Mention], names: list[str]) -> str | None:
     if mentions and not named and len(left) == 1:
         return left.pop()
     first = min(sure, key=lambda m: m.start, default=None)
-    if first is not None and not first.before.strip(" *\"'(\n") and not re.match(r" ?(?:/|\||or\b|oder\b|ou\b)", first.after):
+    if (
+        first is not None
+        and not first.before.strip(" *\"'(\n")
+        and not re.match(r" ?(?:/|\||or\b|oder\b|ou\b)", first.after)
+    ):
         return first.name
     return None
 

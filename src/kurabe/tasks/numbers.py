@@ -12,8 +12,8 @@ Conventions:
   commas elsewhere or the currency's countries write thousands with a point (`1.234 €`).
 - A space, an apostrophe or an underscore separates thousands only before exactly three digits.
 - A range is its midpoint. `20%` is 20. `99 cents` is 0.99. `8/10` is 8. `free` alone is 0.
-- `k`, `m`, `bn`, `B`, `T` glued to a number, and the words and characters for thousand to trillion in a dozen languages,
-  multiply it; `万`, `億` and kanji numerals are read.
+- `k`, `m`, `bn`, `B`, `T` glued to a number, and the words and characters for thousand to trillion in a dozen
+  languages, multiply it; `万`, `億` and kanji numerals are read.
 - `($45)` as the whole answer is -45, as accountants write.
 - Where the text refuses (`As an AI…`), only a number with a currency or a cue counts.
 - Numbers of more than 30 digits, infinities and NaN are no answers.
@@ -52,10 +52,10 @@ _POINT_THOUSANDS = re.compile(
 _CENTS = re.compile(rf"\s?-?(?:¢|(?:cents?|centimes?|centavos?|centesimi|pence){_END})", re.IGNORECASE)
 _PERCENT = re.compile(rf"\s?(?:%|(?:percent|prozent|pour cent|por ciento|процент\w{{0,3}}){_END})", re.IGNORECASE)
 _UNIT = re.compile(
-    r"[ -]?(?:(?:[kmgt]i?b|[kmg]?hz|kg|mg|g|lbs?|pounds?|ounces?|oz|ml|cl|l|liters?|litres?|gal(?:lons?)?|[nmck]?m|inch(?:es)?|in"
-    r"|ft|feet|foot|yards?|yd|w|watts?|v|volts?|m?ah|px|mp|megapixels?|bits?|cores?|years?|yrs?|months?|weeks?|days?"
-    r"|hours?|hrs?|minutes?|mins?|seconds?|secs?|packs?|pcs|pieces?|count|sets?|stars?|items?|units?|pages?|x|st|nd|rd|th"
-    rf"|people|times|stücke?|jahre?n?|ans|años|лет|шт)(?![{_LETTER}\d])|[\"″°]|[個本枚台年月日時分秒歳人件回代])",
+    r"[ -]?(?:(?:[kmgt]i?b|[kmg]?hz|kg|mg|g|lbs?|pounds?|ounces?|oz|ml|cl|l|liters?|litres?|gal(?:lons?)?"
+    r"|[nmck]?m|inch(?:es)?|in|ft|feet|foot|yards?|yd|w|watts?|v|volts?|m?ah|px|mp|megapixels?|bits?|cores?|years?|yrs?"
+    r"|months?|weeks?|days?|hours?|hrs?|minutes?|mins?|seconds?|secs?|packs?|pcs|pieces?|count|sets?|stars?"
+    rf"|items?|units?|pages?|x|st|nd|rd|th|people|times|stücke?|jahre?n?|ans|años|лет|шт)(?![{_LETTER}\d])|[\"″°]|[個本枚台年月日時分秒歳人件回代])",
     re.IGNORECASE,
 )
 
@@ -63,9 +63,11 @@ _SCALES = {
     1e2: "hundred",
     1e3: "thousand|grand|tausend|tsd|mille|mil|mila|тыс(?:яч[аи]?)?|tys|tusen|tusind|ribu|rb|bin|nghìn",
     1e5: "lakhs?|lacs?",
-    1e6: "million(?:en|s|i)?|mio|mn|millón|millones|milhão|milhões|milione|milioni|миллион\\w{0,2}|млн|mln|miljon(?:er)?|juta|triệu|milyon",
+    1e6: "million(?:en|s|i)?|mio|mn|millón|millones|milhão|milhões|milione|milioni|миллион\\w{0,2}|млн"
+    "|mln|miljon(?:er)?|juta|triệu|milyon",
     1e7: "crores?|cr",
-    1e9: "billions?|bn|milliarden?|milliards?|mrd|mld|mlrd|md|миллиард\\w{0,2}|млрд|miliardi?|miljard(?:er)?|milyar|miliar|tỷ",
+    1e9: "billions?|bn|milliarden?|milliards?|mrd|mld|mlrd|md"
+    "|миллиард\\w{0,2}|млрд|miliardi?|miljard(?:er)?|milyar|miliar|tỷ",
     1e12: "trillions?|tn|billionen|billones",
 }
 _SCALE_WORD = re.compile(
@@ -92,7 +94,8 @@ _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}\.?"
 _NOT_A_NUMBER = re.compile(
     r"(?<![\d.,])(?:\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2(?:\d{4}|\d{2}))(?![\d.,]*\d)"  # dates
     r"|\d{4}年(?:\d{1,2}月)?(?:\d{1,2}日)?|\d{1,2}月\d{1,2}日"
-    rf"|\b{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?(?:,? \d{{4}})?\b(?![.,]\d)|\b\d{{1,2}}(?:st|nd|rd|th)? {_MONTH}(?: \d{{4}})?\b"
+    rf"|\b{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?(?:,? \d{{4}})?\b(?![.,]\d)"
+    rf"|\b\d{{1,2}}(?:st|nd|rd|th)? {_MONTH}(?: \d{{4}})?\b"
     rf"|\b{_MONTH} (?:19|20)\d\d\b"
     r"|(?<![\d:])\d{1,2}:\d\d(?::\d\d)?(?!\d)"  # times of the day
     r"|https?://\S++"
@@ -100,7 +103,9 @@ _NOT_A_NUMBER = re.compile(
 
 _RANGE = re.compile(r"\s?(?:[-–—~〜～]|\.\.\.?|…|to|bis|à|až|do|hasta|до|から|到|至|에서)\s?", re.IGNORECASE)
 _RANGE_WITH_A = re.compile(r"\s?(?:a|до|et|and|und|y|e|и|&)\s?", re.IGNORECASE)
-_BETWEEN = re.compile(rf"(?<![{_LETTER}])(?:between|zwischen|entre|tra|fra|mellan|mellem|между|from|de|da|von|от)\s*$", re.IGNORECASE)
+_BETWEEN = re.compile(
+    rf"(?<![{_LETTER}])(?:between|zwischen|entre|tra|fra|mellan|mellem|между|from|de|da|von|от)\s*$", re.IGNORECASE
+)
 
 _FILLER = (
     r"(?:[\s:*_`\"'(\[{~≈≒+-]|(?:is|was|are|be|comes?|would|will|should|could|might|may|likely|probably|of|the|a|an|for|at|to"
@@ -118,7 +123,8 @@ _CUE = re.compile(
 _BOXED = re.compile(r"(?:boxed\s*\{[^{}\d]{0,20}|####[^\d\n]{0,10})$")
 _CONCLUSION = re.compile(
     r"(?:\b(?:final (?:answer|price|estimate)|therefore|thus|hence|so|in total|overall|altogether|in summary|daher|also"
-    r"|insgesamt|donc|entonces|por lo tanto|portanto|итого|значит)\b|したがって|よって|合計|所以|总共)[^\d\n.!?]{0,60}$",
+    r"|insgesamt|donc|entonces|por lo tanto|portanto|итого|значит)\b|したがって|よって|合計|所以|总共)"
+    r"[^\d\n.!?]{0,60}$",
     re.IGNORECASE,
 )
 _EQUALS = re.compile(r"(?:=|≈|→|=>)\s*[*$]{0,3}\s*$")
@@ -128,11 +134,13 @@ _SOFT = re.compile(
     re.IGNORECASE,
 )
 _ASIDE = re.compile(
-    r"\b(?:not|was|were|originally|formerly|instead of|compared (?:to|with)|than|saves?|saving|shipping|deposit|msrp|list(?: price)?)"
-    r"[\s:*of]*$",
+    r"\b(?:not|was|were|originally|formerly|instead of|compared (?:to|with)|than|saves?|saving|shipping|deposit|msrp"
+    r"|list(?: price)?)[\s:*of]*$",
     re.IGNORECASE,
 )
-_NAMED = re.compile(rf"(?:^|[\s(])(?P<word>[{_LETTER}]*[A-Z][{_LETTER}]*\.?|step|option|item|size|page|version|model|no\.|#)[ -]?$")
+_NAMED = re.compile(
+    rf"(?:^|[\s(])(?P<word>[{_LETTER}]*[A-Z][{_LETTER}]*\.?|step|option|item|size|page|version|model|no\.|#)[ -]?$"
+)
 _NO_NAME = re.compile(
     r"(?:about|around|approximately|approx\.?|roughly|nearly|maybe|perhaps|probably|likely|only|just|minus|ca\.?|etwa|it|is|the)$",
     re.IGNORECASE,
@@ -142,16 +150,19 @@ _MINUS_WORD = re.compile(r"\b(?:minus|negative)\s$", re.IGNORECASE)
 _REFUSAL = re.compile(
     r"\b(?:(?:can(?:no|')t|cannot|can not|unable to|not able to|don't|do not|won't|impossible to)"
     r" (?:\w+ ){0,2}(?:determine|provide|give|predict|estimate|know|have|answer|say|help|assist|tell|access|find)"
-    r"|as an? (?:ai|language model|llm)|i'?m sorry|sorry,|insufficient information|not enough information|not possible to"
-    r"|unknown|ich kann (?:\w+ ){0,4}nicht|leider|je ne (?:peux|sais|dispose)|désolé|no puedo|lo siento|não posso|desculpe|не могу"
-    r"|извините)\b|申し訳|すみません|わかりません|分かりません|できません|对不起|抱歉|无法|죄송",
+    r"|as an? (?:ai|language model|llm)|i'?m sorry|sorry,|insufficient information|not enough information"
+    r"|not possible to|unknown|ich kann (?:\w+ ){0,4}nicht|leider|je ne (?:peux|sais|dispose)|désolé|no puedo|lo siento"
+    r"|não posso|desculpe|не могу|извините)\b|申し訳|すみません|わかりません|分かりません|できません|对不起|抱歉|无法|죄송",
     re.IGNORECASE,
 )
 _FREE = re.compile(
-    r"\W*(?:(?:it is|it's|this is) )?(?:free(?: of charge)?|gratis|kostenlos|gratuite?|gratuito|бесплатно|無料|免费|무료)\W*",
+    r"\W*(?:(?:it is|it's|this is) )?(?:free(?: of charge)?|gratis|kostenlos"
+    r"|gratuite?|gratuito|бесплатно|無料|免费|무료)\W*",
     re.IGNORECASE,
 )
-_ACCOUNTING = re.compile(rf"\s*\(\s*([{_SIGNS}A-Z]{{0,3}}\s?[\d.,' ]{{1,40}}[{_SIGNS}]?)\s*\)\s*[{_SIGNS}A-Z]{{0,3}}\.?\s*")
+_ACCOUNTING = re.compile(
+    rf"\s*\(\s*([{_SIGNS}A-Z]{{0,3}}\s?[\d.,' ]{{1,40}}[{_SIGNS}]?)\s*\)\s*[{_SIGNS}A-Z]{{0,3}}\.?\s*"
+)
 
 
 @dataclass(frozen=True)
@@ -212,7 +223,9 @@ def _normalise(text: str) -> str:
     return re.sub(r"\\(?=[$%,])|(?<=\d)\{(?=,\})|(?<=,)\}(?=\d)", "", text)
 
 
-_PLAIN = str.maketrans({"−": "-", "‐": "-", "‑": "-", "’": "'", "‘": "'", "٫": ".", "٬": ",", "،": ",", "\u200b": None, "\t": " "})
+_PLAIN = str.maketrans(
+    {"−": "-", "‐": "-", "‑": "-", "’": "'", "‘": "'", "٫": ".", "٬": ",", "،": ",", "\u200b": None, "\t": " "}
+)
 
 
 def _fraction(match: re.Match[str]) -> str:
@@ -303,7 +316,7 @@ def _plain_value(body: str, point_thousands: bool = False) -> float | None:
 def _grouped(whole: str, separator: str) -> bool:
     """Thousands in threes, or as in India in twos before the last three."""
     first, *middle, last = whole.split(separator)
-    return 1 <= len(first) <= 3 and len(last) == 3 and len({len(m) for m in middle} - {3}) == 0 or (
+    return (1 <= len(first) <= 3 and len(last) == 3 and len({len(m) for m in middle} - {3}) == 0) or (
         separator == "," and 1 <= len(first) <= 2 and len(last) == 3 and all(len(m) == 2 for m in middle)
     )
 
@@ -394,7 +407,9 @@ def _merged(text: str, a: _Found, b: _Found) -> _Found | None:
     low = a.value * b.scale if a.scale == 1 and a.value < high / b.scale else a.value
     if not low < high:
         return None
-    return replace(b, start=a.start, value=(low + high) / 2, currency=a.currency or b.currency, against=min(a.against, b.against))
+    return replace(
+        b, start=a.start, value=(low + high) / 2, currency=a.currency or b.currency, against=min(a.against, b.against)
+    )
 
 
 def _weigh(text: str, number: _Found) -> tuple[int, bool]:
@@ -424,15 +439,15 @@ def _weigh(text: str, number: _Found) -> tuple[int, bool]:
     return weight, last
 
 
-_ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen"
-    " eighteen nineteen"
-).split()
-_TENS = dict(zip("twenty thirty forty fifty sixty seventy eighty ninety".split(), range(20, 100, 10), strict=True))
+_ONES = """zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
+    seventeen eighteen nineteen""".split()  # noqa: SIM905
+_TENS = {f"{word}ty": 10 * i for i, word in enumerate("twen thir for fif six seven eigh nine".split(), 2)}  # noqa: SIM905
 _WORD_VALUES = {word: i for i, word in enumerate(_ONES)} | _TENS
 _WORD_SCALES = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "billion": 1e9, "trillion": 1e12}
 _ANY_WORD = "|".join([*reversed(_ONES), *_TENS, *_WORD_SCALES])
-_SPELLED = re.compile(rf"\b(?:(?:an? )(?={'|'.join(_WORD_SCALES)}))?(?:{_ANY_WORD})(?:(?:[ -]|,? and )(?:{_ANY_WORD})\b)*+", re.IGNORECASE)
+_SPELLED = re.compile(
+    rf"\b(?:(?:an? )(?={'|'.join(_WORD_SCALES)}))?(?:{_ANY_WORD})(?:(?:[ -]|,? and )(?:{_ANY_WORD})\b)*+", re.IGNORECASE
+)
 
 
 def _spelled(text: str) -> list[_Found]:
@@ -451,6 +466,6 @@ def _spelled(text: str) -> list[_Found]:
                 total, section = total + (section or 1) * _WORD_SCALES[word], 0.0
         number = _with_marks(text, _Found(match.start(), match.end(), total + section))
         alone = not text.strip(" .!*\n").lower().replace(match[0].lower(), "", 1)
-        if number.currency or alone or not match[0].lower() == "one":
+        if number.currency or alone or match[0].lower() != "one":
             found.append(number)
     return _join(text, found)

@@ -1,0 +1,301 @@
+"""A language model that is asked, row by row: zero-shot, with fixed examples, or with the nearest training rows."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from kurabe.contestants.base import Contestant, Prediction, Validation
+from kurabe.contestants.examples import Nearest, decimals_of, spread, write_number
+from kurabe.contestants.frames import TEXT, as_frame, as_target, infer_kind, texts
+from kurabe.errors import ContestantError, TaskError, missing
+from kurabe.messages import Message, Request
+from kurabe.models.base import Model
+from kurabe.tasks import spec
+from kurabe.tasks.answers import fallback, read_answer
+from kurabe.tasks.spec import Kind
+from kurabe.tasks.template import check_syntax, render_inputs
+
+MAX_TOKENS: dict[Kind, int] = {"number": 32, "label": 32, "text": 256}
+LISTED_LABELS = 100
+"""More labels than this are not listed in the default system message."""
+BATCH = 64
+"""Rows rendered at a time, so that requests are made lazily."""
+
+_open: dict[str, Model] = {}
+
+
+def open_shared(reference: str) -> Model:
+    """The open model of this reference; several contestants share one. Another one in memory is closed first."""
+    from kurabe.models import open_model
+
+    if reference not in _open:
+        release()
+        _open[reference] = open_model(reference)
+    return _open[reference]
+
+
+def release() -> None:
+    """Close the shared model and give its memory back."""
+    while _open:
+        _open.popitem()[1].close()
+
+
+class Prompt(Contestant):
+    """Ask a chat model for each row's answer.
+
+    `model`: a reference such as `gguf:smollm2-135m`, or a Model object. `examples`: how many training rows are shown as
+    earlier turns, or a list of `{input, output}`. `choose`: `fixed`, rows spread over the target, the same for every
+    row, so that the model evaluates them once; or `nearest`, the training rows whose words are most like the row's, the
+    nearest last. `system`, `user` (a sandboxed Jinja2 template over the columns and `input`) and `prefill`, which
+    begins the answer, override the task's prompt. `constrain`: hold the answer by a grammar to a number or to the
+    labels; `auto` does so where the model runs in process. Every text column is cut to `max_input_chars` before it is
+    rendered, and a prompt that still does not fit the model's context is cut in halves, then loses its first examples.
+    """
+
+    kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label", "text"})
+
+    def __init__(
+        self,
+        model: str | Model = "gguf:smollm2-135m",
+        examples: int | Sequence[Any] = 0,
+        choose: Literal["fixed", "nearest"] = "fixed",
+        system: str | None = None,
+        user: str | None = None,
+        prefill: str | None = None,
+        max_tokens: int | None = None,
+        temperature: float = 0.0,
+        constrain: bool | Literal["auto"] = "auto",
+        max_input_chars: int = 2000,
+        kind: Kind | None = None,
+        prompt: spec.Prompt | None = None,
+        target: str | None = None,
+        random_state: int = 0,
+    ) -> None:
+        self.model = model
+        self.examples = examples
+        self.choose = choose
+        self.system = system
+        self.user = user
+        self.prefill = prefill
+        self.max_tokens = max_tokens
+        self.temperature = temperature
+        self.constrain = constrain
+        self.max_input_chars = max_input_chars
+        self.kind = kind
+        self.prompt = prompt
+        self.target = target
+        self.random_state = random_state
+
+    def skipped_reason(self) -> str | None:
+        """Why the model cannot be asked here, or None where it can."""
+        if not isinstance(self.model, str):
+            return None
+        from kurabe.models import availability
+
+        return availability(self.model)
+
+    def fit(self, X: Any, y: Any, validation: Validation | None = None) -> Self:
+        """Choose the examples and learn the labels and the fallback; the model itself learns nothing.
+
+        Raises ContestantError for a setting that is not valid and TaskError for a broken template.
+        """
+        self._check()
+        X = as_frame(X)
+        self.kind_: Kind = self.kind or infer_kind(y)
+        y = as_target(y, self.kind_, X.height)
+        self.fallback_ = fallback(y, self.kind_)
+        self.labels_ = sorted(set(y.tolist())) if self.kind_ == "label" else []
+        self.decimals_ = decimals_of(y) if self.kind_ == "number" else None
+        self.system_, self.user_, self.prefill_ = self._prompt()
+        self.shots_: list[list[str]] = []
+        self.fixed_: list[int] = []
+        self.nearest_ = 0
+        self.vectorizer_: Any = None
+        self.vectors_: Any = None
+        given = self._given()
+        if given is not None:
+            self.shots_ = given
+            self.fixed_ = list(range(len(given)))
+        elif isinstance(self.examples, int) and self.examples:
+            self._choose(X, y, self.examples)
+        self.request_ = msgspec.to_builtins(self._template_request(y))
+        return self
+
+    def iter_predict(self, X: Any) -> Iterator[Prediction]:
+        """Yield a Prediction a row as replies come; `value` is None where the answer could not be read."""
+        X = as_frame(X)
+        model = open_shared(self.model) if isinstance(self.model, str) else self.model
+        for row, reply in model.chat_many(self._requests(X, model)):
+            value = read_answer(reply.text, self.kind_, self.labels_, self.prefill_)
+            yield Prediction(row=row, value=value, raw=reply.text, usd=reply.usd)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """One answer a row; where it could not be read, the training median or the most frequent answer."""
+        X = as_frame(X)
+        values = np.full(X.height, self.fallback_, dtype=np.float64 if self.kind_ == "number" else object)
+        for prediction in self.iter_predict(X):
+            if prediction.value is not None:
+                values[prediction.row] = prediction.value
+        return values
+
+    def close(self) -> None:
+        """Give the shared model's memory back."""
+        if isinstance(self.model, str) and self.model in _open:
+            release()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Plain values only: a model object is kept as its reference, the task's prompt as a dict."""
+        state = dict(super().__getstate__())
+        state["model"] = self.model if isinstance(self.model, str) else self.model.reference
+        state["prompt"] = msgspec.to_builtins(self.prompt)
+        state["examples"] = msgspec.to_builtins(self.examples)
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        prompt = state.get("prompt")
+        super().__setstate__({**state, "prompt": msgspec.convert(prompt, spec.Prompt | None)})
+
+    def _check(self) -> None:
+        if self.choose not in ("fixed", "nearest"):
+            raise ContestantError(missing("way to choose examples", str(self.choose), ["fixed", "nearest"]))
+        if self.constrain not in (True, False, "auto"):
+            raise ContestantError(f"constrain is {self.constrain!r}; it can be true, false or auto")
+        if isinstance(self.examples, int) and self.examples < 0:
+            raise ContestantError(f"examples is {self.examples}; it must be 0 or more, or a list of examples")
+        if self.max_input_chars < 1 or (self.max_tokens is not None and self.max_tokens < 1):
+            raise ContestantError("max_input_chars and max_tokens must be 1 or more")
+
+    def _prompt(self) -> tuple[str, str, str]:
+        """System message, user template and prefill: the contestant's own, else the task's, else a plain question."""
+        system, user, prefill = default_prompt(self.kind_, self.target, self.labels_)
+        if self.prompt is not None:
+            system = system if self.prompt.system is None else self.prompt.system
+            user, prefill = self.prompt.user, self.prompt.prefill
+        system = system if self.system is None else self.system
+        user = user if self.user is None else self.user
+        prefill = prefill if self.prefill is None else self.prefill
+        check_syntax(user, "prompt: user")
+        return system, user, prefill
+
+    def _given(self) -> list[list[str]] | None:
+        """Examples written out in the settings or the task's prompt as [input, output], or None."""
+        given: Any = self.examples if not isinstance(self.examples, int) else None
+        if given is None and self.examples == 0 and self.prompt is not None and self.prompt.examples:
+            given = self.prompt.examples
+        if given is None:
+            return None
+        try:
+            examples = msgspec.convert(msgspec.to_builtins(list(given)), list[spec.Example])
+        except (msgspec.ValidationError, TypeError) as error:
+            raise ContestantError(f"examples: {error}; each is {{input: …, output: …}}") from None
+        outputs = (e.output if isinstance(e.output, str) else write_number(e.output, self.decimals_) for e in examples)
+        inputs = pl.DataFrame({TEXT: [example.input for example in examples]}, schema={TEXT: pl.String})
+        try:
+            questions = self._render(inputs)
+        except TaskError:  # the template reads other columns, so an example's input is the whole question
+            questions = inputs[TEXT].to_list()
+        return [list(shot) for shot in zip(questions, outputs, strict=True)]
+
+    def _choose(self, X: pl.DataFrame, y: np.ndarray, count: int) -> None:
+        nearest = Nearest.fit(self._cut(texts(X))) if self.choose == "nearest" else None
+        if nearest is not None:
+            self.vectorizer_, self.vectors_ = nearest.vectorizer, nearest.vectors
+            rows, self.nearest_ = list(range(len(y))), count
+        else:
+            rows = spread(y, self.kind_, count, self.random_state)
+            self.fixed_ = list(range(len(rows)))
+        outputs = [write_number(y[row], self.decimals_) if self.kind_ == "number" else str(y[row]) for row in rows]
+        self.shots_ = [list(shot) for shot in zip(self._render(X[rows]), outputs, strict=True)]
+
+    def _template_request(self, y: np.ndarray) -> Request:
+        """The request without its messages."""
+        reference = self.model if isinstance(self.model, str) else self.model.reference
+        negative = self.kind_ == "number" and bool((y < 0).any())  # the grammar writes no minus
+        constrain = reference.startswith("gguf:") and not negative if self.constrain == "auto" else self.constrain
+        grammar = None
+        if constrain and self.kind_ != "text":
+            from kurabe.models.grammar import label_grammar, number_grammar
+
+            grammar = number_grammar() if self.kind_ == "number" else label_grammar(self.labels_)
+        longest = max((len(str(value)) for value in y), default=0) if self.kind_ != "number" else 0
+        return Request(
+            messages=(),
+            prefill=self.prefill_,
+            max_tokens=self.max_tokens or max(MAX_TOKENS[self.kind_], min(longest, 1024)),
+            temperature=self.temperature,
+            seed=self.random_state,
+            stop=("\n",) if self.prefill_ and self.kind_ != "text" and grammar is None else (),
+            grammar=grammar,
+        )
+
+    def _requests(self, X: pl.DataFrame, model: Model) -> Iterator[Request]:
+        request = msgspec.convert(self.request_, Request)
+        nearest = Nearest(self.vectorizer_, self.vectors_) if self.vectorizer_ is not None else None
+        for start in range(0, X.height, BATCH):
+            rows = X[start : start + BATCH]
+            if nearest is None:
+                shown = [self.fixed_] * rows.height
+            else:
+                shown = nearest.find(self._cut(texts(rows)), self.nearest_)
+            for row, (text, shots) in enumerate(zip(self._render(rows), shown, strict=True)):
+                messages = self._messages(text, shots)
+                for halved in range(1, 6):
+                    if _fits(model, messages, request):
+                        break
+                    (text,) = self._render(rows[row], self.max_input_chars >> halved)
+                    messages = self._messages(text, shots[len(shots) * halved // 5 :])
+                yield msgspec.structs.replace(request, messages=messages)
+
+    def _messages(self, text: str, shots: Sequence[int]) -> tuple[Message, ...]:
+        """What stays the same stands first, so that the model evaluates it once."""
+        messages = [Message("system", self.system_)] if self.system_ else []
+        for shot in shots:
+            question, answer = self.shots_[shot]
+            messages += [Message("user", question), Message("assistant", self.prefill_ + answer)]
+        return (*messages, Message("user", text))
+
+    def _render(self, X: pl.DataFrame, chars: int | None = None) -> list[str]:
+        strings = pl.selectors.string()
+        cut = X.with_columns(
+            strings.str.slice(0, self.max_input_chars if chars is None else chars).str.replace_all(
+                "\x00", " ", literal=True
+            )
+        )
+        return render_inputs(self.user_, cut, where="prompt: user")
+
+    def _cut(self, inputs: list[str]) -> list[str]:
+        return [text[: self.max_input_chars] for text in inputs]
+
+
+def _fits(model: Model, messages: Sequence[Message], request: Request) -> bool:
+    """Whether the messages fit the model's context, as far as it says what that is. A token is a byte or more."""
+    context, count = getattr(model, "context", None), getattr(model, "count_tokens", None)
+    if context is None or count is None:
+        return True
+    room = context - request.max_tokens - 16 * (len(messages) + 1)  # 16: what a chat template puts around a turn
+    text = "\n".join([*(message.content for message in messages), request.prefill])
+    return len(text.encode("utf-8", "replace")) <= room or count(text) <= room
+
+
+def default_prompt(kind: Kind, target: str | None, labels: Sequence[str]) -> tuple[str, str, str]:
+    """(system message, user template, prefill) for a task that has no prompt of its own."""
+    name = target or ("number" if kind == "number" else "label" if kind == "label" else "answer")
+    name = name.replace("_", " ")
+    if kind == "text":
+        return f"Give the {name} and nothing else.", "{{ input }}", ""
+    if kind == "number":
+        return (
+            f"You estimate the {name}. Answer with a number only.",
+            f"{{{{ input }}}}\n\nWhat is the {_raw(name)}?",
+            "",
+        )
+    listed = f" Answer with one of: {', '.join(labels)}." if len(labels) <= LISTED_LABELS else ""
+    return f"You classify by {name}.{listed} Answer with the {name} only.", f"{{{{ input }}}}\n\n{_raw(name)}:", ""
+
+
+def _raw(text: str) -> str:
+    """A text that Jinja2 shows as it is."""
+    return text if "{" not in text else "{{ " + repr(text) + " }}"
