@@ -1,0 +1,77 @@
+"""Write the parts of the docs that code prints. `python docs/generate.py --check` only compares."""
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+
+from kurabe.cli.main import COMMANDS, cli
+from kurabe.contestants.registry import CONTESTANTS
+from kurabe.tasks.file import json_schema
+from kurabe.tasks.metrics import METRICS
+
+DOCS = Path(__file__).parent
+
+
+def command_line() -> str:
+    """Every command's help."""
+    parts = ["# The command line\n\nThis page is generated from the commands' own help.\n"]
+    for name, command in [("", cli), *((name, import_module(f"kurabe.cli.{name}").command) for name in COMMANDS)]:
+        title = f"kurabe {name}".strip()
+        context = click.Context(command, info_name=title, terminal_width=100, max_content_width=100)
+        parts.append(f"## {title}\n\n```text\n{command.get_help(context)}\n```\n")
+    return "\n".join(parts)
+
+
+def contestants() -> str:
+    """The contestants with their kinds, settings and defaults."""
+    parts = ["# Contestants\n\nThis page is generated from the registry and the classes' docstrings.\n"]
+    for name, entry in CONTESTANTS.items():
+        kind = entry.load()
+        parts.append(f"## `{name}`\n\nFor kind {', '.join(sorted(entry.kinds))}.\n\n{_dedented(kind.__doc__)}\n")
+        settings = kind().get_params(deep=False)
+        parts.append("| setting | default |\n|---|---|\n" + "\n".join(f"| `{k}` | `{v!r}` |" for k, v in settings.items()))
+        parts.append("")
+    return "\n".join(parts)
+
+
+def metrics() -> str:
+    """The metrics by kind."""
+    parts = ["# Metrics\n\nThis page is generated from the code.\n\n| metric | kind | better |\n|---|---|---|"]
+    for name, metric in METRICS.items():
+        better = "greater" if metric.greater_is_better else "smaller"
+        parts.append(f"| `{name}` | {metric.kind} | {better} |")
+    return "\n".join(parts) + "\n"
+
+
+def _dedented(text: str | None) -> str:
+    lines = (text or "").strip().splitlines()
+    return "\n".join([lines[0], *(line.removeprefix("    ") for line in lines[1:])]) if lines else ""
+
+
+def pages() -> dict[Path, str]:
+    """Every generated page by its path."""
+    return {
+        DOCS / "command-line.md": command_line(),
+        DOCS / "contestants.md": contestants(),
+        DOCS / "metrics.md": metrics(),
+        DOCS / "task.schema.json": json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n",
+    }
+
+
+def main() -> int:
+    """Write the pages, or with --check name those that are not what the code prints."""
+    stale = [path for path, text in pages().items() if not path.exists() or path.read_text("utf-8") != text]
+    if "--check" not in sys.argv:
+        for path in stale:
+            path.write_text(pages()[path], "utf-8")
+        return 0
+    for path in stale:
+        print(f"{path.name} is not what the code prints; run: python docs/generate.py")
+    return len(stale)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
