@@ -7,7 +7,8 @@ import msgspec
 
 Kind = Literal["number", "label", "text"]
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
-Size = Annotated[float, msgspec.Meta(ge=0, description="a share of the rows below 1, or a number of rows from 1 on")]
+Size = Annotated[float, msgspec.Meta(ge=0, description="A share of the rows below 1, or a number of rows from 1 on.")]
+Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 
 
 class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -19,7 +20,7 @@ class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     test: Size = 0.2
     validation: Size = 0.1
-    seed: int = 0
+    seed: Seed = 0
     group: str | None = None
     column: str | None = None
 

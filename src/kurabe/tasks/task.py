@@ -1,22 +1,33 @@
 """A task in memory: its specification and its rows, split."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 import polars as pl
 
-from kurabe.tasks.spec import Kind, Prompt, TaskSpec
+from kurabe.errors import DataError, TaskError, missing
+from kurabe.tasks.file import contestant_specs, load_spec, parse_spec
+from kurabe.tasks.metrics import metric_for
+from kurabe.tasks.sources import Table, frame_table, read_table, stack, typed_frame
+from kurabe.tasks.spec import Data, Kind, Prompt, Split, TaskSpec
+from kurabe.tasks.split import PartName, Positions, part_names, split_rows
+from kurabe.tasks.target import guess_kind, read_target
+from kurabe.tasks.template import default_template, render_inputs, template_columns
+
+INPUT = "input"
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Rows of one side of the split.
+    """Rows of one side of the split, in an order drawn by the seed: the first k are a random sample.
 
     `X`: the input columns and `input`, the rendered text. `y`: (n,) float64 for `number`, object array of str
-    otherwise. `rows`: every column of the source and `input`, for slices and reports.
+    otherwise. `rows`: every column of the source and `input`, for slices and reports. A column of the source that is
+    itself called `input` is there for the template; the rendered text takes its place.
     """
 
     X: pl.DataFrame
@@ -29,7 +40,11 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A task with its data. `folder` is where the task file stands; the journal is kept in `folder/.kurabe`."""
+    """A task with its data. `folder` is where the task file stands; the journal is kept in `folder/.kurabe`.
+
+    `estimators`: objects given in Python, by their label on the board; `contestant_specs(spec)` has an entry of the
+    same label for each. `warnings`: what a person should know of the data, one sentence each.
+    """
 
     spec: TaskSpec
     train: Part
@@ -37,6 +52,7 @@ class Task:
     test: Part
     folder: Path
     warnings: tuple[str, ...] = ()
+    estimators: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -49,15 +65,24 @@ class Task:
     @property
     def metric(self) -> str:
         """The metric's full name; the kind's default where the task file says nothing."""
-        raise NotImplementedError
+        return metric_for(self.spec.metric, self.kind).name
 
     @classmethod
-    def from_file(cls, path: str | Path) -> Self:
-        """Read a task file and its data.
+    def from_file(cls, path: str | Path, *, seed: int | None = None) -> Self:
+        """Read a task file and its data. `seed`: the split's, in place of the one in the task file.
 
         Raises TaskError where the file is not valid and DataError where the data cannot be used.
         """
-        raise NotImplementedError
+        path = Path(path)
+        spec = load_spec(path)
+        if seed is not None:
+            split = msgspec.structs.replace(spec.data.split or Split(), seed=seed)
+            spec = msgspec.structs.replace(spec, data=msgspec.structs.replace(spec.data, split=split))
+        try:
+            table, parts = _read(spec.data, path.parent, spec.target)
+            return cls(**_make(spec, table, parts, path.parent))
+        except (TaskError, DataError) as error:
+            raise type(error)(f"{path}: {error}") from None
 
     @classmethod
     def from_frame(
@@ -79,6 +104,141 @@ class Task:
     ) -> Self:
         """Make a task from a polars or pandas frame (and a second one, `test`, where the split is made already).
 
-        `contestants` may hold estimator objects beside names. Raises TaskError and DataError as `from_file` does.
+        `contestants` may hold estimator objects, and pairs (label, estimator), beside names. Without `kind` it is
+        guessed from the target. Raises TaskError and DataError as `from_file` does.
         """
-        raise NotImplementedError
+        tables = [frame_table(frame)] + ([] if test is None else [frame_table(test)])
+        table = stack(tables)
+        if target not in table.frame.columns:
+            raise DataError(missing("column", target, table.frame.columns))
+        parts: list[PartName] | None = None
+        if test is not None:
+            names: tuple[PartName, PartName] = ("train", "test")
+            parts = [name for name, part in zip(names, tables, strict=True) for _ in range(part.frame.height)]
+        entries, objects = _entries(contestants)
+        raw = {
+            "name": name, "target": target, "kind": kind or guess_kind(table.frame[target]), "input": input,
+            "columns": None if columns is None else list(columns), "metric": metric,
+            "prompt": msgspec.to_builtins(prompt), "contestants": entries, "budget": budget or {},
+            "data": {**({"train": "frame", "test": "frame"} if parts else {"source": "frame"}), "split": split},
+        }  # fmt: skip
+        spec = parse_spec(raw)
+        made = _make(spec, table, parts, Path(folder))
+        labels = [entry.label for entry in contestant_specs(spec)]
+        return cls(**made, estimators={labels[index]: estimator for index, estimator in objects.items()})
+
+
+def _read(data: Data, folder: Path, target: str) -> tuple[Table, list[PartName] | None]:
+    """The rows of every file, one below the other, and the part of each row where the files decide it."""
+    if data.source is not None:
+        return read_table(data.source, folder, data.encoding), None
+    tables, parts = [], list[PartName]()
+    named: tuple[tuple[PartName, str | None], ...] = (
+        ("train", data.train), ("validation", data.validation), ("test", data.test),
+    )  # fmt: skip
+    for name, source in named:
+        if source is not None:
+            table = read_table(source, folder, data.encoding)
+            if target not in table.frame.columns:
+                raise DataError(f"{source}: {missing('column', target, table.frame.columns)}")
+            tables.append(table)
+            parts += [name] * table.frame.height
+    return stack(tables), parts
+
+
+def _make(spec: TaskSpec, table: Table, parts: list[PartName] | None, folder: Path) -> dict[str, Any]:
+    """Everything of a Task but the estimators."""
+    split = spec.data.split or Split()
+    metric_for(spec.metric, spec.kind)
+    frame = typed_frame(table, keep=() if spec.kind == "number" else (spec.target,))
+    for name in (spec.target, split.group, split.column):
+        if name is not None and name not in frame.columns:
+            raise DataError(missing("column", name, frame.columns))
+    columns, template = _inputs(spec, split, frame.columns)
+    y, present, warnings = read_target(frame[spec.target], spec.kind, table.locate)
+    kept = np.flatnonzero(present)
+    frame, y = frame[kept], y[kept]
+
+    def locate(position: int) -> str:
+        return table.locate(int(kept[position]))
+
+    if parts is not None:
+        parts = [parts[position] for position in kept]
+    elif split.column is not None:
+        parts = part_names(frame[split.column].to_list(), split.column, locate)
+    positions = split_rows(
+        split,
+        len(y),
+        parts=parts,
+        labels=y if spec.kind == "label" else None,
+        groups=None if split.group is None else frame[split.group].to_list(),
+    )
+    rows = frame.with_columns(pl.Series(INPUT, render_inputs(template, frame, locate=locate), dtype=pl.String))
+    X = rows[list(dict.fromkeys([*columns, INPUT]))]
+    return {
+        "spec": spec,
+        "train": _part(X, y, rows, positions.train),
+        "validation": None if positions.validation is None else _part(X, y, rows, positions.validation),
+        "test": _part(X, y, rows, positions.test),
+        "folder": folder,
+        "warnings": (*table.warnings, *warnings, *_unseen(spec, y, positions)),
+    }
+
+
+def _part(X: pl.DataFrame, y: np.ndarray, rows: pl.DataFrame, positions: np.ndarray) -> Part:
+    return Part(X[positions], y[positions], rows[positions])
+
+
+def _inputs(spec: TaskSpec, split: Split, available: Sequence[str]) -> tuple[tuple[str, ...], str]:
+    """The input columns and the template. Raises TaskError where a template, DataError where `columns` is wrong."""
+    if spec.target == INPUT:
+        raise DataError("the target cannot be called 'input', the name of the rendered text. Rename the column")
+    for name in spec.columns or ():
+        if name not in available:
+            raise DataError(f"columns: {missing('column', name, available)}")
+    read = None if spec.input is None else template_columns(spec.input, available, target=spec.target)
+    apart = {spec.target, split.group, split.column}
+    columns = spec.columns or read or tuple(name for name in available if name not in apart)
+    if not columns:
+        raise DataError(f"there is no input column beside the target {spec.target!r}")
+    if spec.prompt is not None:
+        seen = dict.fromkeys([*columns, INPUT])
+        template_columns(spec.prompt.user, list(seen), target=spec.target, where="prompt.user")
+    return columns, spec.input or default_template(columns)
+
+
+def _unseen(spec: TaskSpec, y: np.ndarray, positions: Positions) -> list[str]:
+    """A warning where the test part has labels that nobody can have learned."""
+    if spec.kind != "label":
+        return []
+    trained = set(y[positions.train])
+    if len(trained) < 2:
+        raise DataError(
+            f"the training part has one class only, {next(iter(trained))!r}: there is nothing to tell apart"
+        )
+    unseen = sorted(set(y[positions.test]) - trained)
+    if not unseen:
+        return []
+    shown = ", ".join(map(repr, unseen[:5])) + (", …" if len(unseen) > 5 else "")
+    return [f"The test part has labels that the training part lacks: {shown}. No contestant can have learned them."]
+
+
+def _entries(contestants: Sequence[Any] | None) -> tuple[list[Any] | None, dict[int, Any]]:
+    """`contestants` as a task file has them, each object by a placeholder, and the objects by position."""
+    if contestants is None:
+        return None, {}
+    entries: list[Any] = []
+    objects: dict[int, Any] = {}
+    for index, entry in enumerate(contestants):
+        label, estimator = entry if isinstance(entry, tuple) and len(entry) == 2 else (None, entry)
+        if isinstance(estimator, str | dict):
+            entries.append(estimator)
+            continue
+        if isinstance(estimator, type) or not (hasattr(estimator, "fit") and hasattr(estimator, "predict")):
+            shown = estimator.__name__ if isinstance(estimator, type) else repr(estimator)
+            raise TaskError(
+                f"contestants[{index}]: expected a name, settings or an estimator with fit and predict, got {shown}"
+            )
+        objects[index] = estimator
+        entries.append({type(estimator).__name__: None} | ({} if label is None else {"as": label}))
+    return entries, objects

@@ -1,0 +1,87 @@
+"""The JSON Schema of a task file, for editors: generated from the structs, kept as `schema.json`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kurabe.tasks.spec import TaskSpec
+
+SCHEMA_FILE = Path(__file__).with_name("schema.json")
+
+# What an editor shows beside each key.
+DESCRIPTIONS: dict[str, dict[str, str]] = {
+    "TaskSpec": {
+        "name": "What the task is called on boards and in the journal.",
+        "data": "Where the rows are: a file, a glob or hf://owner/name to be split, or `train` and `test` apart.",
+        "target": "The column that must be found out.",
+        "kind": "What must come out: a number, one of a few labels, or free text.",
+        "input": "A Jinja2 template that turns a row into the text a contestant reads, such as '{{ title }}'. "
+        "A column whose name is not an identifier is row['screen size']. Left out: one line a column.",
+        "columns": "The columns contestants may use. Left out: those the template reads, or all but the target.",
+        "metric": "How answers are scored. Left out: the kind's default.",
+        "prompt": "What a language model is told.",
+        "contestants": "Who takes part: names such as constant or tfidf_ridge, a name with its settings, or "
+        "module:object for an estimator of your own. Left out: all that can run.",
+        "budget": "Where a run stops.",
+    },
+    "Data": {
+        "source": "One table to be split: csv, tsv, jsonl or parquet beside the task file, a glob of them, or hf://owner/name.",
+        "train": "The table to learn from, where the split is made already.",
+        "validation": "The table to choose settings on. Left out: a share of `train`.",
+        "test": "The table to be scored on, where the split is made already.",
+        "split": "How `source` is cut into training, validation and test part.",
+        "encoding": "The text encoding of csv, tsv and jsonl files, such as utf-8, cp1252 or shift_jis.",
+    },
+    "Split": {
+        "test": "The test part: a share of the rows below 1, or a number of rows from 1 on.",
+        "validation": "The validation part: a share of the rows below 1, or a number of rows from 1 on.",
+        "seed": "Another seed gives another split; the same seed always gives the same one.",
+        "group": "A column whose values never stand on both sides, such as a customer or a patient.",
+        "column": "A column that says train, validation or test for each row.",
+    },
+    "Prompt": {
+        "system": "The system message.",
+        "user": "The user message: a Jinja2 template over the row's columns and `input`.",
+        "prefill": "How the model's answer begins, such as 'Price is $'.",
+        "examples": "Worked examples, shown to the model as earlier turns.",
+    },
+    "Example": {"input": "What goes in.", "output": "What must come out."},
+    "Budget": {
+        "usd": "Dollars spent on models. Left out: no limit.",
+        "minutes": "Minutes of wall time. Left out: no limit.",
+    },
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a task file, with a description of each key."""
+    schema = msgspec.json.schema(TaskSpec)
+    for struct, fields in DESCRIPTIONS.items():
+        definition = schema["$defs"][struct]
+        definition["description"] = " ".join(definition["description"].split())
+        for name, description in fields.items():
+            field = definition["properties"][name]
+            # The words come first, so that an editor's help and a person's eye begin with them.
+            definition["properties"][name] = {"description": description, **_without(field, "description")}
+    task = schema["$defs"]["TaskSpec"]["properties"]
+    task["data"] = {
+        "description": task["data"]["description"],
+        "anyOf": [{"$ref": "#/$defs/Data"}, {"type": "string", "minLength": 1}],
+    }
+    task["kind"]["enum"] = ["number", "label", "text"]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "kurabe task file",
+        **schema,
+    }
+
+
+def write_schema() -> None:
+    """Bring `schema.json` up to date."""
+    SCHEMA_FILE.write_text(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _without(mapping: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in mapping.items() if name != key}
