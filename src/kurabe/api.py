@@ -22,11 +22,9 @@ from kurabe.contest.run import run
 from kurabe.contestants import persist
 from kurabe.contestants.human import Human
 from kurabe.errors import ContestantError, missing
-from kurabe.report.html import html_report
-from kurabe.report.markdown import markdown
-from kurabe.report.notebook import notebook_html
 from kurabe.report.progress import Progress
 from kurabe.tasks import task as tasks
+from kurabe.tasks.rows import rows_from_table, rows_from_texts
 from kurabe.tasks.spec import TaskSpec
 
 
@@ -76,13 +74,19 @@ class Board(contest_board.Board):
 
     def to_html(self) -> str:
         """The whole report as one HTML page that opens offline."""
+        from kurabe.report.html import html_report  # loads the chart library
+
         return html_report(self)
 
     def to_markdown(self) -> str:
         """The board as a Markdown table."""
+        from kurabe.report.markdown import markdown
+
         return markdown(self)
 
     def _repr_html_(self) -> str:
+        from kurabe.report.notebook import notebook_html
+
         return notebook_html(self)
 
 
@@ -106,14 +110,12 @@ class Trained:
 
     def inputs(self, rows: Any) -> pl.DataFrame:
         """New rows as the contestant wants them: the input columns and `input`."""
-        if isinstance(rows, str):
-            rows = [rows]
-        if isinstance(rows, Mapping):
+        if isinstance(rows, str | Mapping):
             rows = [rows]
         if isinstance(rows, Sequence) and all(isinstance(row, str) for row in rows):
-            return tasks.inputs_from_texts(rows, self.columns)
+            return rows_from_texts(rows, self.columns)
         frame = pl.DataFrame(list(rows), infer_schema_length=None) if isinstance(rows, Sequence) else rows
-        return tasks.inputs_from_frame(self.spec, frame, self.columns)
+        return rows_from_table(self.spec, frame, self.columns)
 
 
 def load_trained(folder: Path, run_id: str, contestant: str, task: tasks.Task | None = None) -> Trained:

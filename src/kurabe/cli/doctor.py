@@ -14,7 +14,7 @@ from rich.table import Table
 
 from kurabe import __version__
 from kurabe.cli.main import Command
-from kurabe.models.catalog import CATALOG
+from kurabe.models.catalog import catalog
 from kurabe.models.pull import cache_folder, pulled_path
 from kurabe.report.format import size
 
@@ -78,7 +78,7 @@ def examine() -> dict[str, Any]:
         "cache": str(cache),
         "engines": {name: _engine(package, extra) for name, (package, extra) in ENGINES.items()},
         "devices": _devices(),
-        "models": {name: pulled_path(name) is not None for name in CATALOG},
+        "models": {name: pulled_path(name) is not None for name in catalog()},
         "keys": {name: bool(os.environ.get(name)) for name in KEYS},
     }
 

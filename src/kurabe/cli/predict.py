@@ -14,7 +14,7 @@ from kurabe.contest.journal import Journal
 from kurabe.contest.prepare import journal_path
 from kurabe.errors import ContestantError, DataError
 from kurabe.report.files import write_text
-from kurabe.tasks.sources import read_table
+from kurabe.tasks.sources import read_table, typed_frame
 
 
 @click.command(cls=Command)
@@ -50,7 +50,7 @@ def command(
     table = read_table(str(file), Path.cwd()) if file else None
     answers = trained.predict(list(texts) if table is None else table).tolist()
     if output is not None and table is not None:
-        write_text(output, table.with_columns(pl.Series("answer", answers)).write_csv())
+        write_text(output, typed_frame(table).with_columns(pl.Series("answer", answers)).write_csv())
         click.echo(f"Wrote {len(answers):,} answers of {name} to {output}")
     elif as_json:
         click.echo(json.dumps(answers, ensure_ascii=False))

@@ -5,12 +5,12 @@ import sys
 import click
 
 from kurabe.cli.main import Command
-from kurabe.models.catalog import CATALOG
+from kurabe.models.catalog import catalog
 from kurabe.models.pull import pull
 from kurabe.report.progress import Progress
 
 
-@click.command(cls=Command, epilog="Models: " + ", ".join(CATALOG))
+@click.command(cls=Command, epilog="Models: " + ", ".join(catalog()))
 @click.argument("name")
 def command(name: str) -> None:
     """Fetch a model into the cache.

@@ -20,6 +20,7 @@ from kurabe.contestants.base import Contestant
 from kurabe.contestants.human import Human
 from kurabe.errors import ContestantError, missing
 from kurabe.tasks.answers import fallback
+from kurabe.tasks.file import contestant_specs
 from kurabe.tasks.spec import ContestantSpec
 from kurabe.tasks.task import Part, Task
 
@@ -72,9 +73,8 @@ def make_entrants(task: Task, seed: int) -> list[Entrant]:
         kind=task.kind, metric=task.metric, random_state=seed, prompt=task.spec.prompt, target=task.spec.target
     )
     learned_from = part_digest([task.train, task.validation])
-    return [
-        _entrant(spec, position, task, context, learned_from) for position, spec in enumerate(task.contestant_specs())
-    ]
+    specs = registry.defaults(task.kind) if task.spec.contestants is None else contestant_specs(task.spec)
+    return [_entrant(spec, position, task, context, learned_from) for position, spec in enumerate(specs)]
 
 
 def _entrant(

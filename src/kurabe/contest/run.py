@@ -35,7 +35,7 @@ from kurabe.contest.work import Work
 from kurabe.contestants import persist
 from kurabe.contestants.base import AnswersRowByRow
 from kurabe.contestants.human import Human
-from kurabe.errors import BudgetExceededError, ContestantError, JournalError, KurabeError
+from kurabe.errors import BudgetExceededError, ContestantError, DownloadError, JournalError, KurabeError
 from kurabe.tasks.metrics import metric_for
 from kurabe.tasks.task import Part, Task
 
@@ -133,6 +133,8 @@ class _Contest:
             self.journal.record_peak(entrant.key, memory.peak)
         except BudgetExceededError as error:
             return work.stopped(str(error))
+        except DownloadError as error:
+            return work.stopped(_first_line(error))
         except KeyboardInterrupt:
             work.end(*work.stopped("stopped; run again to go on"))
             raise
@@ -231,8 +233,11 @@ class _Contest:
     def _pull(self, entrant: Entrant) -> None:
         """Fetch the model that a contestant needs, where it is not here."""
         if entrant.model is not None and isinstance(getattr(entrant.estimator, "model", None), str):
-            reference = entrant.model
-            models.prepare(reference, lambda done, total: self.observer.fetching(reference, done, total))
+            name = models.pull_name(entrant.model)
+            if name is not None:
+                from kurabe.models.pull import pull  # most runs fetch nothing
+
+                pull(name, lambda done, total: self.observer.fetching(name, done, total))
 
     def _check_budget(self) -> None:
         """Raise BudgetExceededError where the task's minutes or dollars are used up."""

@@ -89,8 +89,10 @@ class Progress:
         self._bars.update(self._bar(label), note="fitting")
 
     def predicted(self, label: str, done: int, total: int, score: float | None) -> None:
-        fields = {} if score is None else {"score": number(score)}
-        self._bars.update(self._bar(label), completed=done, total=total, note="", **fields)
+        bar = self._bar(label)
+        self._bars.update(bar, completed=done, total=total, note="")
+        if score is not None:
+            self._bars.update(bar, score=number(score))
         now = time.monotonic()
         if not self._enabled and done < total and now - self._said > LINE_SECONDS:
             self._said = now

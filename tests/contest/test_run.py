@@ -1,0 +1,299 @@
+"""The runner: what is journaled, what is repeated, and how each contestant ends."""
+
+import errno
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.base import BaseEstimator
+from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+
+from kurabe.api import Task
+from kurabe.contest.evidence import Status
+from kurabe.contest.journal import Journal
+from kurabe.contest.observer import Silent
+from kurabe.contest.prepare import journal_path
+from kurabe.contest.run import locked, run
+from kurabe.contest.sitting import sit
+from kurabe.contestants import persist
+from kurabe.contestants.base import Contestant, Prediction
+from kurabe.errors import ContestantError, JournalError
+
+WORDS = ["red", "green", "blue", "small", "large", "old", "new", "round", "flat", "wooden"]
+
+
+def frame(rows: int = 120) -> pl.DataFrame:
+    rng = np.random.default_rng(3)
+    texts = [" ".join(rng.choice(WORDS, 4)) for _ in range(rows)]
+    return pl.DataFrame(
+        {
+            "text": texts,
+            "size": rng.integers(1, 50, rows),
+            "price": rng.lognormal(3, 1, rows).round(2),
+            "id": range(rows),
+        }
+    )
+
+
+def make_task(folder: Path, contestants: list[Any], **options: Any) -> Task:
+    return Task.from_frame(
+        frame(), target="price", kind="number", columns=["text", "size", "id"], name="prices",
+        contestants=contestants, split={"test": 40, "validation": 0, "seed": 1}, folder=folder, **options,
+    )  # fmt: skip
+
+
+class RowByRow(Contestant):
+    """Answers 1.0 to each row, counts what it is asked, and can be made to break."""
+
+    asked: ClassVar[list[int]] = []
+    stop_after: ClassVar[int | None] = None
+    error: ClassVar[BaseException | None] = None
+
+    def __init__(self, value: float = 1.0) -> None:
+        self.value = value
+
+    def fit(self, X: Any, y: Any, validation: Any = None) -> Self:
+        self.fitted_ = True
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        return np.full(len(X), self.value)
+
+    def iter_predict(self, X: pl.DataFrame) -> Iterator[Prediction]:
+        for row, asked in enumerate(X["id"].to_list()):
+            error = type(self).error
+            if error is not None and len(self.asked) == self.stop_after:
+                raise error
+            self.asked.append(asked)
+            yield Prediction(row=row, value=None if asked % 10 == 0 else self.value, raw=f"say {self.value}", usd=0.5)
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    RowByRow.asked.clear()
+    RowByRow.error = RowByRow.stop_after = None
+    yield
+    RowByRow.error = None
+
+
+class Seen(Silent):
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def fitting(self, label: str) -> None:
+        self.calls.append(("fit", label))
+
+    def predicted(self, label: str, done: int, total: int, score: float | None) -> None:
+        self.calls.append(("predicted", label, done, total, score))
+
+    def ended(self, label: str, status: Status, reason: str | None) -> None:
+        self.calls.append(("ended", label, status, reason))
+
+
+def test_the_board_has_the_promised_form(tmp_path: Path) -> None:
+    board = make_task(tmp_path, ["constant", "tfidf_ridge"]).compete()
+    made = board.to_dict()
+    assert list(made) == ["task", "kind", "metric", "rows"]
+    assert (made["task"], made["kind"], made["metric"]) == ("prices", "number", "mean_absolute_error")
+    for row in made["rows"]:
+        assert list(row) == [
+            "contestant", "model", "rank", "score", "interval", "unread", "usd", "fit_seconds",
+            "predictions_per_second", "status", "reason",
+        ]  # fmt: skip
+        assert row["status"] == "done"
+        assert row["interval"][0] <= row["score"] <= row["interval"][1]
+        assert (row["unread"], row["usd"], row["reason"], row["model"]) == (0, 0.0, None, None)
+        assert row["predictions_per_second"] > 0
+        assert row["fit_seconds"] > 0
+
+
+def test_the_score_is_that_of_the_estimator_alone(tmp_path: Path) -> None:
+    task = make_task(tmp_path, ["constant"])
+    board = task.compete()
+    guesses = board.winner.estimator.predict(task.test.X)
+    assert board.rows[0].score == pytest.approx(np.abs(guesses - task.test.y).mean())
+
+
+def test_answers_come_one_by_one_and_unread_ones_count_with_the_fallback(tmp_path: Path) -> None:
+    task, seen = make_task(tmp_path, [RowByRow()]), Seen()
+    board = run(task, observer=seen)
+    (row,) = board.rows
+    ids = task.test.X["id"].to_numpy()
+    unread = ids % 10 == 0
+    expected = np.where(unread, np.median(task.train.y), 1.0)
+    assert row.unread == unread.sum() > 0
+    assert row.score == pytest.approx(np.abs(expected - task.test.y).mean())
+    assert row.usd == pytest.approx(20.0)
+    assert RowByRow.asked == ids.tolist()
+    done = [call[2] for call in seen.calls if call[0] == "predicted"]
+    assert done == list(range(41))
+    assert seen.calls[-1] == ("ended", row.contestant, "done", None)
+
+
+def test_running_again_repeats_nothing(tmp_path: Path) -> None:
+    first = make_task(tmp_path, [RowByRow(), "constant"]).compete()
+    seen = Seen()
+    again = run(make_task(tmp_path, [RowByRow(), "constant"]), observer=seen)
+    assert len(RowByRow.asked) == 40
+    assert not [call for call in seen.calls if call[0] == "fit"]
+    assert [row.score for row in again.rows] == [row.score for row in first.rows]
+
+
+def test_a_limited_run_is_part_of_the_whole(tmp_path: Path) -> None:
+    make_task(tmp_path, [RowByRow()]).compete(limit=10)
+    assert len(RowByRow.asked) == 10
+    board = make_task(tmp_path, [RowByRow()]).compete()
+    assert len(RowByRow.asked) == len(set(RowByRow.asked)) == 40
+    assert board.rows[0].answered == 40
+
+
+def test_another_setting_or_other_training_data_is_another_contestant(tmp_path: Path) -> None:
+    make_task(tmp_path, [RowByRow()]).compete()
+    make_task(tmp_path, [RowByRow(2.0)]).compete()
+    assert len(RowByRow.asked) == 80
+    other = Task.from_frame(
+        frame().with_columns(price=pl.col("price") + 1), target="price", kind="number", columns=["text", "size", "id"],
+        name="prices", contestants=[RowByRow()], split={"test": 40, "validation": 0, "seed": 1}, folder=tmp_path,
+    )  # fmt: skip
+    other.compete()
+    assert len(RowByRow.asked) == 120
+
+
+def test_ctrl_c_keeps_what_was_answered_and_the_run_goes_on(tmp_path: Path) -> None:
+    RowByRow.error, RowByRow.stop_after = KeyboardInterrupt(), 7
+    task = make_task(tmp_path, [RowByRow(), "constant"])
+    with pytest.raises(KeyboardInterrupt):
+        task.compete()
+    with Journal(journal_path(tmp_path), create=False) as journal:
+        (entry,) = journal.evidence(journal.runs()[0].id).entries
+    assert (entry.status, entry.answered.sum()) == ("partial", 7)
+    assert entry.reason == "7 of 40 rows answered; stopped; run again to go on"
+    RowByRow.error = None
+    board = task.compete()
+    assert [row.status for row in board.rows] == ["done", "done"]
+    assert len(RowByRow.asked) == len(set(RowByRow.asked)) == 40
+
+
+def test_one_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
+    RowByRow.error, RowByRow.stop_after = ValueError("no more\nof this"), 3
+    board = make_task(tmp_path, [RowByRow(), "constant"]).compete()
+    rows = {row.contestant: row for row in board.rows}
+    assert rows["constant"].status == "done"
+    failed = next(row for row in board.rows if row.status == "failed")
+    assert failed.reason == "ValueError: no more"
+    assert failed.rank is None
+
+
+def test_one_that_fails_to_fit_or_answers_the_wrong_shape(tmp_path: Path) -> None:
+    class Broken(BaseEstimator):  # type: ignore[misc]
+        def fit(self, X: Any, y: Any) -> Self:
+            raise ZeroDivisionError
+
+        def predict(self, X: Any) -> None: ...
+
+    class Short(BaseEstimator):  # type: ignore[misc]
+        def fit(self, X: Any, y: Any) -> Self:
+            return self
+
+        def predict(self, X: Any) -> list[float]:
+            return [1.0]
+
+    board = make_task(tmp_path, [Broken(), Short(), "constant"]).compete()
+    reasons = {row.reason for row in board.rows if row.status == "failed"}
+    assert "ZeroDivisionError" in reasons
+    assert any("predict gave shape (1,) for 2 rows" in str(reason) for reason in reasons)
+
+
+def test_ones_own_pipeline_competes(tmp_path: Path) -> None:
+    pipeline = make_pipeline(
+        ColumnTransformer([("words", TfidfVectorizer(), "input"), ("facts", "passthrough", ["size"])]), Ridge()
+    )
+    board = make_task(tmp_path, [pipeline, "constant"]).compete()
+    assert {row.status for row in board.rows} == {"done"}
+
+
+def test_a_budget_of_dollars_stops_and_says_so(tmp_path: Path) -> None:
+    board = make_task(tmp_path, [RowByRow()], budget={"usd": 2.0}).compete()
+    (row,) = board.rows
+    assert (row.status, row.answered) == ("partial", 4)
+    assert row.reason == "4 of 40 rows answered; the budget of $2 is used up; raise it and run again to go on"
+
+
+def test_a_budget_of_minutes_stops_before_the_next_contestant(tmp_path: Path) -> None:
+    board = make_task(tmp_path, ["constant", "tfidf_ridge"], budget={"minutes": 1e-9}).compete()
+    assert {row.status for row in board.rows} == {"skipped"}
+    assert "budget of 1e-09 minutes" in str(board.rows[0].reason)
+
+
+def test_only_runs_the_named_and_refuses_the_unknown(tmp_path: Path) -> None:
+    task = make_task(tmp_path, ["constant", "tfidf_ridge"])
+    assert [row.contestant for row in task.compete(only=["constant"]).rows] == ["constant"]
+    with pytest.raises(ContestantError, match="did you mean 'tfidf_ridge'"):
+        task.compete(only=["tfidf_rige"])
+    assert len(task.compete().rows) == 2
+
+
+def test_what_left_the_task_leaves_the_board(tmp_path: Path) -> None:
+    make_task(tmp_path, ["constant", "tfidf_ridge"]).compete()
+    assert [row.contestant for row in make_task(tmp_path, ["constant"]).compete().rows] == ["constant"]
+
+
+def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
+    task = make_task(tmp_path, ["constant"])
+    with locked(tmp_path / ".kurabe"), pytest.raises(JournalError, match="another run is going on"):
+        task.compete()
+    assert task.compete().rows[0].status == "done"
+
+
+def test_a_full_disk_while_saving_ends_the_run_with_a_clear_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    task = make_task(tmp_path, ["constant"])
+    monkeypatch.setattr(persist, "save", full)
+    with pytest.raises(JournalError, match=r"is full.*run the same command again"):
+        task.compete()
+    monkeypatch.undo()
+    assert task.compete().rows[0].status == "done"
+
+
+def test_a_person_sits_down_in_turns(tmp_path: Path) -> None:
+    task = make_task(tmp_path, [{"human": {"rows": 5}}, "constant"])
+    first = task.compete()
+    assert {row.contestant: row.status for row in first.rows} == {"human": "skipped", "constant": "done"}
+    lines = iter(["12.50", "no idea", "$20", "q"])
+    assert sit(task, ask=lambda prompt: next(lines), tell=lambda shown: None) == (2, 5)
+    half = task.compete()
+    person = next(row for row in half.rows if row.contestant == "human")
+    assert (person.status, person.answered, person.rank) == ("partial", 2, None)
+    assert person.score == pytest.approx(np.abs(np.array([12.5, 20]) - task.test.y[:2]).mean())
+    lines = iter(["1", "2", "3"])
+    assert sit(task, ask=lambda prompt: next(lines), tell=lambda shown: None) == (5, 5)
+    whole = task.compete()
+    person = next(row for row in whole.rows if row.contestant == "human")
+    assert (person.status, person.answered, person.reason) == ("done", 5, "5 of 40 rows were asked")
+    assert person.rank is not None
+
+
+def test_the_winner_answers_new_rows(tmp_path: Path) -> None:
+    task = make_task(tmp_path, ["constant", "tfidf_ridge"])
+    board = task.compete()
+    new = {"text": "red round", "size": 3, "id": 1}
+    trained = board.trained("tfidf_ridge")
+    one = trained.predict(new)
+    assert one.shape == (1,)
+    np.testing.assert_array_equal(trained.predict([new, new]), np.repeat(one, 2))
+    np.testing.assert_array_equal(trained.predict(pl.DataFrame([new])), one)
+    np.testing.assert_array_equal(trained.predict(task.test.rows), trained.estimator.predict(task.test.X))
+    assert board.winner.predict("red round").shape == (1,)
+    assert board.winner.label == board.winner_name
+    with pytest.raises(ContestantError, match="did you mean 'constant'"):
+        board.trained("constants")
