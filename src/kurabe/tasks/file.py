@@ -133,12 +133,12 @@ def _label(name: str, settings: dict[str, Any]) -> str:
     if name != "prompt":
         return name
     model = settings.get("model")
-    words = [f"prompt {re.sub(r'^[a-z_]+:', '', model)}" if isinstance(model, str) else "prompt"]
-    for setting, one, many in (("examples", "example", "examples"), ("nearest", "nearest", "nearest")):
-        value = settings.get(setting)
-        count = len(value) if isinstance(value, list | tuple) else value
-        if isinstance(count, int) and count > 0:
-            words.append(f"{count} {one if count == 1 else many}")
+    words = [f"prompt {re.sub(r'^[a-z_]+:', '', model).rsplit('/', 1)[-1]}" if isinstance(model, str) else "prompt"]
+    examples = settings.get("examples")
+    count = len(examples) if isinstance(examples, list | tuple) else examples
+    if isinstance(count, int) and count > 0:
+        noun = "nearest" if settings.get("choose") == "nearest" else "example" if count == 1 else "examples"
+        words.append(f"{count} {noun}")
     return ", ".join(words)
 
 

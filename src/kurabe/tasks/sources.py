@@ -195,13 +195,24 @@ def _decode(raw: bytes, name: str, encoding: str) -> str:
         return raw.decode(encoding)
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        guess = next(
-            (known for known in ("utf-8", "cp1252", "shift_jis", "latin-1") if _decodes(raw, known)), "latin-1"
-        )
         raise DataError(
             f"{name}, line {line} is not {encoding} (byte {error.start}: 0x{raw[error.start]:02x}). If the file is in"
-            f" another encoding, say so in the task file: data: {{…, encoding: {guess}}}"
+            f" another encoding, say so in the task file: data: {{…, encoding: {_fitting(raw)}}}"
         ) from None
+
+
+def guess_encoding(path: Path) -> str:
+    """The encoding of a text file; `utf-8` too for a file that is not text or not there."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES or suffix == ".parquet" or not path.is_file():
+        return "utf-8"
+    raw = path.read_bytes()
+    return "utf-8" if raw.startswith(tuple(bom for bom, _ in _BOMS)) else _fitting(raw)
+
+
+def _fitting(raw: bytes) -> str:
+    """The first of the common encodings in which the bytes are text. Japanese in Shift JIS is seldom valid cp1252."""
+    return next((known for known in ("utf-8", "cp1252", "shift_jis") if _decodes(raw, known)), "latin-1")
 
 
 def _decodes(raw: bytes, encoding: str) -> bool:

@@ -33,9 +33,9 @@ def read_target(
     warnings: tuple[str, ...] = ()
     if left_out:
         first = locate(int(np.flatnonzero(~present)[0]))
-        rows = "row has" if left_out == 1 else "rows have"
+        has, are = ("row has", "is") if left_out == 1 else ("rows have", "are")
         what = "no finite target" if kind == "number" else "no target"
-        warnings = (f"{left_out} {rows} {what} {series.name!r} and left out, the first at {first}.",)
+        warnings = (f"{left_out:,} {has} {what} {series.name!r} and {are} left out, the first at {first}.",)
     if kind == "label" and len(classes := set(y[present])) == 1:
         raise DataError(
             f"the target {series.name!r} has one class only, {classes.pop()!r}: there is nothing to tell apart"
@@ -44,12 +44,14 @@ def read_target(
 
 
 def guess_kind(series: pl.Series) -> Kind:
-    """`number` for a column of numbers; `label` for at most 50 distinct texts that repeat; `text` otherwise."""
+    """`number` for a column of numbers; `label` for at most 50 distinct texts that repeat, or more of
+    which each repeats ten times on average; `text` otherwise."""
     if series.dtype.is_numeric():
         return "number"
     known = series.drop_nulls()
     distinct = known.n_unique()
-    return "label" if series.dtype == pl.Boolean or (distinct <= MANY_LABELS and 2 * distinct <= len(known)) else "text"
+    few = distinct <= MANY_LABELS and 2 * distinct <= len(known)
+    return "label" if series.dtype == pl.Boolean or few or 10 * distinct <= len(known) else "text"
 
 
 def _numbers(series: pl.Series, locate: Callable[[int], str]) -> np.ndarray:
@@ -64,7 +66,8 @@ def _numbers(series: pl.Series, locate: Callable[[int], str]) -> np.ndarray:
         shown = "; ".join(f"{texts[int(row)][:40]!r} at {locate(int(row))}" for row in wrong[:5])
         more = f"; and {len(wrong) - 5:,} more" if len(wrong) > 5 else ""
         raise DataError(
-            f"the target {series.name!r} must be a number; {len(wrong):,} of {len(texts):,} rows are not: {shown}{more}."
+            f"the target {series.name!r} must be a number, and {len(wrong):,} of {len(texts):,} rows are not: "
+            f"{shown}{more}."
             f"{_remedy([str(texts[int(row)]) for row in wrong])}"
         )
     return numbers.fill_null(float("nan")).to_numpy()

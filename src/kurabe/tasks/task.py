@@ -176,7 +176,8 @@ def _make(spec: TaskSpec, table: Table, parts: list[PartName] | None, folder: Pa
     rows = frame.with_columns(pl.Series(INPUT, render_inputs(template, frame, locate=locate), dtype=pl.String))
     X = rows[list(dict.fromkeys([*columns, INPUT]))]
     return {
-        "spec": spec,
+        # The template that was used is part of the task: new rows are rendered by the same one.
+        "spec": msgspec.structs.replace(spec, input=template),
         "train": _part(X, y, rows, positions.train),
         "validation": None if positions.validation is None else _part(X, y, rows, positions.validation),
         "test": _part(X, y, rows, positions.test),

@@ -126,7 +126,7 @@ def default_template(columns: Sequence[str]) -> str:
     """The template of a task file that has none: the only column as it is, or a line `name: value` for each."""
     if len(columns) == 1:
         return "{{ " + reference(columns[0]) + " }}"
-    return "\n".join(f"{_literal(column)}: {{{{ {reference(column)} }}}}" for column in columns)
+    return "\n".join(f"{literal(column)}: {{{{ {reference(column)} }}}}" for column in columns)
 
 
 def reference(column: str) -> str:
@@ -146,7 +146,7 @@ _TAKEN = "self loop super caller varargs kwargs context environment row input".s
 _RESERVED = frozenset((*_KEYWORDS, *_TAKEN, *_SANDBOX.globals))
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """A text as a template shows it unchanged."""
     plain = not re.search(r"\{[{%#]|\n", text)
     return text if plain else f"{{{{ {text!r} }}}}"

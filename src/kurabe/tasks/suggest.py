@@ -1,0 +1,291 @@
+"""`kurabe new`: look at a table and write a first task file, with comments that say what was guessed and why."""
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from kurabe.errors import DataError, TaskError, missing
+from kurabe.tasks.metrics import METRICS, default_metric
+from kurabe.tasks.sources import guess_encoding, read_table, typed_frame
+from kurabe.tasks.spec import Kind
+from kurabe.tasks.split import SYNONYMS
+from kurabe.tasks.target import guess_kind, read_target
+from kurabe.tasks.template import literal, reference
+
+LIKELY_TARGETS = (
+    "target", "label", "class", "category", "price", "y", "outcome", "answer", "output", "score", "rating", "value",
+    "amount", "cost", "salary", "sentiment", "points",
+)  # fmt: skip
+_ID = re.compile(r"(^|[_\s.-])(id|ids|index|key|uuid|guid|sku|asin|rownames|row|no|nr|column_1)$", re.IGNORECASE)
+_CAMEL_ID = re.compile(r"[a-z]I[Dd]$")
+_GROUP = re.compile(
+    r"(customer|client|user|patient|subject|author|seller|vendor|household|session|group|winery|school)", re.IGNORECASE
+)
+_DATE = r"^\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?([T ]|$)"
+_TIME_NAME = re.compile(r"(^|[_\s])(date|time|timestamp|year|month|created|created_at|datetime)$", re.IGNORECASE)
+_UNPRINTABLE = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+
+
+@dataclass(frozen=True)
+class _Roles:
+    """What each column but the target is good for. `left_out`: (column, why)."""
+
+    texts: tuple[str, ...]
+    facts: tuple[str, ...]
+    left_out: tuple[tuple[str, str], ...]
+    split: str | None
+    groups: tuple[str, ...]
+    times: tuple[str, ...]
+
+
+def suggest(path: str | Path, target: str | None = None, folder: str | Path | None = None) -> str:
+    """The text of a task file for the table at `path`; `folder` is where it will stand, by default beside the table.
+
+    Raises TaskError where no target is named or there is no such column, which lists the columns; DataError where the
+    table cannot be read.
+    """
+    path = Path(path)
+    encoding = guess_encoding(path)
+    table = read_table(path.name, path.parent, encoding)
+    frame = typed_frame(table)
+    if target is None or target not in frame.columns:
+        raise TaskError(_which(frame.columns, target))
+    kind = _kind(frame[target])
+    y, present, _ = read_target(
+        typed_frame(table, keep=() if kind == "number" else (target,))[target], kind, table.locate
+    )
+    roles = _roles(frame.filter(pl.Series(present)), target)
+    if not roles.texts and not roles.facts:
+        raise DataError(f"there is no column to find {target!r} out from: {_why(roles.left_out)}")
+    source = path.name if folder is None else _relative(path, Path(folder))
+    labels = sorted(set(y[present])) if kind == "label" else []
+    sections = (
+        f"# A first task file for {_comment(path.name)}, {frame.height:,} rows. All of it was guessed from the table.",
+        f"name: {_quote(path.stem or 'task')}",
+        _data(source, encoding, roles, target, frame.height),
+        _input(roles),
+        _target(target, kind, len(labels)),
+        _metric(kind),
+        _prompt(target, kind, labels),
+        _contestants(kind),
+        "# A run stops before it costs or takes more.\nbudget:\n  usd: 5\n  minutes: 30",
+    )
+    return "\n\n".join(sections) + "\n"
+
+
+def _which(columns: Sequence[str], target: str | None) -> str:
+    if target is not None:
+        return missing("column", target, columns)
+    likely = next((c for name in LIKELY_TARGETS for c in columns if c.lower() == name), columns[-1])
+    listed = ", ".join(repr(column) for column in columns[:20]) + (", …" if len(columns) > 20 else "")
+    return f"Which column must come out? Say --target COLUMN, such as --target {likely!r}. There are: {listed}"
+
+
+def _kind(series: pl.Series) -> Kind:
+    known = series.drop_nulls()
+    if series.dtype.is_numeric():
+        # Two whole numbers, such as 0 and 1, are nearly always classes.
+        return "label" if series.dtype.is_integer() and known.n_unique() <= 2 else "number"
+    if series.dtype == pl.String and len(known):
+        money = known.str.replace_all(r"[\s$€£¥,%]", "").str.contains(r"^[+-]?\d+(\.\d+)?$").mean()
+        if isinstance(money, float) and money > 0.9:
+            return "number"  # reading it as numbers then says which rows are not, and what to do
+    return guess_kind(series)
+
+
+def _roles(frame: pl.DataFrame, target: str) -> _Roles:
+    texts, facts, left_out, groups, times = [], [], [], list[str](), list[str]()
+    split: str | None = None
+    for name in frame.columns:
+        if name == target:
+            continue
+        series = frame[name]
+        known = series.drop_nulls()
+        if split is None and _says_part(known):
+            split = name
+        elif reason := _reason_to_leave(frame, name, target):
+            left_out.append((name, reason))
+        elif _is_prose(known):
+            texts.append(name)
+        else:
+            facts.append(name)
+        if known.dtype.is_temporal() or _TIME_NAME.search(name) or _all_match(known, _DATE):
+            times.append(name)
+        elif _GROUP.search(name) and 2 <= known.n_unique() <= len(known) / 2:
+            groups.append(name)
+    return _Roles(tuple(texts), tuple(facts), tuple(left_out), split, tuple(groups), tuple(times))
+
+
+def _reason_to_leave(frame: pl.DataFrame, name: str, target: str) -> str | None:
+    """Why a column should not be an input, or None."""
+    known = frame[name].drop_nulls()
+    distinct = known.n_unique()
+    if not len(known):
+        return "it is empty"
+    if distinct == 1 and len(known) == frame.height:
+        return "it is the same in every row"
+    unique = distinct == frame.height and frame.height > 1
+    numbered = known.dtype.is_integer() and int(known.max()) - int(known.min()) < 2 * frame.height  # type: ignore[arg-type]
+    named_id = bool(_ID.search(name) or _CAMEL_ID.search(name))
+    if unique and (named_id or (numbered and frame.height >= 10)) and not _is_prose(known):
+        return "it numbers the rows"
+    if (
+        unique
+        and _all_match(known, r"^\S*\d\S*$")
+        and _all_match(known, r"^[\w.:/-]{8,}$")
+        and not _all_match(known, _DATE)
+    ):
+        return "it is another code in every row"
+    pairs = frame.select(frame[name].alias("a"), frame[target].alias("b")).unique()
+    if pairs.height == distinct == frame[target].n_unique() < frame.height / 2 and distinct > 1:
+        return f"it says {_comment(target)} in another form, so it would give the answer away"
+    return None
+
+
+def _is_prose(known: pl.Series) -> bool:
+    """Whether a column holds running text rather than facts: several words, and seldom the same ones."""
+    if known.dtype != pl.String or not len(known):
+        return False
+    words = known.str.count_matches(r"\s+").mean()
+    return isinstance(words, float) and (words >= 8 or (words >= 1 and known.n_unique() > 0.5 * len(known)))
+
+
+def _says_part(known: pl.Series) -> bool:
+    if known.dtype != pl.String or not 2 <= known.n_unique() <= 4:
+        return False
+    parts = {SYNONYMS.get(value.strip().lower()) for value in known.unique().to_list()}
+    return None not in parts and {"train", "test"} <= parts
+
+
+def _all_match(known: pl.Series, pattern: str) -> bool:
+    return known.dtype == pl.String and len(known) > 0 and bool(known.str.contains(pattern).all())
+
+
+def _data(source: str, encoding: str, roles: _Roles, target: str, rows: int) -> str:
+    lines = ["data:", f"  source: {_quote(source)}"]
+    if encoding != "utf-8":
+        lines.append(f"  encoding: {encoding}  # guessed: the file is not UTF-8")
+    lines.append("  split:")
+    if roles.split is not None:
+        lines += [f"    column: {_quote(roles.split)}  # says train or test for each row", "    seed: 0"]
+        return "\n".join(lines)
+    lines += [
+        "    test: 0.2  # a share of the rows, or a number of rows such as 250",
+        "    validation: 0.1  # for choosing settings; the test part is never used for that",
+        "    seed: 0",
+    ]
+    for name in roles.groups[:1]:
+        lines.append(f"    # group: {_quote(name)}  # rows of one {_comment(name)} would never stand on both sides")
+    for name in roles.times[:1]:
+        lines.append(
+            f"    # {_comment(name)} is a time. To be tested on what came later, cut the table by it into two files:"
+        )
+        lines.append("    # data: {train: earlier.csv, test: later.csv}")
+    return "\n".join(lines)
+
+
+def _input(roles: _Roles) -> str:
+    lines = ["# The text that contestants read, a Jinja2 template; the columns it names are also theirs to use."]
+    lines += [f"# {_comment(name)} is left out: {why}." for name, why in roles.left_out]
+    facts = ", ".join(f"{literal(name)}: {{{{ {reference(name)} }}}}" for name in roles.facts)
+    template = "\n".join([f"{{{{ {reference(name)} }}}}" for name in roles.texts] + ([facts] if facts else []))
+    return "\n".join([*lines, f"input: {_block(template)}"])
+
+
+def _target(target: str, kind: Kind, labels: int) -> str:
+    why = {
+        "number": "or label, which takes each value as a class of its own",
+        "label": f"one of {labels} classes; number and text are the other kinds",
+        "text": "free text; label is for a few values that repeat",
+    }[kind]
+    return f"# What must come out.\ntarget: {_quote(target)}\nkind: {kind}  # {why}"
+
+
+def _metric(kind: Kind) -> str:
+    default = default_metric(kind).name
+    others = ", ".join(metric.name for metric in METRICS.values() if metric.kind == kind and metric.name != default)
+    return f"# Others: {others}.\nmetric: {default}"
+
+
+def _prompt(target: str, kind: Kind, labels: Sequence[str]) -> str:
+    name = target.replace("_", " ")
+    asked = f"What is the {literal(name)}?"
+    listed = ("; " if any("," in label for label in labels) else ", ").join(labels)
+    system = {
+        "number": f"You estimate the {name}. You answer with one number and nothing else.",
+        "label": f"You choose the {name}. You answer with one of these and nothing else: {listed}",
+        "text": f"You find out the {name}. You answer with it and nothing else.",
+    }[kind]
+    if kind == "label" and len(listed) > 1500:
+        system = f"You choose the {name}. You answer with it and nothing else."
+    return "\n".join(
+        [
+            "# What a language model is told. `prefill` is how its answer begins.",
+            "prompt:",
+            f"  system: {_quote(system)}",
+            f"  user: {_quote(asked + chr(10) * 2 + '{{ input }}')}",
+            f"  prefill: {_quote(f'The {name} is')}",
+        ]
+    )
+
+
+def _contestants(kind: Kind) -> str:
+    plain = {
+        "number": ("constant", "linear_features", "tfidf_ridge", "random_forest", "gradient_boosting"),
+        "label": ("constant", "linear_features", "tfidf_logistic", "random_forest", "gradient_boosting"),
+        "text": ("constant", "nearest_neighbours"),
+    }[kind]
+    lines = [
+        "# Without this list all that can run take part. To choose, take the signs off; each may have settings.",
+        "# contestants:",
+        *(f"#   - {name}" for name in plain),
+        '#   - prompt: {model: "gguf:smollm2-135m", examples: 3}',
+        "#   - human  # asks you in the terminal",
+        '#   - "my_module:my_estimator"  # a scikit-learn estimator of your own',
+    ]
+    return "\n".join(lines)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """The path as the task file names it: from the folder where it stands."""
+    path, folder = path.resolve(), folder.resolve()
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+def _why(left_out: Sequence[tuple[str, str]]) -> str:
+    return "; ".join(f"{name!r}: {why}" for name, why in left_out) or "the table has no other column"
+
+
+def _comment(text: str) -> str:
+    """A name inside a comment: on one line, of printable characters."""
+    return text if text.isprintable() and text == text.strip() else repr(text)
+
+
+def _quote(text: str) -> str:
+    """A YAML scalar: the plain text where that is safe to read as itself, else in double quotes."""
+    if re.fullmatch(r"[A-Za-z][\w./-]*", text) and text.lower() not in {
+        "true",
+        "false",
+        "yes",
+        "no",
+        "on",
+        "off",
+        "null",
+        "y",
+        "n",
+    }:
+        return text
+    return _UNPRINTABLE.sub(lambda m: f"\\U{ord(m[0]):08x}", json.dumps(text, ensure_ascii=False))
+
+
+def _block(template: str) -> str:
+    """A template over several lines as a YAML block, over one line in quotes."""
+    lines = template.split("\n")
+    if len(lines) == 1 or _UNPRINTABLE.search(template) or "\t" in template or lines[0].startswith(" "):
+        return _quote(template)
+    return "|-\n" + "\n".join(f"  {line}" for line in lines)
