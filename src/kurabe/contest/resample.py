@@ -16,9 +16,9 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from kurabe.tasks.metrics import Metric, Statistics
 
-# Rows are drawn by chunks whose counters stay in the processor's cache; a power of two below 2 ** 16, so that a row's
-# place in its chunk fits 16 bits.
+# Rows are drawn by chunks whose counters stay in the processor's cache; a row's place in its chunk has 15 bits.
 _CHUNK = 2**15
+_FIFTEEN_BITS = np.uint64(0x7FFF7FFF7FFF7FFF)
 _BLOCK_BYTES = 32 * 2**20
 _DENSE_BYTES = 256 * 2**20
 
@@ -35,9 +35,19 @@ def draw_counts(n: int, resamples: int, generator: np.random.Generator) -> np.nd
     counts = np.empty((resamples, n))
     for resample in range(resamples):
         for start, size, drawn in zip(edges, sizes, draws[resample], strict=False):
-            places = generator.integers(0, size, drawn, dtype=np.uint16)
-            counts[resample, start : start + size] = np.bincount(places, minlength=size)
+            places = _places(int(size), int(drawn), generator)
+            # bincount of 16-bit numbers takes five times as long as a cast and bincount of machine words.
+            counts[resample, start : start + size] = np.bincount(places.astype(np.intp), minlength=size)
     return counts
+
+
+def _places(size: int, drawn: int, generator: np.random.Generator) -> np.ndarray:
+    """`drawn` uniform numbers below `size`, uint16. A full chunk takes 15 random bits each, four from one 64-bit word,
+    which is eight times as fast as drawing numbers below a bound."""
+    if size < _CHUNK:
+        return generator.integers(0, size, drawn, dtype=np.uint16)
+    words = generator.integers(0, 2**64, -(-drawn // 4), dtype=np.uint64) & _FIFTEEN_BITS
+    return words.view(np.uint16)[:drawn]
 
 
 def resampled_scores(metric: Metric, rows: Sequence[Statistics], resamples: int, seed: int) -> np.ndarray:

@@ -16,6 +16,7 @@ from kurabe.tasks.metrics import Metric, Statistics
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
+LEAST_P = 1e-12
 
 Interval = tuple[float, float]
 
@@ -87,7 +88,11 @@ def bca(
     The p-value inverts the interval: it is 1 minus the confidence at which the interval would end at 0, with one
     resample more on either side of 0 so that it is never 0. Where no resample lies beyond 0, the number of resamples
     alone would bound it (2 / 10,000, too coarse for Holm over hundreds of pairs); there 0 is placed by the normal
-    distribution with the resamples' mean and standard deviation where that is farther out.
+    distribution with the resamples' mean and standard deviation where that is farther out, and p stops at 1e-12.
+
+    Coverage at a nominal 95 %, from 8,000 simulated tables of 250 rows each: 95.1 % for absolute errors that are
+    half-normal, 94.4 and 93.4 % where they are lognormal with sigma 0.5 and 1, and 90.6 % with sigma 1.5, where a few
+    rows make the mean (Student's t interval has 88.4 % there). With 1,000 rows and sigma 1 it is 94.2 %.
     """
     drawn = np.sort(drawn[np.isfinite(drawn)])
     jackknife = jackknife[np.isfinite(jackknife)]
@@ -107,7 +112,7 @@ def bca(
     shifted = place - bias
     stretch = 1 + acceleration * shifted
     z = shifted / stretch - bias if stretch > 0 else np.copysign(np.inf, shifted)
-    return (float(low), float(high)), float(min(1.0, 2 * ndtr(-abs(z))))
+    return (float(low), float(high)), float(np.clip(2 * ndtr(-abs(z)), LEAST_P, 1.0))
 
 
 def wilson_interval(successes: float, n: int, confidence: float = CONFIDENCE) -> Interval:
