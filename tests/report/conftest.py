@@ -1,8 +1,5 @@
-"""Made-up contests with realistic numbers. The boards are computed here in a few lines of NumPy, apart from the code
-that computes real ones, so that the report is tested against values it did not make."""
+"""Made-up contests with realistic numbers, and their boards."""
 
-import itertools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from kurabe.contest.board import Board, BoardRow, Comparison
+from kurabe.contest.board import Board, compute_board
 from kurabe.contest.evidence import Entry, Evidence, Leaks
 
 HOSTILE = (
@@ -95,55 +92,9 @@ def text_evidence(n: int = 120, seed: int = 3) -> Evidence:
                     started="2026-11-21T05:18:03Z")  # fmt: skip
 
 
-def losses(evidence: Evidence, e: Entry) -> np.ndarray:
-    """A score a row by hand: absolute error, 0/1, or the share of words in common."""
-    if evidence.kind == "number":
-        return np.asarray(np.abs(evidence.truth - e.guesses), dtype=float)
-    if evidence.kind == "label":
-        return np.asarray(evidence.truth == e.guesses, dtype=float)
-    pairs = zip(evidence.truth, e.guesses, strict=True)
-    return np.array([len(set(str(t).split()) & set(str(g).split())) / len(set(str(t).split())) for t, g in pairs])
-
-
-def board_of(evidence: Evidence) -> Board:
-    greater = evidence.kind != "number"
-    rows: list[BoardRow] = []
-    for e in evidence.entries:
-        values = losses(evidence, e)[e.answered]
-        score = interval = None
-        if len(values):
-            half = 1.96 * values.std() / math.sqrt(len(values))
-            score, interval = float(values.mean()), (float(values.mean() - half), float(values.mean() + half))
-        rate = e.answered.sum() / e.predict_seconds if e.predict_seconds and len(values) else None
-        second = {"number": {"median error": 0.7, "R²": 0.4}, "label": {"macro-F1": 0.8}, "text": {"chrF": 0.6}}
-        rows.append(BoardRow(
-            e.name, e.model, None, score, interval, int(e.unread.sum()), int(e.answered.sum()), e.usd, e.fit_seconds,
-            rate, e.peak_bytes, e.status, e.reason, second[evidence.kind] if score is not None else {},
-        ))  # fmt: skip
-    rows.sort(key=lambda row: (row.score is None, (-row.score if greater else row.score) if row.score else 0.0))
-    comparisons = _comparisons(evidence)
-    worse = {row.contestant: 0 for row in rows}
-    for c in comparisons:
-        if c.p_holm < 0.05:
-            worse[c.a if (c.difference < 0) == greater else c.b] += 1
-    ranked = [_ranked(row, worse[row.contestant]) for row in rows]
-    return Board(evidence, tuple(ranked), tuple(comparisons), greater)
-
-
-def _ranked(row: BoardRow, worse: int) -> BoardRow:
-    rank = 1 + worse if row.status == "done" and row.score is not None else None
-    return BoardRow(**(row.__dict__ | {"rank": rank}))
-
-
-def _comparisons(evidence: Evidence) -> list[Comparison]:
-    found = []
-    for a, b in itertools.combinations([e for e in evidence.entries if e.status == "done"], 2):
-        d = losses(evidence, a) - losses(evidence, b)
-        se = max(d.std() / math.sqrt(len(d)), 1e-12)
-        p = math.erfc(abs(d.mean()) / se / math.sqrt(2))
-        found.append(Comparison(a.name, b.name, float(d.mean()), (d.mean() - 1.96 * se, d.mean() + 1.96 * se), p,
-                                min(1.0, p * 66), len(d)))  # fmt: skip
-    return found
+def board_of(evidence: Evidence, resamples: int = 200) -> Board:
+    """The board with few resamples: the report shows intervals, it does not make them."""
+    return compute_board(evidence, resamples)
 
 
 def without(e: Entry, status: str, reason: str) -> Entry:
@@ -213,4 +164,4 @@ def hostile() -> str:
 @pytest.fixture(scope="session")
 def many_rows() -> Board:
     """20 contestants over 100,000 rows."""
-    return board_of(number_evidence(100_000, tuple(f"contestant_{i:02d}" for i in range(20))))
+    return board_of(number_evidence(100_000, tuple(f"contestant_{i:02d}" for i in range(20))), resamples=10)

@@ -16,7 +16,7 @@ def test_the_examples_in_the_docstrings_hold() -> None:
 
 def test_numbers_at_the_edges() -> None:
     assert fmt.number(-0.0001, 1) == "0.0"
-    assert fmt.number(float("nan")) == "nan"
+    assert fmt.number(float("nan")) == "–"
     assert fmt.number(float("-inf")) == "−∞"
     assert fmt.number(2.5e12, 1) == "2.50e+12"
     assert fmt.number(-12.34, 1) == "-12.3"

@@ -1,5 +1,6 @@
 import io
 import re
+from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
@@ -44,7 +45,7 @@ def test_wide_terminals_show_more(boards: dict[str, Board]) -> None:
     narrow, wide = shown(board, 80), shown(board, 200)
     assert "95 % interval" in narrow
     assert "memory" not in narrow
-    for title in ("95 % interval", "model", "unread", "median error", "R²", "cost", "fit", "predictions/s", "memory"):
+    for title in ("95 % interval", "model", "unread", "median AE", "R²", "cost", "fit", "predictions/s", "memory"):
         assert title in wide
 
 
@@ -80,13 +81,11 @@ def test_nothing_ran(boards: dict[str, Board]) -> None:
 
 
 def test_interval_bar_is_drawn_to_scale_and_arrows_leave_the_axis(boards: dict[str, Board]) -> None:
-    row = boards["one"].rows[0]
-    assert row.score is not None
-    assert row.interval is not None
-    half = row.score - row.interval[0]
-    scale = Axis(row.score - 2 * half, row.score + 2 * half)
-    assert interval_bar(row, scale, 21) == "     ├────●────┤     "
-    assert interval_bar(row, Axis(row.score - 2 * half, row.score + half / 2), 21).endswith("▸")
+    row = replace(boards["one"].rows[0], score=50.0, interval=(25.0, 80.0))
+    assert interval_bar(row, Axis(0.0, 100.0), 21) == "     ├────●─────┤    "
+    assert interval_bar(row, Axis(0.0, 60.0), 21) == "        ├────────●──▸"
+    assert interval_bar(row, Axis(40.0, 100.0), 21) == "◂──●─────────┤       "
+    assert interval_bar(replace(row, interval=None), Axis(0.0, 100.0), 21) == " " * 10 + "●" + " " * 10
 
 
 def test_svg_stands_alone_and_shows_every_name(boards: dict[str, Board]) -> None:

@@ -38,7 +38,7 @@ def axis(board: Board) -> Axis | None:
     return Axis(low, high) if high > low else Axis(low - 0.5, low + 0.5)
 
 
-def interval_svg(row: BoardRow, scale: Axis, width: int = 160, height: int = 16) -> str:
+def interval_svg(row: BoardRow, scale: Axis, width: int = 130, height: int = 16) -> str:
     """The interval as an inline SVG in the text's colour: whiskers, a line and a dot; an arrowhead where it leaves the
     axis. It holds numbers only, so nothing in it needs escaping."""
     if row.score is None or not math.isfinite(row.score):

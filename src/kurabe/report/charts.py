@@ -4,6 +4,7 @@ A chart refers to its data by name; the page's script puts the values in, so tha
 Colours of text and lines are `currentColor`, so that one chart serves light, dark and paper.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,17 +15,17 @@ PALETTE = (
     "#c9a227", "#5a67d8",
 )  # fmt: skip
 ACCENT = PALETTE[0]
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', Ubuntu, 'DejaVu Sans', sans-serif"
 Spec = dict[str, Any]
 _QUIET = 0.07
 
 
-def trade_off(data: str, x: str, score: str, *, free: float | None, best_first: bool) -> Spec:
-    """Score against cost or speed on a log axis, with the Pareto line. `free` is where the axis says $0; `best_first`:
-    the better end of x is on the left."""
-    labels = "format(datum.value, '~s')" if free is None else _dollar_labels(free)
+def trade_off(data: str, x: str, score: str, ticks: Sequence[float], words: str, *, less: bool) -> Spec:
+    """Score against cost or speed on a log axis with its ticks at `ticks`, said by the expression `words`, and the
+    Pareto line. `less`: less of x is better."""
     shared = alt.Chart(alt.NamedData(data)).encode(
         x=alt.X("x:Q", title=x, scale=alt.Scale(type="log", nice=False, padding=30),
-                axis=alt.Axis(labelExpr=labels, tickCount=6, grid=False)),
+                axis=alt.Axis(labelExpr=words, values=list(ticks), grid=False)),
         y=alt.Y("score:Q", title=score, scale=alt.Scale(zero=False, padding=16)),
     )  # fmt: skip
     tooltip = [
@@ -34,7 +35,7 @@ def trade_off(data: str, x: str, score: str, *, free: float | None, best_first: 
     ]
     pareto = shared.transform_filter("datum.pareto")
     line = pareto.mark_line(
-        interpolate="step-after" if best_first else "step-before", color=ACCENT, strokeWidth=1.5, opacity=0.7, clip=True
+        interpolate="step-after" if less else "step-before", color=ACCENT, strokeWidth=1.5, opacity=0.7, clip=True
     ).encode(order="x:Q")
     whiskers = shared.mark_rule(opacity=0.35, color="currentColor", clip=True).encode(y="low:Q", y2="high:Q")
     points = shared.mark_point(filled=True, size=70, opacity=1).encode(
@@ -60,7 +61,7 @@ LABEL_PLACES = (
 def guess_against_truth(low: float, high: float, log: bool, target: str) -> Spec:
     """One contestant's guesses against the truth, equal axes from `low` to `high`, with the line of perfect guesses."""
     scale = alt.Scale(type="log" if log else "linear", domain=[low, high], nice=False)
-    axis = alt.Axis(format="~s", tickCount=6)
+    axis = alt.Axis(format="~s", values=log_ticks(low, high)) if log else alt.Axis(format="~s", tickCount=6)
     points = alt.Chart(alt.NamedData("points")).mark_point(filled=True, size=36, clip=True).encode(
         x=alt.X("t:Q", title=f"{target}: truth", scale=scale, axis=axis),
         y=alt.Y("g:Q", title="guess", scale=scale, axis=axis),
@@ -104,7 +105,7 @@ def confusion(labels: Sequence[str]) -> Spec:
 def score_histogram(title: str) -> Spec:
     """How the scores of the single rows are spread, for one contestant."""
     bars = alt.Chart(alt.NamedData("bins")).mark_bar(color=ACCENT, opacity=0.8).encode(
-        x=alt.X("low:Q", title=f"{title} of a row", scale=alt.Scale(domain=[0, 1], nice=False),
+        x=alt.X("low:Q", title=f"{title} of a row", bin="binned", scale=alt.Scale(domain=[0, 1], nice=False),
                 axis=alt.Axis(grid=False)),
         x2="high:Q",
         y=alt.Y("rows:Q", title="rows", axis=alt.Axis(tickMinStep=1)),
@@ -117,7 +118,13 @@ def accumulating(names: Sequence[str], first: Sequence[str], score: str, domain:
     """The score over the first 10, 20, … rows, with its interval as a band. `first` are those picked out at first."""
     pick = _pick(first)
     shared = alt.Chart(alt.NamedData("accumulated")).encode(
-        x=alt.X("n:Q", title="test rows so far", axis=alt.Axis(grid=False, format="~s")), color=_colour(names)
+        x=alt.X(
+            "n:Q",
+            title="test rows so far",
+            scale=alt.Scale(nice=False),
+            axis=alt.Axis(grid=False, format="~s", tickCount=10),
+        ),
+        color=_colour(names),
     )
     scale = alt.Scale(domain=list(domain), nice=False)
     bands = shared.mark_area(clip=True).encode(
@@ -143,7 +150,7 @@ def slices(names: Sequence[str], score: str) -> Spec:
     )  # fmt: skip
     scale = alt.Scale(zero=False)
     whiskers = shared.mark_rule(clip=True, strokeWidth=1.5).encode(
-        x=alt.X("low:Q", title=score, scale=scale), x2="high:Q"
+        x=alt.X("low:Q", title=score, scale=scale, axis=alt.Axis(tickCount=10)), x2="high:Q"
     )
     dots = shared.mark_point(filled=True, size=42, opacity=1).encode(x=alt.X("score:Q", title=score, scale=scale))
     return _spec(alt.layer(whiskers, dots).properties(width="container", height=alt.Step(11, **{"for": "offset"})))
@@ -160,13 +167,21 @@ def _colour(names: Sequence[str]) -> alt.Color:
     return alt.Color("contestant:N", title=None, sort=list(names), scale=alt.Scale(domain=list(names), range=colours))
 
 
-def _dollar_labels(free: float) -> str:
-    return f"datum.value <= {free * 1.01} ? '$0' : '$' + format(datum.value, '~r')"
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 10, 100, …, with 3, 30, … or 2, 5, 20, 50, … between where few decades are there.
+
+    >>> log_ticks(0.5, 40)
+    [1.0, 2.0, 5.0, 10.0, 20.0]
+    """
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    steps = (1, 2, 5) if last - first <= 2 else ((1, 3) if last - first <= 4 else (1,))
+    found = [float(f"{step}e{decade}") for decade in range(first, last + 1) for step in steps]
+    return [tick for tick in found if low <= tick <= high]
 
 
 def _spec(chart: Any) -> Spec:
     """The chart as a plain object, without the address of the schema: a page that opens offline names no host."""
-    themed = chart.configure(background="transparent").configure_view(stroke=None).configure_axis(
+    themed = chart.configure(background="transparent", font=FONT).configure_view(stroke=None).configure_axis(
         labelColor="currentColor", titleColor="currentColor", domainColor="currentColor", tickColor="currentColor",
         gridColor="currentColor", gridOpacity=0.12, domainOpacity=0.4, tickOpacity=0.4, labelFontSize=11,
         titleFontSize=12, titleFontWeight="normal", labelFlush=False,
@@ -176,5 +191,4 @@ def _spec(chart: Any) -> Spec:
     )  # fmt: skip
     spec: Spec = themed.to_dict(validate=False)
     spec.pop("$schema", None)
-    spec.get("config", {}).pop("font", None)
     return spec

@@ -211,7 +211,7 @@ def trade_off(
             "shown_score": f"{fmt.number(score, decimals)} {fmt.interval(row.interval, decimals)}", "shown_x": word,
         })  # fmt: skip
     _place_names(found)
-    return found
+    return sorted(found, key=lambda point: bool(point["pareto"]))  # drawn last, so on top
 
 
 def _dominates(one: tuple[float, float], other: tuple[float, float]) -> bool:
@@ -222,10 +222,9 @@ def _place_names(found: list[Value]) -> None:
     """Give each point a side for its name where it covers nothing; Pareto points choose first, some names give way."""
     xs = np.log10([point["x"] for point in found])
     ys = np.array([point["score"] for point in found])
-    span_x, span_y = float(np.ptp(xs)) or 1.0, float(np.ptp(ys)) or 1.0
-    places = [
-        ((x - xs.min()) / span_x * _PLOT[0], (y - ys.min()) / span_y * -_PLOT[1]) for x, y in zip(xs, ys, strict=True)
-    ]
+    span_x = float(np.ptp(xs)) or 1.0
+    span_y = max(point["high"] for point in found) - min(point["low"] for point in found) or 1.0
+    places = [((x - xs.min()) / span_x * _PLOT[0], y / span_y * -_PLOT[1]) for x, y in zip(xs, ys, strict=True)]
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in places]
     for i in sorted(range(len(found)), key=lambda i: not found[i]["pareto"]):
         label = fmt.shorten(fmt.plain(found[i]["contestant"]), 24)

@@ -13,6 +13,14 @@ from kurabe.tasks.metrics import METRICS
 NOT_MEASURED = "–"
 UNKNOWN = "?"
 _UNITS = ("B", "kB", "MB", "GB", "TB")
+_SHORT = {
+    "mean_absolute_error": "MAE",
+    "median_absolute_error": "median AE",
+    "root_mean_squared_error": "RMSE",
+    "mean_absolute_percentage_error": "MAPE",
+    "balanced_accuracy": "balanced acc.",
+    "matthews": "Matthews",
+}
 _PATH = re.compile(r"(?<![\w/.~…])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\'\",:;<>|]+){2,}")
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 _SECRET_LENGTH = 8
@@ -31,7 +39,7 @@ def places(value: float) -> int:
 
 
 def number(value: float | None, decimals: int | None = None) -> str:
-    """`value` with a thousands separator, to `decimals` or else to three significant digits; `–` for None.
+    """`value` with a thousands separator, to `decimals` or else to three significant digits; `–` for None and NaN.
 
     >>> number(1234.5), number(0.12345), number(62.0, 1), number(None)
     ('1,234', '0.123', '62.0', '–')
@@ -39,11 +47,22 @@ def number(value: float | None, decimals: int | None = None) -> str:
     if value is None:
         return NOT_MEASURED
     if not math.isfinite(value):
-        return "nan" if math.isnan(value) else ("∞" if value > 0 else "−∞")
+        return NOT_MEASURED if math.isnan(value) else ("∞" if value > 0 else "−∞")
     if abs(value) >= 1e7:
         return f"{value:.2e}"
     text = f"{value:,.{places(value) if decimals is None else decimals}f}"
     return text.lstrip("-") if text.startswith("-") and not text.strip("-0.,") else text
+
+
+def column_places(values: Iterable[float | None]) -> int:
+    """Decimals for a whole column of numbers: three significant digits of its middle value, but no more than three
+    decimals where the largest needs none of them.
+
+    >>> column_places([0.0, 0.8661, -0.27, None]), column_places([0.38, 0.09, 0.008]), column_places([0.004, 0.002])
+    (3, 3, 5)
+    """
+    sizes = sorted(abs(value) for value in values if value is not None and math.isfinite(value) and value != 0)
+    return min(places(sizes[len(sizes) // 2]), max(3, places(sizes[-1]))) if sizes else places(0.0)
 
 
 def score_places(board: Board) -> int:
@@ -133,9 +152,26 @@ def count(amount: int, one: str, many: str | None = None) -> str:
 
 
 def metric(board: Board) -> str:
-    """The metric's title, such as `mean absolute error`."""
-    known = METRICS.get(board.evidence.metric)
-    return known.title if known else board.evidence.metric
+    """The title of the board's metric, such as `mean absolute error`."""
+    return metric_title(board.evidence.metric)
+
+
+def metric_title(name: str) -> str:
+    """A metric's title.
+
+    >>> metric_title("root_mean_squared_log_error")
+    'RMSLE'
+    """
+    return METRICS[name].title if name in METRICS else name
+
+
+def metric_short(name: str) -> str:
+    """A metric's title where there is little room.
+
+    >>> metric_short("median_absolute_error"), metric_short("macro_f1")
+    ('median AE', 'macro-F1')
+    """
+    return _SHORT.get(name, metric_title(name))
 
 
 def plain(text: str) -> str:

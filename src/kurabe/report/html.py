@@ -14,7 +14,7 @@ from typing import Any
 
 import jinja2
 import vl_convert
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from kurabe.contest.board import Board, BoardRow
 from kurabe.contest.evidence import Entry
@@ -121,13 +121,14 @@ def _data(board: Board, entries: Sequence[Entry]) -> tuple[dict[str, Any], dict[
     else:
         data["histograms"] = details.histograms(parts)
         specs["histogram"] = charts.score_histogram(metric)
-    _trade_offs(board, data, specs)
+    if len(entries) > 1:
+        _trade_offs(board, data, specs)
     return data, specs
 
 
 def _trade_offs(board: Board, data: dict[str, Any], specs: dict[str, charts.Spec]) -> None:
     """Score against cost, where somebody's cost is known and not 0, and against speed."""
-    names = _names(board)
+    names, metric = _names(board), fmt.metric(board)
     rows = [
         BoardRow(**(row.__dict__ | {"contestant": names[row.contestant]}))
         for row in board.rows
@@ -137,20 +138,20 @@ def _trade_offs(board: Board, data: dict[str, Any], specs: dict[str, charts.Spec
     positive = [row.usd for row in paid if row.usd]
     data["unknownCost"] = [row.contestant for row in rows if row.usd is None]
     if positive:
-        free = min(positive) / 5
+        least = min(positive)
+        free = least / 5  # where the log axis has $0
         values = [row.usd or free for row in paid]
+        ticks = [*([free] if free in values else []), *charts.log_ticks(least / 2, max(positive) * 2)]
+        words = f"datum.value <= {free * 1.01} ? '$0' : '$' + format(datum.value, '~r')"
         data["cost"] = details.trade_off(board, paid, values, [fmt.dollars(row.usd) for row in paid], less=True)
-        zero = free if len(positive) < len(paid) else None
-        specs["cost"] = charts.trade_off(
-            "cost", "dollars of the whole run", fmt.metric(board), free=zero or 0.0, best_first=True
-        )
+        specs["cost"] = charts.trade_off("cost", "dollars for the whole run", metric, ticks, words, less=True)
     timed = [row for row in rows if row.predictions_per_second]
     if timed:
         values = [row.predictions_per_second or 1.0 for row in timed]
-        words = [fmt.number(value) for value in values]
-        data["speed"] = details.trade_off(board, timed, values, words, less=False)
+        ticks = charts.log_ticks(min(values) / 2, max(values) * 2)
+        data["speed"] = details.trade_off(board, timed, values, [fmt.number(value) for value in values], less=False)
         specs["speed"] = charts.trade_off(
-            "speed", "predictions per second", fmt.metric(board), free=None, best_first=False
+            "speed", "predictions per second", metric, ticks, "format(datum.value, '~s')", less=False
         )
 
 
@@ -159,14 +160,16 @@ def _table(board: Board) -> dict[str, Any]:
     scale = axis(board) or Axis(0.0, 1.0)
     decimals = fmt.score_places(board)
     second = second_metrics(board)
+    places = {name: fmt.column_places(row.second.get(name) for row in board.rows) for name in second}
     names = _names(board)
     best = min((row.rank for row in board.rows if row.rank is not None), default=None)
     rows = [
         {
-            "rank": fmt.rank(row, board.rows), "contestant": names[row.contestant], "best": row.rank == best and best,
+            "rank": fmt.rank(row, board.rows), "contestant": _breakable(names[row.contestant]),
+            "best": row.rank == best and best,
             "model": fmt.redact(fmt.plain(row.model or "")), "bar": Markup(interval_svg(row, scale)),  # numbers only
             "score": fmt.number(row.score, decimals), "interval": fmt.interval(row.interval, decimals),
-            "second": [fmt.number(row.second.get(name)) for name in second], "unread": row.unread,
+            "second": [fmt.number(row.second.get(name), places[name]) for name in second], "unread": row.unread,
             "cost": fmt.dollars(row.usd), "fit": fmt.seconds(row.fit_seconds),
             "rate": fmt.number(row.predictions_per_second), "memory": fmt.size(row.peak_bytes), "status": row.status,
             "reason": fmt.shorten(fmt.redact(fmt.plain(row.reason or "")), 500), "scored": row.score is not None,
@@ -174,9 +177,16 @@ def _table(board: Board) -> dict[str, Any]:
         for row in board.rows
     ]  # fmt: skip
     return {
-        "rows": [row for row in rows if row["scored"]], "unscored": [row for row in rows if not row["scored"]],
-        "second": second, "low": fmt.number(scale.low, decimals), "high": fmt.number(scale.high, decimals),
+        "rows": [row for row in rows if row["scored"]],
+        "unscored": [row for row in rows if not row["scored"]],
+        "second": [fmt.metric_short(name) for name in second],
+        "low": fmt.number(scale.low, decimals), "high": fmt.number(scale.high, decimals),
     }  # fmt: skip
+
+
+def _breakable(name: str) -> Markup:
+    """`name`, escaped, which may break after an underscore."""
+    return escape(name).replace("_", Markup("_<wbr>"))
 
 
 def _matrix(board: Board) -> dict[str, Any] | None:

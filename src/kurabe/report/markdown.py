@@ -33,21 +33,29 @@ def escape(text: str) -> str:
 def _table(board: Board, rows: list[BoardRow]) -> list[str]:
     decimals = fmt.score_places(board)
     second = second_metrics(board)
+    places = {name: fmt.column_places(row.second.get(name) for row in rows) for name in second}
     model = any(row.model for row in rows)
     unread = any(row.unread for row in rows)
-    titles = ["#", "contestant", *(["model"] if model else []), "score", "95 % interval", *second]
+    titles = [
+        "#",
+        "contestant",
+        *(["model"] if model else []),
+        "score",
+        "95 % interval",
+        *map(fmt.metric_short, second),
+    ]
     titles += [*(["unread"] if unread else []), "cost", "fit", "predictions/s", "memory"]
     left = {"contestant", "model"}
     lines = ["| " + " | ".join(escape(title) if title != "#" else title for title in titles) + " |"]
     lines.append("|" + "|".join(" --- " if title in left else " ---: " for title in titles) + "|")
     best = min((row.rank for row in rows if row.rank is not None), default=None)
     for row in rows:
-        name = escape(row.contestant)
-        name = f"**{name}**" if row.rank is not None and row.rank == best else name
-        cells = [fmt.rank(row, board.rows), name]
+        contestant = escape(row.contestant)
+        winner = row.rank is not None and row.rank == best
+        cells = [fmt.rank(row, board.rows), f"**{contestant}**" if winner else contestant]
         cells += [escape(fmt.redact(row.model or ""))] if model else []
         cells += [fmt.number(row.score, decimals), fmt.interval(row.interval, decimals)]
-        cells += [fmt.number(row.second.get(metric)) for metric in second]
+        cells += [fmt.number(row.second.get(name), places[name]) for name in second]
         cells += [f"{row.unread:,}"] if unread else []
         cells += [fmt.dollars(row.usd).replace("$", "\\$"), fmt.seconds(row.fit_seconds)]
         cells += [fmt.number(row.predictions_per_second), fmt.size(row.peak_bytes)]

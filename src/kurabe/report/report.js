@@ -20,33 +20,34 @@
     change(0);
   }
 
-  /** Draw a chart with its named data; charts are drawn one after the other when they come near the screen. */
+  /** Draw a chart with its named data, in place of the one that stood there. */
   const drawn = new Map();
-  function draw(name, values) {
+  async function draw(name, values) {
     const place = document.getElementById("chart-" + name);
     if (!place || !specs[name]) return;
-    const redraw = async () => {
-      const spec = structuredClone(specs[name]);
-      spec.datasets = Object.assign(spec.datasets || {}, values);
-      spec.config.legend.columns = Math.max(1, Math.floor(place.clientWidth / 200));
-      try {
-        const old = drawn.get(name);
-        const { view } = await vegaEmbed(place, spec, { mode: "vega-lite", renderer: "svg", actions: false, ast: true });
-        if (old) old.finalize();
-        drawn.set(name, view);
-      } catch (error) {
-        place.replaceChildren(make("p", { class: "empty" }, "This chart could not be drawn: " + error.message));
-      }
-    };
-    redraw();
+    const spec = structuredClone(specs[name]);
+    spec.datasets = Object.assign(spec.datasets || {}, values);
+    spec.config.legend.columns = Math.max(1, Math.floor(place.clientWidth / 190));
+    const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, logLevel: 1 };
+    try {
+      const { view } = await vegaEmbed(place, spec, options);
+      drawn.get(name)?.finalize();
+      drawn.set(name, view);
+    } catch (error) {
+      place.replaceChildren(make("p", { class: "empty" }, "This chart could not be drawn: " + error.message));
+    }
   }
 
   function table(kind, head, body) {
     return make("table", { class: kind }, make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...body));
   }
 
-  if (specs.cost) draw("cost", { cost: data.cost });
-  if (specs.speed) draw("speed", { speed: data.speed });
+  for (const name of ["cost", "speed"]) {
+    const place = document.getElementById("chart-" + name);
+    if (!place) continue;
+    const narrow = place.clientWidth < 440; // there is room for the names on the Pareto line alone
+    draw(name, { [name]: data[name].map((point) => (narrow && !point.pareto ? { ...point, side: "" } : point)) });
+  }
 
   function drawPoints(place) {
     const { low, high, log, rows, truth, guesses, unread, input } = data.points;

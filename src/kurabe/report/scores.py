@@ -51,10 +51,17 @@ def metric_of(evidence: Evidence) -> Metric:
     return METRICS[evidence.metric]
 
 
+def usable(entry: Entry) -> np.ndarray:
+    """Which test rows have an answer that can be scored, (n,) bool."""
+    if entry.guesses.dtype == object:
+        return np.asarray(entry.answered & np.array([guess is not None for guess in entry.guesses], dtype=bool))
+    return np.asarray(entry.answered & np.isfinite(entry.guesses))
+
+
 def scored(evidence: Evidence, entry: Entry) -> Scored:
     """The rows that `entry` answered, with how wrong each is."""
     metric = metric_of(evidence)
-    positions = np.flatnonzero(entry.answered)
+    positions = np.flatnonzero(usable(entry))
     truth, guess = evidence.truth[positions], entry.guesses[positions]
     return Scored(entry.name, positions, metric.statistics(truth, guess), metric.row_loss(truth, guess))
 

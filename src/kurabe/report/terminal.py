@@ -152,7 +152,8 @@ def _layout(board: Board, rows: list[BoardRow], width: int) -> tuple[list[Column
             chosen.append(column)
             used += cost
     bar_width = min(least_bar + max(width - used, 0), _BAR[1])
-    order = ["95 % interval", "model", "unread", *second_metrics(board), "cost", "fit", "predictions/s", "memory"]
+    shorts = [fmt.metric_short(name) for name in second_metrics(board)]
+    order = ["95 % interval", "model", "unread", *shorts, "cost", "fit", "predictions/s", "memory"]
     chosen.sort(key=lambda column: order.index(column.title))
     return fixed, chosen, bar_width, name_width
 
@@ -177,9 +178,8 @@ def _wanted(board: Board, rows: list[BoardRow], decimals: int) -> list[Column]:
 
 
 def _second_column(name: str, rows: list[BoardRow]) -> Column:
-    values = [abs(row.second[name]) for row in rows if name in row.second]
-    decimals = fmt.places(sorted(values)[len(values) // 2]) if values else 2
-    return Column(name, lambda row: fmt.number(row.second.get(name), decimals))
+    decimals = fmt.column_places(row.second.get(name) for row in rows)
+    return Column(fmt.metric_short(name), lambda row: fmt.number(row.second.get(name), decimals))
 
 
 def _width(column: Column, rows: list[BoardRow]) -> int:
