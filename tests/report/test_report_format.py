@@ -1,16 +1,19 @@
 import doctest
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from kurabe.contest.board import Board
+from kurabe.report import charts
 from kurabe.report import format as fmt
 from kurabe.report.notes import notes, stands_for_unread
 
 
-def test_the_examples_in_the_docstrings_hold() -> None:
-    result = doctest.testmod(fmt)
-    assert result.attempted >= 7
+@pytest.mark.parametrize("module", [fmt, charts])
+def test_the_examples_in_the_docstrings_hold(module: ModuleType) -> None:
+    result = doctest.testmod(module)
+    assert result.attempted >= 1
     assert result.failed == 0
 
 

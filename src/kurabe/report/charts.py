@@ -17,6 +17,7 @@ PALETTE = (
 ACCENT = PALETTE[0]
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', Ubuntu, 'DejaVu Sans', sans-serif"
 Spec = dict[str, Any]
+MANY = 600
 _QUIET = 0.07
 
 
@@ -58,16 +59,18 @@ LABEL_PLACES = (
 )
 
 
-def guess_against_truth(low: float, high: float, log: bool, target: str) -> Spec:
-    """One contestant's guesses against the truth, equal axes from `low` to `high`, with the line of perfect guesses."""
+def guess_against_truth(low: float, high: float, log: bool, target: str, rows: int) -> Spec:
+    """One contestant's guesses against the truth, equal axes from `low` to `high`, with the line of perfect guesses.
+    `rows`: how many points there are; many are drawn smaller and fainter."""
+    size, opacity = (36, 0.5) if rows <= MANY else (16, 0.35)
     scale = alt.Scale(type="log" if log else "linear", domain=[low, high], nice=False)
     axis = alt.Axis(format="~s", values=log_ticks(low, high)) if log else alt.Axis(format="~s", tickCount=6)
-    points = alt.Chart(alt.NamedData("points")).mark_point(filled=True, size=36, clip=True).encode(
+    points = alt.Chart(alt.NamedData("points")).mark_point(filled=True, size=size, clip=True).encode(
         x=alt.X("t:Q", title=f"{target}: truth", scale=scale, axis=axis),
         y=alt.Y("g:Q", title="guess", scale=scale, axis=axis),
         color=alt.Color("kind:N", title=None, scale=alt.Scale(domain=["read", "unread"], range=[ACCENT, PALETTE[1]]),
                         legend=None),
-        opacity=alt.condition("datum.kind == 'unread'", alt.value(0.9), alt.value(0.5)),
+        opacity=alt.condition("datum.kind == 'unread'", alt.value(0.9), alt.value(opacity)),
         tooltip=[alt.Tooltip("input:N"), alt.Tooltip("truth:N"), alt.Tooltip("guess:N")],
     )  # fmt: skip
     ends = alt.Data(values=[{"t": low, "g": low}, {"t": high, "g": high}])
@@ -168,13 +171,14 @@ def _colour(names: Sequence[str]) -> alt.Color:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """1, 10, 100, …, with 3, 30, … or 2, 5, 20, 50, … between where few decades are there.
+    """1, 10, 100, …, with 3, 30, … or 2, 5, 20, 50, … between where the axis is short.
 
     >>> log_ticks(0.5, 40)
-    [1.0, 2.0, 5.0, 10.0, 20.0]
+    [0.5, 1.0, 2.0, 5.0, 10.0, 20.0]
     """
+    span = math.log10(high / low)
+    steps = (1, 2, 5) if span <= 2 else ((1, 3) if span <= 4 else (1,))
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    steps = (1, 2, 5) if last - first <= 2 else ((1, 3) if last - first <= 4 else (1,))
     found = [float(f"{step}e{decade}") for decade in range(first, last + 1) for step in steps]
     return [tick for tick in found if low <= tick <= high]
 

@@ -113,7 +113,7 @@ def _data(board: Board, entries: Sequence[Entry]) -> tuple[dict[str, Any], dict[
     if evidence.kind == "number":
         data["points"] = points = details.points(evidence, entries)
         specs["points"] = charts.guess_against_truth(
-            points["low"], points["high"], points["log"], target_column(evidence) or "target"
+            points["low"], points["high"], points["log"], target_column(evidence) or "target", len(points["rows"])
         )
     elif evidence.kind == "label":
         data["confusion"] = details.confusions(evidence, entries)
