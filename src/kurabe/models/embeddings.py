@@ -2,7 +2,8 @@
 
 A text's embedding is the mean of its tokens' vectors, which were taken from a large language model and trained for
 similarity (https://github.com/dleemiller/WordLlama). The two files are read here rather than through the package
-itself, which configures the root logger when imported, falls back to downloads, and pads a batch to its longest text.
+itself, which configures the root logger when imported, downloads the tokenizer that its wheel keeps in another folder
+than it looks in, and pads a batch to its longest text.
 """
 
 from collections.abc import Iterator, Sequence

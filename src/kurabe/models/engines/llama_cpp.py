@@ -4,18 +4,24 @@ Answers do not depend on what else is in the batch. With llama.cpp's defaults th
 whose borders follow the batch, and half-precision keys take another code path for one token than for several. Without
 flash attention and with keys and values in bfloat16 every row of a batch is computed by the same instructions whatever
 stands beside it, so a greedy answer is the same alone, in a batch, in any order, and with or without a cached prefix.
+This holds for the wheels' x86 code on the processor; other builds and processors may differ in the last bits.
+
+A small model runs once on each core rather than once on all of them: the weights are mapped into memory once, no core
+ever waits for another, and another busy process costs its share instead of stalling every layer.
 """
 
 import http.client
 import json
 import os
 import secrets
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any, Final
+from queue import SimpleQueue
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import xllamacpp
@@ -24,9 +30,18 @@ from kurabe.errors import ModelError
 from kurabe.messages import Reply, Request, Usage
 from kurabe.models.gguf import read_header
 
-SLOTS: Final = 4
 DEFAULT_CONTEXT: Final = 4096
+SMALL_BYTES: Final = 1_000_000_000
+MOST_SERVERS: Final = 4
 _POLL_SECONDS: Final = 0.5
+_BATCH_TOKENS: Final = 256
+
+
+class _Lane(NamedTuple):
+    """One place where a request can run: a slot of one of the servers."""
+
+    server: Any
+    slot: int
 
 
 class LlamaCpp:
@@ -39,34 +54,44 @@ class LlamaCpp:
         self.reference = reference
         self.context = context or min(trained, DEFAULT_CONTEXT)
         self._key = secrets.token_urlsafe(16)
-        self._cancelled = threading.Event()
-        self._server: Any = _start(path, self.context, self._key)
+        self._folder = tempfile.TemporaryDirectory(prefix="kurabe-", ignore_cleanup_errors=True)
+        servers, threads, slots = _layout(path.stat().st_size, _cores())
+        self._lanes: list[_Lane] = []
+        for _ in range(servers):
+            server = _start(path, self.context, threads, slots, self._key, self._folder.name)
+            self._lanes += [_Lane(server, slot) for slot in range(slots)]
+        self._free: SimpleQueue[_Lane] = SimpleQueue()
+        for lane in self._lanes:
+            self._free.put(lane)
+        self._last = self._lanes[0]
 
     def chat_many(self, requests: Iterable[Request]) -> Iterator[tuple[int, Reply]]:
-        """Yield (index, reply) as replies come. At most twice SLOTS requests are drawn ahead of the replies taken.
+        """Yield (index, reply) as replies come. Requests are drawn at most two for each slot ahead of the replies.
 
         Raises ModelError where a request does not fit the context or its grammar is not valid.
         """
-        self._open_server()
+        self._require_open()
         cancelled = threading.Event()
-        pool = ThreadPoolExecutor(SLOTS, thread_name_prefix="kurabe-llama")
+        pool = ThreadPoolExecutor(len(self._lanes), thread_name_prefix="kurabe-llama")
         pending: dict[Future[Reply], int] = {}
         numbered = enumerate(requests)
+        exhausted = False
+        # The first request goes alone, so that the prefix it shares with the others is evaluated once.
+        limit = 1
         try:
-            # The first request goes alone, so that the prefix it shares with the others is cached before they start.
-            limit = 1
-            exhausted = False
             while pending or not exhausted:
                 while not exhausted and len(pending) < limit:
-                    drawn = next(numbered, None)
-                    if drawn is None:
+                    if (drawn := next(numbered, None)) is None:
                         exhausted = True
                     else:
                         pending[pool.submit(self._chat, drawn[1], cancelled)] = drawn[0]
                 done, _ = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
                 for future in done:
-                    yield pending.pop(future), future.result()
-                    limit = 2 * SLOTS
+                    index, reply = pending.pop(future), future.result()
+                    if limit == 1:
+                        limit = 2 * len(self._lanes)
+                        self._share_prefix(reply)
+                    yield index, reply
         finally:
             cancelled.set()
             pool.shutdown(wait=False, cancel_futures=True)
@@ -77,26 +102,37 @@ class LlamaCpp:
 
     def close(self) -> None:
         """Release the model's memory; a closed model can't be used again."""
-        self._server = None
+        self._lanes.clear()
+        self._free = SimpleQueue()
+        self._folder.cleanup()
 
-    def _open_server(self) -> Any:
-        if self._server is None:
+    def _require_open(self) -> None:
+        if not self._lanes:
             raise ModelError(f"the model {self.reference!r} is closed; open it again")
-        return self._server
 
     def _chat(self, request: Request, cancelled: threading.Event) -> Reply:
-        server = self._open_server()
+        body = self._body(request)
+        free = self._free
+        lane = free.get()
+        try:
+            reply = self._complete(lane, body, cancelled)
+            self._last = lane
+            return reply
+        finally:
+            free.put(lane)
+
+    def _complete(self, lane: _Lane, body: dict[str, Any], cancelled: threading.Event) -> Reply:
         began = time.perf_counter()
         pieces: list[str] = []
         last: dict[str, Any] = {}
 
         def take(chunk: dict[str, Any]) -> bool:
-            """Called for each token from the engine's thread; True ends the request."""
+            """Called with each token and each batch of the prompt; True ends the request."""
             last.update(chunk)
             pieces.extend(choice["text"] for choice in chunk.get("choices", ()))
             return cancelled.is_set()
 
-        server.handle_completions(self._body(request), take)
+        lane.server.handle_completions(body | {"id_slot": lane.slot}, take)
         if "error" in last:
             raise _error(self.reference, last["error"])
         if "usage" not in last:
@@ -125,12 +161,31 @@ class LlamaCpp:
             "stop": list(request.stop),
             "cache_prompt": True,
             "stream": True,
+            "return_progress": True,
         }
         return body if request.grammar is None else body | {"grammar": request.grammar}
 
-    def _post(self, path: str, body: dict[str, Any]) -> Any:
+    def _share_prefix(self, first: Reply) -> None:
+        """Copy what the first request left in its slot to every other slot, unless most of it was cached before."""
+        if first.usage.cached * 2 >= first.usage.input:
+            return
+        lanes = [self._free.get() for _ in self._lanes]
+        source = self._last
+        try:
+            self._post(f"/slots/{source.slot}?action=save", {"filename": "prefix"}, source.server)
+            for lane in lanes:
+                if lane != source:
+                    self._post(f"/slots/{lane.slot}?action=restore", {"filename": "prefix"}, lane.server)
+        except ModelError:
+            pass  # a full disk, say: each slot then evaluates the prefix by itself
+        finally:
+            for lane in lanes:
+                self._free.put(lane)
+
+    def _post(self, path: str, body: dict[str, Any], server: Any = None) -> Any:
         """Ask one of the server's endpoints that xllamacpp does not bind. Its port is on the loopback and has a key."""
-        address = urlsplit(self._open_server().listening_address)
+        self._require_open()
+        address = urlsplit((server or self._lanes[0].server).listening_address)
         connection = http.client.HTTPConnection(str(address.hostname), address.port, timeout=60)
         try:
             headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self._key}"}
@@ -143,12 +198,30 @@ class LlamaCpp:
         return answer
 
 
-def _start(path: Path, context: int, key: str) -> Any:
+def _layout(file_bytes: int, cores: int) -> tuple[int, int, int]:
+    """(servers, threads of each, slots of each) for a model file of that size.
+
+    Reading a large model's weights from memory takes longest, so all cores share one pass over them. A small model's
+    weights stay in the cache, and waiting for each other would take longest.
+    """
+    if file_bytes >= SMALL_BYTES:
+        return 1, cores, 4
+    servers = min(cores, MOST_SERVERS)
+    return servers, cores // servers, 2
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _start(path: Path, context: int, threads: int, slots: int, key: str, folder: str) -> Any:
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.verbosity = -1
-    params.n_parallel = SLOTS
-    params.n_ctx = SLOTS * context
+    params.n_parallel = slots
+    params.n_ctx = slots * context
+    params.n_batch = params.n_ubatch = _BATCH_TOKENS
     params.kv_unified = False
     params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_BF16
@@ -156,8 +229,9 @@ def _start(path: Path, context: int, key: str) -> Any:
     params.warmup = False
     params.offline = True
     params.api_keys = [key]
-    params.ui = params.endpoint_slots = params.endpoint_props = params.endpoint_metrics = False
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    params.ui = params.endpoint_props = params.endpoint_metrics = False
+    params.endpoint_slots = True
+    params.slot_save_path = folder + os.sep
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     try:
         return xllamacpp.Server(params)

@@ -1,0 +1,63 @@
+"""What every test shares: no way to the network but the loopback, and the real model."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kurabe.models.pull import pull, pulled_path
+
+_NETWORK_ALLOWED = bool(os.environ.get("KURABE_TEST_NETWORK"))
+_allowed = _NETWORK_ALLOWED
+_connect = socket.socket.connect
+_getaddrinfo = socket.getaddrinfo
+
+
+def _is_local(host: Any) -> bool:
+    name = host.decode() if isinstance(host, bytes) else host
+    return name in (None, "", "localhost", "::1", "0.0.0.0", "::") or str(name).startswith("127.")
+
+
+def _guarded_connect(self: socket.socket, address: Any) -> None:
+    if not _allowed and self.family in (socket.AF_INET, socket.AF_INET6) and not _is_local(address[0]):
+        raise OSError(f"a test tried to reach {address[0]}; set KURABE_TEST_NETWORK=1 to allow it")
+    _connect(self, address)
+
+
+def _guarded_getaddrinfo(host: Any, *args: Any, **kwargs: Any) -> Any:
+    if not _allowed and not _is_local(host):
+        raise socket.gaierror(socket.EAI_NONAME, f"a test tried to look up {host!r}")
+    return _getaddrinfo(host, *args, **kwargs)
+
+
+@contextmanager
+def network() -> Iterator[None]:
+    """Let the connections inside through."""
+    global _allowed
+    _allowed = True
+    try:
+        yield
+    finally:
+        _allowed = _NETWORK_ALLOWED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _loopback_only() -> Iterator[None]:
+    patch = pytest.MonkeyPatch()
+    patch.setattr(socket.socket, "connect", _guarded_connect)
+    patch.setattr(socket, "getaddrinfo", _guarded_getaddrinfo)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The file of the model smollm2-135m: from the cache folder, fetched the first time."""
+    if (path := pulled_path("smollm2-135m")) is None:
+        with network():
+            path = pull("smollm2-135m")
+    return path

@@ -1,0 +1,76 @@
+import logging
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+from tokenizers import Tokenizer
+
+from kurabe.errors import ModelError
+from kurabe.models.embeddings import DIMENSIONS, embed
+
+TEXTS = ["a red bicycle", "a crimson bike", "the stock market fell", "x", "価格は3万円です", "emoji 🎉"]
+
+
+@pytest.mark.parametrize("dimensions", DIMENSIONS)
+def test_equals_wordllama_itself(dimensions: int) -> None:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from wordllama.inference import WordLlamaInference  # it configures the root logger when imported
+    root.handlers[:], root.level = handlers, level
+    # wordllama 0.4 looks for its tokenizer in another folder than its wheel has, and would download it.
+    package = Path(sys.modules["wordllama"].__path__[0])
+    tokenizer = Tokenizer.from_file(str(package / "tokenizers" / "l2_supercat_tokenizer_config.json"))
+    table = load_file(package / "weights" / "l2_supercat_256.safetensors")["embedding.weight"][:, :dimensions]
+    theirs = WordLlamaInference(table, tokenizer).embed(TEXTS, norm=True)
+    ours = embed(TEXTS, f"wordllama:{dimensions}")
+    assert ours.shape == (len(TEXTS), dimensions)
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_alike_texts_are_near() -> None:
+    bicycle, bike, market, *_ = embed(TEXTS)
+    assert bicycle @ bike > bicycle @ market + 0.2
+
+
+def test_odd_texts() -> None:
+    texts = ["", "\0", "a\0b", "🎉", "\ud800", " ", "word " * 200_000, "x" * 1_000_000]
+    vectors = embed(texts)
+    assert np.isfinite(vectors).all()
+    norms = np.linalg.norm(vectors, axis=1)
+    assert norms[0] == 0
+    np.testing.assert_allclose(norms[1:], 1, atol=1e-5)
+
+
+def test_a_text_alone_and_among_others_is_the_same() -> None:
+    assert np.array_equal(embed(TEXTS)[1], embed(TEXTS[1:2])[0])
+    assert embed([]).shape == (0, 256)
+
+
+@pytest.mark.parametrize(
+    ("reference", "part"),
+    [("wordllama:300", "There are: '64', '128', '256'"), ("gguf:smollm2-135m", "is no embedding model")],
+)
+def test_unknown_references(reference: str, part: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        embed(["x"], reference)
+    assert part in str(caught.value)
+
+
+def test_opens_no_socket_and_leaves_logging_alone() -> None:
+    code = (
+        "import logging, socket, sys\n"
+        "def refuse(*args, **kwargs): raise SystemExit('a socket was opened')\n"
+        "socket.socket.connect = socket.getaddrinfo = refuse\n"
+        "from kurabe.models.embeddings import embed\n"
+        "embed(['hello'])\n"
+        "assert not logging.getLogger().handlers and 'wordllama' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "")

@@ -1,0 +1,73 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kurabe.errors import ModelError
+from kurabe.models import availability, open_model, pull_name
+from kurabe.models.reference import SCHEMES, Reference, parse_reference
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("gguf:smollm2-135m", Reference("gguf", "smollm2-135m")),
+        ("gguf:/m/a b.gguf?context=4096", Reference("gguf", "/m/a b.gguf", {"context": 4096})),
+        ("gguf:C:\\models\\m.gguf", Reference("gguf", "C:\\models\\m.gguf")),
+        ("wordllama:256", Reference("wordllama", "256")),
+    ],
+)
+def test_reads_and_writes_references(text: str, expected: Reference) -> None:
+    assert parse_reference(text) == expected
+    assert str(expected) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("smollm2-135m", "has no scheme"),
+        ("", "has no scheme"),
+        ("guff:x", "did you mean 'gguf'?"),
+        ("openai:gpt-5.1", "'openai' is not available in this version"),
+        ("hf:meta-llama/Llama-3.1-8B", "'hf' is not available in this version"),
+        ("gguf:", "has no name after 'gguf:'"),
+        ("gguf:?context=3", "has no name after 'gguf:'"),
+        ("gguf:m?contxt=3", "did you mean 'context'?"),
+        ("gguf:m?context=many", "must be a whole number above 0, not 'many'"),
+        ("gguf:m?context=0", "must be a whole number above 0, not '0'"),
+        ("gguf:m?context=²", "must be a whole number above 0"),
+        ("gguf:m?", "no option of gguf ''"),
+    ],
+)
+def test_points_at_what_cannot_be_read(text: str, part: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        parse_reference(text)
+    assert part in str(caught.value)
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused(text: str) -> None:
+    for candidate in (text, f"gguf:{text}"):
+        try:
+            parsed = parse_reference(candidate)
+        except ModelError:
+            continue
+        assert parsed.scheme in SCHEMES
+        assert parse_reference(str(parsed)) == parsed
+
+
+def test_availability_gives_the_reason(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KURABE_CACHE", str(tmp_path))
+    assert availability("gguf:smollm2-135m") is None
+    assert "did you mean 'smollm2-135m'?" in str(availability("gguf:smolm-135m"))
+    assert "there is no file" in str(availability(f"gguf:{tmp_path}/none.gguf"))
+    assert "is an embedding model" in str(availability("wordllama:256"))
+    monkeypatch.setattr("kurabe.models.find_spec", lambda name: None)
+    assert "pip install 'kurabe[local]'" in str(availability("gguf:smollm2-135m"))
+
+
+def test_a_model_that_is_not_pulled_says_how(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KURABE_CACHE", str(tmp_path))
+    assert pull_name("gguf:smollm2-135m") == "smollm2-135m"
+    assert pull_name("gguf:./here.gguf") is None
+    with pytest.raises(ModelError, match="kurabe pull smollm2-135m"):
+        open_model("gguf:smollm2-135m")
