@@ -114,7 +114,7 @@ class Blend(Contestant):
         check_is_fitted(self, "members_")
         X = as_frame(X)
         if self.kind_ == "label":
-            return self.classes_[self.predict_proba(X).argmax(axis=1)]
+            return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
         with analysed_once():
             return np.asarray(self.weights_ @ np.stack([self._say(member, X) for member in self.members_]))
 
@@ -123,7 +123,8 @@ class Blend(Contestant):
         check_is_fitted(self, "classes_")
         X = as_frame(X)
         with analysed_once():
-            return np.einsum("m,mnc->nc", self.weights_, np.stack([self._say(member, X) for member in self.members_]))
+            said = np.stack([self._say(member, X) for member in self.members_])
+            return np.asarray(np.einsum("m,mnc->nc", self.weights_, said))
 
 
 def simplex_weights(loss: Any, count: int) -> np.ndarray:

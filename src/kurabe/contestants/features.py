@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer
 
 from kurabe.contestants.frames import TEXT, require, texts
+from kurabe.models.embeddings import embed
 
 
 class Features(Protocol):
@@ -33,7 +35,7 @@ class Features(Protocol):
 # ---------------------------------------------------------------------------------------------------------- n-grams
 
 _BUCKETS = 2**20
-_ANALYSERS = {
+_ANALYSERS: dict[str, dict[str, Any]] = {
     "word": {"analyzer": "word", "ngram_range": (1, 2), "token_pattern": r"(?u)\b\w+\b"},
     "word1": {"analyzer": "word", "ngram_range": (1, 1), "token_pattern": r"(?u)\b\w+\b"},
     "char": {"analyzer": "char_wb", "ngram_range": (2, 5)},
@@ -73,9 +75,7 @@ def _counts(documents: Sequence[str], analyser: str) -> sparse.csr_matrix:
     def split(new: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
         matrix = vectorizer.transform(new)
         bounds = matrix.indptr
-        return [
-            (matrix.indices[start:end], matrix.data[start:end]) for start, end in zip(bounds, bounds[1:], strict=False)
-        ]
+        return [(matrix.indices[start:end], matrix.data[start:end]) for start, end in pairwise(bounds)]
 
     rows = _rows_of(analyser, documents, split)
     if rows is None:
@@ -114,6 +114,8 @@ class NGrams(BaseEstimator):  # type: ignore[misc]
             frequency = np.bincount(matrix.indices, minlength=_BUCKETS)
             least = (1 if len(documents) < 300 else 2) if self.min_df is None else self.min_df
             columns = np.flatnonzero(frequency >= max(least, 1))
+            if not len(columns):
+                columns = np.zeros(1, dtype=np.intp)  # blank texts: a matrix without columns is no use to anyone
             if len(columns) > self.max_features:
                 most = np.argsort(-frequency[columns], kind="stable")[: self.max_features]
                 columns = np.sort(columns[most])
@@ -153,7 +155,7 @@ def _select(matrix: sparse.csr_matrix, columns: np.ndarray) -> sparse.csr_matrix
 
 
 class Embeddings(BaseEstimator):  # type: ignore[misc]
-    """A vector a text, (n, d) float32 from `kurabe.models.embeddings`, scaled to length 1."""
+    """A vector a text, (n, d) float32 from `kurabe.models.embeddings`, of length 1."""
 
     def fit_transform(self, X: pl.DataFrame) -> np.ndarray:
         return self.transform(X)
@@ -161,8 +163,7 @@ class Embeddings(BaseEstimator):  # type: ignore[misc]
     def transform(self, X: pl.DataFrame) -> np.ndarray:
         documents = texts(X)
         rows = _rows_of("embedding", documents, embed)
-        vectors = np.asarray(embed(documents) if rows is None or not rows else np.stack(rows), dtype=np.float32)
-        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+        return np.stack(rows) if rows else embed(documents)
 
 
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
@@ -334,7 +335,7 @@ class Scaled(BaseEstimator):  # type: ignore[misc]
 
     def _scale(self, matrix: np.ndarray) -> np.ndarray:
         scaled = (np.where(np.isfinite(matrix), matrix, self.mean_) - self.mean_) / self.spread_
-        return np.clip(scaled, -10, 10)
+        return np.asarray(np.clip(scaled, -10, 10))
 
 
 class Topics(BaseEstimator):  # type: ignore[misc]

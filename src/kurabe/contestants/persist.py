@@ -25,7 +25,7 @@ TRUSTED = frozenset(
         "linear.TfidfRidge", "neighbours.NearestNeighbours", "neighbours.Similarity", "prompt.Prompt", "target.Scale",
         "trees.Booster", "trees.GradientBoosting", "trees.RandomForest",
     )
-) | {"kurabe.tasks.spec.Prompt", "kurabe.tasks.spec.Example"}  # fmt: skip
+) | {"kurabe.tasks.spec.Prompt", "kurabe.tasks.spec.Example", "sklearn.tree._tree.Tree", "scipy.sparse._csr.csr_matrix"}  # fmt: skip
 
 
 class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -76,8 +76,8 @@ def defaults(kind: Kind) -> tuple[ContestantSpec, ...]:
 def build(spec: ContestantSpec, context: Context) -> Any:
     """The estimator that an entry of a task file describes, not fitted.
 
-    Raises ContestantError for an unknown name or setting, a setting of the wrong type, a contestant that does not answer
-    the task's kind, or an object of one's own that is no estimator.
+    Raises ContestantError for an unknown name or setting, a setting of the wrong type, a contestant that does not
+    answer the task's kind, or an object of one's own that is no estimator.
     """
     if ":" in spec.name:
         return _own(spec)

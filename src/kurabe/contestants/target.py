@@ -32,21 +32,22 @@ class Scale:
         Raises ContestantError where the log of a negative target is asked for.
         """
         if log and not log_fits(y):
+            count = int((y < 0).sum())
             raise ContestantError(
-                f"the target has {int((y < 0).sum())} values below 0, which have no logarithm: set log to false or 'auto'"
+                f"{count} target values are below 0 and have no logarithm: set log to false or 'auto'"
             )
         shift = float(np.median(y)) / 50 or 1.0
         return cls(log, shift, float(y.min()), float(y.max()))
 
     def forward(self, y: np.ndarray) -> np.ndarray:
         """(n,) target to (n,) scale."""
-        return np.log(np.maximum(y + self.shift, self.shift / 2)) if self.log else y
+        return np.asarray(np.log(y + self.shift)) if self.log else y
 
     def back(self, z: np.ndarray) -> np.ndarray:
         """(n,) scale to (n,) guesses, within the training target's range."""
         if self.log:
             z = np.exp(np.minimum(z, 700.0)) * self.smear - self.shift
-        return np.clip(z, self.low, self.high)
+        return np.asarray(np.clip(z, self.low, self.high))
 
     def smearing(self, y: np.ndarray, z: np.ndarray) -> float:
         """The mean of exp(residual) of scale values z against a target y they were not learned from."""

@@ -58,7 +58,8 @@ class RandomForest(Learner):
             n_jobs=threads(),
             random_state=self.random_state,
         )
-        return model.fit(_filled(F), t)
+        # On several threads the trees are summed in no fixed order, so that the last digits change from call to call.
+        return model.fit(_filled(F), t).set_params(n_jobs=1)
 
     def _apply(self, model: Any, F: np.ndarray) -> np.ndarray:
         if self.kind_ == "label":

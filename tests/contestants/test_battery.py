@@ -1,0 +1,82 @@
+"""Every contestant of the registry, and a few estimators that are not kurabe's, through the public battery."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, clone
+from sklearn.dummy import DummyClassifier
+
+from kurabe.contestants import checks, registry
+from kurabe.tasks.spec import Kind
+
+# The forest and the booster with few trees: the battery checks that they behave, not how good they are.
+QUICK: dict[str, dict[str, Any]] = {
+    "random_forest": {"trees": 5},
+    "gradient_boosting": {"rounds": 10},
+    "blend": {"members": ["linear_features", "nearest_neighbours"]},
+}
+ASKED = {"prompt", "human"}  # they need a model or a person; their own tests give them fakes
+CASES = [
+    pytest.param(name, kind, check, id=f"{name}-{kind}-{check.__name__}")
+    for name, listed in registry.CONTESTANTS.items()
+    if name not in ASKED
+    for kind in sorted(listed.kinds)
+    for check in checks.CHECKS
+]
+
+
+def contestant(name: str, kind: Kind, **settings: Any) -> Any:
+    spec = registry.ContestantSpec(name, QUICK.get(name, {}) | settings, name)
+    return registry.build(spec, registry.Context(kind))
+
+
+@pytest.mark.parametrize(("name", "kind", "check"), CASES)
+def test_battery(name: str, kind: Kind, check: checks.Check) -> None:
+    check(contestant(name, kind), kind)
+
+
+@pytest.mark.parametrize("name", ["random_forest", "gradient_boosting"])
+def test_another_seed_gives_other_predictions(name: str) -> None:
+    X, y = checks.table("number")
+    one, other = contestant(name, "number"), contestant(name, "number", random_state=1)
+    assert (one.fit(X, y).predict(X) != other.fit(X, y).predict(X)).any()
+
+
+class Forgetful(BaseEstimator):  # type: ignore[misc]
+    """Breaks one rule: what it says depends on the rows beside."""
+
+    def fit(self, X: Any, y: Any) -> "Forgetful":
+        self.fitted_ = True
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        return np.arange(len(X), dtype=np.float64)
+
+
+def test_the_battery_finds_what_is_wrong() -> None:
+    with pytest.raises(AssertionError, match="Forgetful failed check_rows_apart: rows predicted one by one differ"):
+        checks.check_contestant(Forgetful(), "number", skip=["check_saved_and_loaded"])
+
+
+class Remembers(Forgetful):
+    """Breaks another rule: a second fit does not forget the first."""
+
+    def fit(self, X: Any, y: Any) -> "Remembers":
+        self.mean_ = getattr(self, "mean_", float(np.mean(y)))
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        return np.full(len(X), self.mean_)
+
+
+def test_the_battery_finds_what_is_remembered() -> None:
+    with pytest.raises(AssertionError, match="Remembers failed check_refit: a second fit remembers the first"):
+        checks.check_contestant(Remembers(), "number")
+
+
+def test_an_estimator_of_scikit_learn_passes() -> None:
+    estimator = DummyClassifier()
+    # It learns nothing of the columns, counts the rows of an empty table as an error, and keeps numpy's strings.
+    checks.check_contestant(estimator, "label", skip=["check_empty_table"])
+    assert not hasattr(clone(estimator), "classes_")
