@@ -277,7 +277,7 @@ def _fits(model: Model, messages: Sequence[Message], request: Request) -> bool:
         return True
     room = context - request.max_tokens - 16 * (len(messages) + 1)  # 16: what a chat template puts around a turn
     text = "\n".join([*(message.content for message in messages), request.prefill])
-    return len(text.encode("utf-8", "replace")) <= room or count(text) <= room
+    return bool(len(text.encode("utf-8", "replace")) <= room or count(text) <= room)
 
 
 def default_prompt(kind: Kind, target: str | None, labels: Sequence[str]) -> tuple[str, str, str]:

@@ -25,7 +25,7 @@ import unicodedata
 from dataclasses import dataclass, replace
 from math import isfinite
 
-MAX_CHARS = 10_000
+MAX_CHARS = 6_000
 """Of a longer answer the first and the last half of this many characters are read."""
 
 _LETTER = "A-Za-zÀ-ÖØ-öø-ʯͰ-ԯḀ-ỿ"
@@ -43,7 +43,7 @@ _CURRENCY_WORDS = (
 _CURRENCY_BEFORE = re.compile(
     rf"(?:(?<![{_LETTER}])[A-Za-z]{{0,3}}[{_SIGNS}]|(?<![{_LETTER}])(?:{_CODES}|Rs|Rp|RM|R|kr|Fr|SFr|zł|Kč)\.?) ?$"
 )
-_CURRENCY_AFTER = re.compile(rf"\s?-?(?:[{_SIGNS}]|[円圓元块원]|(?:{_CURRENCY_WORDS}){_END})", re.IGNORECASE)
+_CURRENCY_AFTER = re.compile(rf"\s?(?:[{_SIGNS}](?!\d)|[円圓元块원]|-?(?:{_CURRENCY_WORDS}){_END})", re.IGNORECASE)
 _POINT_THOUSANDS = re.compile(
     r"€|₫|₺|R\$|\b(?:eur|euros?|kr|kronor|kroner|nok|dkk|rp|idr|rupiah|vnd|đồng|reais|brl|tl|clp|cop|lei)\b",
     re.IGNORECASE,
@@ -146,13 +146,16 @@ _NO_NAME = re.compile(
     re.IGNORECASE,
 )
 _BULLET = re.compile(r"(?:^|\n)[ \t>*-]*$")
+_ALONE_BEFORE = re.compile(r"[\s*\"'`]*")
+_ALONE_AFTER = re.compile(r"[ *\"'`.]*(?:\n|$)")
 _MINUS_WORD = re.compile(r"\b(?:minus|negative)\s$", re.IGNORECASE)
 _REFUSAL = re.compile(
     r"\b(?:(?:can(?:no|')t|cannot|can not|unable to|not able to|don't|do not|won't|impossible to)"
     r" (?:\w+ ){0,2}(?:determine|provide|give|predict|estimate|know|have|answer|say|help|assist|tell|access|find)"
     r"|as an? (?:ai|language model|llm)|i'?m sorry|sorry,|insufficient information|not enough information"
-    r"|not possible to|unknown|ich kann (?:\w+ ){0,4}nicht|leider|je ne (?:peux|sais|dispose)|désolé|no puedo|lo siento"
-    r"|não posso|desculpe|не могу|извините)\b|申し訳|すみません|わかりません|分かりません|できません|对不起|抱歉|无法|죄송",
+    r"|not possible to|unknown|ich kann (?:\w+ ){0,4}nicht|leider|je ne (?:peux|sais|dispose)|désolé"
+    r"|no puedo|lo siento|não posso|desculpe|не могу|извините)\b"
+    r"|申し訳|すみません|わかりません|分かりません|できません|对不起|抱歉|无法|죄송",
     re.IGNORECASE,
 )
 _FREE = re.compile(
@@ -361,7 +364,7 @@ def _with_marks(text: str, number: _Found) -> _Found:
         lead = text[max(0, start - 6) : start]
         if m := _CURRENCY_BEFORE.search(lead):
             currency, start = True, start - len(m[0])
-        elif lead.endswith(("-", "–")) and not re.search(r"[\w)%.]\s?[-–]$", lead):
+        elif lead.endswith(("-", "–")) and not re.search(r"(?:[\d)%]\s?|[^\W\d]|\.)[-–]$", lead):
             negative, start = True, start - 1
     if _MINUS_WORD.search(text[max(0, start - 10) : start]):
         negative = True
@@ -416,13 +419,14 @@ def _weigh(text: str, number: _Found) -> tuple[int, bool]:
     """(weight, whether of equals the last wins)."""
     before, after = text[max(0, number.start - 80) : number.start], text[number.end : number.end + 40]
     weight, last = -number.against, False
+    aside = _ASIDE.search(before)
     if number.currency:
         weight += 4
     if _BOXED.search(before):
         weight, last = weight + 12, True
     elif _CONCLUSION.search(before):
         weight, last = weight + 6, True
-    elif _CUE.search(before):
+    elif _CUE.search(before) and not aside:
         weight += 4
     elif _EQUALS.search(before):
         weight, last = weight + 3, True
@@ -430,8 +434,10 @@ def _weigh(text: str, number: _Found) -> tuple[int, bool]:
         weight += 1
     if re.search(r"\*\*[^*\n]{0,30}$", before) and re.match(r"[^*\n]{0,30}\*\*", after):
         weight += 2
-    if _ASIDE.search(before):
+    if aside:
         weight -= 3
+    if number.start < 40 and _ALONE_BEFORE.fullmatch(text[: number.start]) and _ALONE_AFTER.match(after):
+        weight += 6
     if not number.currency and (m := _NAMED.search(before)) and not (_CUE.search(before) or _NO_NAME.match(m["word"])):
         weight -= 2
     if not number.currency and re.match(r"[.)]\s+\S|\s?[:)]\s", after) and _BULLET.search(before):

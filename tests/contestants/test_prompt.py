@@ -1,0 +1,262 @@
+"""The prompted model, on models that answer by script."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import skops.io
+from sklearn.base import clone
+
+from kurabe.contestants.examples import decimals_of, spread, write_number
+from kurabe.contestants.prompt import Prompt, default_prompt, release
+from kurabe.errors import ContestantError, TaskError
+from kurabe.messages import Message, Request
+from kurabe.tasks.spec import Prompt as TaskPrompt
+from kurabe.testing import EchoModel, ScriptedModel
+
+WORDS = ["red wool coat", "blue silk dress", "oak table", "pine table", "steel knife", "silver fork"]
+X = pl.DataFrame({"title": WORDS, "input": WORDS})
+Y = np.array([80.0, 120.5, 300.0, 150.0, 25.0, 60.0])
+LABELS = np.array(["clothes", "clothes", "furniture", "furniture", "kitchen", "kitchen"], dtype=object)
+TASK = TaskPrompt(system="You estimate prices.", user="What does it cost?\n{{ input }}", prefill="Price is $")
+
+
+def prompt(model: Any, **settings: Any) -> Prompt:
+    return Prompt(model=model, **{"kind": "number", "prompt": TASK, "target": "price", **settings})
+
+
+def test_zero_shot_sends_the_tasks_prompt_and_reads_the_answer() -> None:
+    model = ScriptedModel(["45.00 or so"])
+    fitted = prompt(model).fit(X, Y)
+    assert model.calls == 0
+    assert fitted.predict(X[:1]).tolist() == [45.0]
+    (request,) = model.requests
+    assert request.messages == (
+        Message("system", "You estimate prices."),
+        Message("user", "What does it cost?\nred wool coat"),
+    )
+    assert (request.prefill, request.stop, request.grammar) == ("Price is $", ("\n",), None)
+
+
+def test_settings_of_its_own_go_before_the_tasks_prompt() -> None:
+    model = ScriptedModel(["1"])
+    prompt(model, system="", user="{{ title }}?", prefill="", max_tokens=7).fit(X, Y).predict(X[:1])
+    (request,) = model.requests
+    assert request.messages == (Message("user", "red wool coat?"),)
+    assert (request.prefill, request.max_tokens, request.stop) == ("", 7, ())
+
+
+def test_fixed_examples_are_the_same_first_turns_for_every_row() -> None:
+    model = ScriptedModel(["1"])
+    prompt(model, examples=3).fit(X, Y).predict(X)
+    heads = {request.messages[:-1] for request in model.requests}
+    (head,) = heads
+    assert [message.role for message in head] == ["system"] + ["user", "assistant"] * 3
+    shown = {message.content for message in head if message.role == "assistant"}
+    assert shown <= {f"Price is ${value:.2f}" for value in Y}
+    assert [request.messages[-1].content.splitlines()[1] for request in model.requests] == WORDS
+
+
+def test_fixed_examples_cover_the_target_and_follow_the_seed() -> None:
+    y = np.arange(100.0)
+    for seed in range(5):
+        chosen = spread(y, "number", 4, seed)
+        assert sorted(int(y[row] // 25) for row in chosen) == [0, 1, 2, 3]
+    assert spread(y, "number", 4, 1) == spread(y, "number", 4, 1)
+    assert len({tuple(spread(y, "number", 4, seed)) for seed in range(9)}) > 1
+    assert sorted(LABELS[row] for row in spread(LABELS, "label", 3, 0)) == ["clothes", "furniture", "kitchen"]
+    assert sorted(spread(LABELS, "label", 50, 0)) == list(range(6))
+    assert len(set(spread(LABELS, "text", 4, 0))) == 4
+
+
+def test_nearest_examples_stand_nearest_last() -> None:
+    model = ScriptedModel(["1"])
+    prompt(model, examples=2, choose="nearest").fit(X, Y)
+    fitted = prompt(model, examples=2, choose="nearest").fit(X, Y)
+    fitted.predict(pl.DataFrame({"title": ["a"], "input": ["a pine table"]}))
+    turns = [message.content for message in model.requests[0].messages]
+    assert turns[1:5] == [
+        "What does it cost?\noak table", "Price is $300.00", "What does it cost?\npine table", "Price is $150.00",
+    ]  # fmt: skip
+
+
+def test_written_examples() -> None:
+    model = ScriptedModel(["1"])
+    prompt(model, examples=[{"input": "a cup", "output": 3.5}]).fit(X, Y).predict(X[:1])
+    turns = [message.content for message in model.requests[0].messages]
+    assert turns[1:3] == ["What does it cost?\na cup", "Price is $3.50"]
+    task = TaskPrompt(user="{{ title }}: {{ input }}", examples=({"input": "a cup: cup", "output": "3"},))  # type: ignore[arg-type]
+    model = ScriptedModel(["1"])
+    prompt(model, prompt=task).fit(X, Y).predict(X[:1])
+    assert [message.content for message in model.requests[0].messages][1:3] == ["a cup: cup", "3"]
+
+
+def test_labels_are_listed_and_read() -> None:
+    model = ScriptedModel(lambda request: "**Furniture**" if "table" in request.messages[-1].content else "no idea")
+    fitted = prompt(model, kind="label", prompt=None, target="category").fit(X, LABELS)
+    assert fitted.predict(X[2:5]).tolist() == ["furniture", "furniture", "clothes"]
+    assert "clothes, furniture, kitchen" in model.requests[0].messages[0].content
+
+
+def test_text_is_taken_as_it_is() -> None:
+    model = EchoModel()
+    fitted = prompt(model, kind="text", prompt=None, target="answer").fit(X, LABELS)
+    assert fitted.predict(X[:1]).tolist() == ["red wool coat"]
+
+
+def test_constrained_answers_carry_a_grammar() -> None:
+    numbers, labels = ScriptedModel(["1"]), ScriptedModel(["kitchen"])
+    prompt(numbers, constrain=True).fit(X, Y).predict(X[:1])
+    prompt(labels, constrain=True, kind="label").fit(X, LABELS).predict(X[:1])
+    assert (grammar := numbers.requests[0].grammar) is not None
+    assert "[0-9]" in grammar
+    assert (grammar := labels.requests[0].grammar) is not None
+    assert '"furniture"' in grammar
+
+
+def test_auto_constrains_models_in_process_unless_answers_may_be_negative() -> None:
+    model = ScriptedModel(["1"])
+    model.reference = "gguf:some.gguf"
+    prompt(model).fit(X, Y).predict(X[:1])
+    prompt(model).fit(X, Y - 100).predict(X[:1])
+    assert [request.grammar is None for request in model.requests] == [False, True]
+
+
+def test_an_unread_answer_is_none_and_predict_gives_the_median() -> None:
+    model = ScriptedModel(["I cannot determine that.", "12"], usd=0.25)
+    fitted = prompt(model).fit(X, Y)
+    first, second = fitted.iter_predict(X[:2])
+    assert (first.value, first.raw, first.usd) == (None, "I cannot determine that.", 0.25)
+    assert second.value == 12.0
+    assert prompt(ScriptedModel(["?"])).fit(X, Y).predict(X[:2]).tolist() == [100.25, 100.25]
+
+
+def test_requests_are_made_as_they_are_needed() -> None:
+    model = ScriptedModel(["1"])
+    big = pl.DataFrame({"title": WORDS * 100, "input": WORDS * 100})
+    answers = prompt(model).fit(X, Y).iter_predict(big)
+    next(answers)
+    assert model.calls == 1
+
+
+class SmallModel(ScriptedModel):
+    context = 300
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+
+def test_a_prompt_too_long_for_the_context_is_cut() -> None:
+    model = SmallModel(["1"])
+    long = pl.DataFrame({"title": [""], "input": ["word " * 2000]})
+    assert prompt(model, examples=3, max_input_chars=8000).fit(X, Y).predict(long).tolist() == [1.0]
+    sent = " ".join(message.content for message in model.requests[0].messages)
+    assert 50 < len(sent.split()) < 300
+
+
+@pytest.mark.parametrize("choose", ["fixed", "nearest"])
+def test_clone_refit_and_saving_without_pickle_keep_the_predictions(choose: str) -> None:
+    def answer(request: Request) -> str:
+        return str(sum(len(message.content) for message in request.messages))
+
+    model = ScriptedModel(answer)
+    fitted = prompt(model, examples=2, choose=choose, random_state=3).fit(X, Y)
+    expected = fitted.predict(X)
+    assert len(set(expected)) > 1
+    copy = clone(fitted)
+    assert not hasattr(copy, "fallback_")
+    copy.model = model
+    np.testing.assert_array_equal(copy.fit(X[:4], Y[:4]).fit(X, Y).predict(X), expected)
+    data = skops.io.dumps(fitted)
+    loaded = skops.io.loads(data, trusted=skops.io.get_untrusted_types(data=data))
+    assert (loaded.model, loaded.prompt) == ("test:scripted", TASK)
+    loaded.model = model
+    np.testing.assert_array_equal(loaded.predict(X), expected)
+
+
+@pytest.mark.parametrize("settings", [{}, {"examples": 2}, {"examples": 2, "choose": "nearest"}])
+def test_rows_of_every_kind(settings: dict[str, Any]) -> None:
+    model = ScriptedModel(["7"])
+    fitted = prompt(model, **settings).fit(X, Y)
+    assert fitted.predict(X[:0]).shape == (0,)
+    odd = ["", None, "🙂🙃", "a\x00b", "x" * 1_000_000, "\ud83d".encode("utf-8", "replace").decode()]
+    table = pl.DataFrame({"title": odd, "input": odd, "unseen": [1] * 6})
+    assert fitted.predict(table).tolist() == [7.0] * 6
+    assert max(len(m.content) for r in model.requests for m in r.messages) < 3000
+    assert not any("\x00" in m.content or "None" in m.content for r in model.requests for m in r.messages)
+    assert fitted.predict(table.to_pandas()).tolist() == [7.0] * 6
+    one = prompt(ScriptedModel(["7"]), **settings).fit(X[:1], Y[:1])
+    assert one.predict(X).tolist() == [7.0] * 6
+    wordless = pl.DataFrame({"title": ["", ""], "input": ["", ""]})
+    assert prompt(ScriptedModel(["7"]), **settings).fit(wordless, Y[:2]).predict(wordless).tolist() == [7.0, 7.0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "says"),
+    [
+        ({"choose": "nearst"}, ContestantError, "did you mean 'nearest'"),
+        ({"examples": -1}, ContestantError, "0 or more"),
+        ({"examples": [{"inputs": "x"}]}, ContestantError, "input"),
+        ({"constrain": "maybe"}, ContestantError, "true, false or auto"),
+        ({"max_tokens": 0}, ContestantError, "1 or more"),
+        ({"user": "{{ input"}, TaskError, "line 1"),
+    ],
+)
+def test_bad_settings(settings: dict[str, Any], error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        prompt(ScriptedModel(["1"]), **settings).fit(X, Y)
+
+
+def test_a_table_without_the_templates_column() -> None:
+    fitted = prompt(ScriptedModel(["1"]), user="{{ title }}").fit(X, Y)
+    with pytest.raises(TaskError, match="title"):
+        fitted.predict(X.select("input"))
+
+
+def test_skipped_where_the_model_cannot_be_asked() -> None:
+    assert Prompt(model=ScriptedModel(["1"])).skipped_reason() is None
+    reason = Prompt(model="gguf:/no/such/file.gguf").skipped_reason()
+    assert reason is not None
+    assert "/no/such/file.gguf" in reason
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ScriptedModel]]:
+    models: list[ScriptedModel] = []
+
+    def open_model(reference: str) -> ScriptedModel:
+        models.append(ScriptedModel(["5"]))
+        return models[-1]
+
+    monkeypatch.setattr("kurabe.models.open_model", open_model)
+    release()
+    yield models
+    release()
+
+
+def test_contestants_share_one_open_model(opened: list[ScriptedModel]) -> None:
+    one = prompt("gguf:a.gguf", constrain=False).fit(X, Y)
+    assert not opened  # fitting loads nothing
+    one.predict(X)
+    prompt("gguf:a.gguf", constrain=False, examples=1).fit(X, Y).predict(X)
+    assert len(opened) == 1
+    prompt("gguf:b.gguf", constrain=False).fit(X, Y).predict(X)
+    assert [model.closed for model in opened] == [True, False]
+    one.close()
+    assert not opened[1].closed  # it is another contestant's
+    prompt("gguf:b.gguf", constrain=False).close()
+    assert opened[1].closed
+
+
+def test_how_answers_are_written() -> None:
+    assert [decimals_of(np.array(y)) for y in ([1.0, 2.0], [1.5, 2.25], [0.1234])] == [0, 2, None]
+    assert [write_number(7.0, 0), write_number(1.5, 2), write_number(0.12345678, None)] == ["7", "1.50", "0.123457"]
+
+
+def test_a_default_prompt_names_the_target_as_it_is() -> None:
+    _, user, _ = default_prompt("number", "price {{ x }}", [])
+    fitted = prompt(ScriptedModel(["1"]), prompt=None, target="price {{ x }}").fit(X, Y)
+    assert fitted.predict(X[:1]).tolist() == [1.0]
+    assert "input" in user
