@@ -58,10 +58,10 @@ def _describe(value: Any) -> Any:
     """A JSON value that is equal for equal parameters."""
     if value is None or isinstance(value, str | int | bool):
         return value
-    if isinstance(value, float):
-        return repr(value)
     if isinstance(value, np.generic):
         return _describe(value.item())
+    if isinstance(value, float):
+        return repr(value)
     if isinstance(value, np.ndarray):
         return ["array", value.shape, str(value.dtype), hashlib.blake2b(value.tobytes()).hexdigest()]
     if isinstance(value, dict):

@@ -1,0 +1,5 @@
+"""python -m kurabe"""
+
+from kurabe.cli.main import main
+
+main()

@@ -1,0 +1,213 @@
+"""The command line as a person meets it: in a child process for what concerns the process, in this one for the rest."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from click.testing import CliRunner, Result
+
+from kurabe.cli.main import COMMANDS, cli
+from kurabe.errors import KurabeError
+
+TASK = """
+name: prices
+data: {source: items.csv, split: {test: 30, validation: 0, seed: 1}}
+input: "{{ text }}"
+target: price
+kind: number
+contestants: [constant, linear_features, {human: {rows: 3}}]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(["red", "old", "new", "big"], 3)) + f" {number}" for number in range(100)]
+    pl.DataFrame({"text": texts, "price": rng.lognormal(3, 1, 100).round(2)}).write_csv(tmp_path / "items.csv")
+    (tmp_path / "task.yaml").write_text(TASK)
+    return tmp_path
+
+
+def call(*args: str | Path, text: str | None = None) -> Result:
+    """Run a command as `main` does, without leaving the process."""
+    result = CliRunner().invoke(cli, [str(arg) for arg in args], input=text, catch_exceptions=True)
+    if isinstance(result.exception, KurabeError):
+        result.exit_code = result.exception.exit_code
+    return result
+
+
+def ok(*args: str | Path, text: str | None = None) -> str:
+    result = call(*args, text=text)
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.stdout
+
+
+def spawn(*args: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "kurabe", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_list_says_what_the_command_says(name: str) -> None:
+    command = import_module(f"kurabe.cli.{name}").command
+    assert command.help.split("\n")[0] == COMMANDS[name]
+    assert COMMANDS[name] in ok("--help")
+    assert "--debug" in ok(name, "--help")
+
+
+def test_help_loads_nothing_heavy() -> None:
+    program = (
+        "import sys; sys.argv = ['kurabe', '--help']\n"
+        "from kurabe.cli.main import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "heavy = {'numpy', 'polars', 'sklearn', 'rich', 'altair', 'lightgbm', 'xllamacpp', 'msgspec'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_json_is_one_object_and_nothing_else(folder: Path) -> None:
+    done = spawn("run", folder, "--json")
+    assert done.returncode == 0, done.stderr
+    board = json.loads(done.stdout)
+    assert [row["contestant"] for row in board["rows"]][-1] == "human"
+    assert board["rows"][-1]["status"] == "skipped"
+    assert "kurabe human" in board["rows"][-1]["reason"]
+
+
+def test_run_board_runs_report_predict(folder: Path) -> None:
+    assert "linear_features" in ok("run", folder)
+    assert json.loads(ok("board", folder, "--json"))["task"] == "prices"
+    assert "linear_features" in ok("board", folder)
+    assert "prices" in ok("runs", folder)
+    for form, ending in {"html": "html", "markdown": "md", "csv": "csv", "json": "json", "svg": "svg"}.items():
+        said = ok("report", folder, "--format", form).strip()
+        assert said.endswith(f"task-report.{ending}")
+        assert "constant" in Path(said).read_text()
+    output = folder / "mine.md"
+    ok("report", folder, "-o", output)
+    assert output.read_text().lstrip().startswith(("#", "|"))
+    assert "linear_features" in ok("report", folder, "-o", "-", "--format", "csv")
+    answers = json.loads(ok("predict", folder, "red big 7", "old 3", "--json"))
+    assert len(answers) == 2
+    by_one = [float(line) for line in ok("predict", folder, "red big 7", "old 3").split()]
+    assert by_one == answers
+    new = folder / "new.csv"
+    new.write_text("text\nred big 7\nold 3\n")
+    ok("predict", folder, "--file", new, "-o", folder / "out.csv", "--contestant", "constant")
+    assert pl.read_csv(folder / "out.csv").columns == ["text", "answer"]
+
+
+def test_limit_only_and_seed(folder: Path) -> None:
+    board = json.loads(ok("run", folder, "--json", "--limit", "5", "--only", "constant", "--seed", "4"))
+    assert [row["contestant"] for row in board["rows"]] == ["constant"]
+    other = json.loads(ok("run", folder, "--json", "--limit", "5", "--only", "constant", "--seed", "5"))
+    assert other["rows"][0]["score"] != board["rows"][0]["score"]
+
+
+def test_human(folder: Path) -> None:
+    said = ok("human", folder, text="5\n7\nq\n")
+    assert "2 of 3 rows answered" in said
+    said = ok("human", folder, text="9\n")
+    assert "3 of 3 rows answered" in said
+    rows = {row["contestant"]: row for row in json.loads(ok("run", folder, "--json"))["rows"]}
+    assert rows["human"]["status"] == "done"
+    assert rows["human"]["score"] is not None
+
+
+def test_new_writes_a_task_that_runs(folder: Path) -> None:
+    (folder / "task.yaml").unlink()
+    assert "kurabe run" in ok("new", folder / "items.csv", "--target", "price")
+    assert "linear_features" in ok("run", folder, "--only", "linear_features", "--limit", "10")
+    again = call("new", folder / "items.csv", "--target", "price")
+    assert again.exit_code == 2
+    assert "--force" in str(again.exception)
+
+
+def test_doctor_names_keys_and_never_shows_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-planted-0123456789")
+    found = json.loads(ok("doctor", "--json"))
+    assert found["keys"]["OPENAI_API_KEY"] is True
+    assert found["memory"]["total"] > 0
+    shown = ok("doctor")
+    assert "OPENAI_API_KEY" in shown
+    assert "planted" not in shown + json.dumps(found)
+
+
+BAD = {
+    "no task file": (["run", "nothing.yaml"], "no task file"),
+    "no journal": (["board", "."], "kurabe run"),
+    "unknown command": (["rum"], "did you mean 'run'"),
+    "unknown contestant": (["run", ".", "--only", "constand"], "did you mean 'constant'"),
+    "unknown option": (["run", "--jsom"], "--json"),
+    "nothing to predict": (["predict", "."], "--file"),
+    "unknown model": (["pull", "smollm2"], "did you mean 'smollm2-135m'"),
+    "no such table": (["new", "itens.csv", "--target", "price", "-o", "x.yaml"], "items.csv"),
+    "no such column": (["new", "items.csv", "--target", "prise", "-o", "x.yaml"], "did you mean 'price'"),
+}
+
+
+@pytest.mark.parametrize(("args", "said"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_clear_message(folder: Path, args: list[str], said: str) -> None:
+    done = spawn(*args, cwd=folder)
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_debug_shows_the_traceback(folder: Path) -> None:
+    for args in (["--debug", "run", "nothing.yaml"], ["run", "nothing.yaml", "--debug"]):
+        done = spawn(*args, cwd=folder)
+        assert done.returncode == 2
+        assert "Traceback" in done.stderr
+
+
+def test_a_journal_of_another_version(folder: Path) -> None:
+    ok("run", folder, "--only", "constant")
+    with sqlite3.connect(folder / ".kurabe" / "journal.sqlite") as db:
+        db.execute("PRAGMA user_version=2")
+    db.close()
+    done = spawn("run", folder)
+    assert done.returncode == 2
+    assert "version 2" in done.stderr
+
+
+def test_ctrl_c_stops_cleanly(folder: Path) -> None:
+    (folder / "slow_estimator.py").write_text(
+        "import time\nfrom sklearn.base import BaseEstimator\nimport numpy as np\n"
+        "class Slow(BaseEstimator):\n"
+        "    def fit(self, X, y):\n        return self\n"
+        "    def predict(self, X):\n        time.sleep(1)\n        return np.ones(len(X))\n"
+    )
+    (folder / "task.yaml").write_text(TASK.replace("linear_features", '"slow_estimator:Slow"'))
+    env = {**os.environ, "PYTHONPATH": str(folder), "COLUMNS": "200"}
+    child = subprocess.Popen(
+        [sys.executable, "-m", "kurabe", "run", str(folder)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
+    )  # fmt: skip
+    journal = folder / ".kurabe" / "trained"
+    for _ in range(300):
+        if journal.exists() and len(list(journal.iterdir())) >= 1:
+            break
+        time.sleep(0.1)
+    time.sleep(2.5)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate(timeout=30)
+    assert child.returncode == 130, err
+    assert "Traceback" not in err
+    assert "goes on from here" in err
+    assert "stopped; run again to go on" in out
+    done = spawn("run", folder, "--json", env=env)
+    assert json.loads(done.stdout)["rows"][0]["status"] == "done"
