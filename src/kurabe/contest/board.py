@@ -188,19 +188,15 @@ def _comparisons(evidence: Evidence, mask: np.ndarray, entries: Sequence[Entry],
         if not math.isfinite(pair.difference):
             continue
         a, b, p = entries[pair.a], entries[pair.b], pair.p
-        if evidence.kind == "label":
-            p = _mcnemar(truth == a.guesses[mask], truth == b.guesses[mask], pair.difference)
+        if evidence.metric == "accuracy":  # it tests accuracy alone; other label metrics have the bootstrap's p
+            p = _mcnemar(truth == a.guesses[mask], truth == b.guesses[mask])
         comparisons.append(Comparison(a.name, b.name, pair.difference, pair.interval, p, p, rows))
     return comparisons
 
 
-def _mcnemar(first: np.ndarray, second: np.ndarray, difference: float) -> float:
-    """McNemar's exact p-value from which rows each got right. It tests accuracy; where another label metric prefers the
-    contestant with the lower accuracy, that is no evidence for the preference, and p is 1."""
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
-    if (only_first - only_second) * difference < 0:
-        return 1.0
-    return mcnemar_exact(only_first, only_second)
+def _mcnemar(first: np.ndarray, second: np.ndarray) -> float:
+    """McNemar's exact p-value from which rows each got right."""
+    return mcnemar_exact(int((first & ~second).sum()), int((second & ~first).sum()))
 
 
 def _times_beaten(comparisons: Sequence[Comparison], done: set[str], metric: Metric) -> Counter[str]:
