@@ -57,7 +57,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a task file, with a description of each key."""
-    schema = msgspec.json.schema(TaskSpec)
+    schema = msgspec.json.decode(msgspec.json.encode(msgspec.json.schema(TaskSpec)))
     for struct, fields in DESCRIPTIONS.items():
         definition = schema["$defs"][struct]
         definition["description"] = " ".join(definition["description"].split())

@@ -9,6 +9,7 @@ import codecs
 import csv
 import glob
 import io
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -211,8 +212,10 @@ def guess_encoding(path: Path) -> str:
 
 
 def _fitting(raw: bytes) -> str:
-    """The first of the common encodings in which the bytes are text. Japanese in Shift JIS is seldom valid cp1252."""
-    return next((known for known in ("utf-8", "cp1252", "shift_jis") if _decodes(raw, known)), "latin-1")
+    """The first of the common encodings in which the bytes are text."""
+    if not _decodes(raw, "utf-8") and _decodes(raw, "shift_jis") and re.search("[ぁ-ヶ]", raw.decode("shift_jis")):
+        return "shift_jis"  # Western text may pass for rare kanji, but not for kana
+    return next((known for known in ("utf-8", "cp1252") if _decodes(raw, known)), "latin-1")
 
 
 def _decodes(raw: bytes, encoding: str) -> bool:

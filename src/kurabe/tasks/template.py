@@ -82,7 +82,7 @@ def template_columns(
     Raises TaskError where the template is not valid, names a column that does not exist, or reads the target.
     """
     tree = _parse(template, where)
-    names = meta.find_undeclared_variables(tree) - set(_SANDBOX.globals).difference(columns)
+    names = _names(tree) - set(_SANDBOX.globals).difference(columns)
     used = names - {ROW}
     if ROW in names:
         by_name, whole = _through_row(tree)
@@ -109,13 +109,16 @@ def render_inputs(
     """
     columns = template_columns(template, frame.columns, where=where)
     compiled = _SANDBOX.from_string(template)
-    needs_row = ROW in meta.find_undeclared_variables(_parse(template, where))
+    needs_row = ROW in _names(_parse(template, where))
     rows = frame[list(columns)].iter_rows() if columns else iter([()] * frame.height)
+    shared = dict(_SANDBOX.globals)
     texts: list[str] = []
     for position, values in enumerate(rows):
         cells = dict(zip(columns, values, strict=True))
         try:
-            texts.append(compiled.render({**cells, ROW: cells} if needs_row else cells))
+            names = {**shared, **cells, ROW: cells} if needs_row else {**shared, **cells}
+            # What compiled.render(names) does, without merging the globals anew for each row: twice as fast.
+            texts.append(_join(compiled.root_render_func(compiled.new_context(names, shared=True))))
         except Exception as error:  # a template may fail in any way that Python can
             reason = " ".join(str(error).split()) or type(error).__name__
             raise TaskError(f"{where}: the template fails at {locate(position)}: {reason}") from None
@@ -148,12 +151,13 @@ _RESERVED = frozenset((*_KEYWORDS, *_TAKEN, *_SANDBOX.globals))
 
 def literal(text: str) -> str:
     """A text as a template shows it unchanged."""
-    plain = not re.search(r"\{[{%#]|\n", text)
+    plain = not re.search(r"\{[{%#]|[\r\n]", text)
     return text if plain else f"{{{{ {text!r} }}}}"
 
 
 def _parse(template: str, where: str) -> nodes.Template:
     try:
+        _SANDBOX.compile(template)  # parsing alone does not look for unknown filters
         return _SANDBOX.parse(template)
     except jinja2.TemplateSyntaxError as error:
         lines = template.splitlines() or [""]
@@ -165,6 +169,13 @@ def _parse(template: str, where: str) -> nodes.Template:
         raise TaskError(f"{where}: template, line {error.lineno}: {message}\n    {line}{mark}") from None
     except (RecursionError, ValueError, MemoryError) as error:
         raise TaskError(f"{where}: the template cannot be read: {error}") from None
+
+
+def _names(tree: nodes.Template) -> set[str]:
+    """The names a template looks up, those of Jinja2's globals included: a column may be called `range`."""
+    bare = _SANDBOX.overlay()
+    bare.globals = {}
+    return meta.find_undeclared_variables(nodes.Template(tree.body, lineno=1, environment=bare))
 
 
 def _through_row(tree: nodes.Template) -> tuple[set[str], bool]:
