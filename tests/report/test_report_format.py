@@ -1,4 +1,5 @@
 import doctest
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -57,3 +58,14 @@ def test_the_unread_rule_names_the_value(boards: dict[str, Board]) -> None:
 def test_a_small_test_part_is_a_warning(boards: dict[str, Board]) -> None:
     assert any(note.warning and "30 test rows" in note.text for note in notes(boards["nothing_ran"]))
     assert not any(note.warning for note in notes(boards["number"]))
+
+
+def test_only_what_was_answered_in_part_is_called_scored_in_part(boards: dict[str, Board]) -> None:
+    board = boards["every_status"]
+    texts = [note.text for note in notes(board) if note.text.startswith("Not finished")]
+    assert texts == [
+        "Not finished, so scored on the rows answered and not ranked: prompt_zero_shot (90 of 250 rows). "
+        "Run again to go on."
+    ]
+    unanswered = tuple(replace(row, answered=0) if row.status == "partial" else row for row in board.rows)
+    assert not any(note.text.startswith("Not finished") for note in notes(replace(board, rows=unanswered)))

@@ -146,5 +146,5 @@ def test_a_straggler_does_not_press_the_axis_together(boards: dict[str, Board]) 
     far = type(worst)(**(worst.__dict__ | {"score": 1e6, "interval": (9e5, 2e6)}))
     scale = axis(type(board)(board.evidence, (*board.rows[:-1], far), board.comparisons, False))
     assert scale is not None
-    assert scale.high < 10 * usual.high
+    assert scale.high < 20 * usual.high
     assert axis(boards["nothing_ran"]) is None

@@ -85,6 +85,8 @@ def test_interval_bar_is_drawn_to_scale_and_arrows_leave_the_axis(boards: dict[s
     assert interval_bar(row, Axis(0.0, 100.0), 21) == "     ├────●─────┤    "
     assert interval_bar(row, Axis(0.0, 60.0), 21) == "        ├────────●──▸"
     assert interval_bar(row, Axis(40.0, 100.0), 21) == "◂──●─────────┤       "
+    assert interval_bar(row, Axis(90.0, 100.0), 21) == "◂" + " " * 20
+    assert interval_bar(row, Axis(0.0, 10.0), 21) == " " * 20 + "▸"
     assert interval_bar(replace(row, interval=None), Axis(0.0, 100.0), 21) == " " * 10 + "●" + " " * 10
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from kurabe.contest.board import Board, BoardRow
 
-_STRAGGLER = 4
+_STRAGGLER = 8
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Axis:
 def axis(board: Board) -> Axis | None:
     """One axis over all intervals, or None where no contestant has a score.
 
-    On the worse side it ends at four times the middle contestant's distance from the best bound, so that a far-off
+    On the worse side it ends at eight times the middle contestant's distance from the best bound, so that a far-off
     straggler does not press the others together.
     """
     bounds = [_bounds(row) for row in board.rows if row.score is not None and math.isfinite(row.score)]

@@ -66,7 +66,7 @@ def _unread(board: Board) -> list[str]:
 
 
 def _partial(board: Board) -> list[str]:
-    partial = [row for row in board.rows if row.status == "partial"]
+    partial = [row for row in board.rows if row.status == "partial" and row.answered]
     if not partial:
         return []
     total = len(board.evidence.truth)

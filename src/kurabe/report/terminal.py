@@ -46,7 +46,11 @@ def interval_bar(row: BoardRow, scale: Axis, width: int) -> str:
     left, right, dot = (round(scale.share(value) * (width - 1)) for value in (low, high, row.score))
     cells = [" "] * width
     cells[left : right + 1] = "─" * (right + 1 - left)
-    cells[left], cells[right] = "◂" if low < scale.low else "├", "▸" if high > scale.high else "┤"
+    cells[left], cells[right] = "├", "┤"
+    if low < scale.low:
+        cells[left] = "◂"
+    if high > scale.high:
+        cells[right] = "▸"
     if scale.low <= row.score <= scale.high:
         cells[dot] = "●"
     return "".join(cells)
