@@ -74,7 +74,11 @@ def guess_against_truth(low: float, high: float, log: bool, target: str, rows: i
         tooltip=[alt.Tooltip("input:N"), alt.Tooltip("truth:N"), alt.Tooltip("guess:N")],
     )  # fmt: skip
     ends = alt.Data(values=[{"t": low, "g": low}, {"t": high, "g": high}])
-    diagonal = alt.Chart(ends).mark_line(strokeDash=[5, 4], color="currentColor", opacity=0.6).encode(x="t:Q", y="g:Q")
+    diagonal = (
+        alt.Chart(ends)
+        .mark_line(strokeDash=[5, 4], color="currentColor", opacity=0.6)
+        .encode(x=alt.X("t:Q", scale=scale), y=alt.Y("g:Q", scale=scale))
+    )
     return _spec(alt.layer(diagonal, points).properties(width="container", height=430))
 
 
