@@ -30,8 +30,12 @@ _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}
 _WORD = rf"[{_UNSPACED}]|[\w--[{_UNSPACED}]]+"
 
 
-def find_leaks(train: pl.DataFrame, test: pl.DataFrame) -> Leaks:
-    """Positions of the test rows whose input columns stand in the training rows too.
+def find_leaks(train: pl.DataFrame, test: pl.DataFrame, targets: tuple[np.ndarray, np.ndarray] | None = None) -> Leaks:
+    """Positions of the test rows that stand in the training rows too.
+
+    `targets`: the true values of train and test rows. Where they are given, a row is exact only if its target is the same
+    too: many computers of one make at different prices are no copies, and knowing one does not give the other away. A
+    longer text is near whatever its target.
 
     Compared are the values of the input columns and not `input`, the rendered text: the template's own words would make
     all rows alike (where there is no other column, `input` is compared). Exact: all values are the same after Unicode
@@ -42,10 +46,13 @@ def find_leaks(train: pl.DataFrame, test: pl.DataFrame) -> Leaks:
     """
     columns = [name for name in test.columns if name != RENDERED and name in train.columns] or [RENDERED]
     known, asked = _texts(train, columns), _texts(test, columns)
-    known_set = set(known)
-    exact = {row for row, text in enumerate(asked) if text.strip() and text in known_set}
+    of_known, of_asked = targets if targets is not None else (np.zeros(len(known)), np.zeros(len(asked)))
+    pairs = set(zip(known, of_known.tolist(), strict=True))
+    exact = {
+        row for row, pair in enumerate(zip(asked, of_asked.tolist(), strict=True)) if pair[0].strip() and pair in pairs
+    }
     rest = [row for row in range(len(asked)) if row not in exact]
-    near = _near(sorted(known_set), [asked[row] for row in rest])
+    near = _near(sorted(set(known)), [asked[row] for row in rest])
     return Leaks(exact=tuple(sorted(exact)), near=tuple(rest[row] for row in near))
 
 

@@ -126,7 +126,7 @@ def make_record(task: Task, test: Part, seed: int, limit: int | None) -> RunReco
         test=digest(tested, repr(test.rows.columns), repr(test.rows.hash_rows().to_list())),
         fallback=fallback(train.y, task.kind),
         train_rows=len(train),
-        leaks=find_leaks(train.X, test.X),
+        leaks=find_leaks(train.X, test.X, (train.y, test.y)),
         spec=msgspec.json.encode(task.spec).decode(),
         columns=tuple(test.X.columns),
         now=datetime.now(UTC).isoformat(timespec="seconds"),
