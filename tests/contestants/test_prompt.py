@@ -260,3 +260,9 @@ def test_a_default_prompt_names_the_target_as_it_is() -> None:
     fitted = prompt(ScriptedModel(["1"]), prompt=None, target="price {{ x }}").fit(X, Y)
     assert fitted.predict(X[:1]).tolist() == [1.0]
     assert "input" in user
+
+
+def test_the_grammar_has_room_for_ten_times_the_largest_answer() -> None:
+    model = ScriptedModel(["1"])
+    prompt(model, constrain=True).fit(X, Y).predict(X[:1])
+    assert "[0-9]{1,4})" in (model.requests[0].grammar or "")

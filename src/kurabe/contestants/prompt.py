@@ -219,7 +219,10 @@ class Prompt(Contestant):
         if constrain and self.kind_ != "text":
             from kurabe.models.grammar import label_grammar, number_grammar
 
-            grammar = number_grammar() if self.kind_ == "number" else label_grammar(self.labels_)
+            if self.kind_ == "number":  # room for ten times the largest answer seen, not for a run of digits
+                grammar = number_grammar(digits=min(len(str(int(y.max()))) + 1, 12))
+            else:
+                grammar = label_grammar(self.labels_)
         longest = max((len(str(value)) for value in y), default=0) if self.kind_ != "number" else 0
         return Request(
             messages=(),
@@ -281,7 +284,10 @@ def _fits(model: Model, messages: Sequence[Message], request: Request) -> bool:
 
 
 def default_prompt(kind: Kind, target: str | None, labels: Sequence[str]) -> tuple[str, str, str]:
-    """(system message, user template, prefill) for a task that has no prompt of its own."""
+    """(system message, user template, prefill) for a task that has no prompt of its own.
+
+    The prefill ends without a space: a small model that is given `Price: ` loses its place, as a space begins a token.
+    """
     name = target or ("number" if kind == "number" else "label" if kind == "label" else "answer")
     name = name.replace("_", " ")
     if kind == "text":
@@ -290,7 +296,7 @@ def default_prompt(kind: Kind, target: str | None, labels: Sequence[str]) -> tup
         return (
             f"You estimate the {name}. Answer with a number only.",
             f"{{{{ input }}}}\n\nWhat is the {_raw(name)}?",
-            "",
+            f"{name.capitalize()}:",
         )
     listed = f" Answer with one of: {', '.join(labels)}." if len(labels) <= LISTED_LABELS else ""
     return f"You classify by {name}.{listed} Answer with the {name} only.", f"{{{{ input }}}}\n\n{_raw(name)}:", ""

@@ -3,10 +3,15 @@
 from collections.abc import Iterable
 
 
-def number_grammar() -> str:
-    """A non-negative number of at most 12 digits before the point and 4 after it, with or without `,` as thousands
-    separator: `7`, `19.99`, `1,299.00`. Every sentence is finite, and the language says when it ends."""
-    return 'root ::= (grouped | [0-9]{1,12}) ("." [0-9]{1,4})?\ngrouped ::= [1-9] [0-9]{0,2} ("," [0-9]{3}){1,3}\n'
+def number_grammar(digits: int = 12) -> str:
+    """A non-negative number of at most `digits` digits before the point and 4 after it, with or without `,` as
+    thousands separator: `7`, `19.99`, `1,299.00`. Every sentence is finite, and the language says when it ends."""
+    groups, first = divmod(digits - 1, 3)
+    grouped = [f'[1-9] [0-9]{{0,2}} ("," [0-9]{{3}}){{1,{groups - 1}}}'] if groups > 1 else []
+    if groups:
+        grouped.append("[1-9] " + f"[0-9]{{0,{first}}} " * (first > 0) + f'("," [0-9]{{3}}){{{groups}}}')
+    whole = " | ".join([*grouped, f"[0-9]{{1,{digits}}}"])
+    return f'root ::= ({whole}) ("." [0-9]{{1,4}})?\n'
 
 
 def label_grammar(labels: Iterable[str]) -> str:

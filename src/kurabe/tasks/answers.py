@@ -64,11 +64,11 @@ _WIDE = r"[^\W\u2e80-\u9fff\uac00-\ud7af\u0e00-\u0eff_]"
 def read_label(text: str, labels: Sequence[str]) -> str | None:
     """The one of `labels` that `text` answers, or None where it names none or leaves several open.
 
-    Case, width, markdown, quotes and `_` or `-` for a space do not count. In this order: the whole answer is a label; a
-    label follows a conclusion (`\\boxed{}`, `final answer`; the last one) or a cue (`Label: …`); the first line is one; a
-    bold one; the only one named, where neither a label inside a longer one nor a negated one counts; the one left where
-    all others are negated; the one the answer begins with; the number equal to a numeric label; the only label that
-    begins with the answer (cut short), from two characters on.
+    Case, width, markdown, quotes and `_` or `-` for a space do not count. In this order: the whole answer is a label;
+    a label follows a conclusion (`\\boxed{}`, `final answer`; the last one) or a cue (`Label: …`); the first line is
+    one; a bold one; the only one named, where neither a label inside a longer one nor a negated one counts; the one
+    left where all others are negated; the one the answer begins with; the number equal to a numeric label; the only
+    label that begins with the answer (cut short), from two characters on.
     """
     if (exact := text.strip()) in labels:
         return exact
