@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.dummy import DummyClassifier
 
 from kurabe.contestants import checks, registry
-from kurabe.tasks.spec import Kind
+from kurabe.tasks.spec import ContestantSpec, Kind
 
 # The forest and the booster with few trees: the battery checks that they behave, not how good they are.
 QUICK: dict[str, dict[str, Any]] = {
@@ -27,7 +27,7 @@ CASES = [
 
 
 def contestant(name: str, kind: Kind, **settings: Any) -> Any:
-    spec = registry.ContestantSpec(name, QUICK.get(name, {}) | settings, name)
+    spec = ContestantSpec(name, QUICK.get(name, {}) | settings, name)
     return registry.build(spec, registry.Context(kind))
 
 

@@ -232,7 +232,8 @@ class Quantities(BaseEstimator):  # type: ignore[misc]
 
     def _matrix(self, rows: list[dict[str, float]]) -> np.ndarray:
         absent = float("nan")
-        return np.array([[row.get(key, absent) for key in self.keys_] for row in rows]).reshape(-1, len(self.keys_))
+        values = [[row.get(key, absent) for key in self.keys_] for row in rows]
+        return np.array(values, dtype=np.float64).reshape(len(rows), len(self.keys_))
 
     def _read(self, text: str) -> dict[str, float]:
         found: dict[str, float] = {}

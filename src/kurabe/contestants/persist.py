@@ -19,13 +19,36 @@ FORMAT = 1
 TRUSTED = frozenset(
     f"kurabe.contestants.{name}"
     for name in (
-        "blend.Blend", "constant.Constant", "features.Columns", "features.Dense", "features.Embeddings",
-        "features.NGrams", "features.Quantities", "features.Scaled", "features.TextStatistics", "features.Topics",
-        "human.Human", "linear.BagOfWords", "linear.EmbeddingsRidge", "linear.LinearFeatures", "linear.TfidfLogistic",
-        "linear.TfidfRidge", "neighbours.NearestNeighbours", "neighbours.Similarity", "prompt.Prompt", "target.Scale",
-        "trees.Booster", "trees.GradientBoosting", "trees.RandomForest",
+        "blend.Blend",
+        "constant.Constant",
+        "features.Columns",
+        "features.Dense",
+        "features.Embeddings",
+        "features.NGrams",
+        "features.Quantities",
+        "features.Scaled",
+        "features.TextStatistics",
+        "features.Topics",
+        "human.Human",
+        "linear.BagOfWords",
+        "linear.EmbeddingsRidge",
+        "linear.LinearFeatures",
+        "linear.TfidfLogistic",
+        "linear.TfidfRidge",
+        "neighbours.NearestNeighbours",
+        "neighbours.Similarity",
+        "prompt.Prompt",
+        "target.Scale",
+        "trees.Booster",
+        "trees.GradientBoosting",
+        "trees.RandomForest",
     )
-) | {"kurabe.tasks.spec.Prompt", "kurabe.tasks.spec.Example", "sklearn.tree._tree.Tree", "scipy.sparse._csr.csr_matrix"}  # fmt: skip
+) | {
+    "kurabe.tasks.spec.Prompt",
+    "kurabe.tasks.spec.Example",
+    "scipy.sparse._csr.csr_matrix",
+    "sklearn.tree._tree.Tree",
+}
 
 
 class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
