@@ -5,14 +5,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
+import huggingface_hub
 import pandas as pd
 import polars as pl
 import pytest
 
+import kurabe.tasks.hub
 from kurabe.errors import DataError
+from kurabe.tasks.hub import choose
 from kurabe.tasks.sources import Table, frame_table, guess_encoding, read_table, stack, typed_frame
 
 
@@ -258,6 +263,9 @@ COMMIT = "0" * 39 + "1"
 TOKEN = "hf_" + "s3cret" * 5
 
 
+TOKENS_SEEN: set[str | None] = set()
+
+
 class Hub(BaseHTTPRequestHandler):
     """The few answers of the hub that listing and downloading need."""
 
@@ -269,6 +277,7 @@ class Hub(BaseHTTPRequestHandler):
 
     def answer(self, with_body: bool) -> None:
         path = self.path.split("?")[0]
+        TOKENS_SEEN.add(self.headers.get("Authorization"))
         if not path.startswith(("/api/datasets/org/toy", "/datasets/org/toy/")):
             gated = "gated" in path
             headers = {"X-Error-Code": "GatedRepo" if gated else "RepoNotFound", "X-Error-Message": "no"}
@@ -331,7 +340,10 @@ def read_from(endpoint: str, cache: Path, *sources: str, **more: str) -> tuple[l
     return [json.loads(line) for line in done.stdout.splitlines()], done.stdout + done.stderr
 
 
-def test_data_sets_of_a_hub(hub: str, tmp_path: Path) -> None:
+def test_data_sets_of_a_hub(hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kurabe.tasks.hub, "HfApi", partial(huggingface_hub.HfApi, endpoint=hub))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
     sources = [
         "hf://org/toy",
         "hf://org/toy#test",
@@ -344,7 +356,13 @@ def test_data_sets_of_a_hub(hub: str, tmp_path: Path) -> None:
         "hf://org/toy@nothing",
         "hf://toy",
     ]
-    found, printed = read_from(hub, tmp_path, *sources)
+    found: list[Any] = []
+    for source in sources:
+        try:
+            table = read_table(source, tmp_path)
+            found.append([columns(table), table.locate(0), list(table.warnings)])
+        except DataError as error:
+            found.append(str(error))
     assert found[0] == [
         {"q": ["a", "b"], "n": [1, 2]},
         "hf://org/toy/data/train-00000-of-00002.jsonl, line 1",
@@ -368,12 +386,36 @@ def test_data_sets_of_a_hub(hub: str, tmp_path: Path) -> None:
         strict=True,
     ):
         assert part in str(said)
-    assert TOKEN not in printed
+    assert TOKEN not in str(found)
+    assert {f"Bearer {TOKEN}"} == TOKENS_SEEN
 
 
 def test_what_was_fetched_once_is_there_without_a_network(hub: str, tmp_path: Path) -> None:
-    fetched, _ = read_from(hub, tmp_path, "hf://org/toy#train")
+    fetched, printed = read_from(hub, tmp_path, "hf://org/toy#train")
+    assert fetched == [[{"q": ["a", "b"], "n": [1, 2]}, "hf://org/toy/data/train-00000-of-00002.jsonl, line 1", []]]
+    assert TOKEN not in printed
     for endpoint, more in ((hub, {"HF_HUB_OFFLINE": "1"}), ("http://127.0.0.1:9", {})):
         found, _ = read_from(endpoint, tmp_path, "hf://org/toy#train", "hf://org/other", **more)
         assert found[0] == fetched[0]
         assert "hf://org/other cannot be fetched" in str(found[1])
+
+
+@pytest.mark.parametrize(
+    ("files", "chosen", "left"),
+    [
+        (["a.csv", "a.jsonl", "b.jsonl"], ["a.jsonl", "b.jsonl"], 0),
+        (["x.parquet", "a.csv"], ["x.parquet"], 0),
+        (["train.csv", "test.csv", "README.md"], ["train.csv"], 1),
+        (["train/0.parquet", "train/1.parquet", "dev/0.parquet"], ["train/0.parquet", "train/1.parquet"], 1),
+        (["en/part-0.parquet", "en/part-1.parquet"], ["en/part-0.parquet", "en/part-1.parquet"], 0),
+    ],
+)
+def test_the_files_of_a_data_set_are_chosen_by_type_and_split(files: list[str], chosen: list[str], left: int) -> None:
+    names, warnings = choose(files, None, None, "hf://o/n")
+    assert names == chosen
+    assert len(warnings) == left
+
+
+def test_a_data_set_without_a_table_says_what_it_has() -> None:
+    with pytest.raises(DataError, match=r"has no parquet, jsonl, csv or tsv file. It has a\.zip"):
+        choose(["a.zip"], None, None, "hf://o/n")

@@ -204,7 +204,7 @@ odd = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 def test_any_column_names_give_a_task_file_that_loads(tmp_path: Path, names: list[str], kind: str) -> None:
     """Through parquet, which keeps any name as it is."""
     rows = range(30)
-    targets = {
+    targets: dict[str, list[Any]] = {
         "number": [i * 0.7 for i in rows],
         "label": ["x: y", "# z", "- {{ w }}"] * 10,
         "text": [prose(i) for i in rows],

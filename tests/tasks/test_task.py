@@ -139,6 +139,15 @@ def test_rows_without_a_target_are_left_out_with_a_warning(tmp_path: Path) -> No
     )
 
 
+def test_a_few_texts_among_numbers_are_a_warning_and_codes_are_none(tmp_path: Path) -> None:
+    items = "zip,weight,y\n" + "".join(f"0{i},{i},{i}\n" for i in range(10, 90)) + "x1,ask,5\n07,NA,6\n"
+    task = task_of(tmp_path, items, "name: t\ndata: items.csv\ntarget: y\nkind: number\n")
+    assert task.warnings == (
+        "'zip' is read as text and not as numbers because of 'x1' at items.csv, line 82.",
+        "'weight' is read as text and not as numbers because of 'ask' at items.csv, line 82.",
+    )
+
+
 def test_an_input_of_another_type_of_missing_is_rendered_as_nothing(tmp_path: Path) -> None:
     task = task_of(tmp_path, ITEMS + "100,,red,7\n")
     assert " in red" in [*task.train.X["input"], *task.test.X["input"], *(task.validation or task.test).X["input"]]

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -38,20 +38,21 @@ def fetch(source: str) -> tuple[list[tuple[Path, str]], tuple[str, ...]]:
         raise DataError(f"{source!r} is not of the form hf://owner/name[@revision][/path][#split]")
     repo, revision = found["repo"], found["revision"]
     try:
-        files = _list(repo, revision)
+        api = HfApi()
+        files = _list(api, repo, revision)
         names, warnings = choose(files, found["path"], found["split"], source)
-        paths = [hf_hub_download(repo, name, revision=revision, repo_type="dataset") for name in names]
+        paths = [api.hf_hub_download(repo, name, revision=revision, repo_type="dataset") for name in names]
     except Exception as error:
         raise DataError(_reason(error, repo, revision)) from None
     base = f"hf://{repo}" + (f"@{revision}" if revision else "")
     return [(Path(path), f"{base}/{name}") for path, name in zip(paths, names, strict=True)], warnings
 
 
-def _list(repo: str, revision: str | None) -> list[str]:
+def _list(api: HfApi, repo: str, revision: str | None) -> list[str]:
     """The files of a data set, as the hub has them, or the cache where no hub can be reached."""
     try:
         # Not list_repo_files, which tries again for half a minute where there is no network.
-        info = HfApi().dataset_info(repo, revision=revision, timeout=20)
+        info = api.dataset_info(repo, revision=revision, timeout=20)
         return [file.rfilename for file in info.siblings or ()]
     except HfHubHTTPError as error:
         raise error

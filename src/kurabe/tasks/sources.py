@@ -25,6 +25,8 @@ SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 _INT = r"^\s*[+-]?(0|[1-9]\d{0,17})\s*$"
 _FLOAT = r"^\s*[+-]?((0|[1-9]\d{0,17})(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*$"
+_LIKE_A_NUMBER = r"^\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*$"
+NEARLY = 0.05  # the share of cells up to which text in a column of numbers looks like a slip
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
@@ -98,6 +100,19 @@ def typed_frame(table: Table, keep: Sequence[str] = ()) -> pl.DataFrame:
     if table.typed:
         return table.frame
     return table.frame.with_columns(_typed(column) for column in table.frame.iter_columns() if column.name not in keep)
+
+
+def nearly_numbers(table: Table, frame: pl.DataFrame, columns: Sequence[str]) -> tuple[str, ...]:
+    """A sentence for each text column that would be a number column but for a few cells, with where they stand."""
+    found: list[str] = []
+    for series in (frame[name] for name in columns if frame[name].dtype == pl.String):
+        known = series.is_not_null() & ~series.is_in(MISSING)
+        wrong = (known & ~series.str.contains(_LIKE_A_NUMBER)).arg_true().to_list()
+        if wrong and len(wrong) <= NEARLY * int(known.sum()):
+            shown = "; ".join(f"{series[row][:40]!r} at {table.locate(row)}" for row in wrong[:3])
+            more = f"; and {len(wrong) - 3:,} more" if len(wrong) > 3 else ""
+            found.append(f"{series.name!r} is read as text and not as numbers because of {shown}{more}.")
+    return tuple(found)
 
 
 def frame_table(frame: Any) -> Table:

@@ -3,7 +3,7 @@
 Every part comes in an order drawn by the seed, so that its first k rows are a random sample of it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -46,7 +46,7 @@ def split_rows(
     # NumPy promises RandomState's stream for good, unlike that of Generator.
     keys = np.random.RandomState(split.seed).random_sample(rows)
     pool = np.argsort(keys, kind="stable")
-    codes = None if labels is None else np.unique(labels.astype(str), return_inverse=True)[1]
+    codes = None if labels is None else _codes(labels, sorted(set(labels)))
     members = None if groups is None else _codes(groups)
 
     def cut(pool: np.ndarray, size: float, share_of: int) -> np.ndarray:
@@ -122,9 +122,9 @@ def _whole_groups(pool: np.ndarray, count: int, members: np.ndarray, seed: int) 
     return pool[np.isin(members[pool], taken)]
 
 
-def _codes(values: Sequence[Any]) -> np.ndarray:
-    """A small whole number for each distinct value, by first appearance."""
-    seen: dict[Any, int] = {}
+def _codes(values: Iterable[Any], known: Iterable[Any] = ()) -> np.ndarray:
+    """A small whole number for each distinct value, in the order of `known`, then by first appearance."""
+    seen: dict[Any, int] = {value: code for code, value in enumerate(known)}
     return np.array([seen.setdefault(value, len(seen)) for value in values], dtype=np.int64)
 
 

@@ -12,7 +12,7 @@ import polars as pl
 from kurabe.errors import DataError, TaskError, missing
 from kurabe.tasks.file import contestant_specs, load_spec, parse_spec
 from kurabe.tasks.metrics import metric_for
-from kurabe.tasks.sources import Table, frame_table, read_table, stack, typed_frame
+from kurabe.tasks.sources import Table, frame_table, nearly_numbers, read_table, stack, typed_frame
 from kurabe.tasks.spec import Data, Kind, Prompt, Split, TaskSpec
 from kurabe.tasks.split import PartName, Positions, part_names, split_rows
 from kurabe.tasks.target import guess_kind, read_target
@@ -155,6 +155,7 @@ def _make(spec: TaskSpec, table: Table, parts: list[PartName] | None, folder: Pa
         if name is not None and name not in frame.columns:
             raise DataError(missing("column", name, frame.columns))
     columns, template = _inputs(spec, split, frame.columns)
+    nearly = nearly_numbers(table, frame, [name for name in columns if name in frame.columns])
     y, present, warnings = read_target(frame[spec.target], spec.kind, table.locate)
     kept = np.flatnonzero(present)
     frame, y = frame[kept], y[kept]
@@ -182,7 +183,7 @@ def _make(spec: TaskSpec, table: Table, parts: list[PartName] | None, folder: Pa
         "validation": None if positions.validation is None else _part(X, y, rows, positions.validation),
         "test": _part(X, y, rows, positions.test),
         "folder": folder,
-        "warnings": (*table.warnings, *warnings, *_unseen(spec, y, positions)),
+        "warnings": (*table.warnings, *nearly, *warnings, *_unseen(spec, y, positions)),
     }
 
 
