@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -27,7 +28,7 @@ def new_client() -> httpx2.Client:
     """A client that follows redirects; proxies and certificates come from the environment, as for pip."""
     certificates = next(filter(None, map(os.environ.get, ("SSL_CERT_FILE", "PIP_CERT", "REQUESTS_CA_BUNDLE"))), None)
     try:
-        verify = httpx2.create_ssl_context(verify=certificates) if certificates else True
+        verify = ssl.create_default_context(cafile=certificates) if certificates else True
     except OSError as error:
         raise DownloadError(f"cannot read the certificates in {certificates}: {error.strerror or error}") from None
     return httpx2.Client(follow_redirects=True, timeout=_TIMEOUT, verify=verify)
@@ -80,7 +81,7 @@ def _attempt(client: httpx2.Client, url: str, part: Path, size: int | None, prog
         try:
             with part.open("r+b" if start else "wb") as file:
                 file.seek(start)
-                for chunk in response.iter_raw(1 << 18):
+                for chunk in response.iter_raw():
                     start += len(chunk)
                     file.write(chunk)
                     progress(start, total)

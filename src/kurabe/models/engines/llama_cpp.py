@@ -1,10 +1,10 @@
 """GGUF models in this process: llama.cpp's own server core through xllamacpp.
 
-Answers do not depend on what else is in the batch. With llama.cpp's defaults they do: flash attention sums in blocks
-whose borders follow the batch, and half-precision keys take another code path for one token than for several. Without
-flash attention and with keys and values in bfloat16 every row of a batch is computed by the same instructions whatever
-stands beside it, so a greedy answer is the same alone, in a batch, in any order, and with or without a cached prefix.
-This holds for the wheels' x86 code on the processor; other builds and processors may differ in the last bits.
+Answers do not depend on what else is in the batch. With llama.cpp's defaults they do: with keys and values in half
+precision, attention takes one path for a single token and others for several, and each sums in another order. With keys
+and values in bfloat16, flash attention has only the path that computes every token by itself, so a greedy answer is the
+same alone, in a batch, in any order, and with or without a cached prefix. `tests/models/test_llama_cpp.py` holds this
+for the wheels on x86; a graphics processor or a build for other instructions may differ in the last bits.
 
 A small model runs once on each core rather than once on all of them: the weights are mapped into memory once, no core
 ever waits for another, and another busy process costs its share instead of stalling every layer.
@@ -63,7 +63,7 @@ class LlamaCpp:
         self._free: SimpleQueue[_Lane] = SimpleQueue()
         for lane in self._lanes:
             self._free.put(lane)
-        self._last = self._lanes[0]
+        self._last: _Lane | None = None
 
     def chat_many(self, requests: Iterable[Request]) -> Iterator[tuple[int, Reply]]:
         """Yield (index, reply) as replies come. Requests are drawn at most two for each slot ahead of the replies.
@@ -104,6 +104,7 @@ class LlamaCpp:
         """Release the model's memory; a closed model can't be used again."""
         self._lanes.clear()
         self._free = SimpleQueue()
+        self._last = None
         self._folder.cleanup()
 
     def _require_open(self) -> None:
@@ -167,10 +168,10 @@ class LlamaCpp:
 
     def _share_prefix(self, first: Reply) -> None:
         """Copy what the first request left in its slot to every other slot, unless most of it was cached before."""
-        if first.usage.cached * 2 >= first.usage.input:
+        source = self._last
+        if source is None or first.usage.cached * 2 >= first.usage.input:
             return
         lanes = [self._free.get() for _ in self._lanes]
-        source = self._last
         try:
             self._post(f"/slots/{source.slot}?action=save", {"filename": "prefix"}, source.server)
             for lane in lanes:
@@ -223,7 +224,7 @@ def _start(path: Path, context: int, threads: int, slots: int, key: str, folder:
     params.n_ctx = slots * context
     params.n_batch = params.n_ubatch = _BATCH_TOKENS
     params.kv_unified = False
-    params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_ENABLED
     params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_BF16
     params.cache_ram_mib = 0
     params.warmup = False

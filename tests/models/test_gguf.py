@@ -1,0 +1,91 @@
+import struct
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kurabe.errors import ModelError
+from kurabe.models.gguf import read_header
+
+
+def string(text: str) -> bytes:
+    return struct.pack("<Q", len(text.encode())) + text.encode()
+
+
+def gguf(tensor_rows: int = 64, data: int = 256, version: int = 3) -> bytes:
+    """A small whole file: a string, a number, an array of strings, one float32 tensor."""
+    pairs = [
+        string("general.architecture") + struct.pack("<I", 8) + string("llama"),
+        string("llama.context_length") + struct.pack("<II", 4, 2048),
+        string("tokens") + struct.pack("<IIQ", 9, 8, 2) + string("a") + string("b"),
+        string("scores") + struct.pack("<IIQff", 9, 6, 2, 0.5, 1.5),
+    ]
+    tensor = string("w") + struct.pack("<IQIQ", 1, tensor_rows, 0, 0)
+    head = b"GGUF" + struct.pack("<IQQ", version, 1, len(pairs)) + b"".join(pairs) + tensor
+    return head + bytes(-len(head) % 32) + bytes(data)
+
+
+def test_reads_a_header(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(gguf())
+    header = read_header(path)
+    assert (header.version, header.tensors, header.context_length) == (3, 1, 2048)
+    assert header.metadata == {"general.architecture": "llama", "llama.context_length": 2048}
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (b"", "has 0 bytes"),
+        (b"GGUF", "has 4 bytes"),
+        (b"PK\x03\x04" + bytes(100), "does not begin with 'GGUF'"),
+        (b"GGUF" + struct.pack("<IQQ", 1, 0, 0) + bytes(64), "format version is 1"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 0, 2**63) + bytes(64), "ends inside the header"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 2**64 - 1) + bytes(64), "ends inside the header"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 0, 0) + bytes(64), "names no architecture"),
+        (gguf(data=255), "is cut short"),
+        (gguf(tensor_rows=2**62), "is cut short"),
+    ],
+)
+def test_refuses_what_is_no_model(content: bytes, part: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(content)
+    with pytest.raises(ModelError) as caught:
+        read_header(path)
+    assert part in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_refuses_every_shorter_file(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    whole = gguf()
+    for length in range(0, len(whole), 7):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ModelError):
+            read_header(path)
+
+
+@settings(max_examples=300, deadline=None)
+@given(at=st.integers(0, len(gguf()) - 1), byte=st.integers(0, 255))
+def test_a_changed_byte_is_read_or_refused(at: int, byte: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    content = bytearray(gguf())
+    content[at] = byte
+    path = tmp_path_factory.getbasetemp() / "changed.gguf"
+    path.write_bytes(content)
+    with suppress(ModelError):
+        assert read_header(path).tensors == 1
+
+
+def test_missing_and_unreadable(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="there is no file"):
+        read_header(tmp_path / "none.gguf")
+    with pytest.raises(ModelError, match="cannot read"):
+        read_header(tmp_path)
+
+
+def test_the_real_model(smollm2: Path) -> None:
+    header = read_header(smollm2)
+    assert (header.metadata["general.architecture"], header.context_length, header.tensors) == ("llama", 8192, 272)
+    assert header.metadata["general.license"] == "apache-2.0"
