@@ -67,7 +67,10 @@ def test_prices_are_numbers_and_the_prefix_is_evaluated_once(model: LlamaCpp) ->
 
 
 def test_an_answer_does_not_depend_on_its_company(model: LlamaCpp, smollm2: Path) -> None:
-    requests = [price(f"{thing}, {adjective}") for thing in THINGS for adjective in ("new", "broken", "gold-plated")]
+    subjects = [*THINGS, "the sea at night, in two sentences", "rust", "why a cat purrs"]
+    requests = [
+        Request((*EXAMPLES[:1], Message("user", f"Write about {subject}.")), max_tokens=10) for subject in subjects
+    ]
     alone = [ask(model, [request])[0].text for request in requests]
     together = [reply.text for reply in ask(model, requests)]
     order = random.Random(1).sample(range(len(requests)), len(requests))
@@ -75,7 +78,7 @@ def test_an_answer_does_not_depend_on_its_company(model: LlamaCpp, smollm2: Path
     fresh = LlamaCpp(smollm2, reference="gguf:smollm2-135m", context=512)
     anew = [reply.text for reply in ask(fresh, requests)]
     fresh.close()
-    assert len(set(alone)) > 3
+    assert len(set(alone)) >= 6
     assert together == alone
     assert [shuffled[index].text for index in range(len(requests))] == alone
     assert anew == alone
@@ -86,7 +89,7 @@ def test_labels_are_answered_exactly(model: LlamaCpp) -> None:
     grammar = label_grammar(labels)
     requests = [
         Request((Message("user", f"Say anything. {n}"),), max_tokens=40, temperature=2.0, seed=n, grammar=grammar)
-        for n in range(24)
+        for n in range(12)
     ]
     answers = {reply.text for reply in ask(model, requests)}
     assert answers <= set(labels)
@@ -101,7 +104,7 @@ def test_each_label_can_be_said(model: LlamaCpp) -> None:
 
 
 def test_numbers_at_any_temperature_are_numbers(model: LlamaCpp) -> None:
-    requests = [price(THINGS[n % 5], max_tokens=40, temperature=3.0, seed=n) for n in range(24)]
+    requests = [price(THINGS[n % 5], max_tokens=20, temperature=3.0, seed=n) for n in range(12)]
     texts = [reply.text for reply in ask(model, requests)]
     for text in texts:
         whole, _, fraction = text.partition(".")

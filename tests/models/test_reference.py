@@ -1,3 +1,6 @@
+import sys
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,7 +58,7 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         assert parse_reference(str(parsed)) == parsed
 
 
-def test_availability_gives_the_reason(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_availability_gives_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KURABE_CACHE", str(tmp_path))
     assert availability("gguf:smollm2-135m") is None
     assert "did you mean 'smollm2-135m'?" in str(availability("gguf:smolm-135m"))
@@ -65,9 +68,15 @@ def test_availability_gives_the_reason(tmp_path: object, monkeypatch: pytest.Mon
     assert "pip install 'kurabe[local]'" in str(availability("gguf:smollm2-135m"))
 
 
-def test_a_model_that_is_not_pulled_says_how(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_is_not_pulled_says_how(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KURABE_CACHE", str(tmp_path))
     assert pull_name("gguf:smollm2-135m") == "smollm2-135m"
     assert pull_name("gguf:./here.gguf") is None
     with pytest.raises(ModelError, match="kurabe pull smollm2-135m"):
         open_model("gguf:smollm2-135m")
+
+
+def test_a_missing_system_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "kurabe.models.engines.llama_cpp", None)
+    with pytest.raises(ModelError, match="libgomp1"):
+        open_model(f"gguf:{tmp_path}/m.gguf")

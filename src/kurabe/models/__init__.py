@@ -21,7 +21,12 @@ def open_model(reference: str) -> Model:
             f"the model {parsed.name!r} is not on this machine yet; fetch it with: kurabe pull {parsed.name}"
         )
     _require_engine()
-    from kurabe.models.engines.llama_cpp import LlamaCpp
+    try:
+        from kurabe.models.engines.llama_cpp import LlamaCpp
+    except ImportError as error:  # the wheel leaves OpenMP to the system, and small images lack it
+        raise ModelError(
+            f"llama.cpp cannot be loaded: {error}; where libgomp is missing, install it (Debian, Ubuntu: libgomp1)"
+        ) from None
 
     return LlamaCpp(path, reference=reference, context=parsed.options.get("context"))
 
