@@ -91,8 +91,8 @@ def planted(texts: list[str], train: int, test: int) -> tuple[list[str], list[st
 
 
 def compare(name: str, known_texts: list[str], asked_texts: list[str]) -> None:
-    frames = [pl.DataFrame({"text": texts, "input": texts}) for texts in (known_texts, asked_texts)]
-    whole, _ = timed(partial(leaks.find_leaks, *frames))
+    train, test = (pl.DataFrame({"text": texts, "input": texts}) for texts in (known_texts, asked_texts))
+    whole, _ = timed(partial(leaks.find_leaks, train, test))
     known, asked = (leaks._shingles([fold(text) for text in texts]) for texts in (known_texts, asked_texts))
     truth = exhaustive(known, asked)
     cells = []

@@ -29,10 +29,11 @@ def contestants() -> str:
     """The contestants with their kinds, settings and defaults."""
     parts = ["# Contestants\n\nThis page is generated from the registry and the classes' docstrings.\n"]
     for name, entry in CONTESTANTS.items():
-        kind = entry.load()
-        parts.append(f"## `{name}`\n\nFor kind {', '.join(sorted(entry.kinds))}.\n\n{_dedented(kind.__doc__)}\n")
-        settings = kind().get_params(deep=False)
-        parts.append("| setting | default |\n|---|---|\n" + "\n".join(f"| `{k}` | `{v!r}` |" for k, v in settings.items()))
+        module, _, class_name = entry.where.partition(":")
+        estimator = getattr(import_module(f"kurabe.contestants.{module}"), class_name)()
+        parts.append(f"## `{name}`\n\nFor kind {', '.join(sorted(entry.kinds))}.\n\n{_dedented(estimator.__doc__)}\n")
+        parts.append("| setting | default |\n|---|---|")
+        parts += [f"| `{setting}` | `{value!r}` |" for setting, value in estimator.get_params(deep=False).items()]
         parts.append("")
     return "\n".join(parts)
 

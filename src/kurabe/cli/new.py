@@ -25,5 +25,5 @@ def command(file: Path, target: str | None, output: Path | None, force: bool) ->
     output = output or file.with_name("task.yaml")
     if output.exists() and not force:
         raise TaskError(f"{output} is there already; choose another with -o, or write over it with --force")
-    write_text(output, suggest(file, target))
+    write_text(output, suggest(file, target, output.parent))
     click.echo(f"Wrote {output}. Look at it, then: kurabe run {output}")

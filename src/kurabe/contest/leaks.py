@@ -33,8 +33,8 @@ _WORD = rf"[{_UNSPACED}]|[\w--[{_UNSPACED}]]+"
 def find_leaks(train: pl.DataFrame, test: pl.DataFrame, targets: tuple[np.ndarray, np.ndarray] | None = None) -> Leaks:
     """Positions of the test rows that stand in the training rows too.
 
-    `targets`: the true values of train and test rows. Where they are given, a row is exact only if its target is the same
-    too: many computers of one make at different prices are no copies, and knowing one does not give the other away. A
+    `targets`: the true values of train and test rows. Where they are given, a row is exact only if its target is the
+    same too: many computers of one make at different prices are no copies, and one does not give the other away. A
     longer text is near whatever its target.
 
     Compared are the values of the input columns and not `input`, the rendered text: the template's own words would make
