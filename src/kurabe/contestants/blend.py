@@ -14,12 +14,13 @@ from kurabe.contestants.base import Contestant, Validation
 from kurabe.contestants.features import analysed_once
 from kurabe.contestants.frames import as_frame, as_target, concat
 from kurabe.contestants.learner import checked_kind, expand, scored_by
-from kurabe.contestants.target import SQUARED
+from kurabe.contestants.linear import TfidfRidge
+from kurabe.contestants.target import SQUARED, Scale, log_fits
 from kurabe.errors import ContestantError
 from kurabe.tasks.spec import Kind
 
 MEMBERS: dict[Kind, tuple[str, ...]] = {
-    "number": ("tfidf_ridge", "embeddings_ridge", "gradient_boosting", "nearest_neighbours"),
+    "number": ("stacked_boosting", "tfidf_ridge", "nearest_neighbours"),
     "label": ("tfidf_logistic", "embeddings_ridge", "nearest_neighbours"),
 }
 
@@ -61,8 +62,15 @@ class Blend(Contestant):
         members = self._members()
         with analysed_once():
             self.weights_ = np.full(len(members), 1 / len(members))
+            self.scale_: Scale | None = None
+            self.stretch_ = (0.0, 1.0)
+            if self.kind_ == "number":
+                self._choose_scale(members, X, y)
             if len(members) > 1 and X.height >= 10:
-                self.weights_ = self._weigh(self._out_of_fold(members, X, y), y)
+                said = self._out_of_fold(members, X, y)
+                self.weights_ = self._weigh(said, y)
+                if self.kind_ == "number" and (y != y[0]).any():
+                    self.stretch_ = self._calibrate(self.weights_ @ said, y)
             # A member without weight costs time and says nothing.
             self.members_ = [
                 clone(member).fit(X, y) for member, weight in zip(members, self.weights_, strict=True) if weight > 0
@@ -85,6 +93,37 @@ class Blend(Contestant):
         if self.kind_ == "label" and without:
             raise ContestantError(f"{without[0]} cannot be blended: it has no predict_proba")
         return members
+
+    def _choose_scale(self, members: list[Any], X: pl.DataFrame, y: np.ndarray) -> None:
+        """Choose the log scale or not once, by a quick contestant, for all members that would each choose anew."""
+        log = False
+        if log_fits(y) and (y != y[0]).any():
+            quick = TfidfRidge(kind="number", metric=self.metric, random_state=self.random_state).fit(X, y)
+            log = quick.scale_.log
+        self.scale_ = Scale.of(y, log=log)
+        for member in members:
+            if member.get_params(deep=False).get("log") == "auto":
+                member.set_params(log=log)
+
+    def _calibrate(self, blended: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+        """(shift, stretch) about the mean, on the scale chosen, with the least loss: members that shrink towards the
+        mean each for itself do so too much together."""
+        assert self.scale_ is not None
+        scale = self.scale_
+        center = float(self.scale_.forward(y).mean())
+        z = self.scale_.forward(blended) - center
+        power = 2 if scored_by(self.metric, "number").name in SQUARED else 1
+        spread = float(self.scale_.forward(y).std())
+
+        def loss(change: np.ndarray) -> float:
+            guess = scale.back(center + change[0] * spread + change[1] * z)
+            return float((np.abs(guess - y) ** power).mean())
+
+        found = minimize(
+            loss, [0.0, 1.0], method="Nelder-Mead", options={"xatol": 1e-3, "fatol": 1e-6 * loss(np.array([0.0, 1.0]))}
+        )
+        shift, stretch = found.x
+        return center + float(shift) * spread - float(stretch) * center, float(stretch)
 
     def _out_of_fold(self, members: list[Any], X: pl.DataFrame, y: np.ndarray) -> np.ndarray:
         """(members, n) predictions, or (members, n, classes) probabilities, of rows not learned from."""
@@ -116,7 +155,10 @@ class Blend(Contestant):
         if self.kind_ == "label":
             return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
         with analysed_once():
-            return np.asarray(self.weights_ @ np.stack([self._say(member, X) for member in self.members_]))
+            blended = np.asarray(self.weights_ @ np.stack([self._say(member, X) for member in self.members_]))
+        shift, stretch = self.stretch_
+        assert self.scale_ is not None
+        return self.scale_.back(shift + stretch * self.scale_.forward(blended))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """(n, classes) probabilities in the order of `classes_`; only for kind `label`."""

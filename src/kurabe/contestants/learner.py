@@ -71,7 +71,7 @@ class Learner(Contestant):
             self.classes_ = np.unique(both_y)
         if self.constant_ is not None:
             return self
-        with one_blas_thread():
+        with one_thread():
             self._fit(X, y, held, both_X, both_y)
         return self
 
@@ -134,9 +134,12 @@ class Learner(Contestant):
             return np.full(X.height, self.constant_, dtype=np.float64 if self.kind_ == "number" else object)
         if self.kind_ == "label":
             return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
-        if self.kind_ == "text":
-            return np.asarray(self.classes_[self._apply(self.model_, self.features_.transform(X))])
-        return self.scale_.back(np.asarray(self._apply(self.model_, self.features_.transform(X)), dtype=np.float64))
+        said = self._said(X)
+        return np.asarray(self.classes_[said]) if self.kind_ == "text" else self.scale_.back(said.astype(np.float64))
+
+    def _said(self, X: pl.DataFrame) -> np.ndarray:
+        with one_thread():
+            return self._apply(self.model_, self.features_.transform(X))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """(n, classes) probabilities in the order of `classes_`; only for kind `label`."""
@@ -144,7 +147,7 @@ class Learner(Contestant):
         X = as_frame(X)
         if self.constant_ is not None or X.height == 0:
             return np.ones((X.height, len(self.classes_)))
-        return self._apply(self.model_, self.features_.transform(X))
+        return self._said(X)
 
 
 def checked_kind(contestant: Any, y: Any) -> Kind:
@@ -173,10 +176,10 @@ def _pools() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def one_blas_thread() -> AbstractContextManager[Any]:
-    """Linear algebra on one thread. The matrices here are small, and BLAS threads that wait for each other on a busy
-    machine are slower by far: an eigendecomposition of 1,200 rows took 12 s instead of 0.25 s."""
-    limits: AbstractContextManager[Any] = _pools().limit(limits=1, user_api="blas")
+def one_thread() -> AbstractContextManager[Any]:
+    """Linear algebra on one thread. The matrices here are small, and threads that wait for each other on a busy machine
+    are slower by far: an eigendecomposition of 1,200 rows took 12 s instead of 0.25 s."""
+    limits: AbstractContextManager[Any] = _pools().limit(limits=1)
     return limits
 
 

@@ -38,6 +38,8 @@ TRUSTED = frozenset(
         "neighbours.NearestNeighbours",
         "neighbours.Similarity",
         "prompt.Prompt",
+        "stack.AllViews",
+        "stack.StackedBoosting",
         "target.Scale",
         "trees.Booster",
         "trees.GradientBoosting",

@@ -33,6 +33,7 @@ CONTESTANTS: dict[str, Listed] = {
     "gradient_boosting": Listed("trees:GradientBoosting", BOTH),
     "embeddings_ridge": Listed("linear:EmbeddingsRidge", BOTH),
     "nearest_neighbours": Listed("neighbours:NearestNeighbours", ALL),
+    "stacked_boosting": Listed("stack:StackedBoosting", NUMBER),
     "blend": Listed("blend:Blend", BOTH),
     "prompt": Listed("prompt:Prompt", ALL),
     "human": Listed("human:Human", ALL),

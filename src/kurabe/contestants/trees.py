@@ -16,9 +16,15 @@ from kurabe.tasks.spec import Kind
 MISSING = -1e6  # scikit-learn's trees learn where NaN goes only if they saw one; a far value always has a side
 
 
-def threads() -> int:
+def processors() -> int:
     """The processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads(values: int) -> int:
+    """Threads for boosting on a matrix of so many values: on a small one they wait for each other more than they work,
+    and on a busy machine ten times as long."""
+    return 1 if values < 5_000_000 else processors()
 
 
 class RandomForest(Learner):
@@ -55,7 +61,7 @@ class RandomForest(Learner):
             self.trees,
             min_samples_leaf=self.min_samples_leaf,
             max_features=self.max_features if self.kind_ == "number" else "sqrt",
-            n_jobs=threads(),
+            n_jobs=processors(),
             random_state=self.random_state,
         )
         # On several threads the trees are summed in no fixed order, so that the last digits change from call to call.
@@ -83,7 +89,7 @@ class Booster:
                 self._booster = lightgbm.Booster(model_str=self.text)
             except lightgbm.basic.LightGBMError as error:
                 raise ContestantError(f"the saved model cannot be read: {error}") from None
-        return np.asarray(self._booster.predict(F, num_threads=threads()))
+        return np.asarray(self._booster.predict(F, num_threads=threads(F.size)))
 
     def __getstate__(self) -> dict[str, str]:
         return {"text": self.text}
@@ -92,7 +98,8 @@ class Booster:
 class GradientBoosting(Learner):
     """LightGBM on topics and embeddings of the text, simple features, the numbers in the text and the columns.
 
-    `learning_rate`, `leaves`, `min_samples_leaf`: of each tree. `rounds`: trees at most. `stop_after`: rounds without a
+    `leaves`, `min_samples_leaf`: of each tree. `learning_rate`, `rounds`: None: 0.05 and at most 1,000 trees, or 0.15
+    and 150 for more than two labels, as each label has a tree of its own in every round. `stop_after`: rounds without a
     gain on the validation part after which it stops.
     """
 
@@ -100,10 +107,10 @@ class GradientBoosting(Learner):
 
     def __init__(
         self,
-        learning_rate: float = 0.05,
+        learning_rate: float | None = None,
         leaves: int = 15,
         min_samples_leaf: int = 10,
-        rounds: int = 1_000,
+        rounds: int | None = None,
         stop_after: int = 50,
         log: Log = "auto",
         kind: Kind | None = None,
@@ -123,7 +130,12 @@ class GradientBoosting(Learner):
     def _features(self, rows: int) -> Features:
         return Dense([Topics(50, self.random_state), Embeddings(), TextStatistics(), Quantities(), Columns()])
 
-    def _parameters(self) -> dict[str, Any]:
+    def _pace(self) -> tuple[float, int]:
+        """(learning rate, rounds at most)."""
+        rate, rounds = (0.15, 150) if self.kind_ == "label" and len(self.classes_) > 2 else (0.05, 1_000)
+        return self.learning_rate or rate, self.rounds or rounds
+
+    def _parameters(self, F: np.ndarray) -> dict[str, Any]:
         if self.kind_ == "label":
             objective: dict[str, Any] = {"objective": "multiclass", "num_class": len(self.classes_)}
         elif scored_by(self.metric, "number").name in SQUARED:
@@ -131,16 +143,17 @@ class GradientBoosting(Learner):
         else:
             objective = {"objective": "regression", "metric": "l1"}
         return objective | {
-            "learning_rate": self.learning_rate,
+            "learning_rate": self._pace()[0],
             "num_leaves": self.leaves,
             "min_data_in_leaf": self.min_samples_leaf,
             "feature_fraction": 0.3,
             "bagging_fraction": 0.8,
             "bagging_freq": 1,
             "lambda_l2": 1.0,
+            "extra_trees": True,
             "deterministic": True,
             "force_row_wise": True,
-            "num_threads": threads(),
+            "num_threads": threads(F.size),
             "seed": self.random_state,
             "verbosity": -1,
         }
@@ -149,8 +162,8 @@ class GradientBoosting(Learner):
         return lightgbm.Dataset(F, t, reference=reference, free_raw_data=False)
 
     def _learn(self, F: np.ndarray, t: np.ndarray, settings: Settings) -> Booster:
-        rounds = settings.get("rounds", self.rounds)
-        return Booster(lightgbm.train(self._parameters(), self._data(F, t), rounds).model_to_string())
+        rounds = settings.get("rounds", self._pace()[1])
+        return Booster(lightgbm.train(self._parameters(F), self._data(F, t), rounds).model_to_string())
 
     def _apply(self, model: Booster, F: np.ndarray) -> np.ndarray:
         return model.predict(F)
@@ -158,9 +171,9 @@ class GradientBoosting(Learner):
     def _search(self, F: Any, t: np.ndarray, held_F: Any, held_t: np.ndarray) -> tuple[Settings, np.ndarray]:
         data = self._data(F, t)
         model = lightgbm.train(
-            self._parameters(),
+            self._parameters(F),
             data,
-            self.rounds,
+            self._pace()[1],
             valid_sets=[self._data(held_F, held_t, data)],
             callbacks=[lightgbm.early_stopping(self.stop_after, verbose=False)],
         )
