@@ -71,7 +71,7 @@ def defaults(kind: Kind) -> tuple[ContestantSpec, ...]:
         for name, listed in CONTESTANTS.items()
         if kind in listed.kinds and name not in ("constant", "prompt", "human")
     ]
-    return (*constants, *trained, *asked, ContestantSpec("human", {}, "human"))
+    return (*constants, *trained, *asked, ContestantSpec("human", {"rows": 50}, "human"))
 
 
 def build(spec: ContestantSpec, context: Context) -> Any:
