@@ -14,6 +14,7 @@ from kurabe.tasks.spec import ContestantSpec, Kind
 QUICK: dict[str, dict[str, Any]] = {
     "random_forest": {"trees": 5},
     "gradient_boosting": {"rounds": 10},
+    "stacked_boosting": {"rounds": 5},
     "blend": {"members": ["linear_features", "nearest_neighbours"]},
 }
 ASKED = {"prompt", "human"}  # they need a model or a person; their own tests give them fakes
@@ -36,7 +37,7 @@ def test_battery(name: str, kind: Kind, check: checks.Check) -> None:
     check(contestant(name, kind), kind)
 
 
-@pytest.mark.parametrize("name", ["random_forest", "gradient_boosting"])
+@pytest.mark.parametrize("name", ["random_forest", "gradient_boosting", "stacked_boosting"])
 def test_another_seed_gives_other_predictions(name: str) -> None:
     X, y = checks.table("number")
     one, other = contestant(name, "number"), contestant(name, "number", random_state=1)
