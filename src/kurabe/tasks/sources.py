@@ -286,7 +286,7 @@ def _ragged(name: str, line: int, row: list[str], header: list[str]) -> str:
     fields = "field" if len(row) == 1 else "fields"
     return (
         f"{name}, line {line} has {len(row)} {fields}, the header has {len(header)}. A field with the separator or"
-        " a line break goes in quotes; it begins {','.join(row)[:60]!r}"
+        f" a line break goes in quotes; the line begins {','.join(row)[:60]!r}"
     )
 
 
