@@ -20,17 +20,18 @@ from kurabe.errors import ContestantError
 from kurabe.tasks.spec import Kind
 
 MEMBERS: dict[Kind, tuple[str, ...]] = {
-    "number": ("stacked_boosting", "tfidf_ridge", "nearest_neighbours"),
+    "number": ("stacked_boosting", "gradient_boosting", "tfidf_ridge", "nearest_neighbours"),
     "label": ("tfidf_logistic", "embeddings_ridge", "nearest_neighbours"),
 }
+ENOUGH_ROWS = 1_000  # to weigh a handful of members by
 
 
 class Blend(Contestant):
     """A weighted mean of contestants. Weights are not negative and sum to 1; they minimise the metric's loss (absolute
     or squared error, log-loss for labels) of the members' out-of-fold predictions on the training part.
 
-    `members`: names of contestants or estimators; None: a set of fast ones that differ. `folds`: of the training part;
-    None: 5, 3 from 4,000 rows on.
+    `members`: names of contestants or estimators; None: a set of fast ones that differ. `folds`: of the training part,
+    each left out in turn, until 1,000 rows have been.
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label"})
@@ -38,7 +39,7 @@ class Blend(Contestant):
     def __init__(
         self,
         members: Sequence[Any] | None = None,
-        folds: int | None = None,
+        folds: int = 5,
         kind: Kind | None = None,
         metric: str | None = None,
         random_state: int = 0,
@@ -67,10 +68,10 @@ class Blend(Contestant):
             if self.kind_ == "number":
                 self._choose_scale(members, X, y)
             if len(members) > 1 and X.height >= 10:
-                said = self._out_of_fold(members, X, y)
-                self.weights_ = self._weigh(said, y)
-                if self.kind_ == "number" and (y != y[0]).any():
-                    self.stretch_ = self._calibrate(self.weights_ @ said, y)
+                said, rows = self._out_of_fold(members, X, y)
+                self.weights_ = self._weigh(said, y[rows])
+                if self.kind_ == "number" and (y[rows] != y[rows[0]]).any():
+                    self.stretch_ = self._calibrate(self.weights_ @ said, y[rows])
             # A member without weight costs time and says nothing.
             self.members_ = [
                 clone(member).fit(X, y) for member, weight in zip(members, self.weights_, strict=True) if weight > 0
@@ -125,15 +126,19 @@ class Blend(Contestant):
         shift, stretch = found.x
         return center + float(shift) * spread - float(stretch) * center, float(stretch)
 
-    def _out_of_fold(self, members: list[Any], X: pl.DataFrame, y: np.ndarray) -> np.ndarray:
-        """(members, n) predictions, or (members, n, classes) probabilities, of rows not learned from."""
-        folds = self.folds or (5 if X.height < 4_000 else 3)
+    def _out_of_fold(self, members: list[Any], X: pl.DataFrame, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(members, m) predictions, or (members, m, classes) probabilities, of rows not learned from, and which these
+        (m,) rows are."""
         shape = (len(members), len(y)) + ((len(self.classes_),) if self.kind_ == "label" else ())
         said = np.zeros(shape)
-        for inner, outer in KFold(folds, shuffle=True, random_state=self.random_state).split(y):
+        rows = np.zeros(0, dtype=np.intp)
+        for inner, outer in KFold(self.folds, shuffle=True, random_state=self.random_state).split(y):
+            if len(rows) >= ENOUGH_ROWS:
+                break
+            rows = np.concatenate([rows, outer])
             for position, member in enumerate(members):
                 said[position, outer] = self._say(clone(member).fit(X[inner], y[inner]), X[outer])
-        return said
+        return said[:, rows], rows
 
     def _say(self, member: Any, X: pl.DataFrame) -> np.ndarray:
         if self.kind_ == "number":

@@ -90,7 +90,7 @@ class StackedBoosting(Learner):
 
     def __init__(
         self,
-        rows: int = 2_500,
+        rows: int = 2_000,
         rounds: int = 300,
         learning_rate: float = 0.03,
         log: Log = "auto",

@@ -13,6 +13,7 @@ from kurabe.contestants.target import SQUARED
 from kurabe.errors import ContestantError
 from kurabe.tasks.spec import Kind
 
+BAG_ROWS = 2_000  # of the training part that each tree of a forest draws at most
 MISSING = -1e6  # scikit-learn's trees learn where NaN goes only if they saw one; a far value always has a side
 
 
@@ -36,7 +37,7 @@ class RandomForest(Learner):
 
     def __init__(
         self,
-        trees: int = 150,
+        trees: int = 100,
         min_samples_leaf: int = 2,
         max_features: float = 0.2,
         log: Log = "auto",
@@ -61,6 +62,7 @@ class RandomForest(Learner):
             self.trees,
             min_samples_leaf=self.min_samples_leaf,
             max_features=self.max_features if self.kind_ == "number" else "sqrt",
+            max_samples=BAG_ROWS if len(t) > BAG_ROWS else None,
             n_jobs=processors(),
             random_state=self.random_state,
         )
