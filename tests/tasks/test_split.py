@@ -142,3 +142,15 @@ def test_another_value_in_the_split_column_is_an_error(value: str | None, said: 
 def test_a_split_column_that_names_no_test_row() -> None:
     with pytest.raises(DataError, match="no row of the split column 'part' says 'test'"):
         split_rows(Split(column="part"), 2, parts=["train"] * 2)
+
+
+def test_a_group_in_several_of_the_given_parts_is_refused() -> None:
+    parts: list[PartName] = ["train"] * 10 + ["test"] * 10
+    how = Split(group="maker", validation=0)
+    apart = [None if row in (0, 19) else f"m{row}" for row in range(20)]  # a row without a group is like no other
+    assert len(split_rows(how, 20, parts=parts, groups=apart).test) == 10
+    shared = [f"a{row}" for row in range(7)] + ["x", "y", "z"] + [f"a{row}" for row in range(7)] + ["p", "q", "r"]
+    with pytest.raises(DataError, match=r"7 of the groups in 'maker'.*: 'a0', 'a1', 'a2', 'a3', 'a4', …\. Keep the"):
+        split_rows(how, 20, parts=parts, groups=shared)
+    with pytest.raises(DataError, match=r"1 of the groups in 'maker'.*: 'a'"):
+        split_rows(how, 3, parts=["train", "validation", "test"], groups=["a", "a", "b"])

@@ -109,6 +109,14 @@ def test_a_split_by_group_keeps_each_group_on_one_side(tmp_path: Path) -> None:
     assert "no column 'shpo'; did you mean 'shop'?" in refusal(tmp_path, items, spec.replace("shop", "shpo"))
 
 
+def test_files_that_share_a_group_are_refused(tmp_path: Path) -> None:
+    spec = "name: t\ndata: {train: items.csv, test: later.csv, split: {group: maker}}\ntarget: y\nkind: number\n"
+    items = "maker,a,y\nacme,1,1\nbolt,2,2\ncog,3,3\n"
+    with pytest.raises(DataError, match=r"task\.yaml: 1 of the groups in 'maker' stand in .* parts: 'acme'\. Keep"):
+        task_of(tmp_path, items, spec, later="maker,a,y\nacme,4,4\n")
+    assert len(task_of(tmp_path, items, spec, later="maker,a,y\ndot,4,4\n").test) == 1
+
+
 def test_labels_are_the_text_of_the_file(tmp_path: Path) -> None:
     items = "a,y\n" + "x,01\n" * 10 + "z,1.50\n" * 10
     task = task_of(tmp_path, items, "name: t\ndata: items.csv\ntarget: y\nkind: label\n")

@@ -41,7 +41,8 @@ def split_rows(
     `parts`: the part of each row where that is decided already; only the validation part is then cut, from the training
     part, where none is named. `labels` (rows,): each class keeps its share in every part, as far as whole rows allow; a
     class of a single row stays in the training part. `groups`: rows of one group stay together, and the number of test
-    rows comes as near to what was asked as groups drawn at random allow. Raises DataError where a part stays empty.
+    rows comes as near to what was asked as groups drawn at random allow. Raises DataError where a part stays empty, and
+    where `parts` has a group in several parts.
     """
     # NumPy promises RandomState's stream for good, unlike that of Generator.
     keys = np.random.RandomState(split.seed).random_sample(rows)
@@ -63,6 +64,7 @@ def split_rows(
         validation = cut(rest, split.validation, rows)
         train = _without(rest, validation)
     else:
+        _check_groups(split.group, groups or (), parts)
         named = np.asarray(parts, dtype=object)
         test, train, validation = (pool[named[pool] == part] for part in ("test", "train", "validation"))
         if not len(validation):
@@ -120,6 +122,21 @@ def _whole_groups(pool: np.ndarray, count: int, members: np.ndarray, seed: int) 
             taken.append(int(group))
             total += int(sizes[group])
     return pool[np.isin(members[pool], taken)]
+
+
+def _check_groups(column: str | None, groups: Sequence[Any], parts: Sequence[PartName]) -> None:
+    """Raise DataError where parts that are given share a group. Rows without a group belong to none."""
+    first: dict[Any, PartName] = {}
+    pairs = zip(groups, parts, strict=False)
+    # A dict keeps the order of the rows, so that the message is always the same.
+    shared = list({group: None for group, part in pairs if group is not None and first.setdefault(group, part) != part})
+    if shared:
+        shown = ", ".join(map(repr, shared[:5])) + (", …" if len(shared) > 5 else "")
+        raise DataError(
+            f"{len(shared)} of the groups in {column!r} stand in more than one of the given parts: {shown}. Keep the"
+            " rows of each group in one part, or let one `source` be split by `group`; without `group` the parts stay"
+            " as they are"
+        )
 
 
 def _codes(values: Iterable[Any], known: Iterable[Any] = ()) -> np.ndarray:
