@@ -6,6 +6,7 @@ board.winner.predict(["A 486 with 8 MB of memory"])
 """
 
 import sys
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from kurabe.contestants.human import Human
 from kurabe.errors import ContestantError, missing
 from kurabe.report.progress import Progress
 from kurabe.tasks import task as tasks
-from kurabe.tasks.rows import rows_from_table, rows_from_texts
+from kurabe.tasks.rows import empty_columns, rows_from_table, rows_from_texts
 from kurabe.tasks.spec import TaskSpec
 
 
@@ -109,11 +110,20 @@ class Trained:
         return answers
 
     def inputs(self, rows: Any) -> pl.DataFrame:
-        """New rows as the contestant wants them: the input columns and `input`."""
+        """New rows as the contestant wants them: the input columns and `input`.
+
+        Warns where texts are given and the contestant has columns beside them, which then are empty.
+        """
         if isinstance(rows, str | Mapping):
             rows = [rows]
         if isinstance(rows, Sequence) and all(isinstance(row, str) for row in rows):
-            return rows_from_texts(rows, self.columns)
+            if empty := empty_columns(self.spec, self.columns):
+                warnings.warn(
+                    f"a text leaves the columns {', '.join(map(repr, empty))} empty, and the answer may be another than"
+                    " with them. Give mappings or a frame with every input column to fill them",
+                    stacklevel=3,  # the caller of predict
+                )
+            return rows_from_texts(self.spec, rows, self.columns)
         frame = pl.DataFrame(list(rows), infer_schema_length=None) if isinstance(rows, Sequence) else rows
         return rows_from_table(self.spec, frame, self.columns)
 

@@ -145,7 +145,7 @@ def test_a_split_column_that_names_no_test_row() -> None:
 
 
 def test_a_group_in_several_of_the_given_parts_is_refused() -> None:
-    parts: list[PartName] = ["train"] * 10 + ["test"] * 10
+    parts: list[PartName] = ["train" if row < 10 else "test" for row in range(20)]
     how = Split(group="maker", validation=0)
     apart = [None if row in (0, 19) else f"m{row}" for row in range(20)]  # a row without a group is like no other
     assert len(split_rows(how, 20, parts=parts, groups=apart).test) == 10

@@ -9,15 +9,25 @@ from kurabe.errors import DataError, missing
 from kurabe.tasks.sources import Table, frame_table, typed_frame
 from kurabe.tasks.spec import TaskSpec
 from kurabe.tasks.task import INPUT
-from kurabe.tasks.template import default_template, render_inputs, template_columns
+from kurabe.tasks.template import default_template, only_column, render_inputs, template_columns
 
 
-def rows_from_texts(texts: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
-    """`X` of finished inputs: `input` is the text, and the other columns are empty."""
-    empty = {name: pl.lit(None).alias(name) for name in columns if name != INPUT}
-    return pl.DataFrame({INPUT: list(texts)}, schema={INPUT: pl.String}).select(
-        [empty.get(name, pl.col(INPUT)) for name in columns]
+def rows_from_texts(spec: TaskSpec, texts: Sequence[str], columns: Sequence[str]) -> pl.DataFrame:
+    """`X` of finished inputs: `input` is the text, and the columns of `empty_columns` are empty.
+
+    Where the template is one column and nothing else, that column is the text too.
+    """
+    empty = empty_columns(spec, columns)
+    return pl.DataFrame(
+        [pl.Series(name, [None if name in empty else text for text in texts], dtype=pl.String) for name in columns]
     )
+
+
+def empty_columns(spec: TaskSpec, columns: Sequence[str]) -> tuple[str, ...]:
+    """The columns of `X` that a finished text says nothing of."""
+    others = [name for name in columns if name != INPUT]
+    shown = only_column(spec.input or default_template(others), columns)
+    return tuple(name for name in others if name != shown)
 
 
 def rows_from_table(spec: TaskSpec, table: Any, columns: Sequence[str]) -> pl.DataFrame:

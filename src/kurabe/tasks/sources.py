@@ -11,7 +11,7 @@ import glob
 import io
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,31 @@ def typed_frame(table: Table, keep: Sequence[str] = ()) -> pl.DataFrame:
     if table.typed:
         return table.frame
     return table.frame.with_columns(_typed(column) for column in table.frame.iter_columns() if column.name not in keep)
+
+
+def typed_like(table: Table, schema: Mapping[str, pl.DataType]) -> Table:
+    """The table with its columns typed as in training, so that a row's answer does not hang on the rows beside it.
+
+    Only the text of a csv file is typed, and of it the columns that `schema` has. Raises DataError where a column of
+    numbers has a cell that is none.
+    """
+    if table.typed:
+        return table
+    frame = typed_frame(table, keep=list(schema))
+    numbers = [_numbers(table, frame[name]) for name, dtype in schema.items() if name in frame and dtype.is_numeric()]
+    return Table(frame.with_columns(numbers), table.stretches, warnings=table.warnings)
+
+
+def _numbers(table: Table, series: pl.Series) -> pl.Series:
+    known = series.is_not_null() & ~series.is_in(MISSING)
+    wrong = (known & ~series.str.contains(_LIKE_A_NUMBER)).arg_true().to_list()
+    if wrong:
+        raise DataError(
+            f"{table.locate(wrong[0])}: {series.name!r} was a column of numbers in training, and"
+            f" {series[wrong[0]][:40]!r} is not a number. Correct it, or leave the field empty"
+        )
+    dtype = pl.Int64 if series.filter(known).str.contains(_INT).all() else pl.Float64
+    return series.str.strip_chars().cast(dtype, strict=False)
 
 
 def nearly_numbers(table: Table, frame: pl.DataFrame, columns: Sequence[str]) -> tuple[str, ...]:

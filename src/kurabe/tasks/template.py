@@ -125,6 +125,17 @@ def render_inputs(
     return texts
 
 
+def only_column(template: str, columns: Sequence[str]) -> str | None:
+    """The column that is all a template shows, as in `{{ title }}`; None where there is more to it."""
+    body = _parse(template.strip(), "input").body
+    parts = body[0].nodes if len(body) == 1 and isinstance(body[0], nodes.Output) else []
+    shown = parts[0] if len(parts) == 1 else None
+    if isinstance(shown, nodes.Name) or (isinstance(shown, nodes.Getitem | nodes.Getattr) and _is_row(shown.node)):
+        read = template_columns(template, columns)
+        return read[0] if len(read) == 1 else None
+    return None
+
+
 def default_template(columns: Sequence[str]) -> str:
     """The template of a task file that has none: the only column as it is, or a line `name: value` for each."""
     if len(columns) == 1:
