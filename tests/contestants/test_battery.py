@@ -14,7 +14,7 @@ from kurabe.tasks.spec import ContestantSpec, Kind
 QUICK: dict[str, dict[str, Any]] = {
     "random_forest": {"trees": 5},
     "gradient_boosting": {"rounds": 10},
-    "stacked_boosting": {"rounds": 5},
+    "stacked_boosting": {"rounds": 5, "boosters": 1},
     "blend": {"members": ["linear_features", "nearest_neighbours"]},
 }
 ASKED = {"prompt", "human"}  # they need a model or a person; their own tests give them fakes

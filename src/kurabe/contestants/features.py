@@ -212,8 +212,10 @@ class Quantities(BaseEstimator):  # type: ignore[misc]
     The words are learned: those that stand beside a number in at least `share` of the rows, at most `most` of them.
     """
 
+    # The words after a number are looked at and left, as they may stand before the next one.
     _beside = re.compile(
-        r"(?:([^\W\d]+)\W{1,3})?(?:([^\W\d]+)\W{1,3})?(\d[\d,]*(?:\.\d+)?)(?:[\s-]?([^\W\d]+|[\"%°$]))?(?:\W+([^\W\d]+))?"
+        r"(?:([^\W\d]+)\W{1,3})?(?:([^\W\d]+)\W{1,3})?(\d[\d,]*(?:\.\d+)?)"
+        r"(?=(?:[\s-]?([^\W\d]+|[\"%°$]))?(?:\W+([^\W\d]+))?)"
     )
 
     def __init__(self, share: float = 0.02, most: int = 60) -> None:

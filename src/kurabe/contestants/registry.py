@@ -62,9 +62,7 @@ def defaults(kind: Kind) -> tuple[ContestantSpec, ...]:
     }.get(kind, (ContestantSpec("constant", {}, "constant"),))
     asked = (
         ContestantSpec("prompt", {"model": MODEL}, "prompt smollm2-135m"),
-        ContestantSpec(
-            "prompt", {"model": MODEL, "examples": 3, "choose": "nearest"}, "prompt smollm2-135m, 3 nearest"
-        ),
+        ContestantSpec("prompt", {"model": MODEL, "examples": 3}, "prompt smollm2-135m, 3 examples"),
     )
     trained = [
         ContestantSpec(name, {}, name)

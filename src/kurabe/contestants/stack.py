@@ -81,9 +81,10 @@ class StackedBoosting(Learner):
     """Gradient boosting that knows, of each row, what kernel ridge regressions and its nearest neighbours say of it.
 
     For training rows these are leave-one-out predictions, which a kernel ridge gives without fitting again: the row's
-    residual over the diagonal of the inverted kernel (Rasmussen & Williams, Gaussian Processes, 2006, eq. 5.12). One
-    booster learns the target and one what the kernel ridge leaves; their mean is the answer.
-    `rows`: the training rows that others are compared with at most. `rounds`, `learning_rate`: of each booster.
+    coefficient over the diagonal of the inverted kernel is its residual (Rasmussen & Williams, Gaussian Processes,
+    2006, eq. 5.12). Half of the boosters learn the target and half what the kernel ridge leaves; their mean is the answer.
+    `rows`: the training rows that others are compared with at most. `boosters`: how many of each, with other seeds.
+    `rounds`, `learning_rate`: of each booster.
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number"})
@@ -91,6 +92,7 @@ class StackedBoosting(Learner):
     def __init__(
         self,
         rows: int = 2_000,
+        boosters: int = 3,
         rounds: int = 300,
         learning_rate: float = 0.03,
         log: Log = "auto",
@@ -99,6 +101,7 @@ class StackedBoosting(Learner):
         random_state: int = 0,
     ) -> None:
         self.rows = rows
+        self.boosters = boosters
         self.rounds = rounds
         self.learning_rate = learning_rate
         self.log = log
@@ -146,9 +149,11 @@ class StackedBoosting(Learner):
     def _apply(self, model: dict[str, Any], F: Views) -> np.ndarray:
         said, near = self._compare(model, F)
         matrix = np.hstack([said, near, F.trees]).astype(np.float32)
-        return np.asarray((model["whole"].predict(matrix) + model["rest"].predict(matrix) + said[:, -1]) / 2)
+        whole = np.mean([booster.predict(matrix) for booster in model["whole"]], axis=0)
+        rest = np.mean([booster.predict(matrix) for booster in model["rest"]], axis=0)
+        return np.asarray((whole + rest + said[:, -1]) / 2)
 
-    def _boost(self, matrix: np.ndarray, t: np.ndarray) -> Booster:
+    def _boost(self, matrix: np.ndarray, t: np.ndarray) -> list[Booster]:
         parameters = {
             "objective": "regression",
             "learning_rate": self.learning_rate,
@@ -162,10 +167,13 @@ class StackedBoosting(Learner):
             "deterministic": True,
             "force_row_wise": True,
             "num_threads": threads(matrix.size),
-            "seed": self.random_state,
             "verbosity": -1,
         }
-        return Booster(lightgbm.train(parameters, lightgbm.Dataset(matrix, t), self.rounds).model_to_string())
+        data = lightgbm.Dataset(matrix, t, params=parameters, free_raw_data=False).construct()
+        return [
+            Booster(lightgbm.train(parameters | {"seed": seed}, data, self.rounds).model_to_string())
+            for seed in range(self.random_state, self.random_state + self.boosters)
+        ]
 
 
 def _kernel_ridge(kernel: np.ndarray, t: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

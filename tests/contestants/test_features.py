@@ -1,0 +1,88 @@
+"""What is read from texts and columns."""
+
+from datetime import date
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+
+from kurabe.contestants.features import Columns, Embeddings, NGrams, Quantities, Scaled, analysed_once
+from kurabe.errors import ContestantError
+
+TEXTS = ["Red apple pie", "green apple", "red red wine", "", "naïve café"]
+
+
+def frame(texts: list[str]) -> pl.DataFrame:
+    return pl.DataFrame({"input": texts})
+
+
+def test_ngrams_agree_with_scikit_learn() -> None:
+    ours = NGrams(("word",), min_df=1).fit_transform(frame(TEXTS))
+    theirs = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", sublinear_tf=True).fit_transform(TEXTS)
+    # The columns are in another order, which products of rows do not see.
+    np.testing.assert_allclose((ours @ ours.T).toarray(), (theirs @ theirs.T).toarray(), atol=1e-12)
+
+
+@pytest.mark.parametrize("features", [NGrams(min_df=1), Embeddings()])
+def test_shared_analysis_changes_nothing(features: NGrams | Embeddings) -> None:
+    alone = features.fit_transform(frame(TEXTS))
+    with analysed_once():
+        features.fit_transform(frame(TEXTS[::-1]))
+        shared = features.fit_transform(frame(TEXTS))
+    assert abs(shared - alone).max() == 0
+
+
+def test_min_df_and_max_features_choose_columns() -> None:
+    texts = ["a b", "a b", "a c"]
+    assert NGrams(("word1",), min_df=1).fit_transform(frame(texts)).shape == (3, 3)
+    assert NGrams(("word1",), min_df=2).fit_transform(frame(texts)).shape == (3, 2)
+    binary = NGrams(("word1",), min_df=1, max_features=1, binary=True).fit_transform(frame(texts))
+    assert binary.toarray().tolist() == [[1.0], [1.0], [1.0]]
+
+
+def test_quantities_are_read_by_the_words_beside_them() -> None:
+    texts = ["16 GB, pack of 6", "1,024 gb; pack of 12", "8gb", "no number"]
+    quantities = Quantities(share=0)
+    quantities.fit_transform(frame(texts * 3))
+    matrix = quantities.transform(frame(texts))
+    found = dict(zip(quantities.keys_, matrix.T, strict=True))
+    np.testing.assert_array_equal(found["# gb"], [16, 1024, 8, np.nan])
+    np.testing.assert_array_equal(found["of #"], [6, 12, np.nan, np.nan])
+    np.testing.assert_array_equal(found["pack of #"], [6, 12, np.nan, np.nan])
+
+
+def test_columns_become_numbers_and_categories() -> None:
+    X = pl.DataFrame(
+        {
+            "input": [""] * 10,
+            "number": [1.5, None, *range(8)],
+            "same": [1] * 10,
+            "truth": [True, False] * 5,
+            "day": [date(2020, 1, day + 1) for day in range(10)],
+            "colour": ["red", "blue"] * 5,
+            "name": [f"name {row}" for row in range(10)],
+        },
+        strict=False,
+    )
+    columns = Columns()
+    matrix = columns.fit_transform(X)
+    assert (columns.numbers_, list(columns.values_)) == (["number", "truth", "day"], ["colour"])
+    assert columns.categorical_ == [3]
+    np.testing.assert_array_equal(matrix[:2, [0, 1, 3]], [[1.5, 1, 1], [np.nan, 0, 0]])
+    assert matrix[1, 2] - matrix[0, 2] == 1
+    new = columns.transform(X.head(1).with_columns(pl.lit("mauve").alias("colour")))
+    assert np.isnan(new[0, 3])
+    assert Columns(one_hot=True).fit_transform(X)[:2, 3:].tolist() == [[0, 1], [1, 0]]
+    with pytest.raises(ContestantError, match="no column 'number'"):
+        columns.transform(X.drop("number"))
+    with pytest.raises(ContestantError, match="lacks the columns 'number', 'colour'"):
+        columns.transform(X.drop("number", "colour"))
+
+
+def test_scaled_features_have_no_gaps() -> None:
+    X = pl.DataFrame({"input": [""] * 4, "a": [1.0, None, 3.0, 5.0], "b": [float("inf"), 1.0, 2.0, 3.0]})
+    matrix = Scaled(Columns()).fit_transform(X)
+    assert np.isfinite(matrix).all()
+    np.testing.assert_allclose(matrix.mean(axis=0), 0, atol=1e-12)
+    assert matrix[1, 0] == 0
