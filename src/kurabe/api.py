@@ -20,11 +20,13 @@ from kurabe.contest import board as contest_board
 from kurabe.contest.journal import Journal
 from kurabe.contest.prepare import fit, journal_path, trained_path
 from kurabe.contest.run import run
-from kurabe.contestants import persist
+from kurabe.contestants import persist, registry
 from kurabe.contestants.human import Human
-from kurabe.errors import ContestantError, missing
+from kurabe.errors import AnswerMissingError, ContestantError, missing
 from kurabe.report.progress import Progress
 from kurabe.tasks import task as tasks
+from kurabe.tasks.file import contestant_specs
+from kurabe.tasks.metrics import metric_for
 from kurabe.tasks.rows import empty_columns, rows_from_table, rows_from_texts
 from kurabe.tasks.spec import TaskSpec
 
@@ -64,10 +66,8 @@ class Board(contest_board.Board):
 
     @property
     def winner(self) -> "Trained":
-        """The trained contestant with the best score. Raises ContestantError where none came through."""
-        if self.winner_name is None:
-            raise ContestantError("no contestant came through, so there is no winner; the board says why for each")
-        return self.trained(self.winner_name)
+        """The best contestant that answered every row and is no person, trained. Raises ContestantError without one."""
+        return load_winner(self.task.folder, self, self.task)
 
     def trained(self, contestant: str) -> "Trained":
         """A contestant of the board, trained. Raises ContestantError where there is none of that name."""
@@ -128,10 +128,21 @@ class Trained:
         return rows_from_table(self.spec, frame, self.columns)
 
 
-def load_trained(folder: Path, run_id: str, contestant: str, task: tasks.Task | None = None) -> Trained:
+def load_winner(folder: Path, board: contest_board.Board, task: tasks.Task | TaskSpec) -> Trained:
+    """The best of those that answered every row and are no person. Raises ContestantError where there is none."""
+    for name in board.finishers:
+        try:
+            return load_trained(folder, board.evidence.run, name, task)
+        except AnswerMissingError:  # a person won; the next best is a program
+            continue
+    raise ContestantError("no contestant came through that could answer new rows; the board says why for each")
+
+
+def load_trained(folder: Path, run_id: str, contestant: str, task: tasks.Task | TaskSpec) -> Trained:
     """A trained contestant of a run from the folder's `.kurabe`.
 
-    One that could not be saved is fitted again, where the task is given. Raises ContestantError and JournalError.
+    One that could not be saved is fitted again where `task` has its data. Raises ContestantError and JournalError, and
+    AnswerMissingError for a person.
     """
     with Journal(journal_path(folder), create=False) as journal:
         entries = {entry.label: entry for entry in journal.entries(run_id)}
@@ -139,14 +150,30 @@ def load_trained(folder: Path, run_id: str, contestant: str, task: tasks.Task | 
     if contestant not in entries:
         raise ContestantError(missing("contestant", contestant, entries))
     found = entries[contestant]
+    made = _untrained(contestant, task)
+    if isinstance(made, Human):
+        raise AnswerMissingError("a person can't be asked by `predict`; choose another contestant")
     where = trained_path(folder, found.entry)
     if where.exists():
-        estimator = persist.load(where)
-    elif task is not None and contestant in task.estimators:
-        estimator = fit(task.estimators[contestant], task)
+        estimator = persist.load(where, type(made).__module__)
+    elif isinstance(task, tasks.Task) and found.status == "done":
+        estimator = fit(made, task)
     else:
-        raise ContestantError(f"{contestant} is not there as a trained contestant: its state is {found.status!r}"
-                              f"{f' ({found.reason})' if found.reason else ''}; run the task again")  # fmt: skip
-    if isinstance(estimator, Human):
-        raise ContestantError("a person can't be asked by `predict`; choose another contestant")
+        why = f" ({found.reason})" if found.reason else ""
+        raise ContestantError(
+            f"{contestant} is not there as a trained contestant: its state is {found.status!r}{why}; run the task again"
+        )
     return Trained(contestant, estimator, msgspec.json.decode(spec, type=TaskSpec), columns)
+
+
+def _untrained(contestant: str, task: tasks.Task | TaskSpec) -> Any:
+    """The contestant as the task describes it; None where the task no longer names it."""
+    spec = task if isinstance(task, TaskSpec) else task.spec
+    if isinstance(task, tasks.Task) and contestant in task.estimators:
+        return task.estimators[contestant]
+    listed = registry.defaults(spec.kind) if spec.contestants is None else contestant_specs(spec)
+    for entry in listed:
+        if entry.label == contestant:
+            context = registry.Context(spec.kind, metric_for(spec.metric, spec.kind).name, 0, spec.prompt, spec.target)
+            return registry.build(entry, context)
+    return None

@@ -4,6 +4,8 @@ The command line prints the message alone and exits with `exit_code`; `--debug` 
 """
 
 import difflib
+import os
+import re
 from collections.abc import Iterable
 
 
@@ -51,6 +53,23 @@ class BudgetExceededError(KurabeError):
 
 class AnswerMissingError(KurabeError):
     """A human contestant has not answered the rows that were asked for."""
+
+
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
+_SECRET = re.compile(r"\b(?:sk|pk|rk|hf|ghp|gsk|xai)[-_][A-Za-z0-9_-]{12,}")
+_SECRET_LENGTH = 8  # a shorter value of such a variable is no secret, and would blank innocent words
+
+
+def without_secrets(text: str) -> str:
+    """`text` without the values of the environment's keys and without what has the form of a provider's key.
+
+    >>> without_secrets("Incorrect API key provided: sk-proj-0123456789abcdef")
+    'Incorrect API key provided: •••'
+    """
+    for variable, value in os.environ.items():
+        if len(value) >= _SECRET_LENGTH and _SECRET_NAME.search(variable):
+            text = text.replace(value, "•••")
+    return _SECRET.sub("•••", text)
 
 
 def nearest(name: str, options: Iterable[str]) -> str:

@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 from click.testing import CliRunner, Result
 
+from kurabe.api import Task
 from kurabe.cli.main import COMMANDS, cli
 from kurabe.errors import KurabeError
 
@@ -107,6 +108,74 @@ def test_run_board_runs_report_predict(folder: Path) -> None:
     new.write_text("text\nred big 7\nold 3\n")
     ok("predict", folder, "--file", new, "-o", folder / "out.csv", "--contestant", "constant")
     assert pl.read_csv(folder / "out.csv").columns == ["text", "answer"]
+
+
+def test_predict_writes_texts_too_and_overwrites_nothing(folder: Path) -> None:
+    ok("run", folder, "--only", "constant", "--limit", "5")
+    out = folder / "out.csv"
+    ok("predict", folder, "red 7", "old 3", "-o", out)
+    written = pl.read_csv(out)
+    assert written.columns == ["input", "answer"]
+    assert written["input"].to_list() == ["red 7", "old 3"]
+    new = folder / "new.csv"
+    new.write_text("text,answer,size\nred 7,mine,1.50\n")
+    ok("predict", folder, "--file", new, "-o", out)
+    assert out.read_text().startswith("text,answer,size,answer_2\nred 7,mine,1.50,")
+    refused = call("predict", folder, "--file", new, "-o", folder / ".." / folder.name / "new.csv")
+    assert "would write over it" in str(refused.exception)
+    assert new.read_text() == "text,answer,size\nred 7,mine,1.50\n"
+
+
+def test_predict_reads_the_encoding_of_the_task_file(folder: Path) -> None:
+    (folder / "task.yaml").write_text(TASK.replace("source: items.csv", "source: items.csv, encoding: cp1252"))
+    ok("run", folder, "--only", "constant", "--limit", "5")
+    (folder / "new.csv").write_bytes("text\ngrün\n".encode("cp1252"))
+    ok("predict", folder, "--file", folder / "new.csv", "-o", folder / "out.csv")
+    assert pl.read_csv(folder / "out.csv")["text"].to_list() == ["grün"]
+
+
+COLUMNS = TASK.replace('input: "{{ text }}"', "columns: [text, size, code]")
+
+
+def test_predict_says_which_columns_a_text_leaves_empty(folder: Path) -> None:
+    task = folder / "task.yaml"
+    ok("run", folder, "--only", "constant", "--limit", "5")
+    assert call("predict", folder, "red 7").stderr == ""  # the text is the only column
+    frame = pl.read_csv(folder / "items.csv").with_columns(size=pl.int_range(100) % 4, code=pl.lit("a1"))
+    frame.write_csv(folder / "items.csv")
+    task.write_text(COLUMNS)
+    ok("run", folder, "--only", "constant", "--limit", "5")
+    done = call("predict", folder, "red 7")
+    assert done.stderr.startswith("Note: a text leaves 'text', 'size', 'code' empty; give a table by --file")
+    board = Task.from_file(task).compete(only=["constant"], limit=5)
+    with pytest.warns(UserWarning, match="leaves the columns 'text', 'size', 'code' empty.*Give mappings") as caught:
+        board.winner.predict("red 7")
+    assert caught[0].filename == __file__
+
+
+def test_a_row_gets_the_same_answer_in_any_company(folder: Path) -> None:
+    """`code` is text and `size` a number since training, whatever the other rows of a new file are."""
+    frame = pl.read_csv(folder / "items.csv")
+    row = pl.int_range(100)
+    code = pl.when(row % 3 == 0).then(pl.lit("7")).otherwise(pl.lit("b"))
+    frame = frame.with_columns(size=row % 4, code=code, price=100.0 * (row % 3) + row % 4)
+    frame.write_csv(folder / "items.csv")
+    (folder / "task.yaml").write_text(COLUMNS.replace("linear_features", "gradient_boosting"))
+    ok("run", folder, "--only", "gradient_boosting", "--limit", "5")
+    new = folder / "new.csv"
+
+    def answers(rows: str) -> list[float]:
+        new.write_text("text,size,code\n" + rows)
+        found: list[float] = json.loads(
+            ok("predict", folder, "--file", new, "--contestant", "gradient_boosting", "--json")
+        )
+        return found
+
+    assert answers("red,1,7\n")[0] == answers("red,1,7\nred,1,b\n")[0]
+    assert answers("red,1,7\n")[0] == answers("red,1,7\nred,NA,7\n")[0]
+    new.write_text("text,size,code\nred,1,7\nred,two,7\n")
+    said = str(call("predict", folder, "--file", new).exception)
+    assert "line 3: 'size' was a column of numbers in training, and 'two' is not a number" in said
 
 
 def test_limit_only_and_seed(folder: Path) -> None:

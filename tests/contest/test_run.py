@@ -18,7 +18,7 @@ from kurabe.api import Task
 from kurabe.contest.evidence import Status
 from kurabe.contest.journal import Journal
 from kurabe.contest.observer import Silent
-from kurabe.contest.prepare import journal_path
+from kurabe.contest.prepare import journal_path, make_entrants
 from kurabe.contest.run import locked, run
 from kurabe.contest.sitting import sit
 from kurabe.contestants import persist
@@ -293,7 +293,110 @@ def test_the_winner_answers_new_rows(tmp_path: Path) -> None:
     np.testing.assert_array_equal(trained.predict([new, new]), np.repeat(one, 2))
     np.testing.assert_array_equal(trained.predict(pl.DataFrame([new])), one)
     np.testing.assert_array_equal(trained.predict(task.test.rows), trained.estimator.predict(task.test.X))
-    assert board.winner.predict("red round").shape == (1,)
+    with pytest.warns(UserWarning, match="leaves the columns 'text', 'size', 'id' empty"):
+        assert board.winner.predict("red round").shape == (1,)
     assert board.winner.label == board.winner_name
     with pytest.raises(ContestantError, match="did you mean 'constant'"):
         board.trained("constants")
+
+
+def test_a_persons_answers_stay_with_their_target(tmp_path: Path) -> None:
+    task = make_task(tmp_path, [{"human": {"rows": 5}}])
+    lines = iter("12345")
+    sit(task, ask=lambda prompt: next(lines), tell=lambda shown: None)
+    other = Task.from_frame(
+        frame(), target="id", kind="number", columns=["text", "size"], name="ids", contestants=[{"human": {"rows": 5}}],
+        split={"test": 40, "validation": 0, "seed": 1}, folder=tmp_path,
+    )  # fmt: skip
+    assert other.compete().rows[0].status == "skipped"
+
+
+def test_an_estimator_may_have_a_parameter_called_model(tmp_path: Path) -> None:
+    class Mine(RowByRow):
+        def __init__(self, model: str = "resnet") -> None:
+            self.model = model
+            self.value = 1.0
+
+    (row,) = make_task(tmp_path, [Mine()]).compete().rows
+    assert (row.status, row.model) == ("done", None)
+
+
+def test_anything_with_fit_and_predict_competes(tmp_path: Path) -> None:
+    class Plain:
+        def __init__(self) -> None:
+            self.words = {"a", "b", "c"}
+
+        def fit(self, X: Any, y: Any) -> Self:
+            self.mean = float(np.mean(y))
+            return self
+
+        def predict(self, X: Any) -> np.ndarray:
+            return np.full(len(X), self.mean)
+
+    task = make_task(tmp_path, [("plain", Plain())])
+    assert task.compete().rows[0].status == "done"
+    seen = Seen()
+    run(make_task(tmp_path, [("plain", Plain())]), observer=seen)
+    assert not [call for call in seen.calls if call[0] == "fit"]
+    assert task.compete().winner.predict(task.test.rows).shape == (40,)
+
+
+def test_a_person_can_win_and_the_best_program_predicts(tmp_path: Path) -> None:
+    task = make_task(tmp_path, [{"human": {"rows": 40}}, "constant"])
+    lines = iter(str(price) for price in task.test.y)
+    sit(task, ask=lambda prompt: next(lines), tell=lambda shown: None)
+    board = task.compete()
+    assert board.winner_name == "human"
+    assert board.winner.label == "constant"
+
+
+def test_a_person_on_a_few_rows_does_not_win(tmp_path: Path) -> None:
+    task = make_task(tmp_path, [{"human": {"rows": 3}}, "constant"])
+    lines = iter(str(price) for price in task.test.y)
+    sit(task, ask=lambda prompt: next(lines), tell=lambda shown: None)
+    board = task.compete()
+    assert board.rows[0].contestant == "human"
+    assert board.winner_name == "constant"
+
+
+def test_the_budget_of_dollars_holds_over_several_starts(tmp_path: Path) -> None:
+    for _ in range(2):
+        (row,) = make_task(tmp_path, [RowByRow()], budget={"usd": 2.0}).compete().rows
+        assert (row.status, row.answered) == ("partial", 4)
+    assert len(RowByRow.asked) == 4
+
+
+def test_speed_is_that_of_the_rows_on_the_board(tmp_path: Path) -> None:
+    task = make_task(tmp_path, [RowByRow()])
+    whole = task.compete()
+    with Journal(journal_path(tmp_path), create=False) as journal:
+        (entry,) = journal.evidence(whole.evidence.run).entries
+    few = task.compete(limit=2)
+    (short,) = few.evidence.entries
+    assert entry.predict_seconds is not None
+    assert short.predict_seconds is not None
+    assert short.predict_seconds < entry.predict_seconds
+
+
+def test_a_key_reaches_neither_journal_nor_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "planted-secret-0123")
+    RowByRow.error, RowByRow.stop_after = ValueError("wrong key planted-secret-0123 or sk-proj-0123456789abcdef"), 2
+    board = make_task(tmp_path, [RowByRow(), {"prompt": {"model": "openai:gpt-planted-secret-0123"}}]).compete()
+    assert "•••" in str([row.reason for row in board.rows])
+    assert "planted-secret" not in str([row.reason for row in board.rows])
+    for file in (tmp_path / ".kurabe").rglob("*"):
+        if file.is_file():
+            assert b"sk-proj-0123456789abcdef" not in file.read_bytes()
+
+
+def test_an_exchanged_model_file_is_another_contestant(tmp_path: Path) -> None:
+    file = tmp_path / "own.gguf"
+    keys = []
+    for content in (b"one", b"another"):
+        file.write_bytes(content)
+        task = make_task(tmp_path, [{"prompt": {"model": "gguf:own.gguf"}}])
+        (entrant,) = make_entrants(task, 0)
+        keys.append(entrant.key)
+        assert entrant.estimator.model == f"gguf:{file}"
+        assert entrant.model == "gguf:own.gguf"
+    assert keys[0] != keys[1]

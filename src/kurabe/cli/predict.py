@@ -1,20 +1,25 @@
 """kurabe predict"""
 
 import json
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import click
 import polars as pl
 
-from kurabe.api import load_trained
+from kurabe.api import load_trained, load_winner
 from kurabe.cli.main import Command
 from kurabe.cli.shared import find_run, task_file
 from kurabe.contest.board import compute_board
 from kurabe.contest.journal import Journal
 from kurabe.contest.prepare import journal_path
-from kurabe.errors import ContestantError, DataError
+from kurabe.errors import DataError
 from kurabe.report.files import write_text
-from kurabe.tasks.sources import read_table, typed_frame
+from kurabe.tasks.file import load_spec
+from kurabe.tasks.rows import empty_columns, rows_from_texts
+from kurabe.tasks.sources import read_table, typed_like
+from kurabe.tasks.task import INPUT
 
 
 @click.command(cls=Command)
@@ -23,7 +28,9 @@ from kurabe.tasks.sources import read_table, typed_frame
 @click.option("--file", type=click.Path(path_type=Path), help="A table with the task's input columns.")
 @click.option("--contestant", metavar="NAME", help="Who answers; without it the winner.")
 @click.option("--run", "run_id", metavar="ID", help="A run as `kurabe runs` lists it; without it the newest.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write FILE with the answers beside it, as CSV.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Write the rows or texts with their answers, as CSV."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of the answers.")
 def command(
     task: Path,
@@ -40,20 +47,40 @@ def command(
     """
     if bool(texts) == bool(file):
         raise DataError("give either texts or --file FILE, to say what is to be answered")
+    if file and output and file.resolve() == output.resolve():
+        raise DataError(f"{output} is the table to be answered, and -o would write over it. Name another file")
     path = task_file(task)
     with Journal(journal_path(path.parent), create=False) as journal:
         run = find_run(journal, path, run_id)
-        name = contestant or compute_board(journal.evidence(run)).winner_name
-    if name is None:
-        raise ContestantError(f"no contestant of the run {run} came through; `kurabe board {path}` says why")
-    trained = load_trained(path.parent, run, name)
-    table = read_table(str(file), Path.cwd()) if file else None
-    answers = trained.predict(list(texts) if table is None else table).tolist()
-    if output is not None and table is not None:
-        write_text(output, typed_frame(table).with_columns(pl.Series("answer", answers)).write_csv())
-        click.echo(f"Wrote {len(answers):,} answers of {name} to {output}")
+        evidence = journal.evidence(run)
+    spec = load_spec(path)
+    if contestant:
+        trained = load_trained(path.parent, run, contestant, spec)
+    else:
+        trained = load_winner(path.parent, compute_board(evidence), spec)
+    if file:
+        table = read_table(str(file), Path.cwd(), spec.data.encoding)
+        asked = table.frame
+        rows = trained.inputs(typed_like(table, evidence.rows.schema))
+    else:
+        asked = pl.DataFrame({INPUT: texts})
+        rows = rows_from_texts(trained.spec, texts, trained.columns)
+        if empty := empty_columns(trained.spec, trained.columns):
+            listed = ", ".join(map(repr, empty))
+            click.echo(f"Note: a text leaves {listed} empty; give a table by --file to fill these columns.", err=True)
+    answers = trained.estimator.predict(rows).tolist()
+    if output:
+        free = next(column for column in _answer_names() if column not in asked.columns)
+        write_text(output, asked.with_columns(pl.Series(free, answers)).write_csv())
+        click.echo(f"Wrote {len(answers):,} answers of {trained.label} to {output}")
     elif as_json:
         click.echo(json.dumps(answers, ensure_ascii=False))
     else:
         for answer in answers:
             click.echo(answer)
+
+
+def _answer_names() -> Iterator[str]:
+    """`answer`, `answer_2`, `answer_3` …"""
+    yield "answer"
+    yield from (f"answer_{number}" for number in count(2))

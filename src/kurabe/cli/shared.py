@@ -44,11 +44,11 @@ def find_run(journal: Journal, path: Path, run: str | None) -> str:
         if run not in [info.id for info in known]:
             raise JournalError(missing("run", run, [info.id for info in known]))
         return run
-    name = load_spec(path).name
+    spec = load_spec(path)
     for info in known:
-        if info.task == name:
+        if (info.task, info.kind, journal.target(info.id)) == (spec.name, spec.kind, spec.target):
             return info.id
-    raise JournalError(f"the task {name!r} has not been run yet; start with: kurabe run {path}")
+    raise JournalError(f"the task {spec.name!r} has not been run yet; start with: kurabe run {path}")
 
 
 def print_board(board: Board) -> None:

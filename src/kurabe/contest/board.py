@@ -73,8 +73,14 @@ class Board:
 
     @property
     def winner_name(self) -> str | None:
-        """The best of those that are done; None where none is."""
-        return next((row.contestant for row in self.rows if row.rank is not None), None)
+        """The first in rank, and of those with the best score, that answered every test row; None where none did."""
+        return next(iter(self.finishers), None)
+
+    @property
+    def finishers(self) -> tuple[str, ...]:
+        """Those that answered every test row, from best to worst."""
+        rows = len(self.evidence.truth)
+        return tuple(row.contestant for row in self.rows if row.rank is not None and row.answered == rows)
 
     def row(self, name: str) -> BoardRow:
         """The row of the contestant called `name`. Raises ContestantError where there is none."""
@@ -121,7 +127,11 @@ def compute_board(evidence: Evidence, resamples: int = RESAMPLES, seed: int = 0)
         for position in range(len(evidence.entries))
     ]
     sign = -1.0 if metric.greater_is_better else 1.0
-    rows.sort(key=lambda row: (row.score is None, sign * (row.score or 0.0), _STATUS_ORDER.index(row.status)))
+    rows.sort(
+        key=lambda row: (
+            row.score is None, row.rank or len(rows) + 1, sign * (row.score or 0.0), _STATUS_ORDER.index(row.status)
+        )
+    )  # fmt: skip
     return Board(evidence, tuple(rows), tuple(comparisons), metric.greater_is_better)
 
 

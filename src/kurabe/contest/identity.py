@@ -66,6 +66,8 @@ def _describe(value: Any) -> Any:
         return ["array", value.shape, str(value.dtype), hashlib.blake2b(value.tobytes()).hexdigest()]
     if isinstance(value, dict):
         return {str(key): _describe(item) for key, item in value.items()}
+    if isinstance(value, set | frozenset):
+        return ["set", sorted(json.dumps(_describe(item)) for item in value)]
     if isinstance(value, Sequence):
         return [_describe(item) for item in value]
     if isinstance(value, msgspec.Struct):
@@ -78,6 +80,8 @@ def _describe(value: Any) -> Any:
         return [f"{value.__module__}.{value.__qualname__}", _source(value)]
     if hasattr(value, "reference"):
         return ["model", value.reference]
+    if hasattr(value, "__dict__"):
+        return [_class_of(value), _describe(vars(value))]
     return repr(value)
 
 

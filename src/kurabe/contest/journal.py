@@ -40,10 +40,11 @@ CREATE TABLE entries (
     status TEXT NOT NULL, reason TEXT, PRIMARY KEY (run, label)
 ) WITHOUT ROWID;
 CREATE TABLE measurements (
-    entry BLOB PRIMARY KEY, fit_seconds REAL, predict_seconds REAL, peak_bytes INTEGER
+    entry BLOB PRIMARY KEY, fit_seconds REAL, peak_bytes INTEGER
 ) WITHOUT ROWID;
 CREATE TABLE predictions (
-    entry BLOB NOT NULL, input BLOB NOT NULL, value, raw TEXT, usd REAL, PRIMARY KEY (entry, input)
+    entry BLOB NOT NULL, input BLOB NOT NULL, value, raw TEXT, usd REAL, seconds REAL NOT NULL,
+    PRIMARY KEY (entry, input)
 ) WITHOUT ROWID;
 """
 
@@ -191,7 +192,7 @@ class Journal:
         """Write how long a contestant took to fit."""
         with self._explained():
             self._db.execute(
-                "INSERT INTO measurements VALUES (?,?,0,NULL)"
+                "INSERT INTO measurements VALUES (?,?,NULL)"
                 " ON CONFLICT (entry) DO UPDATE SET fit_seconds=excluded.fit_seconds",
                 (entry, seconds),
             )
@@ -200,23 +201,24 @@ class Journal:
         """Write the most memory, in bytes, that a contestant was seen to take."""
         with self._explained():
             self._db.execute(
-                "INSERT INTO measurements VALUES (?,NULL,0,?) ON CONFLICT (entry) DO UPDATE SET"
+                "INSERT INTO measurements VALUES (?,NULL,?) ON CONFLICT (entry) DO UPDATE SET"
                 " peak_bytes=max(ifnull(peak_bytes,0),excluded.peak_bytes)",
                 (entry, peak),
             )
 
     def add(self, entry: bytes, rows: Iterable[Row], seconds: float) -> None:
-        """Write predictions, all or none, and the seconds they took. When this returns they are on the disk."""
+        """Write predictions, all or none, and the seconds they took in all. When this returns they are on the disk."""
+        rows = list(rows)
         with self._explained(), self._transaction():
             self._db.executemany(
-                "INSERT OR REPLACE INTO predictions VALUES (?,?,?,?,?)",
-                ((entry, row.input, row.value, row.raw, row.usd) for row in rows),
+                "INSERT OR REPLACE INTO predictions VALUES (?,?,?,?,?,?)",
+                ((entry, row.input, row.value, row.raw, row.usd, seconds / len(rows)) for row in rows),
             )
-            self._db.execute(
-                "INSERT INTO measurements VALUES (?,NULL,?,NULL) ON CONFLICT (entry) DO UPDATE SET"
-                " predict_seconds=ifnull(predict_seconds,0)+excluded.predict_seconds",
-                (entry, seconds),
-            )
+
+    def touch(self, run: str, now: str) -> None:
+        """Note that a run was worked on until now, ISO 8601 in UTC."""
+        with self._explained():
+            self._db.execute("UPDATE runs SET updated=? WHERE id=?", (now, run))
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -225,6 +227,21 @@ class Journal:
         with self._explained():
             cursor = self._db.execute("SELECT input, value, raw, usd FROM predictions WHERE entry=?", (entry,))
             return {row[0]: Row(*row) for row in cursor}
+
+    def spent(self, entries: Iterable[bytes]) -> tuple[float, float]:
+        """Dollars that contestants' predictions are known to have cost so far: in all, and the dearest one."""
+        with self._explained():
+            costs = [
+                self._db.execute(
+                    "SELECT ifnull(sum(usd), 0.0), ifnull(max(usd), 0.0) FROM predictions WHERE entry=?", (entry,)
+                ).fetchone()
+                for entry in set(entries)
+            ]
+        return sum(total for total, _ in costs), max((dearest for _, dearest in costs), default=0.0)
+
+    def _seconds(self, entry: bytes) -> dict[bytes, float]:
+        with self._explained():
+            return dict(self._db.execute("SELECT input, seconds FROM predictions WHERE entry=?", (entry,)))
 
     def runs(self) -> list[RunInfo]:
         """All runs, the newest first."""
@@ -245,6 +262,10 @@ class Journal:
         with self._explained():
             spec, columns = self._db.execute("SELECT spec, columns FROM runs WHERE id=?", (run,)).fetchone()
             return spec, tuple(json.loads(columns))
+
+    def target(self, run: str) -> str:
+        """The target column of a run's task."""
+        return str(json.loads(self.spec(run)[0])["target"])
 
     def entries(self, run: str) -> list[EntryRecord]:
         """The contestants of a run in the order of the task file."""
@@ -292,11 +313,15 @@ class Journal:
         unread = np.array([answer is not None and answer.value is None for answer in answers], dtype=bool)
         values = [None if a is None else fallback if a.value is None else a.value for a in answers]
         raw = tuple(answer.raw if answer else None for answer in answers)
-        costs = [made[digest].usd for digest in dict.fromkeys(inputs) if digest in made]
+        distinct = [digest for digest in dict.fromkeys(inputs) if digest in made]
+        costs = [made[digest].usd for digest in distinct]
+        taken = self._seconds(record.entry)
+        # Rows with the same input were answered once; as if each had been, so that answers per second are those made.
+        predict = sum(taken[digest] for digest in distinct) * int(answered.sum()) / len(distinct) if distinct else None
         with self._explained():
-            fit, predict, peak = self._db.execute(
-                "SELECT fit_seconds, predict_seconds, peak_bytes FROM measurements WHERE entry=?", (record.entry,)
-            ).fetchone() or (None, None, None)
+            fit, peak = self._db.execute(
+                "SELECT fit_seconds, peak_bytes FROM measurements WHERE entry=?", (record.entry,)
+            ).fetchone() or (None, None)
         return Entry(
             name=record.label,
             model=record.model,

@@ -1,5 +1,6 @@
 """What a run needs before its first prediction: the contestants, built and identified, and what is written down."""
 
+import copy
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -12,12 +13,14 @@ import numpy as np
 import polars as pl
 from sklearn.base import clone
 
+from kurabe import models
 from kurabe.contest.identity import digest, estimator_digest, input_digests, part_digest
 from kurabe.contest.journal import RunRecord
 from kurabe.contest.leaks import find_leaks
 from kurabe.contestants import registry
 from kurabe.contestants.base import Contestant
 from kurabe.contestants.human import Human
+from kurabe.contestants.prompt import Prompt
 from kurabe.errors import ContestantError, missing
 from kurabe.tasks.answers import fallback
 from kurabe.tasks.file import contestant_specs
@@ -83,28 +86,33 @@ def _entrant(
     estimator = task.estimators.get(spec.label)
     if estimator is None:
         estimator = registry.build(spec, context)
-    if isinstance(estimator, Human) and estimator.answers is not None:
-        estimator = clone(estimator).set_params(answers=str(task.folder / estimator.answers))
-    model = getattr(estimator, "model", None)
-    reference = model if isinstance(model, str) else getattr(model, "reference", None)
+    model = None
+    if isinstance(estimator, Human):
+        if estimator.answers is not None:
+            estimator = clone(estimator).set_params(answers=str(task.folder / estimator.answers))
+        key = _human_key(estimator, spec.label, task)
+    elif isinstance(estimator, Prompt):
+        model = estimator.model if isinstance(estimator.model, str) else estimator.model.reference
+        key = digest(estimator_digest(estimator), learned_from)
+        if isinstance(estimator.model, str):
+            found = models.beside(estimator.model, task.folder)
+            key = digest(key, models.fingerprint(found))
+            estimator = clone(estimator).set_params(model=found)
+    else:
+        key = digest(estimator_digest(estimator), learned_from)
     skipped = getattr(estimator, "skipped_reason", None)
-    key = _human_key(estimator, spec.label) if isinstance(estimator, Human) else None
-    return Entrant(
-        label=spec.label,
-        position=position,
-        estimator=estimator,
-        model=reference,
-        key=key or digest(estimator_digest(estimator), learned_from),
-        reason=skipped() if skipped else None,
-    )
+    return Entrant(spec.label, position, estimator, model, key, skipped() if skipped else None)
 
 
-def _human_key(person: Human, label: str) -> bytes:
-    """A person's answers stay theirs when settings or training data change; those of a file change with the file."""
+def _human_key(person: Human, label: str, task: Task) -> bytes:
+    """A person's answers stay theirs when settings or training data change; those of a file change with the file, and
+    with the test part, since the file may name rows by position."""
+    about = digest(task.spec.target, task.kind, task.spec.input or "")
     if person.answers is None:
-        return digest("human", label)
+        return digest("human", label, about)
     path = Path(person.answers)
-    return digest("answers", path.read_bytes() if path.is_file() else "")
+    said = path.read_bytes() if path.is_file() else b""
+    return digest("answers", said, about, b"".join(input_digests(task.test.X)))
 
 
 def make_record(task: Task, test: Part, seed: int, limit: int | None) -> RunRecord:
@@ -127,10 +135,16 @@ def make_record(task: Task, test: Part, seed: int, limit: int | None) -> RunReco
         fallback=fallback(train.y, task.kind),
         train_rows=len(train),
         leaks=find_leaks(train.X, test.X, (train.y, test.y)),
-        spec=msgspec.json.encode(task.spec).decode(),
+        # Without the contestants: their settings may hold a key or an object, and each entry is written down itself.
+        spec=msgspec.json.encode(msgspec.structs.replace(task.spec, contestants=None)).decode(),
         columns=tuple(test.X.columns),
-        now=datetime.now(UTC).isoformat(timespec="seconds"),
+        now=now(),
     )
+
+
+def now() -> str:
+    """The time as the journal keeps it: ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def joined(one: Part, other: Part) -> Part:
@@ -147,7 +161,7 @@ def fit(estimator: Any, task: Task) -> Any:
 
     kurabe's own contestants are given the validation part to choose by; anyone else's estimator learns from both.
     """
-    fresh = clone(estimator)
+    fresh = clone(estimator) if hasattr(estimator, "get_params") else copy.deepcopy(estimator)
     if isinstance(fresh, Contestant):
         validation = None if task.validation is None else (task.validation.X, task.validation.y)
         return fresh.fit(task.train.X, task.train.y, validation=validation)

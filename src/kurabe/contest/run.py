@@ -29,13 +29,21 @@ from kurabe.contest.prepare import (
     journal_path,
     make_entrants,
     make_record,
+    now,
     trained_path,
 )
 from kurabe.contest.work import Work
 from kurabe.contestants import persist
 from kurabe.contestants.base import AnswersRowByRow
 from kurabe.contestants.human import Human
-from kurabe.errors import BudgetExceededError, ContestantError, DownloadError, JournalError, KurabeError
+from kurabe.contestants.prompt import Prompt, open_shared
+from kurabe.errors import (
+    BudgetExceededError,
+    ContestantError,
+    DownloadError,
+    JournalError,
+    KurabeError,
+)
 from kurabe.tasks.metrics import metric_for
 from kurabe.tasks.task import Part, Task
 
@@ -69,9 +77,12 @@ def run(
         observer.began(tuple(entrant.label for entrant in entrants), len(test), journal.path)
         for warning in task.warnings:
             observer.note(warning)
-        contest = _Contest(task, test, record, journal, observer)
-        for entrant in entrants:
-            contest.enter(entrant)
+        contest = _Contest(task, test, record, journal, observer, entrants)
+        try:
+            for entrant in entrants:
+                contest.enter(entrant)
+        finally:
+            journal.touch(record.id, now())
         return compute_board(journal.evidence(record.id))
 
 
@@ -104,12 +115,20 @@ def _disk_error(folder: Path, error: OSError) -> JournalError:
 class _Contest:
     """A run under way: what every contestant of it shares."""
 
-    def __init__(self, task: Task, test: Part, record: RunRecord, journal: Journal, observer: Observer) -> None:
+    def __init__(
+        self,
+        task: Task,
+        test: Part,
+        record: RunRecord,
+        journal: Journal,
+        observer: Observer,
+        entrants: Sequence[Entrant],
+    ) -> None:
         self.task, self.test, self.record, self.journal, self.observer = task, test, record, journal, observer
         self.metric = metric_for(task.metric, task.kind)
         minutes = task.spec.budget.minutes
         self.deadline = time.monotonic() + minutes * 60 if minutes is not None else None
-        self.spent = 0.0
+        self.spent, self.dearest = journal.spent(entrant.key for entrant in entrants)
         self._scored = 0.0
 
     def enter(self, entrant: Entrant) -> None:
@@ -170,7 +189,7 @@ class _Contest:
         folder = trained_path(self.task.folder, entrant.key)
         if folder.exists():
             try:
-                return persist.load(folder)
+                return persist.load(folder, type(entrant.estimator).__module__)
             except ContestantError as error:
                 self.observer.note(f"{entrant.label}: {error}; fitting anew")
         self.observer.fitting(entrant.label)
@@ -184,6 +203,8 @@ class _Contest:
         return estimator
 
     def _row_by_row(self, estimator: AnswersRowByRow, work: Work, left: Sequence[int]) -> None:
+        if isinstance(estimator, Prompt) and isinstance(estimator.model, str):
+            open_shared(estimator.model)  # loading it is not part of answering
         last = time.perf_counter()
         X = self.test.X[left]
         answers = estimator.iter_predict(X, left) if isinstance(estimator, Human) else estimator.iter_predict(X)
@@ -193,6 +214,7 @@ class _Contest:
                 work.add([Row(self.record.inputs[left[answer.row]], answer.value, answer.raw, answer.usd)], now - last)
                 last = now
                 self.spent += answer.usd or 0.0
+                self.dearest = max(self.dearest, answer.usd or 0.0)
                 self._tell(work, force=work.complete)
                 if not work.complete:
                     self._check_budget()
@@ -232,8 +254,8 @@ class _Contest:
 
     def _pull(self, entrant: Entrant) -> None:
         """Fetch the model that a contestant needs, where it is not here."""
-        if entrant.model is not None and isinstance(getattr(entrant.estimator, "model", None), str):
-            name = models.pull_name(entrant.model)
+        if isinstance(entrant.estimator, Prompt) and isinstance(entrant.estimator.model, str):
+            name = models.pull_name(entrant.estimator.model)
             if name is not None:
                 from kurabe.models.pull import pull  # most runs fetch nothing
 
@@ -244,7 +266,7 @@ class _Contest:
         budget = self.task.spec.budget
         if self.deadline is not None and time.monotonic() > self.deadline:
             raise BudgetExceededError(f"the budget of {budget.minutes:g} minutes is used up; run again to go on")
-        if budget.usd is not None and self.spent > 0 and self.spent >= budget.usd:
+        if budget.usd is not None and self.spent > 0 and self.spent + self.dearest > budget.usd:
             raise BudgetExceededError(f"the budget of ${budget.usd:g} is used up; raise it and run again to go on")
 
 

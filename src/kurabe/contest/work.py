@@ -4,6 +4,7 @@ from kurabe.contest.evidence import Status
 from kurabe.contest.journal import EntryRecord, Journal, Row, RunRecord
 from kurabe.contest.prepare import Entrant
 from kurabe.contestants.human import Human
+from kurabe.errors import without_secrets
 
 
 class Work:
@@ -59,6 +60,7 @@ class Work:
         """Write the contestant's state down and return the reason that stands on the board."""
         if status == "done" and self.total < len(self.record.inputs):
             reason = f"{self.total:,} of {len(self.record.inputs):,} rows were asked"
+        reason = without_secrets(reason) if reason else reason
         entrant = self.entrant
         self.journal.record_entry(
             self.record.id, EntryRecord(entrant.label, entrant.key, entrant.position, entrant.model, status, reason)

@@ -3,8 +3,12 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from kurabe.errors import KurabeError, MissingExtraError, ModelError, missing
 from kurabe.models.base import Model
+from kurabe.models.catalog import catalog as known_models
+from kurabe.models.catalog import catalog_entry
 from kurabe.models.reference import Reference, parse_reference
 
 
@@ -50,6 +54,29 @@ def pull_name(reference: str) -> str | None:
     return parsed.name if _model_file(parsed) is None else None
 
 
+def beside(reference: str, folder: Path) -> str:
+    """The reference with a relative path taken from `folder` where there is such a file; else as it is."""
+    try:
+        parsed = parse_reference(reference)
+    except ModelError:
+        return reference  # `availability` says what is wrong with it
+    path = folder / parsed.name
+    return str(replace(parsed, name=str(path.resolve()))) if parsed.scheme == "gguf" and path.is_file() else reference
+
+
+def fingerprint(reference: str) -> str:
+    """What tells a model's file from another one under the same reference: the catalog's SHA-256, or size and time of
+    change of a file of one's own; '' where there is none."""
+    try:
+        parsed = _chat_reference(reference)
+        path = _model_file(parsed)
+    except KurabeError:
+        return ""
+    if parsed.name in known_models():
+        return catalog_entry(parsed.name).sha256
+    return f"{path.stat().st_size}-{path.stat().st_mtime_ns}" if path is not None and path.is_file() else ""
+
+
 def _chat_reference(reference: str) -> Reference:
     parsed = parse_reference(reference)
     if parsed.scheme != "gguf":
@@ -59,14 +86,13 @@ def _chat_reference(reference: str) -> Reference:
 
 def _model_file(parsed: Reference) -> Path | None:
     """The path that the reference names, or the pulled file of the catalog's model; None where it is to be pulled."""
-    from kurabe.models.catalog import catalog
     from kurabe.models.store import pulled_path
 
     if "/" in parsed.name or "\\" in parsed.name or parsed.name.lower().endswith(".gguf"):
         return Path(parsed.name).expanduser()
-    if parsed.name not in catalog():
+    if parsed.name not in known_models():
         raise ModelError(
-            f"model reference '{parsed}': {missing('model', parsed.name, catalog())}; or give the path of a .gguf file"
+            f"model reference '{parsed}': {missing('model', parsed.name, known_models())}; or give the path of a .gguf file"
         )
     return pulled_path(parsed.name)
 

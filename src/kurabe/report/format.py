@@ -1,13 +1,13 @@
 """Numbers, sizes and texts as people read them: the one place where the report layer turns values into words."""
 
 import math
-import os
 import re
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
 from kurabe.contest.board import Board, BoardRow
+from kurabe.errors import without_secrets
 from kurabe.tasks.metrics import METRICS
 
 NOT_MEASURED = "–"
@@ -22,8 +22,6 @@ _SHORT = {
     "matthews": "Matthews",
 }
 _PATH = re.compile(r"(?<![\w/.~…])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\'\",:;<>|]+){2,}")
-_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
-_SECRET_LENGTH = 8
 
 
 def places(value: float) -> int:
@@ -191,7 +189,5 @@ def redact(text: str) -> str:
     >>> redact("cannot read /home/ann/models/a.gguf: gone")
     'cannot read …/a.gguf: gone'
     """
-    for variable, value in os.environ.items():
-        if len(value) >= _SECRET_LENGTH and _SECRET_NAME.search(variable):
-            text = text.replace(value, "•••")
-    return _PATH.sub(lambda match: "…/" + re.split(r"[/\\]", match.group())[-1], text.replace(str(Path.home()), "~"))
+    text = without_secrets(text).replace(str(Path.home()), "~")
+    return _PATH.sub(lambda match: "…/" + re.split(r"[/\\]", match.group())[-1], text)
