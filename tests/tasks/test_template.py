@@ -112,6 +112,28 @@ def test_an_error_at_a_row_names_the_row() -> None:
         "{{ 10 ** 9 * 'x' }}",
         "{{ 10 ** 5000 }}",
         "{% for i in range(99999) %}{{ t * 1000 }}{% endfor %}",
+        "{{ ('%300000000d' % 1) | length }}",
+        "{{ ('%.300000000f' % 1) | length }}",
+        "{{ ('%*d' % (300000000, 1)) | length }}",
+        "{{ ('%(a)300000000d' % {'a': 1}) | length }}",
+        "{{ ('%300000000d' | format(1)) | length }}",
+        "{{ (['%300000000d'] | map('format', 1) | first) | length }}",
+        "{{ '{:300000000}'.format(1) | length }}",
+        "{{ '{:{}}'.format(1, 300000000) | length }}",
+        "{{ '{a:300000000}'.format_map({'a': 1}) | length }}",
+        "{{ 'a' | center(90000000) | length }}",
+        "{{ 'a' | center(width=90000000) | length }}",
+        "{{ t.center(90000000) | length }}",
+        "{{ t.ljust(90000000) | length }}",
+        "{{ t['rjust'](90000000) | length }}",
+        "{{ t.zfill(90000000) | length }}",
+        "{{ '\t\t'.expandtabs(30000000) | length }}",
+        "{{ ('a\n' * 100000) | indent(1000) | length }}",
+        "{{ ('a' * 100000).replace('a', 'b' * 1000) | length }}",
+        "{{ ('a' * 100000) | replace('a', 'b' * 1000) | length }}",
+        "{{ ([1] | batch(90000000, 1) | first) | length }}",
+        "{{ (('a' * 20000000) + ('a' * 20000000)) | length }}",
+        "{% for i in range(2000) %}{% for j in range(1000) %}{% endfor %}{% endfor %}",
         "{{ ''.__class__.__mro__ }}",
         "{{ row.clear() }}",
         "{% include 'x' %}",
@@ -121,6 +143,23 @@ def test_an_error_at_a_row_names_the_row() -> None:
 def test_the_sandbox_refuses_abuse(template: str) -> None:
     with pytest.raises(TaskError):
         render(template, pl.DataFrame({"t": ["abc"]}))
+
+
+def test_the_sandbox_leaves_common_templates_alone() -> None:
+    template = (
+        "{{ '%5.2f|%-4s|100%%' % (weight, title) }}|{{ '%05d' | format(speed) }}|{{ '{:>6,.1f}'.format(weight) }}"
+        "|{{ title.center(8) }}|{{ title | indent(2, first=True) }}|{{ title | replace('L', 'l') }}|{{ title + '12345' }}"
+        "|{{ '%s costs 12345' % title }}|{{ speed % 7 }}|{{ [1, 2, 3] | batch(2, 0) | list }}|{{ range(3) | list }}"
+    )
+    assert render(template, FRAME.head(1)) == [
+        " 2.00|Lamp|100%|00025|   2.0|  Lamp  |  Lamp|lamp|Lamp12345|Lamp costs 12345|4|[[1, 2], [3, 0]]|[0, 1, 2]"
+    ]
+
+
+def test_the_steps_of_range_are_counted_for_each_row_anew() -> None:
+    frame = pl.DataFrame({"t": ["a"] * 20})
+    template = "{% for i in range(99999) %}{% endfor %}{{ t }}"
+    assert render(template, frame) == ["a"] * 20
 
 
 def test_the_default_template_has_a_line_for_each_column_or_the_only_one_as_it_is() -> None:

@@ -82,7 +82,7 @@ class StackedBoosting(Learner):
 
     For training rows these are leave-one-out predictions, which a kernel ridge gives without fitting again: the row's
     coefficient over the diagonal of the inverted kernel is its residual (Rasmussen & Williams, Gaussian Processes,
-    2006, eq. 5.12). Half of the boosters learn the target and half what the kernel ridge leaves; their mean is the answer.
+    2006, eq. 5.12). Half of the boosters learn the target, half what the kernel ridge leaves; their mean is the answer.
     `rows`: the training rows that others are compared with at most. `boosters`: how many of each, with other seeds.
     `rounds`, `learning_rate`: of each booster.
     """

@@ -92,7 +92,8 @@ def _model_file(parsed: Reference) -> Path | None:
         return Path(parsed.name).expanduser()
     if parsed.name not in known_models():
         raise ModelError(
-            f"model reference '{parsed}': {missing('model', parsed.name, known_models())}; or give the path of a .gguf file"
+            f"model reference '{parsed}': {missing('model', parsed.name, known_models())};"
+            " or give the path of a .gguf file"
         )
     return pulled_path(parsed.name)
 

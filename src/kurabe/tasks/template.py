@@ -6,6 +6,9 @@ name is not an identifier. A missing value is rendered as nothing, a whole numbe
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import wraps
+from string import Formatter
 from typing import Any
 
 import jinja2
@@ -13,12 +16,16 @@ import polars as pl
 from jinja2 import meta, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 
 from kurabe.errors import TaskError, missing
 
 MAX_OUTPUT = 32 * 1024 * 1024  # characters of one rendered row
+MAX_STEPS = 1_000_000  # numbers from `range` for one row
+MAX_WIDTH = 1000  # of a formatted value
 ROW = "row"
+_PERCENT = re.compile(r"%(?:\([^)]*\))?[-#0 +]*(\*|\d*)(?:\.(\*|\d*))?")
+_GROWING = frozenset("center expandtabs format format_map ljust replace rjust zfill".split())  # noqa: SIM905
 
 
 def _shown(value: Any) -> Any:
@@ -44,11 +51,75 @@ def _join(chunks: Iterable[str]) -> str:
     return "".join(kept)
 
 
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja2's sandbox, which also refuses what fills the memory: `'x' * 10**9`."""
+def _count_ranges() -> Callable[..., range]:
+    """`range` for one row: however loops are nested, it gives no more than MAX_STEPS numbers in all."""
+    left = MAX_STEPS
 
-    intercepted_binops = frozenset(["*", "**"])
+    def counted(*args: int) -> range:
+        nonlocal left
+        numbers = safe_range(*args)
+        left -= len(numbers)
+        if left < 0:
+            raise SecurityError(f"more than {MAX_STEPS:,} steps of range for one row")
+        return numbers
+
+    return counted
+
+
+def _check_size(name: str, value: Any, args: Sequence[Any]) -> None:
+    """Refuse a call of a filter or method that makes much of little: `'a' | center(10 ** 9)`."""
+    if name == "format":
+        # Formats of both kinds, as the filter and the method share the name.
+        widths = [width for found in _PERCENT.findall(str(value)) for width in found]
+        with suppress(ValueError):  # not a format of this kind
+            for _, _, spec, _ in Formatter().parse(str(value)):
+                widths += re.findall(r"\d+|\{", spec or "")
+        if wrong := [width for width in widths if width in ("*", "{") or int(width or 0) > MAX_WIDTH]:
+            raise SecurityError(f"a format of width {wrong[0]}; it may be up to {MAX_WIDTH:,}, written as a number")
+        return
+    text = value if isinstance(value, str) else ""
+    if name == "replace":
+        size = text.count(str(args[0])) * len(str(args[1])) if len(args) > 1 else 0
+    else:
+        widths_given = [len(arg) if isinstance(arg, str) else arg for arg in args if isinstance(arg, str | int)]
+        size = max(widths_given, default=0) * (1 + text.count("\n") + text.count("\t"))
+    if size > MAX_OUTPUT:
+        raise SecurityError(f"{name} would give more than {MAX_OUTPUT:,} characters")
+
+
+def _guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    skipped = 1 if hasattr(function, "jinja_pass_arg") else 0  # such a filter gets the environment first
+
+    @wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        value, *others = args[skipped:]
+        _check_size(name, value, [*others, *kwargs.values()])
+        return function(*args, **kwargs)
+
+    return guarded
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja2's sandbox, which also refuses the plain ways to fill the memory: `'x' * 10**9`.
+
+    It guards against slips and crude abuse. Who runs task files of strangers limits the process as well.
+    """
+
+    intercepted_binops = frozenset(["*", "**", "%", "+"])
     concat = staticmethod(_join)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        for name in ("batch", "center", "format", "indent", "replace", "slice"):
+            self.filters[name] = _guarded(name, self.filters[name])
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: B902, N805
+        # The names are Jinja2's: keyword arguments of a template must not meet them. A format method comes wrapped.
+        owner = getattr(getattr(__obj, "__wrapped__", __obj), "__self__", None)
+        name = getattr(__obj, "__name__", "")
+        if isinstance(owner, str) and name in _GROWING:
+            _check_size(name.removesuffix("_map"), owner, [*args, *kwargs.values()])
+        return super().call(__context, __obj, *args, **kwargs)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         sized = next((v for v in (left, right) if hasattr(v, "__len__")), None)
@@ -57,6 +128,10 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             raise SecurityError(f"a product of more than {MAX_OUTPUT:,} characters")
         if operator == "**" and isinstance(right, int | float) and abs(right) > 1000:
             raise SecurityError(f"a power of {right}")
+        if operator == "%" and isinstance(left, str):
+            _check_size("format", left, ())
+        if operator == "+" and isinstance(left, str) and isinstance(right, str) and len(left + right) > MAX_OUTPUT:
+            raise SecurityError(f"a sum of more than {MAX_OUTPUT:,} characters")
         return super().call_binop(context, operator, left, right)
 
 
@@ -116,6 +191,7 @@ def render_inputs(
     for position, values in enumerate(rows):
         cells = dict(zip(columns, values, strict=True))
         try:
+            shared["range"] = _count_ranges()
             names = {**shared, **cells, ROW: cells} if needs_row else {**shared, **cells}
             # What compiled.render(names) does, without merging the globals anew for each row: twice as fast.
             texts.append(_join(compiled.root_render_func(compiled.new_context(names, shared=True))))
