@@ -113,7 +113,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         for name in ("batch", "center", "format", "indent", "replace", "slice"):
             self.filters[name] = _guarded(name, self.filters[name])
 
-    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: B902, N805
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         # The names are Jinja2's: keyword arguments of a template must not meet them. A format method comes wrapped.
         owner = getattr(getattr(__obj, "__wrapped__", __obj), "__self__", None)
         name = getattr(__obj, "__name__", "")
@@ -130,7 +130,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
             raise SecurityError(f"a power of {right}")
         if operator == "%" and isinstance(left, str):
             _check_size("format", left, ())
-        if operator == "+" and isinstance(left, str) and isinstance(right, str) and len(left + right) > MAX_OUTPUT:
+        if operator == "+" and isinstance(left, str) and isinstance(right, str) and len(left) + len(right) > MAX_OUTPUT:
             raise SecurityError(f"a sum of more than {MAX_OUTPUT:,} characters")
         return super().call_binop(context, operator, left, right)
 
