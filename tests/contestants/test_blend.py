@@ -95,3 +95,10 @@ def test_leave_one_out_equals_fitting_again() -> None:
         rest = np.delete(np.arange(30), row)
         again = linalg.solve(kernel[np.ix_(rest, rest)] + penalty * np.eye(29), t[rest])
         assert kernel[row, rest] @ again == pytest.approx(left_out[row])
+
+
+def test_members_are_left_as_they_are() -> None:
+    member = LinearFeatures(kind="number")
+    Blend([member, "constant"], kind="number").fit(*table("number"))
+    assert member.log == "auto"
+    assert not hasattr(member, "kind_")

@@ -85,7 +85,7 @@ class Blend(Contestant):
         assert self.kind_ != "text"
         context = registry.Context(self.kind_, self.metric, self.random_state)
         members = [
-            registry.from_name(member, context) if isinstance(member, str) else member
+            registry.from_name(member, context) if isinstance(member, str) else clone(member)
             for member in (MEMBERS[self.kind_] if self.members is None else self.members)
         ]
         if not members:
