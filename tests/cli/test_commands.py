@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from kurabe.api import Task
+from kurabe.cli import doctor
 from kurabe.cli.main import COMMANDS, cli
 from kurabe.errors import KurabeError
 
@@ -209,7 +210,9 @@ def test_doctor_names_keys_and_never_shows_them(monkeypatch: pytest.MonkeyPatch)
     found = json.loads(ok("doctor", "--json"))
     assert found["keys"]["OPENAI_API_KEY"] is True
     assert found["memory"]["total"] > 0
+    monkeypatch.setitem(doctor.ENGINES, "Nothing", ("no-such-package", "transformers"))
     shown = ok("doctor")
+    assert "pip install 'kurabe[transformers]'" in shown
     assert "OPENAI_API_KEY" in shown
     assert "planted" not in shown + json.dumps(found)
 

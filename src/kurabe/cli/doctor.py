@@ -10,6 +10,7 @@ from typing import Any
 import click
 import psutil
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from kurabe import __version__
@@ -48,10 +49,11 @@ def command(as_json: bool) -> None:
     console.print(f"[bold]kurabe {found['kurabe']}[/]  Python {found['python']}, {found['system']}")
     console.print(
         f"{found['cores']} cores, {size(memory['total'])} memory ({size(memory['available'])} free), "
-        f"{size(disk['free'])} free in the cache folder {found['cache']}"
+        f"{size(disk['free'])} free in the cache folder {escape(found['cache'])}",
+        soft_wrap=True,
     )
     for title, rows in (
-        ("Engines", [(name, state["version"] or f"[dim]not here: {state['install']}[/]") for name, state in
+        ("Engines", [(name, state["version"] or f"[dim]not here: {escape(state['install'])}[/]") for name, state in
                      found["engines"].items()]),
         ("Devices", [(device["name"], device["detail"]) for device in found["devices"]]),
         ("Models", [(name, "fetched" if here else f"[dim]kurabe pull {name}[/]") for name, here in

@@ -27,6 +27,6 @@ def command(task: Path) -> None:
         table.add_column(title, justify="right" if title == "rows" else "left")
     for info in runs:
         counts = ", ".join(f"{count} {status}" for status, count in sorted(info.counts.items()))
-        changed = info.updated.replace("T", " ").removesuffix("+00:00")
+        changed = info.updated[:19].replace("T", " ")
         table.add_row(info.id, info.task, info.kind, info.metric, f"{info.test_rows:,}", counts, changed)
     Console().print(table)
