@@ -83,8 +83,8 @@ class StackedBoosting(Learner):
     For training rows these are leave-one-out predictions, which a kernel ridge gives without fitting again: the row's
     coefficient over the diagonal of the inverted kernel is its residual (Rasmussen & Williams, Gaussian Processes,
     2006, eq. 5.12). Half of the boosters learn the target, half what the kernel ridge leaves; their mean is the answer.
-    `rows`: the training rows that others are compared with at most. `boosters`: how many of each, with other seeds.
-    `rounds`, `learning_rate`: of each booster.
+    `rows`: the training rows that others are compared with at most. `boosters`: how many of each, with other seeds;
+    None: 3, 1 from 3,000 rows on, where one is steady by itself. `rounds`, `learning_rate`: of each booster.
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number"})
@@ -92,7 +92,7 @@ class StackedBoosting(Learner):
     def __init__(
         self,
         rows: int = 2_000,
-        boosters: int = 3,
+        boosters: int | None = None,
         rounds: int = 300,
         learning_rate: float = 0.03,
         log: Log = "auto",
@@ -170,9 +170,10 @@ class StackedBoosting(Learner):
             "verbosity": -1,
         }
         data = lightgbm.Dataset(matrix, t, params=parameters, free_raw_data=False).construct()
+        count = self.boosters or (3 if len(t) < 3_000 else 1)
         return [
             Booster(lightgbm.train(parameters | {"seed": seed}, data, self.rounds).model_to_string())
-            for seed in range(self.random_state, self.random_state + self.boosters)
+            for seed in range(self.random_state, self.random_state + count)
         ]
 
 
