@@ -211,7 +211,7 @@ def test_bad_settings(settings: dict[str, Any], error: type[Exception], says: st
 
 def test_a_table_without_the_templates_column() -> None:
     fitted = prompt(ScriptedModel(["1"]), user="{{ title }}").fit(X, Y)
-    with pytest.raises(TaskError, match="title"):
+    with pytest.raises(ContestantError, match="no column 'title'"):
         fitted.predict(X.select("input"))
 
 

@@ -9,14 +9,14 @@ import polars as pl
 
 from kurabe.contestants.base import Contestant, Prediction, Validation
 from kurabe.contestants.examples import Nearest, decimals_of, spread, write_number
-from kurabe.contestants.frames import TEXT, as_frame, as_target, infer_kind, texts
+from kurabe.contestants.frames import TEXT, as_frame, as_target, infer_kind, require, texts
 from kurabe.errors import ContestantError, TaskError, missing
 from kurabe.messages import Message, Request
 from kurabe.models.base import Model
 from kurabe.tasks import spec
 from kurabe.tasks.answers import fallback, read_answer
 from kurabe.tasks.spec import Kind
-from kurabe.tasks.template import check_syntax, render_inputs
+from kurabe.tasks.template import check_syntax, render_inputs, template_columns
 
 MAX_TOKENS: dict[Kind, int] = {"number": 32, "label": 32, "text": 256}
 LISTED_LABELS = 100
@@ -115,6 +115,7 @@ class Prompt(Contestant):
         self.nearest_ = 0
         self.vectorizer_: Any = None
         self.vectors_: Any = None
+        self.columns_ = list(template_columns(self.user_, X.columns, where="prompt: user"))
         given = self._given()
         if given is not None:
             self.shots_ = given
@@ -127,6 +128,7 @@ class Prompt(Contestant):
     def iter_predict(self, X: Any) -> Iterator[Prediction]:
         """Yield a Prediction a row as replies come; `value` is None where the answer could not be read."""
         X = as_frame(X)
+        require(X, self.columns_)
         model = open_shared(self.model) if isinstance(self.model, str) else self.model
         for row, reply in model.chat_many(self._requests(X, model)):
             value = read_answer(reply.text, self.kind_, self.labels_, self.prefill_)
