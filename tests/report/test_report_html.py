@@ -171,7 +171,7 @@ def test_notes_facts_leaks_and_unread_answers_are_there(pages: dict[str, str]) -
         "Answers that could not be read",
         "prompt_3_nearest: 3 answers",
         "skipped linear: no answers yet",
-        "Started 2026-11-21T05:18:03Z",
+        "Started 2026-11-21 05:18 UTC",
         "Run 20261121-051803-k3f9",
         "Cost unknown, so not shown: prompt_3_nearest",
         "How to read this",
