@@ -122,7 +122,7 @@ def make_record(task: Task, test: Part, seed: int, limit: int | None) -> RunReco
     tested = part_digest([test])
     about = msgspec.json.encode([task.spec.name, task.spec.target, task.kind, task.metric, seed, limit])
     slug = re.sub(r"\W+", "-", task.name.lower()).strip("-") or "task"
-    train = task.train if task.validation is None else joined(task.train, task.validation)
+    train = learned_part(task)
     return RunRecord(
         id=f"{slug}-{digest(about, learned, tested).hex()[:6]}",
         task=task.name,
@@ -147,8 +147,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
-def joined(one: Part, other: Part) -> Part:
-    """The rows of both parts."""
+def learned_part(task: Task) -> Part:
+    """All rows that contestants learn from: the training part and, where there is one, the validation part."""
+    one, other = task.train, task.validation
+    if other is None:
+        return one
     return Part(
         pl.concat([one.X, other.X], how="vertical_relaxed"),
         np.concatenate([one.y, other.y]),
@@ -165,5 +168,5 @@ def fit(estimator: Any, task: Task) -> Any:
     if isinstance(fresh, Contestant):
         validation = None if task.validation is None else (task.validation.X, task.validation.y)
         return fresh.fit(task.train.X, task.train.y, validation=validation)
-    train = task.train if task.validation is None else joined(task.train, task.validation)
+    train = learned_part(task)
     return fresh.fit(train.X, train.y)

@@ -5,7 +5,7 @@ row by row.
 into polars). `y` is a float64 array for kind `number` and an object array of str for `label` and `text`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import msgspec
@@ -52,3 +52,13 @@ class AnswersRowByRow(Protocol):
 
     def iter_predict(self, X: pl.DataFrame) -> Iterator[Prediction]:
         """Yield a Prediction a row, in any order; `Prediction.row` is the position in X."""
+
+
+def collect(answers: Iterable[Prediction], rows: int, kind: Kind, fallback: float | str) -> np.ndarray:
+    """What `predict` gives of a contestant that answers row by row, shape (rows,): the fallback where a row has no
+    answer or one that could not be read."""
+    values = np.full(rows, fallback, dtype=np.float64 if kind == "number" else object)
+    for answer in answers:
+        if answer.value is not None:
+            values[answer.row] = answer.value
+    return values

@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from kurabe.contestants.base import Contestant, Prediction, Validation
+from kurabe.contestants.base import Contestant, Prediction, Validation, collect
 from kurabe.contestants.frames import as_frame, as_target, infer_kind
 from kurabe.errors import AnswerMissingError, DataError, missing
 from kurabe.tasks.answers import fallback, read_answer
@@ -73,11 +73,7 @@ class Human(Contestant):
     def predict(self, X: Any) -> np.ndarray:
         """One answer a row; rows that were not asked, and answers that can't be read, get the fallback."""
         X = as_frame(X)
-        values = np.full(X.height, self.fallback_, dtype=np.float64 if self.kind_ == "number" else object)
-        for prediction in self.iter_predict(X):
-            if prediction.value is not None:
-                values[prediction.row] = prediction.value
-        return values
+        return collect(self.iter_predict(X), X.height, self.kind_, self.fallback_)
 
 
 def _said(path: Path, X: pl.DataFrame, positions: list[int]) -> list[str | None]:

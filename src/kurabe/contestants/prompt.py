@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from kurabe.contestants.base import Contestant, Prediction, Validation
+from kurabe.contestants.base import Contestant, Prediction, Validation, collect
 from kurabe.contestants.examples import Nearest, decimals_of, spread, write_number
 from kurabe.contestants.frames import TEXT, as_frame, as_target, infer_kind, require, texts
 from kurabe.errors import ContestantError, TaskError, missing
@@ -137,11 +137,7 @@ class Prompt(Contestant):
     def predict(self, X: Any) -> np.ndarray:
         """One answer a row; where it could not be read, the training median or the most frequent answer."""
         X = as_frame(X)
-        values = np.full(X.height, self.fallback_, dtype=np.float64 if self.kind_ == "number" else object)
-        for prediction in self.iter_predict(X):
-            if prediction.value is not None:
-                values[prediction.row] = prediction.value
-        return values
+        return collect(self.iter_predict(X), X.height, self.kind_, self.fallback_)
 
     def close(self) -> None:
         """Give the shared model's memory back."""
