@@ -224,9 +224,7 @@ class Journal:
 
     def predictions(self, entry: bytes) -> dict[bytes, Row]:
         """Every prediction of a contestant, by input."""
-        with self._explained():
-            cursor = self._db.execute("SELECT input, value, raw, usd FROM predictions WHERE entry=?", (entry,))
-            return {row[0]: Row(*row) for row in cursor}
+        return {key: row for key, (row, _) in self._made(entry).items()}
 
     def spent(self, entries: Iterable[bytes]) -> tuple[float, float]:
         """Dollars that contestants' predictions are known to have cost so far: in all, and the dearest one."""
@@ -239,9 +237,11 @@ class Journal:
             ]
         return sum(total for total, _ in costs), max((dearest for _, dearest in costs), default=0.0)
 
-    def _seconds(self, entry: bytes) -> dict[bytes, float]:
+    def _made(self, entry: bytes) -> dict[bytes, tuple[Row, float]]:
+        """Every prediction of a contestant and the seconds it took, by input."""
         with self._explained():
-            return dict(self._db.execute("SELECT input, seconds FROM predictions WHERE entry=?", (entry,)))
+            cursor = self._db.execute("SELECT seconds, input, value, raw, usd FROM predictions WHERE entry=?", (entry,))
+            return {row[1]: (Row(*row[1:]), row[0]) for row in cursor}
 
     def runs(self) -> list[RunInfo]:
         """All runs, the newest first."""
@@ -307,7 +307,8 @@ class Journal:
 
     def _entry(self, record: EntryRecord, inputs: Sequence[bytes], kind: Kind, fallback: float | str) -> Entry:
         """A contestant's answers in the order of the test rows; rows with the same input share one prediction."""
-        made = self.predictions(record.entry)
+        found = self._made(record.entry)
+        made = {key: row for key, (row, _) in found.items()}
         answers = [made.get(digest) for digest in inputs]
         answered = np.array([answer is not None for answer in answers], dtype=bool)
         unread = np.array([answer is not None and answer.value is None for answer in answers], dtype=bool)
@@ -315,9 +316,10 @@ class Journal:
         raw = tuple(answer.raw if answer else None for answer in answers)
         distinct = [digest for digest in dict.fromkeys(inputs) if digest in made]
         costs = [made[digest].usd for digest in distinct]
-        taken = self._seconds(record.entry)
         # Rows with the same input were answered once; as if each had been, so that answers per second are those made.
-        predict = sum(taken[digest] for digest in distinct) * int(answered.sum()) / len(distinct) if distinct else None
+        predict = (
+            sum(found[digest][1] for digest in distinct) * int(answered.sum()) / len(distinct) if distinct else None
+        )
         with self._explained():
             fit, peak = self._db.execute(
                 "SELECT fit_seconds, peak_bytes FROM measurements WHERE entry=?", (record.entry,)
