@@ -47,6 +47,26 @@ def test_a_blend_is_no_worse_than_its_members() -> None:
     assert blended <= best * 1.05
 
 
+class Negative(BaseEstimator):  # type: ignore[misc]
+    """An estimator from outside, whose guesses know no range."""
+
+    def fit(self, X: pl.DataFrame, y: np.ndarray) -> "Negative":
+        self.fitted_ = True
+        return self
+
+    def predict(self, X: pl.DataFrame) -> np.ndarray:
+        return X["size"].to_numpy() - 1000
+
+
+def test_a_member_below_the_range_of_a_logarithm_is_the_lowest_guess() -> None:
+    X, y = table("number", rows=60)
+    y = np.exp(y / 10)
+    blend = Blend([Negative()], kind="number").fit(X, y)
+    assert blend.scale_ is not None
+    assert blend.scale_.log is True
+    np.testing.assert_allclose(blend.predict(X), y.min())
+
+
 def test_labels_are_blended_by_probability() -> None:
     X, y = table("label", rows=100)
     blend = Blend([Constant(kind="label"), TfidfLogistic()], kind="label").fit(X, y)

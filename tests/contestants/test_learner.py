@@ -6,12 +6,15 @@ import numpy as np
 import polars as pl
 import pytest
 
+from kurabe.contestants import registry
+from kurabe.contestants.checks import table
 from kurabe.contestants.constant import Constant
 from kurabe.contestants.frames import MAX_CHARS, as_frame, as_target, texts
 from kurabe.contestants.linear import LinearFeatures, TfidfLogistic, TfidfRidge
 from kurabe.contestants.target import Scale
 from kurabe.contestants.trees import GradientBoosting
 from kurabe.errors import ContestantError
+from kurabe.tasks.spec import ContestantSpec
 
 
 def skewed(rows: int = 400, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:
@@ -68,6 +71,34 @@ def test_guesses_stay_within_the_training_targets_range() -> None:
     guesses = LinearFeatures().fit(X, y).predict(far)
     assert guesses.max() <= y.max()
     assert guesses.min() >= y.min()
+
+
+@pytest.mark.parametrize("name", ["tfidf_ridge", "random_forest", "gradient_boosting", "stacked_boosting", "blend"])
+@pytest.mark.parametrize(("factor", "offset"), [(1e-12, 0.0), (1e40, 0.0), (1.0, 2e9)])
+def test_the_size_of_the_target_does_not_matter(name: str, factor: float, offset: float) -> None:
+    """Farads and Unix times are learned as well as prices, though trees keep the target in single precision."""
+    X, y = table("number", rows=150)
+    new_X, new_y = table("number", rows=100, seed=3)
+
+    def error(factor: float, offset: float) -> float:
+        settings: dict[str, dict[str, Any]] = {
+            "random_forest": {"trees": 20}, "gradient_boosting": {"rounds": 60},
+            "stacked_boosting": {"rounds": 60, "boosters": 1},
+            "blend": {"members": ["linear_features", "nearest_neighbours"]},
+        }  # fmt: skip
+        scale = {} if name == "blend" else {"log": False}
+        spec = ContestantSpec(name, settings.get(name, {}) | scale, name)
+        guess = registry.build(spec, registry.Context("number")).fit(X, y * factor + offset).predict(new_X)
+        return float(np.abs((guess - offset) / factor - new_y).mean())
+
+    assert error(factor, offset) < 1.3 * error(1.0, min(offset, 1e6))
+
+
+def test_a_scale_that_was_set_holds_where_there_is_nothing_to_choose_by() -> None:
+    X, y = skewed(40)
+    same = np.full(3, 5.0)
+    fitted = LinearFeatures(log=True, metric="root_mean_squared_error").fit(X.head(3), same, validation=(X, y))
+    assert fitted.scale_.log is True
 
 
 @pytest.mark.parametrize("log", [True, False])

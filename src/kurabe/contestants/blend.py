@@ -150,9 +150,9 @@ class Blend(Contestant):
             truth = np.searchsorted(self.classes_, y)
             right = np.maximum(said[:, np.arange(len(y)), truth], 1e-6)
             return simplex_weights(lambda weights: -float(np.log(weights @ right).mean()), len(said))
-        squared = scored_by(self.metric, "number").name in SQUARED
-        power = 2 if squared else 1
-        return simplex_weights(lambda weights: float((np.abs(weights @ said - y) ** power).mean()), len(said))
+        power = 2 if scored_by(self.metric, "number").name in SQUARED else 1
+        errors = said - y  # as the weights sum to 1, the blend's error is the blend of the errors
+        return simplex_weights(lambda weights: float((np.abs(weights @ errors) ** power).mean()), len(said))
 
     def predict(self, X: Any) -> np.ndarray:
         check_is_fitted(self, "members_")
@@ -177,8 +177,14 @@ class Blend(Contestant):
 def simplex_weights(loss: Any, count: int) -> np.ndarray:
     """The (count,) weights, none negative and 1 in sum, with the least loss, which must be convex; below 0.01 is 0."""
     start = np.full(count, 1 / count)
+    first = loss(start) or 1.0  # the search ends at an absolute precision, so the loss must be of usual size
     found = minimize(
-        loss, start, method="SLSQP", bounds=[(0, 1)] * count, constraints={"type": "eq", "fun": lambda w: w.sum() - 1}
+        lambda weights: loss(weights) / first,
+        start,
+        method="SLSQP",
+        bounds=[(0, 1)] * count,
+        constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1},
+        options={"ftol": 1e-8},
     )
     weights = np.where(found.x < 0.01, 0, found.x) if np.isfinite(found.x).all() else start
     return np.asarray(weights / weights.sum())

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import cache
 from typing import Any, ClassVar, Literal, Self
 
@@ -93,9 +94,8 @@ class Learner(Contestant):
         if self.kind_ != "number":
             self.model_ = self._learn(F, self._codes(both_y), settings)
         else:
-            scale = Scale.of(both_y, log=chosen)
-            self.scale_ = Scale(scale.log, scale.shift, scale.low, scale.high, smear)
-            self.model_ = self._learn(F, scale.forward(both_y), settings)
+            self.scale_ = replace(Scale.of(both_y, log=chosen), smear=smear)
+            self.model_ = self._learn(F, self.scale_.forward(both_y), settings)
 
     def _choose(
         self, X: pl.DataFrame, y: np.ndarray, held: Validation | None, scales: list[bool], smears: bool
@@ -106,7 +106,7 @@ class Learner(Contestant):
             held = (X[outer], y[outer])
             X, y = X[inner], y[inner]
         if not len(held[1]) or not len(y) or (y == y[0]).all():
-            return False, {}, 1.0
+            return scales[0], {}, 1.0
         if not self.searches and len(y) > SCALE_ROWS:
             some = np.sort(np.random.default_rng(self.random_state).permutation(len(y))[:SCALE_ROWS])
             X, y = X[some], y[some]
@@ -121,7 +121,7 @@ class Learner(Contestant):
             scale = Scale.of(np.concatenate([y, held[1]]), log=log)
             settings, z = self._search(F, scale.forward(y), held_F, scale.forward(held[1]))
             smear = scale.smearing(held[1], z) if smears else 1.0
-            guess = Scale(scale.log, scale.shift, scale.low, scale.high, smear).back(z)
+            guess = replace(scale, smear=smear).back(z)
             score = metric.score(held[1], guess) * (-1 if metric.greater_is_better else 1)
             if best is None or score < best[0]:
                 best = (score, log, settings, smear)
