@@ -106,6 +106,14 @@ def test_numbers(text: str, value: float) -> None:
     assert read_number(text) == pytest.approx(value, rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    "text", ["九" * 400, "one " + "hundred " * 200, "hundred " * 750, f"{'one million ' * 60}to {'hundred ' * 200}"]
+)
+def test_a_model_that_repeats_itself_says_no_infinite_number(text: str) -> None:
+    value = read_number(text)
+    assert value is None or math.isfinite(value)
+
+
 @pytest.mark.parametrize("text", UNREAD)
 def test_what_holds_no_number(text: str) -> None:
     assert read_number(text) is None

@@ -241,7 +241,7 @@ def _starts(text: str, number: _Found) -> bool:
 
 
 def _find(text: str) -> list[_Found]:
-    """Every number, in order, ranges and `2 dollars and 50 cents` already joined."""
+    """Every finite number, in order, ranges and `2 dollars and 50 cents` already joined."""
     text = _NOT_A_NUMBER.sub(lambda m: "\x00" * len(m[0]), text)
     point_thousands = re.search(r"\d,\d{1,2}(?![\d,])", text) is not None
     found: list[_Found] = []
@@ -390,7 +390,7 @@ def _join(text: str, found: list[_Found]) -> list[_Found]:
             joined[-1] = merged
         else:
             joined.append(number)
-    return joined
+    return [number for number in joined if isfinite(number.value)]
 
 
 def _merged(text: str, a: _Found, b: _Found) -> _Found | None:
@@ -467,9 +467,9 @@ def _spelled(text: str) -> list[_Found]:
             if word in _WORD_VALUES:
                 section += _WORD_VALUES[word]
             elif word == "hundred":
-                section = (section or 1) * 100
+                section = (section or 1.0) * 100
             elif word in _WORD_SCALES:
-                total, section = total + (section or 1) * _WORD_SCALES[word], 0.0
+                total, section = total + (section or 1.0) * _WORD_SCALES[word], 0.0
         number = _with_marks(text, _Found(match.start(), match.end(), total + section))
         alone = not text.strip(" .!*\n").lower().replace(match[0].lower(), "", 1)
         if number.currency or alone or match[0].lower() != "one":
