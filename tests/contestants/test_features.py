@@ -1,13 +1,23 @@
 """What is read from texts and columns."""
 
-from datetime import date
+import time
+from datetime import date, datetime
 
 import numpy as np
 import polars as pl
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from kurabe.contestants.features import Columns, Embeddings, NGrams, Quantities, Scaled, analysed_once
+from kurabe.contestants.features import (
+    Columns,
+    Dense,
+    Embeddings,
+    NGrams,
+    Quantities,
+    Scaled,
+    TextStatistics,
+    analysed_once,
+)
 from kurabe.errors import ContestantError
 
 TEXTS = ["Red apple pie", "green apple", "red red wine", "", "naïve café"]
@@ -52,6 +62,36 @@ def test_quantities_are_read_by_the_words_beside_them() -> None:
     np.testing.assert_array_equal(found["pack of #"], [6, 12, np.nan, np.nan])
 
 
+def test_a_long_word_takes_no_longer_than_many_short_ones() -> None:
+    start = time.process_time()
+    Quantities().fit_transform(frame(["ACGT" * 5_000, "本" * 20_000 + " 16 GB"]))
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("text", ["9" * 60 + " GB", "16 GB"])
+def test_no_number_is_too_large_for_a_tree(text: str) -> None:
+    X = pl.DataFrame({"input": ["16 GB"] * 8, "id": [1e300 if text[0] == "9" else 3.0, *range(7)]}, strict=False)
+    features = Dense([Quantities(), Columns(), TextStatistics()])
+    features.fit_transform(X)
+    matrix = features.transform(X.with_columns(pl.lit(text).alias("input")))
+    assert np.isfinite(matrix).all()
+
+
+def test_a_time_is_the_same_in_every_unit() -> None:
+    X = pl.DataFrame({"input": [""] * 3, "when": [datetime(2020, 1, day, 12) for day in (1, 2, 4)]})
+    columns = Columns()
+    expected = columns.fit_transform(X)
+    np.testing.assert_array_equal(np.diff(expected, axis=0), [[1], [2]])
+    for unit in ("ms", "ns"):
+        np.testing.assert_array_equal(
+            columns.transform(X.with_columns(pl.col("when").dt.cast_time_unit(unit))), expected
+        )
+    days = columns.transform(X.with_columns(pl.col("when").cast(pl.Date)))
+    np.testing.assert_array_equal(days, expected - 0.5)
+    long = X.with_columns(pl.col("when") - datetime(2020, 1, 1))
+    np.testing.assert_array_equal(Columns().fit_transform(long), [[0.5], [1.5], [3.5]])
+
+
 def test_columns_become_numbers_and_categories() -> None:
     X = pl.DataFrame(
         {
@@ -68,7 +108,6 @@ def test_columns_become_numbers_and_categories() -> None:
     columns = Columns()
     matrix = columns.fit_transform(X)
     assert (columns.numbers_, list(columns.values_)) == (["number", "truth", "day"], ["colour"])
-    assert columns.categorical_ == [3]
     np.testing.assert_array_equal(matrix[:2, [0, 1, 3]], [[1.5, 1, 1], [np.nan, 0, 0]])
     assert matrix[1, 2] - matrix[0, 2] == 1
     new = columns.transform(X.head(1).with_columns(pl.lit("mauve").alias("colour")))

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 
@@ -12,7 +13,7 @@ from kurabe.contestants.constant import Constant
 from kurabe.contestants.frames import MAX_CHARS, as_frame, as_target, texts
 from kurabe.contestants.linear import LinearFeatures, TfidfLogistic, TfidfRidge
 from kurabe.contestants.target import Scale
-from kurabe.contestants.trees import GradientBoosting
+from kurabe.contestants.trees import GradientBoosting, RandomForest
 from kurabe.errors import ContestantError
 from kurabe.tasks.spec import ContestantSpec
 
@@ -167,6 +168,32 @@ def test_no_rows_cannot_be_learned() -> None:
         TfidfRidge(kind="number").fit([], np.zeros(0))
     with pytest.raises(ContestantError, match="the target is missing in row 1"):
         as_target(["a", None], "label", 2)
+
+
+def test_what_pandas_calls_missing() -> None:
+    frame = pd.DataFrame(
+        {
+            "input": pd.array(["a", pd.NA], dtype="string"),
+            "count": pd.array([3, pd.NA], dtype="Int64"),
+            "stock": pd.array([pd.NA, True], dtype="boolean"),
+            "colour": pd.Categorical(["red", None]),
+            "day": [pd.NaT, pd.Timestamp("2020-01-02")],
+        }
+    )
+    found = as_frame(frame)
+    assert found.select(pl.exclude("day")).to_dict(as_series=False) == {
+        "input": ["a", None], "count": [3, None], "stock": [None, True], "colour": ["red", None],
+    }  # fmt: skip
+    assert found["stock"].dtype == pl.Boolean
+    assert found["day"].is_null().to_list() == [True, False]
+    with pytest.raises(ContestantError, match="the target is missing in row 1"):
+        as_target(frame["input"], "label", 2)
+
+
+def test_a_forests_share_of_features_holds_for_labels_too() -> None:
+    X, y = table("label")
+    assert RandomForest(trees=2, max_features=0.5).fit(X, y).model_.max_features == 0.5
+    assert RandomForest(trees=2).fit(X, y).model_.max_features == "sqrt"
 
 
 def test_frames() -> None:

@@ -166,6 +166,7 @@ class Embeddings(BaseEstimator):  # type: ignore[misc]
         return np.stack(rows) if rows else embed(documents)
 
 
+_LARGEST = 1e30  # of a feature, which is kept in single precision
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 _STATISTICS = 14
 
@@ -212,9 +213,10 @@ class Quantities(BaseEstimator):  # type: ignore[misc]
     The words are learned: those that stand beside a number in at least `share` of the rows, at most `most` of them.
     """
 
-    # The words after a number are looked at and left, as they may stand before the next one.
+    # The words after a number are looked at and left, as they may stand before the next one. A word is tried from its
+    # beginning alone: from each of its letters, a long one would take the square of its length.
     _beside = re.compile(
-        r"(?:([^\W\d]+)\W{1,3})?(?:([^\W\d]+)\W{1,3})?(\d[\d,]*(?:\.\d+)?)"
+        r"(?:(?<![^\W\d])([^\W\d]+)\W{1,3})?(?:(?<![^\W\d])([^\W\d]+)\W{1,3})?(\d[\d,]*(?:\.\d+)?)"
         r"(?=(?:[\s-]?([^\W\d]+|[\"%°$]))?(?:\W+([^\W\d]+))?)"
     )
 
@@ -241,7 +243,7 @@ class Quantities(BaseEstimator):  # type: ignore[misc]
         found: dict[str, float] = {}
         for match in self._beside.finditer(text.lower()):
             first, second, digits, unit, after = match.groups()
-            value = float(digits.replace(",", ""))
+            value = min(float(digits.replace(",", "")), _LARGEST)
             keys = [f"# {unit}", f"# {unit} {after}"] if unit else []
             near = second or first
             keys += [f"{near} #"] if near else []
@@ -252,11 +254,11 @@ class Quantities(BaseEstimator):  # type: ignore[misc]
 
 
 class Columns(BaseEstimator):  # type: ignore[misc]
-    """The table's columns but the text: numbers, dates and truth values as numbers, categories as codes; NaN for none.
+    """The table's columns but the text, (n, d) float64: numbers and truth values as numbers, dates and durations as
+    days, categories as codes; NaN for none.
 
     A text column counts as categories where a value stands in five rows on average and there are at most 200 values.
-    `categorical_` are the positions of the categories in the matrix, (n, d) float64. With `one_hot` each category is a
-    column of 0 and 1 instead.
+    With `one_hot` each category is a column of 0 and 1 instead of a code.
     """
 
     def __init__(self, one_hot: bool = False) -> None:
@@ -274,8 +276,6 @@ class Columns(BaseEstimator):  # type: ignore[misc]
                 counts = X[name].cast(pl.String).drop_nulls().value_counts()
                 if 1 < counts.height <= min(200, max(2, X.height // 5)):
                     self.values_[name] = sorted(counts[name].to_list())
-        codes = range(len(self.numbers_), len(self.numbers_) + len(self.values_))
-        self.categorical_ = [] if self.one_hot else list(codes)
         return self.transform(X)
 
     def transform(self, X: pl.DataFrame) -> np.ndarray:
@@ -292,27 +292,23 @@ class Columns(BaseEstimator):  # type: ignore[misc]
 
 
 def _as_numbers(column: pl.Series) -> np.ndarray:
+    days = 1.0
+    if column.dtype in (pl.Date, pl.Datetime, pl.Duration):  # one unit, whichever the file had
+        column, days = column.cast(pl.Duration("us") if column.dtype == pl.Duration else pl.Datetime("us")), 86_400e6
     if column.dtype.is_temporal():
         column = column.to_physical()
-    numbers = column.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy().copy()
-    numbers[~np.isfinite(numbers)] = np.nan
-    return numbers
+    numbers = column.cast(pl.Float64, strict=False).fill_null(float("nan")).to_numpy() / days
+    return np.where(np.isfinite(numbers), np.clip(numbers, -_LARGEST, _LARGEST), np.nan)
 
 
 class Dense(BaseEstimator):  # type: ignore[misc]
-    """Several dense features side by side, (n, d) float32 with NaN for absent; `categorical_` as of Columns."""
+    """Several dense features side by side, (n, d) float32 with NaN for absent."""
 
     def __init__(self, parts: Sequence[Any] = ()) -> None:
         self.parts = parts
 
     def fit_transform(self, X: pl.DataFrame) -> np.ndarray:
-        matrices = [part.fit_transform(X) for part in self.parts]
-        self.categorical_: list[int] = []
-        start = 0
-        for part, matrix in zip(self.parts, matrices, strict=True):
-            self.categorical_ += [start + position for position in getattr(part, "categorical_", ())]
-            start += matrix.shape[1]
-        return np.hstack(matrices, dtype=np.float32, casting="same_kind")
+        return np.hstack([part.fit_transform(X) for part in self.parts], dtype=np.float32, casting="same_kind")
 
     def transform(self, X: pl.DataFrame) -> np.ndarray:
         return np.hstack([part.transform(X) for part in self.parts], dtype=np.float32, casting="same_kind")

@@ -34,13 +34,13 @@ def as_frame(X: Any) -> pl.DataFrame:
 
 def _from_pandas(name: str, column: Any) -> pl.Series:
     """A pandas column as polars', without pyarrow, which polars' own conversion needs."""
-    if getattr(column.dtype, "kind", "O") in "biuf":
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "biuf":
         return pl.Series(name, column.to_numpy())
     return pl.Series(name, [None if _is_null(value) else value for value in column.tolist()], strict=False)
 
 
 def _is_null(value: Any) -> bool:
-    return value is None or value != value or type(value).__name__ in ("NAType", "NaTType")
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value
 
 
 def texts(X: pl.DataFrame) -> list[str]:

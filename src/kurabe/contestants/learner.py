@@ -42,8 +42,8 @@ class Learner(Contestant):
 
     # ----------------------------------------------------------------------------------------- what subclasses write
 
-    def _features(self, rows: int) -> Features:
-        """New features, not yet learned, for a training part of so many rows."""
+    def _features(self) -> Features:
+        """New features, not yet learned."""
         raise NotImplementedError
 
     def _learn(self, F: Any, t: np.ndarray, settings: Settings) -> Any:
@@ -89,7 +89,7 @@ class Learner(Contestant):
         if self.searches or smears or len(scales) > 1:
             chosen, settings, smear = self._choose(X, y, held, scales, smears)
         self.settings_ = settings
-        self.features_ = self._features(both_X.height)
+        self.features_ = self._features()
         F = self.features_.fit_transform(both_X)
         if self.kind_ != "number":
             self.model_ = self._learn(F, self._codes(both_y), settings)
@@ -110,7 +110,7 @@ class Learner(Contestant):
         if not self.searches and len(y) > SCALE_ROWS:
             some = np.sort(np.random.default_rng(self.random_state).permutation(len(y))[:SCALE_ROWS])
             X, y = X[some], y[some]
-        features = self._features(X.height)
+        features = self._features()
         F, held_F = features.fit_transform(X), features.transform(held[0])
         if self.kind_ == "label":
             settings, _ = self._search(F, self._codes(y), held_F, self._codes(held[1]))

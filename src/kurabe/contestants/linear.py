@@ -83,7 +83,7 @@ class LinearFeatures(Linear):
         self.metric = metric
         self.random_state = random_state
 
-    def _features(self, rows: int) -> Features:
+    def _features(self) -> Features:
         return Scaled(Dense([TextStatistics(), Columns(one_hot=True)]))
 
 
@@ -115,7 +115,7 @@ class BagOfWords(Linear):
 
     Cs = (0.1, 1.0, 10.0)
 
-    def _features(self, rows: int) -> Features:
+    def _features(self) -> Features:
         return NGrams(("word1",), self.min_df, self.words, binary=True)
 
 
@@ -145,7 +145,7 @@ class TfidfRidge(Linear):
         self.metric = metric
         self.random_state = random_state
 
-    def _features(self, rows: int) -> Features:
+    def _features(self) -> Features:
         return NGrams(("word", "char"), self.min_df, self.max_features)
 
 
@@ -170,7 +170,7 @@ class TfidfLogistic(Linear):
         self.metric = metric
         self.random_state = random_state
 
-    def _features(self, rows: int) -> Features:
+    def _features(self) -> Features:
         return NGrams(("word", "char"), self.min_df, self.max_features)
 
 
@@ -193,5 +193,5 @@ class EmbeddingsRidge(Linear):
         self.metric = metric
         self.random_state = random_state
 
-    def _features(self, rows: int) -> Features:
+    def _features(self) -> Features:
         return Scaled(Embeddings())

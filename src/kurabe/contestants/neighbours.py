@@ -60,7 +60,7 @@ class NearestNeighbours(Learner):
     def searches(self) -> bool:  # type: ignore[override]
         return self.neighbours is None and self.kind_ != "text"
 
-    def _features(self, rows: int) -> Features:
+    def _features(self) -> Features:
         return Similarity()
 
     def _learn(self, F: Any, t: np.ndarray, settings: Settings) -> Any:

@@ -109,7 +109,7 @@ class StackedBoosting(Learner):
         self.metric = metric
         self.random_state = random_state
 
-    def _features(self, rows: int) -> Features:
+    def _features(self) -> Features:
         return AllViews(self.random_state)
 
     def _learn(self, F: Views, t: np.ndarray, settings: Settings) -> Any:

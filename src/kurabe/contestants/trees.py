@@ -32,14 +32,14 @@ class RandomForest(Learner):
     """A random forest on embeddings of the text, simple features, the numbers in the text and the table's columns.
 
     `trees`: how many. `min_samples_leaf`: training rows in a leaf at least. `max_features`: share of the features that
-    each split looks at.
+    each split looks at; None: a fifth for numbers, as many as the square root of their count for labels.
     """
 
     def __init__(
         self,
         trees: int = 100,
         min_samples_leaf: int = 2,
-        max_features: float = 0.2,
+        max_features: float | None = None,
         log: Log = "auto",
         kind: Kind | None = None,
         metric: str | None = None,
@@ -53,7 +53,7 @@ class RandomForest(Learner):
         self.metric = metric
         self.random_state = random_state
 
-    def _features(self, rows: int) -> Features:
+    def _features(self) -> Features:
         return Dense([Embeddings(), TextStatistics(), Quantities(), Columns()])
 
     def _learn(self, F: np.ndarray, t: np.ndarray, settings: Settings) -> Any:
@@ -61,7 +61,7 @@ class RandomForest(Learner):
         model = forest(
             self.trees,
             min_samples_leaf=self.min_samples_leaf,
-            max_features=self.max_features if self.kind_ == "number" else "sqrt",
+            max_features=self.max_features or ("sqrt" if self.kind_ == "label" else 0.2),
             max_samples=BAG_ROWS if len(t) > BAG_ROWS else None,
             n_jobs=processors(),
             random_state=self.random_state,
@@ -129,7 +129,7 @@ class GradientBoosting(Learner):
         self.metric = metric
         self.random_state = random_state
 
-    def _features(self, rows: int) -> Features:
+    def _features(self) -> Features:
         return Dense([Topics(50, self.random_state), Embeddings(), TextStatistics(), Quantities(), Columns()])
 
     def _pace(self) -> tuple[float, int]:
