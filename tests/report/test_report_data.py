@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -8,7 +9,7 @@ import polars as pl
 import pytest
 
 from kurabe.contest.board import Board
-from kurabe.contest.evidence import Evidence
+from kurabe.contest.evidence import Entry, Evidence
 from kurabe.report.data import finite, predictions_csv, to_csv, to_json
 
 NAMES = ("number", "label", "text", "every_status", "nothing_ran", "one")
@@ -69,6 +70,29 @@ def test_predictions_give_back_every_guess(boards: dict[str, Board], name: str) 
         assert [read(text) for text in said if text] == list(entry.guesses[entry.answered])
     for entry in unread:
         assert [record[f"unread: {entry.name}"] == "true" for record in records] == entry.unread.tolist()
+
+
+def test_a_metric_that_is_not_defined_is_empty(
+    make_board: Callable[[Evidence], Board], boards: dict[str, Board]
+) -> None:
+    evidence = boards["one"].evidence
+    board = make_board(Evidence(**(evidence.__dict__ | {"truth": np.full(len(evidence.truth), 5.0)})))
+    assert math.isnan(board.rows[0].second["r2"])
+    record = next(csv.DictReader(io.StringIO(to_csv(board), newline="")))
+    assert record["r2"] == ""
+    assert float(record["score"]) == board.rows[0].score
+
+
+def test_no_contestants_column_hides_another(make_board: Callable[[Evidence], Board], boards: dict[str, Board]) -> None:
+    evidence = boards["every_status"].evidence
+    one = next(entry for entry in evidence.entries if entry.unread.any())
+    names = [f"unread: {one.name}", one.name, "guess: input", "input"]
+    entries = tuple(Entry(**(one.__dict__ | {"name": name})) for name in names)
+    frame = pl.read_csv(
+        io.StringIO(predictions_csv(make_board(Evidence(**(evidence.__dict__ | {"entries": entries})))))
+    )
+    assert len(frame.columns) == 3 + 2 * len(names)
+    assert sum(frame[name].to_list() == one.guesses.tolist() for name in frame.columns[3:]) == len(names)
 
 
 def test_a_contestant_called_truth_does_not_hide_the_truth(

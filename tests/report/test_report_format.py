@@ -32,6 +32,14 @@ def test_numbers_at_the_edges() -> None:
     assert fmt.interval(None, 2) == "–"
 
 
+def test_a_score_too_small_for_the_decimals_is_not_nought() -> None:
+    assert fmt.number(3.2e-9, fmt.places(3.2e-9)) == "3.20e-09"
+    assert fmt.number(-3.2e-9, 6) == "-3.20e-09"
+    assert fmt.number(0.0000123, 6) == "0.000012"
+    assert fmt.number(0.0, 6) == "0.000000"
+    assert fmt.number(3.2e-9, 3) == "0.000"
+
+
 def test_scores_of_a_board_share_their_decimals(boards: dict[str, Board]) -> None:
     assert fmt.score_places(boards["number"]) == 1
     assert fmt.score_places(boards["label"]) == 3
@@ -43,6 +51,12 @@ def test_secrets_and_paths_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     said = fmt.redact(f"bad key sk-abcdefgh12345678 in {Path.home()}/a/b.txt and C:\\Users\\ann\\c.csv or 3/4 and/or x")
     assert said == "bad key ••• in …/b.txt and …/c.csv or 3/4 and/or x"
     assert fmt.redact("see https://example.org/a/b") == "see https://example.org/a/b"
+
+
+@pytest.mark.parametrize("home", ["/", ""])
+def test_a_home_that_is_the_root_leaves_slashes_alone(monkeypatch: pytest.MonkeyPatch, home: str) -> None:
+    monkeypatch.setenv("HOME", home)
+    assert fmt.redact("and/or hf:some/model at /srv/a/b.txt") == "and/or hf:some/model at …/b.txt"
 
 
 def test_plain_takes_out_what_a_terminal_obeys() -> None:

@@ -231,6 +231,26 @@ def test_many_labels_are_put_together(make_board: Callable[[Evidence], Board], b
     assert "The 41 rarest labels are put together." in page.text
 
 
+def test_labels_that_look_alike_stay_apart(make_board: Callable[[Evidence], Board], boards: dict[str, Board]) -> None:
+    base = boards["label"].evidence
+    n = len(base.truth)
+    names = ["a", "a (2)", "a\x00", "(all others)"]
+    truth = np.array([names[i % 4] for i in range(n)], dtype=object)
+    guesses = truth.copy()
+    guesses[0] = "never seen"
+    entry = Entry(**(base.entries[0].__dict__ | {"guesses": guesses}))
+    rows = base.rows.with_columns(pl.Series("category", truth.tolist()))
+    evidence = Evidence(**(base.__dict__ | {"truth": truth, "entries": (entry,), "rows": rows}))
+    data = Page(html_report(make_board(evidence))).island["data"]
+    labels = data["confusion"]["labels"]
+    assert len(labels) == len(set(labels)) == 5
+    counts = np.array(data["confusion"]["counts"][entry.name]).reshape(5, 5)
+    assert counts.sum(axis=1).tolist() == [n / 4] * 4 + [0]
+    assert counts.trace() == n - 1
+    slices = next(slicing for slicing in data["slices"] if slicing["column"] == "category")
+    assert len(set(slices["labels"])) == 4
+
+
 def test_histograms_hold_every_row(boards: dict[str, Board], pages: dict[str, str]) -> None:
     data = Page(pages["text"]).island["data"]
     assert {name: sum(counts) for name, counts in data["histograms"].items()} == {

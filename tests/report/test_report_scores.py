@@ -1,5 +1,6 @@
 import itertools
 import math
+from datetime import time, timedelta
 
 import numpy as np
 import polars as pl
@@ -83,6 +84,21 @@ def test_few_rows() -> None:
     assert (score, low, high) == (3.0, 3.0, 3.0)
 
 
+@pytest.mark.parametrize("name", ["root_mean_squared_error", "root_mean_squared_log_error", "mean_absolute_error"])
+def test_rows_without_an_error_have_an_interval_without_width(name: str) -> None:
+    truth, _ = numbers(20)
+    metric = METRICS[name]
+    assert estimate(metric, metric.statistics(truth, truth)) == (0.0, 0.0, 0.0)
+
+
+def test_an_interval_is_as_wide_whatever_the_unit() -> None:
+    truth, guess = numbers(200)
+    metric = METRICS["root_mean_squared_error"]
+    usual = np.array(estimate(metric, metric.statistics(truth, guess)))
+    tiny = np.array(estimate(metric, metric.statistics(truth * 1e-9, guess * 1e-9)))
+    np.testing.assert_allclose(tiny, usual * 1e-9, rtol=1e-6)
+
+
 def test_rows_accumulate_to_the_boards_score(boards: dict[str, Board]) -> None:
     board = boards["every_status"]
     for entry in board.evidence.entries:
@@ -124,6 +140,38 @@ def test_without_the_target_among_the_columns_the_truth_is_a_slice(boards: dict[
     changed = type(evidence)(**(evidence.__dict__ | {"rows": evidence.rows.drop("price")}))
     assert slicings(changed)[0].column == "truth"
     assert "truth" not in [cut.column for cut in slicings(evidence)]
+
+
+@pytest.mark.parametrize("kind", ["number", "label"])
+@pytest.mark.parametrize(
+    "column",
+    [
+        pl.Series([timedelta(hours=i % 3) for i in range(400)]), pl.Series([timedelta(hours=i) for i in range(400)]),
+        pl.Series([b"\xff%d" % (i % 3) for i in range(400)]), pl.Series([{"a": i % 3} for i in range(400)]),
+        pl.Series([object()] * 400, dtype=pl.Object), pl.Series([[i % 3] for i in range(400)]),
+        pl.Series([time(i % 3) for i in range(400)]), pl.Series([1e300 * i for i in range(400)]),
+    ],
+    ids=["few durations", "durations", "bytes", "struct", "object", "list", "time", "huge"],
+)  # fmt: skip
+def test_a_column_of_any_type_is_cut_or_left_out(boards: dict[str, Board], kind: str, column: pl.Series) -> None:
+    evidence = boards[kind].evidence
+    n = len(evidence.truth)
+    rows = pl.DataFrame({"input": evidence.rows["input"], "column": column.head(n)})
+    cut = [cut for cut in slicings(type(evidence)(**(evidence.__dict__ | {"rows": rows}))) if cut.column == "column"]
+    assert len(cut) == (column.dtype.is_temporal() or column.dtype == pl.Float64)
+    for one in cut:
+        assert np.bincount(one.codes).tolist() == pytest.approx([n / len(one.labels)] * len(one.labels), abs=2)
+        assert max(map(len, one.labels)) < 40
+
+
+def test_a_column_that_is_mostly_its_largest_value_is_cut_by_value(boards: dict[str, Board]) -> None:
+    evidence = boards["number"].evidence
+    n = len(evidence.truth)
+    stars = pl.Series("stars", [10.0 if i % 10 else i / n for i in range(n)])
+    rows = evidence.rows.with_columns(stars)
+    cuts = {cut.column: cut for cut in slicings(type(evidence)(**(evidence.__dict__ | {"rows": rows})))}
+    assert cuts["stars"].labels[0] == "10.0"
+    assert (cuts["stars"].codes == 0).sum() == (stars == 10.0).sum()
 
 
 def test_rare_values_are_put_together(boards: dict[str, Board]) -> None:

@@ -2,16 +2,18 @@
 
 import json
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from kurabe.contest.board import Board
+from kurabe.report.format import distinct
 
 
 def to_csv(board: Board) -> str:
-    """One line a contestant, best first; empty where a value is unknown or not measured.
+    """One line a contestant, best first; empty where a value is unknown, not measured or not defined.
 
     Columns: rank, contestant, model, status, score, low, high, unread, answered, usd, fit_seconds,
     predictions_per_second, peak_bytes, the second metrics, reason. Values have their full precision.
@@ -26,8 +28,7 @@ def to_csv(board: Board) -> str:
             "usd": row.usd, "fit_seconds": row.fit_seconds, "predictions_per_second": row.predictions_per_second,
             "peak_bytes": row.peak_bytes, **{name: row.second.get(name) for name in second}, "reason": row.reason,
         })  # fmt: skip
-    plain = [{key: _item(value) for key, value in record.items()} for record in records]
-    return pl.DataFrame(plain, infer_schema_length=None).write_csv()
+    return pl.DataFrame(finite(records), infer_schema_length=None).write_csv()
 
 
 def to_json(board: Board, indent: int | None = 2) -> str:
@@ -59,8 +60,8 @@ def predictions_csv(board: Board) -> str:
     """Each test row beside the truth and every contestant's guess, for those who want to analyse on.
 
     Columns: row (position in the test part), input, truth, then one a contestant that answered, under its name (made
-    unique with `guess: ` where a name is taken). A guess that stands for an unread answer is in the column as scored;
-    `unread: NAME` says true there and is present only for contestants with unread answers.
+    unique with `guess: ` and a number where a name is taken). A guess that stands for an unread answer is in the column
+    as scored; `unread: NAME` says true there and is present only for contestants with unread answers.
     """
     evidence = board.evidence
     columns: dict[str, pl.Series] = {"row": pl.Series(range(len(evidence.truth)), dtype=pl.Int64)}
@@ -70,9 +71,9 @@ def predictions_csv(board: Board) -> str:
     for entry in evidence.entries:
         if entry.answered.any():
             name = entry.name if entry.name not in columns else f"guess: {entry.name}"
-            columns[name] = _guesses(entry.guesses, entry.answered)
+            columns[_free(name, columns)] = _guesses(entry.guesses, entry.answered)
             if entry.unread.any():
-                columns[f"unread: {entry.name}"] = pl.Series(entry.unread, dtype=pl.Boolean)
+                columns[_free(f"unread: {entry.name}", columns)] = pl.Series(entry.unread, dtype=pl.Boolean)
     return pl.DataFrame(columns).write_csv()
 
 
@@ -96,13 +97,13 @@ def finite(value: Any) -> Any:
             return value
 
 
+def _free(name: str, columns: Iterable[str]) -> str:
+    return distinct([*columns, name])[-1]
+
+
 def _guesses(values: np.ndarray, answered: np.ndarray) -> pl.Series:
     if values.dtype == object:
         return pl.Series([value if there else None for value, there in zip(values, answered, strict=True)],
                          dtype=pl.String)  # fmt: skip
     floats = pl.Series(np.where(answered, values, np.nan), dtype=pl.Float64)
     return floats.fill_nan(None)
-
-
-def _item(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value

@@ -1,6 +1,7 @@
 """What the HTML report shows beside the board, worked out from the evidence as plain JSON values."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -77,8 +78,8 @@ def skewed(truth: np.ndarray) -> bool:
 
 def confusions(evidence: Evidence, entries: Sequence[Entry]) -> Value:
     """Counts of (truth, guess) for kind `label`; beyond 20 labels the rarer ones are put together."""
-    values, counts = np.unique(evidence.truth.astype(str), return_counts=True)
-    ordered = [str(value) for value in values[np.argsort(-counts, kind="stable")]]
+    often = Counter(map(str, evidence.truth))
+    ordered = sorted(often, key=lambda label: (-often[label], label))
     kept = ordered[: MAX_LABELS if len(ordered) <= MAX_LABELS else MAX_LABELS - 1]
     place = {label: i for i, label in enumerate(kept)}
     known = set(ordered)
@@ -90,10 +91,8 @@ def confusions(evidence: Evidence, entries: Sequence[Entry]) -> Value:
         pairs = zip(evidence.truth[entry.answered], entry.guesses[entry.answered], strict=True)
         codes = [place.get(str(truth), len(kept)) * size + place.get(str(guess), len(kept)) for truth, guess in pairs]
         counted[entry.name] = np.bincount(np.array(codes, dtype=int), minlength=size * size).tolist()
-    shown = _distinct([fmt.shorten(fmt.plain(label), 40) for label in kept]) + (
-        ["(all others)"] if rest is not None else []
-    )
-    return {"labels": shown, "counts": counted, "together": max(len(ordered) - len(kept), 0)}
+    shown = [fmt.shorten(fmt.plain(label), 40) for label in kept] + (["(all others)"] if rest is not None else [])
+    return {"labels": fmt.distinct(shown), "counts": counted, "together": max(len(ordered) - len(kept), 0)}
 
 
 def histograms(scored: Sequence[Scored]) -> Value:
@@ -132,7 +131,7 @@ def sliced(evidence: Evidence, scored: Sequence[Scored], decimals: int) -> list[
     found = []
     for slicing in slicings(evidence):
         sizes = np.bincount(slicing.codes, minlength=len(slicing.labels)).tolist()
-        labels = _distinct([fmt.plain(label) for label in slicing.labels])
+        labels = fmt.distinct([fmt.plain(label) for label in slicing.labels])
         rows = {
             one.name: [
                 {"rows": n, **_estimate(estimate, decimals)} if n and math.isfinite(estimate[0]) else None
@@ -259,13 +258,3 @@ def _estimate(estimate: tuple[float, float, float], decimals: int) -> Value:
 def _rounded(value: float) -> float | None:
     """Six significant digits: more than a screen shows, and half the page's size."""
     return float(f"{value:.6g}") if math.isfinite(value) else None
-
-
-def _distinct(texts: list[str]) -> list[str]:
-    """`texts` made different from one another where cutting made them equal, since charts go by them."""
-    seen: dict[str, int] = {}
-    found = []
-    for text in texts:
-        seen[text] = seen.get(text, 0) + 1
-        found.append(text if seen[text] == 1 else f"{text} ({seen[text]})")
-    return found

@@ -1,16 +1,18 @@
 """Numbers, sizes and texts as people read them: the one place where the report layer turns values into words."""
 
+import itertools
 import math
+import os.path
 import re
 import unicodedata
 from collections.abc import Iterable
-from pathlib import Path
 
 from kurabe.contest.board import Board, BoardRow
 from kurabe.errors import without_secrets
 from kurabe.tasks.metrics import METRICS
 
 NOT_MEASURED = "–"
+_MOST = 6
 UNKNOWN = "?"
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _SHORT = {
@@ -25,7 +27,7 @@ _PATH = re.compile(r"(?<![\w/.~…])(?:~|[A-Za-z]:)?(?:[/\\][^\s/\\'\",:;<>|]+){
 
 
 def places(value: float) -> int:
-    """Decimals that show three significant digits of `value`: 0 to 6.
+    """Decimals that show three significant digits of `value`: 0 to 6, the most there are.
 
     >>> places(0.812), places(62.3), places(1234.5)
     (3, 1, 0)
@@ -33,20 +35,21 @@ def places(value: float) -> int:
     if not math.isfinite(value) or value == 0:
         return 2
     rounded = abs(float(f"{value:.3g}"))  # 9.999 reads 10.0, not 10.00
-    return min(max(2 - math.floor(math.log10(rounded)), 0), 6)
+    return min(max(2 - math.floor(math.log10(rounded)), 0), _MOST)
 
 
 def number(value: float | None, decimals: int | None = None) -> str:
-    """`value` with a thousands separator, to `decimals` or else to three significant digits; `–` for None and NaN.
+    """`value` with a thousands separator, to `decimals` or else to three significant digits; `–` for None and NaN. Very
+    large numbers, and very small ones where no decimals are left for them, have an exponent.
 
-    >>> number(1234.5), number(0.12345), number(62.0, 1), number(None)
-    ('1,234', '0.123', '62.0', '–')
+    >>> number(1234.5), number(0.12345), number(62.0, 1), number(4.2e-9), number(4.2e-9, 3), number(None)
+    ('1,234', '0.123', '62.0', '4.20e-09', '0.000', '–')
     """
     if value is None:
         return NOT_MEASURED
     if not math.isfinite(value):
         return NOT_MEASURED if math.isnan(value) else ("∞" if value > 0 else "−∞")
-    if abs(value) >= 1e7:
+    if abs(value) >= 1e7 or (0 < abs(value) < 1e-5 and (decimals is None or decimals >= _MOST)):
         return f"{value:.2e}"
     text = f"{value:,.{places(value) if decimals is None else decimals}f}"
     return text.lstrip("-") if text.startswith("-") and not text.strip("-0.,") else text
@@ -183,11 +186,26 @@ def shorten(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1].rstrip() + "…"
 
 
+def distinct(texts: Iterable[str]) -> list[str]:
+    """`texts` made different from one another where cutting made them equal, since charts and columns go by them.
+
+    >>> distinct(["a", "a (2)", "a"])
+    ['a', 'a (2)', 'a (3)']
+    """
+    found: list[str] = []
+    for text in texts:
+        numbered = (f"{text} ({i})" for i in itertools.count(2))
+        found.append(next(name for name in itertools.chain([text], numbered) if name not in found))
+    return found
+
+
 def redact(text: str) -> str:
     """`text` without secrets of the environment and with paths cut to their last part: for pages that are passed on.
 
     >>> redact("cannot read /home/ann/models/a.gguf: gone")
     'cannot read …/a.gguf: gone'
     """
-    text = without_secrets(text).replace(str(Path.home()), "~")
+    text, home = without_secrets(text), os.path.expanduser("~")
+    if len(home) > 1:  # in a container it may be / itself
+        text = text.replace(home, "~")
     return _PATH.sub(lambda match: "…/" + re.split(r"[/\\]", match.group())[-1], text)

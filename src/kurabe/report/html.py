@@ -77,14 +77,10 @@ def _answering(board: Board) -> list[Entry]:
 
 
 def _names(board: Board) -> dict[str, str]:
-    shown: dict[str, str] = {}
-    for row in board.rows:
-        short = fmt.shorten(fmt.plain(row.contestant), _NAME) or "(no name)"
-        taken = set(shown.values())
-        shown[row.contestant] = next(
-            name for name in (short, *(f"{short} ({i})" for i in range(2, len(board.rows) + 2))) if name not in taken
-        )
-    return shown
+    names = [row.contestant for row in board.rows]
+    return dict(
+        zip(names, fmt.distinct(fmt.shorten(fmt.plain(name), _NAME) or "(no name)" for name in names), strict=True)
+    )
 
 
 def _data(board: Board, entries: Sequence[Entry]) -> tuple[dict[str, Any], dict[str, charts.Spec]]:

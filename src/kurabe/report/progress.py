@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Column
+from rich.text import Text
 
 from kurabe.contest.evidence import Status
-from kurabe.report.format import number
+from kurabe.report.format import number, plain
 
 MARKS: dict[Status, str] = {
     "done": "[green]✓[/]",
@@ -36,12 +37,12 @@ class Progress:
             TextColumn("{task.completed:>7,.0f}/{task.total:,.0f}"),
             TextColumn("{task.fields[score]:>10}", markup=False),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            TextColumn("[dim]{task.fields[note]}", table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[note]}", style="dim", markup=False, table_column=Column(no_wrap=True)),
             console=self._console,
             disable=not enabled,
         )
         self._downloads = Bars(
-            TextColumn("  fetching {task.description}"),
+            TextColumn("  fetching {task.description}", markup=False),
             BarColumn(bar_width=24),
             DownloadColumn(),
             TimeRemainingColumn(compact=True),
@@ -52,6 +53,7 @@ class Progress:
         self._ids: dict[str, TaskID] = {}
         self._fetches: dict[str, TaskID] = {}
         self._rows = 0
+        self._began = False
         self._said = 0.0
 
     def __enter__(self) -> Self:
@@ -62,28 +64,36 @@ class Progress:
         self._bars.stop()
 
     def began(self, labels: tuple[str, ...], rows: int, journal: Path) -> None:
-        self._rows = rows
+        self._rows, self._began = rows, True
         self._bars.start()
 
     def note(self, text: str) -> None:
         if self._enabled:
-            self._console.print(f"[yellow]![/] {_escaped(text)}")
+            self._console.print(Text.assemble(("! ", "yellow"), plain(text)))
         else:
-            print(f"note: {text}", file=sys.stderr)
+            print(f"note: {plain(text)}", file=sys.stderr)
 
     def fetching(self, reference: str, done: int, total: int | None) -> None:
         if reference not in self._fetches:
             self._bars.stop()
             self._downloads.start()
-            self._fetches[reference] = self._downloads.add_task(reference, total=total)
+            self._fetches[reference] = self._downloads.add_task(plain(reference), total=total)
             if not self._enabled:
-                print(f"fetching {reference}", file=sys.stderr)
+                print(f"fetching {plain(reference)}", file=sys.stderr)
         self._downloads.update(self._fetches[reference], completed=done, total=total)
         if total is not None and done >= total:
-            self._downloads.stop()
-            self._downloads.remove_task(self._fetches.pop(reference))
-            if self._ids:
-                self._bars.start()
+            self._fetched()
+
+    def _fetched(self) -> None:
+        """Take the downloads away, whether they came to their end or not, and go on with the bars of a run."""
+        if not self._fetches:
+            return
+        self._downloads.stop()
+        for task in self._fetches.values():
+            self._downloads.remove_task(task)
+        self._fetches.clear()
+        if self._began:
+            self._bars.start()
 
     def fitting(self, label: str) -> None:
         self._bars.update(self._bar(label), note="fitting")
@@ -96,21 +106,18 @@ class Progress:
         now = time.monotonic()
         if not self._enabled and done < total and now - self._said > LINE_SECONDS:
             self._said = now
-            print(f"{label}: {done:,}/{total:,}", file=sys.stderr)
+            print(f"{plain(label)}: {done:,}/{total:,}", file=sys.stderr)
 
     def ended(self, label: str, status: Status, reason: str | None) -> None:
-        bar = self._bar(label)
-        self._bars.update(bar, mark=MARKS[status], note=reason or "")
+        bar, why = self._bar(label), plain(reason or "")
+        self._bars.update(bar, mark=MARKS[status], note=why)
         self._bars.stop_task(bar)
         if not self._enabled:
-            print(f"{label}: {status}{f' ({reason})' if reason else ''}", file=sys.stderr)
+            print(f"{plain(label)}: {status}{f' ({why})' if why else ''}", file=sys.stderr)
 
     def _bar(self, label: str) -> TaskID:
+        self._fetched()
         if label not in self._ids:
             fields = {"mark": " ", "score": "", "note": ""}
-            self._ids[label] = self._bars.add_task(label, total=self._rows, **fields)  # type: ignore[arg-type]
+            self._ids[label] = self._bars.add_task(plain(label), total=self._rows, **fields)  # type: ignore[arg-type]
         return self._ids[label]
-
-
-def _escaped(text: str) -> str:
-    return text.replace("[", "\\[")

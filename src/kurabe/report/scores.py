@@ -124,7 +124,10 @@ def slice_scores(metric: Metric, one: Scored, cut: Slicing) -> list[tuple[int, E
 
 
 def _delta(metric: Metric, values: np.ndarray) -> float:
-    mean, step = values.mean(), 1e-4 * max(abs(values.mean()), 1e-9)
+    if not values.any():
+        return 0.0  # where no row is wrong there is no slope either: a root has none at 0
+    mean = values.mean()
+    step = 1e-4 * abs(mean)
     around = metric.finish(np.array([[mean - step], [mean + step]]))
     return float(abs(around[1] - around[0]) / (2 * step) * _Z * values.std(ddof=1) / math.sqrt(len(values)))
 
@@ -165,7 +168,7 @@ def _slicing(name: str, column: pl.Series) -> Slicing | None:
     if distinct < 2:
         return None
     if (column.dtype.is_numeric() or column.dtype.is_temporal()) and distinct > _VALUES:
-        return _at_quantiles(name, column)
+        return _at_quantiles(name, column) or _by_value(name, column)  # most values are the largest one
     return _by_value(name, column)
 
 
@@ -197,10 +200,12 @@ def _edge_labels(column: pl.Series, values: np.ndarray, known: np.ndarray) -> Ca
     if column.dtype.is_temporal():
         places = np.flatnonzero(known)
         return lambda edge: str(column[int(places[np.argmin(np.abs(values[places] - edge))])])
-    return lambda edge: f"{edge:,.4g}" if abs(edge) < 1e4 else f"{edge:,.0f}"
+    return lambda edge: f"{edge:,.0f}" if 1e4 <= abs(edge) < 1e15 else f"{edge:,.4g}"
 
 
 def _by_value(name: str, column: pl.Series) -> Slicing | None:
+    if column.dtype == pl.Duration:  # has no form as a text
+        column = pl.Series([None if value is None else str(value) for value in column], dtype=pl.String)
     texts = column.cast(pl.String).fill_null("missing")
     counts = texts.value_counts(sort=True)
     values = counts[counts.columns[0]].to_list()
@@ -217,6 +222,6 @@ def _by_value(name: str, column: pl.Series) -> Slicing | None:
 def _is_truth(column: pl.Series, truth: np.ndarray) -> bool:
     try:
         values = column.cast(pl.Float64 if truth.dtype != object else pl.String).to_list()
-    except pl.exceptions.InvalidOperationError:
+    except pl.exceptions.PolarsError:  # it holds something that is neither
         return False
     return bool(values == truth.tolist())
