@@ -7,6 +7,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterable
+from typing import Any
 
 
 class KurabeError(Exception):
@@ -37,6 +38,181 @@ class MissingExtraError(KurabeError):
 
 class ModelError(KurabeError):
     """A model could not be found, loaded or run."""
+
+
+class InputError(KurabeError):
+    """What was given to a model can't be used: an image that is none, a tool or schema that can't be described, a
+    setting that the model does not take."""
+
+
+class ProviderError(ModelError):
+    """A hosted model gave no answer. Each kind is a class of its own; the message names provider, model, status and
+    request id, and says what to do next. It never holds a key.
+
+    `code` is the provider's word for the fault, `retry_after` the seconds it asks to wait, `partial` what had come of a
+    stream (a Reply) before it broke. `sent` is False where the request surely never reached the provider.
+    """
+
+    what = "gave no answer"
+    next_step = ""
+    retryable = False
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        status: int | None = None,
+        code: str = "",
+        retry_after: float | None = None,
+        partial: Any = None,
+        sent: bool = True,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+        self.partial = partial
+        self.sent = sent
+        self.provider = ""
+        self.model = ""
+        self.request_id = ""
+        self.attempts = 1
+
+    def __str__(self) -> str:
+        where = f"{self.provider}:{self.model}" if self.model else self.provider or "the provider"
+        facts = [f"status {self.status}"] if self.status is not None else []
+        facts += [self.code] if self.code else []
+        facts += [f"request {self.request_id}"] if self.request_id else []
+        facts += [f"{self.attempts} attempts"] if self.attempts > 1 else []
+        text = f"{where} {self.what}" + (f" ({', '.join(facts)})" if facts else "")
+        text += f": {self.message.strip()[:600]}" if self.message.strip() else ""
+        ended = text if text.endswith((".", "!", "?")) else text + "."
+        return without_secrets(ended + (f" {self.next_step}" if self.next_step else ""))
+
+
+class BadRequestError(ProviderError):
+    """The provider does not accept the request: status 400, 409, 422 and the like."""
+
+    what = "refused the request"
+    next_step = "Change what the message names; sending it again will not help."
+
+
+class AuthenticationError(ProviderError):
+    """The key is missing, wrong or expired: status 401."""
+
+    what = "does not accept the key"
+    next_step = "Check the key with `kurabe providers`, and set it with `kurabe keys set`."
+
+
+class PermissionDeniedError(ProviderError):
+    """The key is valid and may not do this: status 403."""
+
+    what = "does not allow this"
+    next_step = "Ask for access to the model, or use a key that has it."
+
+
+class NotFoundError(ProviderError):
+    """No such model or address: status 404."""
+
+    what = "knows no such model or address"
+    next_step = "`kurabe models PROVIDER` lists the models."
+
+
+class RequestTooLargeError(ProviderError):
+    """The request's body is too large: status 413."""
+
+    what = "finds the request too large"
+    next_step = "Send smaller images or documents, or less text."
+
+
+class ContextTooLongError(BadRequestError):
+    """The conversation is longer than the model's context. `tokens` and `limit` are those the provider names."""
+
+    what = "finds the conversation longer than its context"
+    next_step = "Shorten it, or use a model with a longer context."
+
+    def __init__(self, message: str = "", *, tokens: int | None = None, limit: int | None = None, **facts: Any) -> None:
+        if tokens is not None and limit is not None and tokens > limit:
+            message = f"{tokens - limit:,} tokens too many ({tokens:,} of {limit:,}). {message}"
+        super().__init__(message, **facts)
+        self.tokens = tokens
+        self.limit = limit
+
+
+class ContentFilteredError(ProviderError):
+    """The provider's content filter stopped the request or the answer."""
+
+    what = "stopped this by its content filter"
+    next_step = "Change the text, or ask another model."
+
+
+class RateLimitedError(ProviderError):
+    """Too many requests or tokens: status 429."""
+
+    what = "says: too many requests"
+    next_step = "Wait, or lower the concurrency or the limits."
+    retryable = True
+
+
+class QuotaExceededError(RateLimitedError):
+    """The account's quota or credit is used up: waiting will not help."""
+
+    what = "says that the account's quota is used up"
+    next_step = "Add credit or raise the quota with the provider."
+    retryable = False
+
+
+class ServerError(ProviderError):
+    """The provider failed: status 500, 502 and the like."""
+
+    what = "failed"
+    next_step = "Try again later."
+    retryable = True
+
+
+class OverloadedError(ServerError):
+    """The provider is overloaded: status 503 or 529."""
+
+    what = "is overloaded"
+    next_step = "Try again later, or name another model to fall back on: 'a | b'."
+
+
+class CallTimeoutError(ProviderError):
+    """No answer in time: to connect, to the first byte, between bytes, or in all."""
+
+    what = "did not answer in time"
+    next_step = "Try again, or allow more time with `timeout=`."
+    retryable = True
+
+
+class ConnectionFailedError(ProviderError):
+    """The connection could not be made, or broke before an answer came."""
+
+    what = "could not be reached"
+    next_step = "Check the network, the address and the proxy."
+    retryable = True
+
+
+class CutStreamError(ProviderError):
+    """A stream ended without its terminal event. `partial` is the Reply made of what came."""
+
+    what = "broke off in the middle of the answer"
+    next_step = "What came is in `error.partial`; ask again for a whole answer."
+
+
+class UnreadableAnswerError(ProviderError):
+    """The answer is not what the provider's format says: no JSON, no text, cut short."""
+
+    what = "sent an answer that can't be read"
+    next_step = "Ask again; where it stays so, check that the address speaks this provider's format."
+
+
+class OutputError(ProviderError):
+    """The answer does not follow the schema that `output=` asked for. `partial` is the Reply."""
+
+    what = "answered with something else than the schema asks for"
+    next_step = "Ask again, loosen the schema, or allow more tokens."
 
 
 class DownloadError(KurabeError):

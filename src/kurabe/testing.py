@@ -27,7 +27,7 @@ class ScriptedModel:
             self.requests.append(request)
             text = self._answer(request)
             usage = Usage(
-                input=sum(len(message.content.split()) for message in request.messages), output=len(text.split())
+                input=sum(len(message.text.split()) for message in request.messages), output=len(text.split())
             )
             yield index, Reply(text, "stop", usage, self._usd, 0.0)
 
@@ -44,5 +44,5 @@ class EchoModel(ScriptedModel):
     """Answers with the last message's text."""
 
     def __init__(self) -> None:
-        super().__init__(lambda request: request.messages[-1].content)
+        super().__init__(lambda request: request.messages[-1].text)
         self.reference = "test:echo"

@@ -36,7 +36,7 @@ def contestant(name: str, kind: Kind, **settings: Any) -> Any:
 
 def answer(request: Request) -> str:
     """What stands in for a language model says: something that depends on the question alone."""
-    number = sum(request.messages[-1].content.encode()) % 90 + 1
+    number = sum(request.messages[-1].text.encode()) % 90 + 1
     return ["a", "b", "c"][number % 3] if "label" in str(request.messages[0].content).lower() else f"{number}.50"
 
 

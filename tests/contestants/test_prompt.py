@@ -56,7 +56,7 @@ def test_fixed_examples_are_the_same_first_turns_for_every_row() -> None:
     assert [message.role for message in head] == ["system"] + ["user", "assistant"] * 3
     shown = {message.content for message in head if message.role == "assistant"}
     assert shown <= {f"Price is ${value:.2f}" for value in Y}
-    assert [request.messages[-1].content.splitlines()[1] for request in model.requests] == WORDS
+    assert [request.messages[-1].text.splitlines()[1] for request in model.requests] == WORDS
 
 
 def test_fixed_examples_cover_the_target_and_follow_the_seed() -> None:
@@ -152,7 +152,7 @@ def test_a_prompt_too_long_for_the_context_is_cut() -> None:
     model = SmallModel(["1"])
     long = pl.DataFrame({"title": [""], "input": ["word " * 2000]})
     assert prompt(model, examples=3, max_input_chars=8000).fit(X, Y).predict(long).tolist() == [1.0]
-    sent = " ".join(message.content for message in model.requests[0].messages)
+    sent = " ".join(message.text for message in model.requests[0].messages)
     assert 50 < len(sent.split()) < 300
 
 

@@ -62,7 +62,7 @@ def test_prices_are_numbers_and_the_prefix_is_evaluated_once(model: LlamaCpp) ->
         assert reply.usd == 0.0
         assert 0 < reply.usage.output <= 8
         assert reply.seconds > 0
-    shared = model.count_tokens("".join(message.content for message in EXAMPLES))
+    shared = model.count_tokens("".join(message.text for message in EXAMPLES))
     assert sum(reply.usage.cached >= shared for reply in replies) >= len(replies) - 1
 
 

@@ -276,8 +276,8 @@ def _fits(model: Model, messages: Sequence[Message], request: Request) -> bool:
     context, count = getattr(model, "context", None), getattr(model, "count_tokens", None)
     if context is None or count is None:
         return True
-    room = context - request.max_tokens - 16 * (len(messages) + 1)  # 16: what a chat template puts around a turn
-    text = "\n".join([*(message.content for message in messages), request.prefill])
+    room = context - (request.max_tokens or 0) - 16 * (len(messages) + 1)  # 16: what a chat template puts around a turn
+    text = "\n".join([*(message.text for message in messages), request.prefill])
     return bool(len(text.encode("utf-8", "replace")) <= room or count(text) <= room)
 
 

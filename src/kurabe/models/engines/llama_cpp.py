@@ -140,7 +140,7 @@ class LlamaCpp:
             raise ModelError(f"the model {self.reference!r} was stopped in the middle of an answer")
         usage = last["usage"]
         return Reply(
-            text="".join(pieces),
+            content="".join(pieces),
             finish_reason="length" if last["choices"][0]["finish_reason"] == "length" else "stop",
             usage=Usage(
                 input=usage["prompt_tokens"],
@@ -152,13 +152,13 @@ class LlamaCpp:
         )
 
     def _body(self, request: Request) -> dict[str, Any]:
-        messages = [{"role": message.role, "content": _encodable(message.content)} for message in request.messages]
+        messages = [{"role": message.role, "content": _encodable(message.text)} for message in request.messages]
         prompt = self._post("/apply-template", {"messages": messages})["prompt"] + _encodable(request.prefill)
         body: dict[str, Any] = {
             "prompt": prompt,
-            "max_tokens": request.max_tokens,
-            "temperature": request.temperature,
-            "seed": request.seed,
+            "max_tokens": -1 if request.max_tokens is None else request.max_tokens,
+            "temperature": request.temperature or 0.0,
+            "seed": request.seed or 0,
             "stop": list(request.stop),
             "cache_prompt": True,
             "stream": True,

@@ -1,0 +1,276 @@
+"""What a codec is: our values to an HTTP request, and a provider's bytes back to our values. No sockets."""
+
+import base64
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import msgspec
+
+from kurabe.errors import (
+    AuthenticationError,
+    BadRequestError,
+    CallTimeoutError,
+    ContentFilteredError,
+    ContextTooLongError,
+    InputError,
+    NotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+    ProviderError,
+    QuotaExceededError,
+    RateLimitedError,
+    RequestTooLargeError,
+    ServerError,
+    UnreadableAnswerError,
+)
+from kurabe.messages import Delta, Embeddings, Reply, Request
+
+
+T = TypeVar("T")
+
+
+class HttpRequest(msgspec.Struct, frozen=True):
+    """A request without its address and key: `path` (percent-encoded) is put behind the provider's base address."""
+
+    path: str
+    body: bytes = b""
+    method: str = "POST"
+    query: dict[str, str] = {}
+    headers: dict[str, str] = {}
+    """Besides the key's and `content-type: application/json`, which every request with a body has."""
+
+
+class Profile(msgspec.Struct, frozen=True):
+    """What one model accepts, from providers.toml.
+
+    `without`: names of Request's fields that it refuses, and `system` (a model without a system role), `image`,
+    `audio`, `document`. `names`: how a setting is called in the body where the codec's own name does not fit, such as
+    `{"max_tokens": "max_completion_tokens"}`. `max_tokens`: sent where a format demands one and the request has none.
+    `quirks`: words that the provider's codec knows.
+    """
+
+    without: frozenset[str] = frozenset()
+    names: dict[str, str] = {}
+    max_tokens: int = 4096
+    context: int | None = None
+    quirks: frozenset[str] = frozenset()
+
+
+class Decoder(Protocol):
+    """Reads one streamed answer. Bytes may come in any pieces; the result is the same."""
+
+    def feed(self, data: bytes) -> list[Delta]:
+        """The deltas that these bytes complete. Raises ProviderError for an error event or unreadable bytes."""
+
+    def finish(self) -> Reply:
+        """The whole answer, after the last byte. Raises CutStreamError, with what came, where no terminal event did."""
+
+
+class Ranking(msgspec.Struct, frozen=True):
+    """Documents by relevance, the best first: (position in the list that was sent, score)."""
+
+    results: tuple[tuple[int, float], ...]
+
+
+class Codec:
+    """One wire format. Stateless. Methods that read bytes raise nothing but ProviderError.
+
+    `settings` are the fields of Request that the format can express.
+    """
+
+    settings: ClassVar[frozenset[str]] = frozenset()
+    parts: ClassVar[frozenset[str]] = frozenset({"text", "tool_call", "tool_result", "reasoning"})
+    """The message parts that the format can express, by their tags."""
+    batch: ClassVar[int] = 0
+    """How many texts one call embeds at most; 0 where the format has no embeddings."""
+
+    def chat(self, model: str, request: Request, profile: Profile, *, stream: bool) -> HttpRequest:
+        """The request for one chat call."""
+        raise NotImplementedError
+
+    def reply(self, body: bytes) -> Reply:
+        """Read a whole answer of status 200."""
+        raise NotImplementedError
+
+    def decoder(self) -> Decoder:
+        """A new decoder of a streamed answer of status 200."""
+        raise NotImplementedError
+
+    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        """Read an answer of another status, whatever its body; never raises. `headers` have lower-case names."""
+        code, message = generic_error(body)
+        return provider_error(status, code, message)
+
+    def embed(self, model: str, texts: list[str], dimensions: int | None, task: str | None) -> HttpRequest:
+        """The request for the embeddings of at most `batch` texts; `task` is `query`, `document` or None."""
+        raise InputError("this provider offers no embeddings")
+
+    def embeddings(self, body: bytes) -> Embeddings:
+        """Read the answer to `embed`."""
+        raise NotImplementedError
+
+    def rerank(self, model: str, query: str, documents: list[str], top: int | None) -> HttpRequest:
+        """The request that orders `documents` by their relevance for `query`."""
+        raise InputError("this provider offers no reranking")
+
+    def ranking(self, body: bytes) -> Ranking:
+        """Read the answer to `rerank`."""
+        raise NotImplementedError
+
+    def models(self) -> HttpRequest:
+        """The request for the list of models."""
+        return HttpRequest("/models", method="GET")
+
+    def model_names(self, body: bytes) -> list[str]:
+        """Read the answer to `models`: the names as they stand in a reference."""
+        listed = read_json(body, ModelList)
+        return [model.id for model in listed.data]
+
+
+class _Model(msgspec.Struct):
+    id: str
+
+
+class ModelList(msgspec.Struct):
+    """`{"data": [{"id": …}]}`, the most common list of models."""
+
+    data: list[_Model]
+
+
+def json_body(value: Any) -> bytes:
+    """JSON as UTF-8; lone surrogates, which no JSON can hold, become question marks."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        import json
+
+        return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def read_json(body: bytes, type: type[T]) -> T:
+    """Decode into a struct; raises UnreadableAnswerError that says where it does not fit."""
+    try:
+        return msgspec.json.decode(body, type=type)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableAnswerError(_unreadable(body, error)) from None
+
+
+def read_arguments(text: str) -> dict[str, Any]:
+    """The arguments of a tool call from their JSON text; nothing at all means none.
+
+    Raises UnreadableAnswerError where they are no JSON object.
+    """
+    if not text.strip():
+        return {}
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise UnreadableAnswerError(
+            f"arguments of a tool call that are no JSON object ({error}): {text[:200]!r}"
+        ) from None
+
+
+def data_url(media_type: str, data: bytes) -> str:
+    """`data:image/png;base64,…`"""
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+
+
+def _unreadable(body: bytes, error: Exception) -> str:
+    if not body.strip():
+        return "an empty body"
+    return f"{error}; it begins with {body[:120].decode('utf-8', 'replace')!r}"
+
+
+def generic_error(body: bytes) -> tuple[str, str]:
+    """(code, message) of an error body in any of the common shapes, else ('', the text of it without tags)."""
+    try:
+        value: Any = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return "", _plain(body)
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, dict):
+        return "", _plain(body)
+    inner = value.get("error", value)
+    if isinstance(inner, str):
+        return "", inner
+    if not isinstance(inner, dict):
+        return "", _plain(body)
+    code = inner.get("code") or inner.get("status") or inner.get("type") or ""
+    message = inner.get("message") or inner.get("detail") or inner.get("msg") or inner.get("error") or ""
+    if not isinstance(message, str):
+        message = msgspec.json.encode(message).decode()
+    return str(code), message or _plain(body)
+
+
+def _plain(body: bytes) -> str:
+    import re
+
+    text = body[:4000].decode("utf-8", "replace")
+    text = re.sub(r"(?is)<(script|style|head).*?</\1>|<[^>]*>", " ", text)
+    return " ".join(text.split())[:300]
+
+
+_LONG = (
+    "context_length", "context length", "too many tokens", "maximum context", "prompt is too long", "input is too long",
+    "exceeds the maximum number of tokens", "context window", "too long for the model", "input token count",
+)  # fmt: skip
+_FILTERED = ("content_filter", "content filter", "content_policy", "content management policy", "safety system")
+_QUOTA = (
+    "insufficient_quota", "billing_hard_limit", "exceeded your current quota", "credit balance", "insufficient_balance",
+)  # fmt: skip
+
+
+def provider_error(status: int | None, code: str, message: str, *, retry_after: float | None = None) -> ProviderError:
+    """The typed error for a status, or for the code and message of an error inside a stream (status None)."""
+    said = f"{code} {message}".lower()
+    facts: dict[str, Any] = {"status": status, "code": code, "retry_after": retry_after}
+    if status in (None, 400, 413, 422) and any(words in said for words in _LONG):
+        return ContextTooLongError(message, **_token_counts(message), **facts)
+    if status in (None, 400, 403, 422) and any(words in said for words in _FILTERED):
+        return ContentFilteredError(message, **facts)
+    if status in (None, 400, 402, 403, 429) and (status == 402 or any(words in said for words in _QUOTA)):
+        return QuotaExceededError(message, **facts)
+    kind = _BY_STATUS.get(status or 0)
+    if kind is None and status is not None:
+        kind = ServerError if status >= 500 else BadRequestError
+    return (kind or _by_word(said))(message, **facts)
+
+
+_BY_STATUS: dict[int, type[ProviderError]] = {
+    401: AuthenticationError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    408: CallTimeoutError,
+    413: RequestTooLargeError,
+    429: RateLimitedError,
+    503: OverloadedError,
+    504: CallTimeoutError,
+    529: OverloadedError,
+}
+
+
+def _by_word(said: str) -> type[ProviderError]:
+    """The kind of an error inside a stream, by its words."""
+    for words, kind in (
+        (("overload", "unavailable"), OverloadedError),
+        (("rate_limit", "rate limit", "too_many_requests", "throttl", "resource_exhausted"), RateLimitedError),
+        (("timeout", "timed out", "deadline"), CallTimeoutError),
+        (("authentication", "unauthorized", "api key"), AuthenticationError),
+        (("permission", "access denied", "accessdenied"), PermissionDeniedError),
+        (("not_found", "not found"), NotFoundError),
+        (("invalid", "validation", "bad_request"), BadRequestError),
+    ):
+        if any(word in said for word in words):
+            return kind
+    return ServerError
+
+
+def _token_counts(message: str) -> dict[str, int]:
+    """The tokens of the conversation and the limit where a message names exactly two large numbers of tokens."""
+    import re
+
+    numbers = [int(n.replace(",", "")) for n in re.findall(r"\d[\d,]{2,}", message)]
+    if len(numbers) < 2:
+        return {}
+    return {"tokens": max(numbers[:2]), "limit": min(numbers[:2])}
