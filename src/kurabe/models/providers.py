@@ -41,7 +41,7 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A row: where a provider is, how it is spoken to, and what its models accept.
 
     `base_url`, `query` and `paths` may hold `{options}`; `paths` replaces a codec's own path (`chat`, `embed`,
-    `rerank`, `models`) and may hold `{model}`. `key`: the environment's variables that may hold the key, the first first.
+    `rerank`, `models`) and may hold `{model}`. `key`: the variables that may hold the key, the first one first.
     `local`: runs on the user's own machine, so no key is needed and the cost is 0.
     """
 

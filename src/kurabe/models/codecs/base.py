@@ -25,7 +25,6 @@ from kurabe.errors import (
 )
 from kurabe.messages import Delta, Embeddings, Reply, Request
 
-
 T = TypeVar("T")
 
 
