@@ -325,6 +325,35 @@ def test_a_browser_draws_every_chart_and_asks_no_host(pages: dict[str, str], nam
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_browser_draws_labels_that_are_words_of_its_language(
+    make_board: Callable[[Evidence], Board], boards: dict[str, Board], tmp_path: Path
+) -> None:
+    base = boards["label"].evidence
+    labels = ["constructor", "toString", "a\"b'c\\d", "x.y[0]", "' + alert(1) + '"]
+    truth = np.array([labels[i % 5] for i in range(len(base.truth))], dtype=object)
+    entries = tuple(Entry(**(e.__dict__ | {"guesses": np.roll(truth, i)})) for i, e in enumerate(base.entries[:2]))
+    rows = base.rows.with_columns(pl.Series("category", truth.tolist()))
+    changed = {"truth": truth, "entries": entries, "rows": rows}
+    page = html_report(make_board(Evidence(**(base.__dict__ | changed))))
+    dom, console, _ = browse(page, tmp_path)
+    assert set(re.findall(r'id="chart-(\w+)"[^>]*>\s*<svg', dom)) == set(Page(page).island["specs"])
+    assert console == []
+
+
+def test_every_name_is_a_key_of_what_the_script_looks_up(
+    make_board: Callable[[Evidence], Board], boards: dict[str, Board]
+) -> None:
+    """What has no key of its own is looked up in JavaScript's prototype, which knows a `constructor`."""
+    base = boards["number"].evidence
+    names = ["__proto__", "constructor", "toString"]
+    entries = tuple(Entry(**(e.__dict__ | {"name": n})) for e, n in zip(base.entries[:3], names, strict=True))
+    data = Page(html_report(make_board(Evidence(**(base.__dict__ | {"entries": entries}))))).island["data"]
+    for looked_up in (data["points"]["guesses"], data["points"]["unread"], data["worst"], data["slices"][0]["rows"]):
+        assert sorted(looked_up) == sorted(names)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_a_page_that_asks_a_host_or_runs_another_script_would_be_seen(pages: dict[str, str], tmp_path: Path) -> None:
     added = '<img src="http://somewhere.invalid/a.png"><script>document.title = "owned"</script></body>'
     dom, console, _ = browse(pages["one"].replace("</body>", added), tmp_path)

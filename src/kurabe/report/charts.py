@@ -86,9 +86,9 @@ def confusion(labels: Sequence[str]) -> Spec:
     """Rows: the truth; columns: the guess; shade: the share of that truth's rows; number: how many rows."""
     order = list(labels)
     shared = alt.Chart(alt.NamedData("cells")).encode(
-        x=alt.X("guess:N", title="guess", sort=order, scale=alt.Scale(domain=order),
+        x=alt.X("guess:N", title="guess", scale=alt.Scale(domain=order),
                 axis=alt.Axis(labelAngle=-45, labelLimit=130, orient="top", grid=False)),
-        y=alt.Y("truth:N", title="truth", sort=order, scale=alt.Scale(domain=order),
+        y=alt.Y("truth:N", title="truth", scale=alt.Scale(domain=order),
                 axis=alt.Axis(labelLimit=160, grid=False)),
     )  # fmt: skip
     tooltip = [
@@ -150,7 +150,7 @@ def slices(names: Sequence[str], score: str) -> Spec:
     """Scores with intervals, a block a slice and a line a contestant in each."""
     shared = alt.Chart(alt.NamedData("slices")).encode(
         y=alt.Y("slice:N", title=None, sort=None, axis=alt.Axis(labelLimit=190, grid=True, tickBand="extent")),
-        yOffset=alt.YOffset("contestant:N", sort=list(names), scale=alt.Scale(domain=list(names), paddingOuter=0.6)),
+        yOffset=alt.YOffset("contestant:N", scale=alt.Scale(domain=list(names), paddingOuter=0.6)),
         color=_colour(names),
         tooltip=[alt.Tooltip("contestant:N"), alt.Tooltip("slice:N"), alt.Tooltip("shown:N", title=score),
                  alt.Tooltip("rows:Q")],
@@ -171,7 +171,7 @@ def _pick(first: Sequence[str]) -> alt.Parameter:
 
 def _colour(names: Sequence[str]) -> alt.Color:
     colours = [PALETTE[i % len(PALETTE)] for i in range(len(names))]
-    return alt.Color("contestant:N", title=None, sort=list(names), scale=alt.Scale(domain=list(names), range=colours))
+    return alt.Color("contestant:N", title=None, scale=alt.Scale(domain=list(names), range=colours))
 
 
 def log_ticks(low: float, high: float) -> list[float]:

@@ -57,9 +57,8 @@ def points(evidence: Evidence, entries: Sequence[Entry]) -> Value:
     guesses = {
         entry.name: [_rounded(entry.guesses[row]) if entry.answered[row] else None for row in rows] for entry in entries
     }
-    unread = {
-        entry.name: [i for i, row in enumerate(rows) if entry.unread[row]] for entry in entries if entry.unread.any()
-    }
+    # Each name is there, if with nothing: of one that is not, such as `constructor`, JavaScript has its own idea.
+    unread = {entry.name: np.flatnonzero(entry.unread[rows]).tolist() for entry in entries}
     return {
         "low": low, "high": high, "log": log, "rows": rows.tolist(), "sampled": len(rows) < len(evidence.truth),
         "truth": [_rounded(value) for value in evidence.truth[rows]], "guesses": guesses, "unread": unread,

@@ -52,7 +52,7 @@
   function drawPoints(place) {
     const { low, high, log, rows, truth, guesses, unread, input } = data.points;
     const guessed = guesses[names[place]];
-    const unreadHere = new Set(unread[names[place]] || []);
+    const unreadHere = new Set(unread[names[place]]);
     const show = (value) => value.toLocaleString("en-US", { maximumSignificantDigits: Math.abs(value) < 1000 ? 4 : 6 });
     let outside = 0;
     const values = [];
