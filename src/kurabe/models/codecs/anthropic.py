@@ -1,0 +1,278 @@
+"""The Messages API: Anthropic's own, on Vertex AI and on Amazon Bedrock."""
+
+import base64
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Final
+from urllib.parse import quote
+
+from kurabe.errors import ContextTooLongError, InputError, ProviderError
+from kurabe.messages import (
+    Document,
+    Image,
+    Message,
+    Part,
+    Reasoning,
+    Reply,
+    Request,
+    Text,
+    ToolCall,
+    ToolResult,
+)
+from kurabe.models.codecs.anthropic_schema import closed_schema
+from kurabe.models.codecs.anthropic_stream import BedrockDecoder, StreamDecoder, read_message
+from kurabe.models.codecs.base import (
+    Codec,
+    Decoder,
+    HttpRequest,
+    Profile,
+    generic_error,
+    json_body,
+    provider_error,
+)
+
+_SAMPLING: Final = ("temperature", "top_p", "top_k")
+_EFFORTS: Final = {"minimal": "low"}  # the others have the same name
+_BUDGETS: Final = {"minimal": 0.125, "low": 0.25, "medium": 0.5, "high": 0.75, "xhigh": 0.875}
+"""The part of max_tokens that a model with a budget of thinking tokens may think."""
+_LEAST_BUDGET: Final = 1024
+_TEXT_TYPES: Final = ("text/", "application/json", "application/xml", "application/yaml", "application/toml")
+_OVER_CONTEXT: Final = re.compile(r"exceed context limit: (\d+) \+ (\d+) > (\d+)")
+
+
+class Anthropic(Codec):
+    """The Messages API at api.anthropic.com.
+
+    `quirks` of a profile: `system_first` (no system turns inside `messages`: their text joins the system prompt),
+    `thinking_budget` (a budget of tokens in place of adaptive thinking and effort), `thinking_always` and
+    `thinking_between_tools` (what a model does instead of switching thinking off), `unforced_tools` (a model that
+    can't be made to call a tool).
+    """
+
+    settings = frozenset(
+        {
+            "max_tokens", "temperature", "top_p", "top_k", "stop", "tools", "tool_choice", "parallel_tool_calls",
+            "output", "reasoning", "prefill",
+        }
+    )  # fmt: skip
+    parts = Codec.parts | {"image", "document"}
+
+    versions: ClassVar[tuple[str, str]] = ("2026-10-21", "2023-06-01")
+    """The format's newest version, and the last one that takes temperature, top_p and top_k, for requests with one."""
+
+    def chat(self, model: str, request: Request, profile: Profile, *, stream: bool) -> HttpRequest:
+        """The request; `max_tokens` is always in it. Raises InputError for a part or setting it can't express."""
+        sampling = any(getattr(request, name) is not None for name in _SAMPLING)
+        return self._request(model, _body(request, profile), stream, self.versions[sampling])
+
+    def _request(self, model: str, body: dict[str, Any], stream: bool, version: str) -> HttpRequest:
+        body = {"model": model} | body
+        if stream:
+            body["stream"] = True
+        return HttpRequest("/v1/messages", json_body(body), headers={"anthropic-version": version})
+
+    def reply(self, body: bytes) -> Reply:
+        return read_message(body)
+
+    def decoder(self) -> Decoder:
+        return StreamDecoder()
+
+    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        code, message = generic_error(body)
+        if found := _OVER_CONTEXT.search(message):
+            prompt, answer, limit = (int(number) for number in found.groups())
+            return ContextTooLongError(message, tokens=prompt + answer, limit=limit, status=status, code=code)
+        return provider_error(status, code, message)
+
+    def models(self) -> HttpRequest:
+        headers = {"anthropic-version": self.versions[0]}
+        return HttpRequest("/v1/models", method="GET", query={"limit": "1000"}, headers=headers)
+
+
+class AnthropicVertex(Anthropic):
+    """The same on Vertex AI; the base address ends in `/publishers/anthropic`."""
+
+    versions = ("2026-10-21", "vertex-2023-10-16")
+
+    def _request(self, model: str, body: dict[str, Any], stream: bool, version: str) -> HttpRequest:
+        body = {"anthropic_version": version} | body
+        if stream:
+            body["stream"] = True
+        method = "streamRawPredict" if stream else "rawPredict"
+        return HttpRequest(f"/models/{quote(model, safe='@:')}:{method}", json_body(body))
+
+    def models(self) -> HttpRequest:
+        raise InputError("Vertex AI has no list of Claude models; they stand in its Model Garden")
+
+
+class AnthropicBedrock(Anthropic):
+    """The same on Amazon Bedrock (InvokeModel), with answers in AWS event streams."""
+
+    versions = ("2026-10-21", "bedrock-2023-05-31")
+
+    def _request(self, model: str, body: dict[str, Any], stream: bool, version: str) -> HttpRequest:
+        body = {"anthropic_version": version} | body
+        method = "invoke-with-response-stream" if stream else "invoke"
+        return HttpRequest(f"/model/{quote(model, safe=':')}/{method}", json_body(body))
+
+    def decoder(self) -> Decoder:
+        return BedrockDecoder()
+
+    def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        kind = headers.get("x-amzn-errortype", "").partition(":")[0]
+        error = super().error(status, headers, body)
+        if "Throttling" in kind and not error.retryable:  # it comes with other statuses than 429 too
+            return provider_error(429, kind, error.message)
+        error.code = kind or error.code
+        return error
+
+    def models(self) -> HttpRequest:
+        raise InputError("the address that runs Bedrock's models has no list of them; see the Bedrock console")
+
+
+def _body(request: Request, profile: Profile) -> dict[str, Any]:
+    names = profile.names
+    max_tokens = profile.max_tokens if request.max_tokens is None else request.max_tokens
+    system, messages = _conversation(request, "system_first" in profile.quirks)
+    body: dict[str, Any] = {names.get("max_tokens", "max_tokens"): max_tokens, "messages": messages}
+    if system:
+        body["system"] = system
+    for name in _SAMPLING:
+        if (value := getattr(request, name)) is not None:
+            body[names.get(name, name)] = value
+    if request.stop:
+        body[names.get("stop", "stop_sequences")] = request.stop
+    if request.tools:
+        body["tools"] = [
+            {"name": tool.name, "input_schema": tool.parameters}
+            | ({"description": tool.description} if tool.description else {})
+            for tool in request.tools
+        ]
+    if choice := _tool_choice(request, profile):
+        body["tool_choice"] = choice
+    config: dict[str, Any] = {}
+    if request.reasoning is not None:
+        body["thinking"], effort = _thinking(request.reasoning, profile.quirks, max_tokens)
+        if effort:
+            config["effort"] = effort
+    if request.output is not None:
+        config["format"] = {"type": "json_schema", "schema": closed_schema(request.output.schema)}
+    if config:
+        body["output_config"] = config
+    return body | request.extra
+
+
+def _tool_choice(request: Request, profile: Profile) -> dict[str, Any] | None:
+    wish = request.tool_choice
+    if wish is None and (request.parallel_tool_calls is not False or not request.tools):
+        return None
+    if wish == "none":
+        return {"type": "none"}
+    choice: dict[str, Any]
+    if wish is None or wish == "auto":
+        choice = {"type": "auto"}
+    elif "unforced_tools" in profile.quirks:
+        raise InputError(f"this model can't be made to call a tool (tool_choice={wish!r}); use tool_choice='auto'")
+    else:
+        choice = {"type": "any"} if wish == "required" else {"type": "tool", "name": wish}
+    if request.parallel_tool_calls is False:
+        choice["disable_parallel_tool_use"] = True
+    return choice
+
+
+def _thinking(effort: str, quirks: frozenset[str], max_tokens: int) -> tuple[dict[str, Any], str | None]:
+    """The `thinking` of the body, and the effort of `output_config`."""
+    if effort == "none":
+        if "thinking_always" in quirks:
+            raise InputError("this model always thinks, so reasoning='none' is not possible; the least is 'low'")
+        return {"type": "between_tools" if "thinking_between_tools" in quirks else "disabled"}, None
+    if "thinking_budget" in quirks:
+        if max_tokens <= _LEAST_BUDGET:
+            raise InputError(
+                f"to think, this model needs max_tokens above {_LEAST_BUDGET:,}: thinking is a part of it; "
+                f"max_tokens is {max_tokens:,}"
+            )
+        return {"type": "enabled", "budget_tokens": max(_LEAST_BUDGET, int(_BUDGETS[effort] * max_tokens))}, None
+    return {"type": "adaptive"}, _EFFORTS.get(effort, effort)
+
+
+def _conversation(request: Request, system_first: bool) -> tuple[str, list[dict[str, Any]]]:
+    """The system prompt and the turns."""
+    system: list[str] = []
+    turns: list[dict[str, Any]] = []
+    for message in request.messages:
+        if message.role == "system":
+            if system_first or not turns:
+                system.append(_system_text(message))
+            else:
+                turns.append({"role": "system", "content": _system_text(message)})
+            continue
+        content = message.content if isinstance(message.content, str) else _blocks(message.role, message.content)
+        if message.role == "assistant" and not content:
+            continue  # the service refuses an empty turn
+        if _only_results(content) and turns and turns[-1]["role"] == "user" and _only_results(turns[-1]["content"]):
+            turns[-1]["content"] += content  # the results of parallel calls belong in one turn
+        else:
+            turns.append({"role": message.role, "content": content})
+    if prefill := request.prefill.rstrip():  # the service refuses white space at its end
+        turns.append({"role": "assistant", "content": prefill})
+    return "\n\n".join(text for text in system if text), turns
+
+
+def _system_text(message: Message) -> str:
+    if not isinstance(message.content, str) and not all(isinstance(part, Text) for part in message.content):
+        raise InputError("a system turn for Anthropic can hold text only")
+    return message.text
+
+
+def _only_results(content: Any) -> bool:
+    return isinstance(content, list) and content != [] and all(block["type"] == "tool_result" for block in content)
+
+
+def _blocks(role: str, parts: Iterable[Part]) -> list[dict[str, Any]]:
+    """The blocks of a turn; the results of tools first, as the service demands."""
+    blocks = [block for part in parts if (block := _block(role, part)) is not None]
+    if role == "user":
+        blocks.sort(key=lambda block: block["type"] != "tool_result")
+    return blocks
+
+
+def _block(role: str, part: Part) -> dict[str, Any] | None:
+    """One block, or None for what is not sent: an empty text, thinking that another provider's model made."""
+    if isinstance(part, Text):
+        return {"type": "text", "text": part.text} if part.text else None
+    if role == "assistant":
+        if isinstance(part, ToolCall):
+            return {"type": "tool_use", "id": part.id, "name": part.name, "input": part.arguments}
+        if isinstance(part, Reasoning):
+            if part.id or not (part.signature or part.data):
+                return None
+            if part.data:
+                return {"type": "redacted_thinking", "data": part.data}
+            return {"type": "thinking", "thinking": part.text, "signature": part.signature}
+    elif isinstance(part, ToolResult):
+        error = {"is_error": True} if part.error else {}
+        return {"type": "tool_result", "tool_use_id": part.id, "content": part.content} | error
+    elif isinstance(part, Image):
+        return {"type": "image", "source": _source(part)}
+    elif isinstance(part, Document):
+        title = {"title": part.name} if part.name else {}
+        return {"type": "document", "source": _source(part)} | title
+    raise InputError(f"Anthropic takes no {type(part).__name__.lower()} in {role} turns; leave {part!r} out")
+
+
+def _source(part: Image | Document) -> dict[str, Any]:
+    media_type = part.media_type
+    readable = isinstance(part, Image) or media_type == "application/pdf"
+    if part.url:
+        if not readable and media_type:
+            raise InputError(f"Anthropic fetches PDF documents only, not {media_type}; send {part.url} as bytes")
+        return {"type": "url", "url": part.url}
+    if readable:
+        return {"type": "base64", "media_type": media_type, "data": base64.b64encode(part.data).decode()}
+    if not media_type.startswith(_TEXT_TYPES):
+        raise InputError(f"Anthropic reads PDF and text documents, not {media_type or 'an unknown type'}: {part!r}")
+    try:
+        return {"type": "text", "media_type": "text/plain", "data": part.data.decode("utf-8-sig")}
+    except UnicodeDecodeError:
+        raise InputError(f"this document is no text in UTF-8: {part!r}; convert it first") from None
