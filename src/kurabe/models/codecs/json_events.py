@@ -1,0 +1,88 @@
+"""What the decoders of server-sent events with one JSON object each have in common."""
+
+from kurabe.errors import CutStreamError, ProviderError, UnreadableAnswerError
+from kurabe.messages import Delta, Reply
+from kurabe.models.codecs.base import generic_error, provider_error, read_json
+from kurabe.models.codecs.sse import EventReader
+
+
+class JsonEventDecoder:
+    """Reads one streamed answer. A format fills in `_event` and `_reply`, and sets `_ended` at its terminal event.
+
+    What stands before a fault is returned first; the next call raises it, with `partial` set.
+    """
+
+    terminal = ""
+    """The terminal event, for the message about a stream without it."""
+
+    def __init__(self) -> None:
+        self._events = EventReader()
+        self._raw: list[bytes] = []
+        self._some = False
+        self._ended = False
+        self._fault: ProviderError | None = None
+
+    def feed(self, data: bytes) -> list[Delta]:
+        """The deltas that these bytes complete. Raises ProviderError for an error event or unreadable bytes."""
+        self._raw.append(data)
+        deltas: list[Delta] = []
+        if self._fault is None:
+            try:
+                for _, event in self._events.feed(data):
+                    self._take(event, deltas)
+            except ProviderError as error:
+                self._fault = error
+        if self._fault is not None and not deltas:
+            raise self._with_partial(self._fault)
+        return deltas
+
+    def finish(self) -> Reply:
+        """The whole answer. Raises CutStreamError, with what came, where the terminal event did not come."""
+        if self._fault is None:
+            try:
+                self._last()
+                if not self._ended:
+                    raise self._cut()
+                return self._reply(partial=False)
+            except ProviderError as error:
+                self._fault = error
+        raise self._with_partial(self._fault)
+
+    def _event(self, data: bytes, deltas: list[Delta]) -> None:
+        """Read one event and append its deltas."""
+        raise NotImplementedError
+
+    def _reply(self, *, partial: bool) -> Reply:
+        """The answer; where `partial`, what there is of it, and nothing raises."""
+        raise NotImplementedError
+
+    def _take(self, data: bytes, deltas: list[Delta]) -> None:
+        self._some = True
+        if not self._ended and data != b"[DONE]":
+            self._event(data, deltas)
+
+    def _last(self) -> None:
+        """An event without its empty line at the end of the stream; what can't be read of it was cut off."""
+        for _, event in self._events.close():
+            try:
+                self._take(event, [])
+            except UnreadableAnswerError:
+                return
+
+    def _cut(self) -> ProviderError:
+        body = b"".join(self._raw)
+        if not self._some and body.lstrip()[:1] in (b"{", b"[", b"<"):  # no stream at all
+            code, message = generic_error(body)
+            if body.lstrip().startswith(b"{"):
+                try:
+                    read_json(body, dict)
+                except UnreadableAnswerError as error:
+                    return error
+                return provider_error(None, code, message)
+            return UnreadableAnswerError(f"no stream of events: {message}")
+        return CutStreamError(f"the stream ended without {self.terminal}")
+
+    def _with_partial(self, error: ProviderError) -> ProviderError:
+        if error.partial is None:
+            error.partial = self._reply(partial=True)
+        return error
