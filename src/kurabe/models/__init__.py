@@ -2,23 +2,41 @@
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from msgspec.structs import replace
 
-from kurabe.errors import KurabeError, MissingExtraError, ModelError, missing
-from kurabe.models.base import Model
+from kurabe.errors import InputError, KurabeError, MissingExtraError, ModelError, missing
+from kurabe.models.base import ChatModel
 from kurabe.models.catalog import catalog as known_models
 from kurabe.models.catalog import catalog_entry
-from kurabe.models.reference import Reference, parse_reference
+from kurabe.models.reference import Reference, parse_reference, split_chain
 
 
-def open_model(reference: str) -> Model:
-    """Load the chat model that `reference` names.
+def open_model(reference: str, **options: Any) -> ChatModel:
+    """The chat model that `reference` names; with `a | b` a chain in which b is asked where a fails.
 
-    Raises ModelError where there is no such model or its file is not on this machine yet, and MissingExtraError where
-    its engine is not installed.
+    A local model is loaded; no connection to a hosted one is made yet. `options` of hosted models: `api_key` and
+    `base_url` instead of the environment's and the provider's; `timeout`, seconds in all or a `Timeouts`; `attempts`;
+    `requests_per_minute`, `tokens_per_minute`; `concurrency`, calls of a contest in flight; `budget`, dollars or a
+    `Budget` that models share; `cache`, True or the path of a file; `price`, a `Price` in dollars per million tokens;
+    `unsupported`, `error` or `drop` for settings that the model does not take; `headers`, sent with each call.
+
+    Raises ModelError where there is no such model or its file is not on this machine yet, InputError where a key or an
+    option is missing, and MissingExtraError where its engine is not installed.
     """
+    links = split_chain(reference)
+    if len(links) > 1:
+        from kurabe.models.fallback import Fallback
+
+        return Fallback([open_model(link, **options) for link in links])
     parsed = _chat_reference(reference)
+    if not parsed.local:
+        from kurabe.models.connect import connect
+
+        return connect(parsed, **options)
+    if options:
+        raise InputError(f"{reference!r} is a local model and takes no {', '.join(options)}")
     path = _model_file(parsed)
     if path is None:
         raise ModelError(
@@ -32,13 +50,21 @@ def open_model(reference: str) -> Model:
             f"llama.cpp cannot be loaded: {error}; where libgomp is missing, install it (Debian, Ubuntu: libgomp1)"
         ) from None
 
-    return LlamaCpp(path, reference=reference, context=parsed.options.get("context"))
+    return LlamaCpp(path, reference=reference, context=parsed.number("context"))
 
 
 def availability(reference: str) -> str | None:
     """None where the model could run now or after `kurabe pull`, else the reason why it can't. Loads nothing."""
     try:
+        links = split_chain(reference)
+        if len(links) > 1:
+            reasons = [availability(link) for link in links]
+            return next((reason for reason in reasons if reason is not None), None)
         parsed = _chat_reference(reference)
+        if not parsed.local:
+            from kurabe.models.connect import unavailable
+
+            return unavailable(parsed)
         path = _model_file(parsed)
         _require_engine()
     except KurabeError as error:
@@ -50,8 +76,10 @@ def availability(reference: str) -> str | None:
 
 def pull_name(reference: str) -> str | None:
     """The name to `pull` before `reference` can be opened; None where nothing is to be fetched."""
+    if len(split_chain(reference)) > 1:
+        return next((name for link in split_chain(reference) if (name := pull_name(link)) is not None), None)
     parsed = _chat_reference(reference)
-    return parsed.name if _model_file(parsed) is None else None
+    return parsed.name if parsed.local and _model_file(parsed) is None else None
 
 
 def beside(reference: str, folder: Path) -> str:
@@ -69,17 +97,17 @@ def fingerprint(reference: str) -> str:
     change of a file of one's own; '' where there is none."""
     try:
         parsed = _chat_reference(reference)
-        path = _model_file(parsed)
+        path = _model_file(parsed) if parsed.local else None
     except KurabeError:
         return ""
-    if parsed.name in known_models():
+    if parsed.local and parsed.name in known_models():
         return catalog_entry(parsed.name).sha256
     return f"{path.stat().st_size}-{path.stat().st_mtime_ns}" if path is not None and path.is_file() else ""
 
 
 def _chat_reference(reference: str) -> Reference:
     parsed = parse_reference(reference)
-    if parsed.scheme != "gguf":
+    if parsed.scheme == "wordllama":
         raise ModelError(f"{reference!r} is an embedding model; a chat model is needed, such as 'gguf:smollm2-135m'")
     return parsed
 

@@ -1,14 +1,26 @@
 """What every model can do, wherever it runs."""
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol, runtime_checkable
+import asyncio
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from queue import SimpleQueue
+from typing import Any, Literal, Protocol, Self, overload, runtime_checkable
 
-from kurabe.messages import Reply, Request
+import msgspec
+
+from kurabe.errors import ContentFilteredError, ContextTooLongError, ModelError
+from kurabe.messages import Delta, Reply, Request, Usage
+from kurabe.models.request import Content, make_request
+from kurabe.models.transport import loop
+
+ROOM = 4
+"""Answers that may wait to be taken, for each call in flight."""
 
 
 @runtime_checkable
 class Model(Protocol):
-    """A chat model. Safe to use from one thread at a time; `close` gives its memory back."""
+    """A chat model; `close` gives its memory or connections back."""
 
     @property
     def reference(self) -> str:
@@ -18,4 +30,228 @@ class Model(Protocol):
         """Yield (index of the request, reply) as replies come, in any order; requests are drawn lazily."""
 
     def close(self) -> None:
-        """Release the model's memory."""
+        """Release what the model holds."""
+
+
+class Stream:
+    """A streamed answer: iterate over its Deltas; after the last one, `reply` is the whole answer."""
+
+    def __init__(self, pieces: Iterator[Delta | Reply]) -> None:
+        self._pieces = pieces
+        self._reply: Reply | None = None
+
+    def __iter__(self) -> Iterator[Delta]:
+        for piece in self._pieces:
+            if isinstance(piece, Reply):
+                self._reply = piece
+            else:
+                yield piece
+
+    @property
+    def reply(self) -> Reply:
+        """The whole answer. What has not been read yet is read first."""
+        for _ in self:
+            pass
+        if self._reply is None:
+            raise ModelError("the stream was closed before its end, so there is no whole answer")
+        return self._reply
+
+    def close(self) -> None:
+        """Give up the rest of the answer."""
+        close: Any = getattr(self._pieces, "close", None)
+        if close is not None:
+            close()
+
+    def __enter__(self) -> "Stream":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncStream:
+    """A streamed answer: `async for` its Deltas; after the last one, `reply` is the whole answer."""
+
+    def __init__(self, pieces: AsyncIterator[list[Delta] | Reply]) -> None:
+        self._pieces = pieces
+        self._reply: Reply | None = None
+
+    async def __aiter__(self) -> AsyncIterator[Delta]:
+        async for piece in self._pieces:
+            if isinstance(piece, Reply):
+                self._reply = piece
+            else:
+                for delta in piece:
+                    yield delta
+
+    @property
+    def reply(self) -> Reply:
+        """The whole answer, after the last Delta."""
+        if self._reply is None:
+            raise ModelError("the stream has not come to its end, so there is no whole answer yet")
+        return self._reply
+
+    async def aclose(self) -> None:
+        """Give up the rest of the answer."""
+        close: Any = getattr(self._pieces, "aclose", None)
+        if close is not None:
+            await close()
+
+    async def __aenter__(self) -> "AsyncStream":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+
+class ChatModel(ABC):
+    """Chat in every form, made of `ask` and `_stream`. Usable from any thread, a running event loop and a notebook."""
+
+    reference: str
+    concurrency: int = 1
+    """Calls of `chat_many` in flight."""
+    context: int | None = None
+    """Tokens that fit, where they are known."""
+
+    @abstractmethod
+    async def ask(self, request: Request) -> Reply:
+        """Answer a Request as it is."""
+
+    @abstractmethod
+    def _stream(self, request: Request) -> AsyncGenerator[list[Delta] | Reply, None]:
+        """The pieces of the answer to a Request as they come, and at last the whole Reply."""
+
+    def close(self) -> None:  # noqa: B027 - most hold nothing of their own
+        """Release what the model holds."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.reference!r})"
+
+    @overload
+    def chat(self, content: Content, *, stream: Literal[True], **settings: Any) -> Stream: ...
+    @overload
+    def chat(self, content: Content, *, stream: Literal[False] = False, **settings: Any) -> Reply: ...
+    def chat(self, content: Content, *, stream: bool = False, **settings: Any) -> Reply | Stream:
+        """Answer a text, parts or a conversation.
+
+        `settings` are the fields of `kurabe.messages.Request`; `tools` may be functions and `output` a type. With
+        `stream=True` the same as `stream`. Raises InputError for a setting that the model does not
+        take, and ModelError.
+        """
+        if stream:
+            return self.stream(content, **settings)
+        return loop.run(self.achat(content, **settings))
+
+    async def achat(self, content: Content, **settings: Any) -> Reply:
+        """`chat`, awaited."""
+        return _parsed(await self.ask(make_request(content, **settings)), settings.get("output"))
+
+    def stream(self, content: Content, **settings: Any) -> Stream:
+        """The answer in pieces as they come; the Stream's `reply` is the whole of it."""
+        return Stream(self._pieces(make_request(content, **settings), settings.get("output")))
+
+    def astream(self, content: Content, **settings: Any) -> AsyncStream:
+        """`stream`, for `async for`."""
+        return AsyncStream(self._apieces(make_request(content, **settings), settings.get("output")))
+
+    def complete(self, text: str, **settings: Any) -> str:
+        """The text of the answer to a text."""
+        reply: Reply = self.chat(text, **settings)
+        return reply.text
+
+    async def acomplete(self, text: str, **settings: Any) -> str:
+        """`complete`, awaited."""
+        return (await self.achat(text, **settings)).text
+
+    def chat_many(self, requests: Iterable[Request]) -> Iterator[tuple[int, Reply]]:
+        """Yield (index, reply) as replies come, `concurrency` of them in flight; requests are drawn as places get free.
+
+        A request that the content filter stops or that does not fit the context gives an empty Reply with the reason
+        `content_filter` or `length`. Another fault is raised after everything under way has come and been yielded, so
+        that nothing paid is lost.
+        """
+        results: SimpleQueue[tuple[int, Reply] | BaseException | None] = SimpleQueue()
+        future = loop.start(self._many(requests, results))
+        try:
+            while (result := results.get()) is not None:
+                if isinstance(result, BaseException):
+                    raise result
+                yield result
+        finally:
+            future.cancel()
+
+    async def _many(self, requests: Iterable[Request], results: "SimpleQueue[Any]") -> None:
+        numbered = enumerate(requests)
+        fault: BaseException | None = None
+
+        async def work() -> None:
+            nonlocal fault
+            while fault is None:
+                while results.qsize() > ROOM * self.concurrency:  # answers that nobody has written down yet
+                    await asyncio.sleep(0.005)
+                try:
+                    drawn = next(numbered, None)
+                    if drawn is None:
+                        return
+                    results.put((drawn[0], await self._answered(drawn[1])))
+                except (Exception, asyncio.CancelledError) as error:
+                    fault = fault or error
+                    return
+
+        await asyncio.gather(*(work() for _ in range(self.concurrency)))
+        results.put(fault)
+
+    async def _answered(self, request: Request) -> Reply:
+        try:
+            return await self.ask(request)
+        except ContentFilteredError:
+            return Reply("", "content_filter", Usage(0, 0))
+        except ContextTooLongError:
+            return Reply("", "length", Usage(0, 0), usd=0.0)
+
+    async def _apieces(self, request: Request, output: Any) -> AsyncGenerator[list[Delta] | Reply, None]:
+        async with contextlib.aclosing(self._stream(request)) as pieces:
+            async for piece in pieces:
+                yield _parsed(piece, output) if isinstance(piece, Reply) else piece
+
+    def _pieces(self, request: Request, output: Any) -> Iterator[Delta | Reply]:
+        """The pieces of a stream that is read in the background."""
+        queue: SimpleQueue[list[Delta] | Reply | BaseException | None] = SimpleQueue()
+
+        async def read() -> None:
+            try:
+                async with contextlib.aclosing(self._apieces(request, output)) as pieces:
+                    async for piece in pieces:
+                        queue.put(piece)
+                queue.put(None)
+            except BaseException as error:
+                queue.put(error)
+                if isinstance(error, asyncio.CancelledError):
+                    raise
+
+        future = loop.start(read())
+        try:
+            while (piece := queue.get()) is not None:
+                if isinstance(piece, BaseException):
+                    raise piece
+                if isinstance(piece, Reply):
+                    yield piece
+                else:
+                    yield from piece
+        finally:
+            future.cancel()
+
+
+def _parsed(reply: Reply, output: Any) -> Reply:
+    """The reply with the value that `output` asks for; an answer that calls tools has none yet."""
+    if output is None or reply.tool_calls:
+        return reply
+    from kurabe.models.output import parse
+
+    return msgspec.structs.replace(reply, parsed=parse(output, reply.text))

@@ -1,68 +1,129 @@
-"""Model references: `scheme:name?option=value`, such as `gguf:smollm2-135m` or `gguf:/models/m.gguf?context=4096`."""
+"""Model references: `provider:name?option=value`, such as `openai:gpt-5.1` or `gguf:/models/m.gguf?context=4096`.
 
+`openai@https://host/v1:name` is any server that speaks the OpenAI chat format, and `a | b` asks b where a fails.
+"""
+
+import re
 from typing import Final
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 import msgspec
 
 from kurabe.errors import ModelError, missing
 
-# The options each scheme takes; every value is a positive integer.
-SCHEMES: Final[dict[str, tuple[str, ...]]] = {"gguf": ("context",), "wordllama": ()}
+# The options of what runs in this process; every value is a positive integer.
+LOCAL: Final[dict[str, tuple[str, ...]]] = {"gguf": ("context",), "wordllama": ()}
 
-# Schemes of hosted providers and other engines: known words, so that they are not taken for a typing mistake.
-NOT_YET: Final = frozenset({
-    "anthropic", "azure", "bedrock", "cohere", "deepseek", "fireworks", "gemini", "google", "groq", "hf", "lmstudio",
-    "mistral", "ollama", "openai", "openrouter", "perplexity", "replicate", "together", "transformers", "vertex",
-    "vllm", "xai",
-})  # fmt: skip
+# Known words of what is not there yet, so that they are not taken for a typing mistake.
+NOT_YET: Final = frozenset({"hf", "replicate", "transformers"})
+
+COMPATIBLE: Final = "openai-compatible"
+"""The row of providers.toml behind `openai@https://…`."""
+_ADDRESS: Final = re.compile(r"openai@(https?://(?:[^/:?@\s]+|\[[^\]]+\])(?::\d+)?(?:/[^:?\s]*)?):(.*)", re.DOTALL)
+CONCURRENCY: Final = "concurrency"
+"""The option of every hosted model: how many calls of a contest are in flight."""
 
 
 class Reference(msgspec.Struct, frozen=True):
-    """A reference taken apart. `options` maps the names after `?` to positive integers."""
+    """A reference taken apart. `address` is that of `openai@address:name`, else ''. `options` stand after the `?`."""
 
     scheme: str
     name: str
-    options: dict[str, int] = {}
+    options: dict[str, str] = {}
+    address: str = ""
 
     def __str__(self) -> str:
-        query = "&".join(f"{key}={value}" for key, value in self.options.items())
-        return f"{self.scheme}:{self.name}" + (f"?{query}" if query else "")
+        query = urlencode(self.options, safe="/:@")
+        at = f"openai@{self.address}" if self.address else self.scheme
+        return f"{at}:{self.name}" + (f"?{query}" if query else "")
+
+    @property
+    def local(self) -> bool:
+        """Whether the model runs in this process."""
+        return self.scheme in LOCAL
+
+    def number(self, option: str) -> int | None:
+        """The value of an option that is a positive whole number, or None where it is not given."""
+        value = self.options.get(option)
+        if value is None:
+            return None
+        if not (value.isascii() and value.isdigit() and int(value) > 0):
+            raise ModelError(
+                f"model reference '{self}': the option {option!r} must be a whole number above 0, not {value!r}"
+            )
+        return int(value)
+
+
+def split_chain(text: str) -> list[str]:
+    """The references of a fallback chain `a | b`, in order.
+
+    >>> split_chain("openai:gpt-5.1 | anthropic:claude-sonnet-5-5")
+    ['openai:gpt-5.1', 'anthropic:claude-sonnet-5-5']
+    """
+    links = [link.strip() for link in text.split(" | ")]
+    if not all(links):
+        raise ModelError(f"model reference {text!r} has an empty place beside a '|'")
+    return links
 
 
 def parse_reference(text: str) -> Reference:
     """Take a reference apart; raises ModelError that points at what can't be read.
 
     >>> parse_reference("gguf:/models/m.gguf?context=4096")
-    Reference(scheme='gguf', name='/models/m.gguf', options={'context': 4096})
+    Reference(scheme='gguf', name='/models/m.gguf', options={'context': '4096'}, address='')
     """
+    if text.startswith("openai@"):
+        return _compatible(text)
     scheme, colon, rest = text.partition(":")
     if not colon:
         raise ModelError(
             f"model reference {text!r} has no scheme before a ':'; write SCHEME:NAME, such as 'gguf:smollm2-135m'"
+            " or 'openai:gpt-5.1'"
         )
     if scheme in NOT_YET:
         raise ModelError(
             f"model reference {text!r}: the scheme {scheme!r} is not available in this version of kurabe; "
             "use a model on this machine, such as 'gguf:smollm2-135m'"
         )
-    if scheme not in SCHEMES:
-        raise ModelError(f"model reference {text!r}: {missing('scheme', scheme, SCHEMES)}")
+    if scheme in LOCAL:
+        known: tuple[str, ...] = LOCAL[scheme]
+    else:
+        from kurabe.models.providers import providers
+
+        if scheme not in providers():
+            names = [*LOCAL, *(name for name in providers() if name != COMPATIBLE)]
+            raise ModelError(f"model reference {text!r}: {missing('scheme', scheme, names)}")
+        known = (*providers()[scheme].options, CONCURRENCY)
+    name, options = _name_and_options(text, scheme, rest, known)
+    reference = Reference(scheme, name, options)
+    for option in options:
+        if scheme in LOCAL or option == CONCURRENCY:
+            reference.number(option)
+    return reference
+
+
+def _compatible(text: str) -> Reference:
+    """`openai@https://host:8000/v1:name`: the name stands after the first ':' behind host, port and path."""
+    parts = _ADDRESS.fullmatch(text)
+    if parts is None or re.match(r"\d+(/|$)", parts[2]):  # a port, and no model behind it
+        raise ModelError(
+            f"model reference {text!r}: after 'openai@' stand an address and a model, such as"
+            " 'openai@http://127.0.0.1:8000/v1:my-model'"
+        )
+    name, options = _name_and_options(text, "openai@", parts[2], (CONCURRENCY,))
+    reference = Reference(COMPATIBLE, name, options, parts[1])
+    reference.number(CONCURRENCY)
+    return reference
+
+
+def _name_and_options(text: str, scheme: str, rest: str, known: tuple[str, ...]) -> tuple[str, dict[str, str]]:
     name, question, query = rest.partition("?")
     if not name:
         raise ModelError(f"model reference {text!r} has no name after '{scheme}:'")
-    return Reference(scheme, name, _options(text, scheme, query) if question else {})
-
-
-def _options(text: str, scheme: str, query: str) -> dict[str, int]:
-    options: dict[str, int] = {}
-    for part in query.split("&"):
+    options: dict[str, str] = {}
+    for part in query.split("&") if question else ():
         (key, value), *_ = parse_qsl(part, keep_blank_values=True) or [(part, "")]
-        if key not in SCHEMES[scheme]:
-            raise ModelError(f"model reference {text!r}: {missing(f'option of {scheme}', key, SCHEMES[scheme])}")
-        if not (value.isascii() and value.isdigit() and int(value) > 0):
-            raise ModelError(
-                f"model reference {text!r}: the option {key!r} must be a whole number above 0, not {value!r}"
-            )
-        options[key] = int(value)
-    return options
+        if key not in known:
+            raise ModelError(f"model reference {text!r}: {missing(f'option of {scheme}', key, known)}")
+        options[key] = value
+    return name, options

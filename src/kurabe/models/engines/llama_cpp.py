@@ -10,6 +10,7 @@ A small model runs once on each core rather than once on all of them: the weight
 ever waits for another, and another busy process costs its share instead of stalling every layer.
 """
 
+import asyncio
 import http.client
 import json
 import os
@@ -17,18 +18,22 @@ import secrets
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 from urllib.parse import urlsplit
 
+import msgspec
 import xllamacpp
 
 from kurabe.errors import ModelError
-from kurabe.messages import Reply, Request, Usage
+from kurabe.messages import Delta, Reply, Request, Usage
+from kurabe.models.base import ChatModel
+from kurabe.models.codecs.base import Codec, Profile
 from kurabe.models.gguf import read_header
+from kurabe.models.request import fit
 
 DEFAULT_CONTEXT: Final = 4096
 SMALL_BYTES: Final = 1_000_000_000
@@ -44,7 +49,17 @@ class _Lane(NamedTuple):
     slot: int
 
 
-class LlamaCpp:
+class _Takes(Codec):
+    """What the engine can express of a Request."""
+
+    settings: ClassVar[frozenset[str]] = frozenset({
+        "prefill", "max_tokens", "temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "seed",
+        "stop", "grammar", "output",
+    })  # fmt: skip
+    parts: ClassVar[frozenset[str]] = frozenset({"text"})
+
+
+class LlamaCpp(ChatModel):
     """A model loaded from a GGUF file. `context`: tokens one request may use, prompt and answer together."""
 
     def __init__(self, path: Path, *, reference: str, context: int | None = None) -> None:
@@ -96,6 +111,50 @@ class LlamaCpp:
             cancelled.set()
             pool.shutdown(wait=False, cancel_futures=True)
 
+    async def ask(self, request: Request) -> Reply:
+        """Answer a Request; the model works in a thread of its own."""
+        cancelled = threading.Event()
+        try:
+            return await asyncio.to_thread(self._chat, self._fitted(request), cancelled)
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async def _stream(self, request: Request) -> AsyncGenerator[list[Delta] | Reply, None]:
+        request = self._fitted(request)
+        loop = asyncio.get_running_loop()
+        pieces: asyncio.Queue[str | Reply | BaseException] = asyncio.Queue()
+        cancelled = threading.Event()
+
+        def put(piece: str | Reply | BaseException) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+        def work() -> None:
+            try:
+                put(self._chat(request, cancelled, put))
+            except BaseException as error:
+                put(error)
+
+        began, first = time.perf_counter(), None
+        threading.Thread(target=work, name="kurabe-llama", daemon=True).start()
+        try:
+            while True:
+                piece = await pieces.get()
+                if isinstance(piece, BaseException):
+                    raise piece
+                if isinstance(piece, Reply):
+                    yield msgspec.structs.replace(piece, first_seconds=first)
+                    return
+                first = first or time.perf_counter() - began
+                yield [Delta(piece)]
+        finally:
+            cancelled.set()
+
+    def _fitted(self, request: Request) -> Request:
+        self._require_open()
+        return fit(request, _Takes(), Profile(), self.reference, "error")
+
     def count_tokens(self, text: str) -> int:
         """The number of tokens of `text` by itself, without the chat template's."""
         return len(self._post("/tokenize", {"content": _encodable(text)})["tokens"])
@@ -111,18 +170,20 @@ class LlamaCpp:
         if not self._lanes:
             raise ModelError(f"the model {self.reference!r} is closed; open it again")
 
-    def _chat(self, request: Request, cancelled: threading.Event) -> Reply:
+    def _chat(self, request: Request, cancelled: threading.Event, put: Callable[[str], None] | None = None) -> Reply:
         body = self._body(request)
         free = self._free
         lane = free.get()
         try:
-            reply = self._complete(lane, body, cancelled)
+            reply = self._complete(lane, body, cancelled, put)
             self._last = lane
             return reply
         finally:
             free.put(lane)
 
-    def _complete(self, lane: _Lane, body: dict[str, Any], cancelled: threading.Event) -> Reply:
+    def _complete(
+        self, lane: _Lane, body: dict[str, Any], cancelled: threading.Event, put: Callable[[str], None] | None
+    ) -> Reply:
         began = time.perf_counter()
         pieces: list[str] = []
         last: dict[str, Any] = {}
@@ -130,7 +191,10 @@ class LlamaCpp:
         def take(chunk: dict[str, Any]) -> bool:
             """Called with each token and each batch of the prompt; True ends the request."""
             last.update(chunk)
-            pieces.extend(choice["text"] for choice in chunk.get("choices", ()))
+            for choice in chunk.get("choices", ()):
+                pieces.append(choice["text"])
+                if put is not None and choice["text"]:
+                    put(choice["text"])
             return cancelled.is_set()
 
         lane.server.handle_completions(body | {"id_slot": lane.slot}, take)
@@ -164,7 +228,12 @@ class LlamaCpp:
             "stream": True,
             "return_progress": True,
         }
-        return body if request.grammar is None else body | {"grammar": request.grammar}
+        for name in ("top_p", "top_k", "frequency_penalty", "presence_penalty", "grammar"):
+            if (value := getattr(request, name)) is not None:
+                body[name] = value
+        if request.output is not None:
+            body["json_schema"] = request.output.schema
+        return body | request.extra
 
     def _share_prefix(self, first: Reply) -> None:
         """Copy what the first request left in its slot to every other slot, unless most of it was cached before."""

@@ -1,0 +1,214 @@
+"""A hosted model: one provider's model through its codec and the transport."""
+
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from kurabe.errors import ModelError
+from kurabe.messages import Delta, Reply, Request, Usage
+from kurabe.models.base import ChatModel
+from kurabe.models.codecs.base import Codec, HttpRequest, Profile, Ranking
+from kurabe.models.request import Unsupported, fit
+from kurabe.models.transport import cost as costs
+from kurabe.models.transport import loop, telemetry
+from kurabe.models.transport.budget import Budget
+from kurabe.models.transport.cache import Cache
+from kurabe.models.transport.client import Client
+
+CONCURRENCY = 256
+"""Calls of a contest in flight."""
+GUESSED_OUTPUT = 256
+"""Tokens counted for an answer of no stated limit until it has come."""
+
+
+class HostedModel(ChatModel):
+    """One model of one provider. Usable from any thread, from a running event loop and from a notebook."""
+
+    def __init__(
+        self,
+        reference: str,
+        *,
+        model: str,
+        provider: str,
+        codec: Codec,
+        client: Client,
+        profile: Profile,
+        paths: dict[str, str],
+        price: costs.Price | None = None,
+        priced_as: str | None = None,
+        local: bool = False,
+        unsupported: Unsupported = "error",
+        budget: Budget | None = None,
+        cache: Cache | None = None,
+        concurrency: int = CONCURRENCY,
+    ) -> None:
+        self.reference = reference
+        self.model = model
+        self.provider = provider
+        self.context = profile.context
+        self.concurrency = concurrency
+        self.unsupported: Unsupported = unsupported
+        self.client = client
+        self._codec = codec
+        self._profile = profile
+        self._paths = paths
+        self._price = price
+        self._priced_as = priced_as or provider
+        self._local = local
+        self._budget = budget
+        self._cache = cache
+
+    def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        dimensions: int | None = None,
+        task: Literal["query", "document"] | None = None,
+    ) -> np.ndarray:
+        """(n, d) float32: one vector a text, in order; of one text that is no list, (1, d)."""
+        return loop.run(self.aembed(texts, dimensions=dimensions, task=task))
+
+    async def aembed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        dimensions: int | None = None,
+        task: Literal["query", "document"] | None = None,
+    ) -> np.ndarray:
+        """`embed`, awaited."""
+        from kurabe.models.vectors import embed_all
+
+        listed = [texts] if isinstance(texts, str) else list(texts)
+        with self._span("embeddings", None):
+            return await embed_all(self.client, self._codec, self._routed, self.model, listed, dimensions, task)
+
+    def rerank(self, query: str, documents: Sequence[str], *, top: int | None = None) -> Ranking:
+        """The documents by their relevance for the query, the best first."""
+        return loop.run(self.arerank(query, documents, top=top))
+
+    async def arerank(self, query: str, documents: Sequence[str], *, top: int | None = None) -> Ranking:
+        """`rerank`, awaited."""
+        request = self._routed(self._codec.rerank(self.model, query, list(documents), top), "rerank")
+        ranking, _ = await self.client.call(request, self._codec.ranking, 0)
+        return ranking
+
+    async def ask(self, request: Request) -> Reply:
+        """Answer a Request as it is."""
+        request = self._fitted(request)
+        wire = self._routed(self._codec.chat(self.model, request, self._profile, stream=False), "chat")
+        key = self._cache.key(self.client.where, self.model, wire) if self._cache is not None else b""
+        if self._cache is not None and (kept := self._cache.get(key)) is not None:
+            return kept
+        tokens = len(wire.body) // 4 + (request.max_tokens or GUESSED_OUTPUT)
+        most = await self._reserve(request)
+        began = time.perf_counter()
+        try:
+            if telemetry.active():
+                with self._span("chat", request) as span:
+                    reply, request_id = await self.client.call(wire, self._codec.reply, tokens)
+                    span.reply(reply)
+            else:
+                reply, request_id = await self.client.call(wire, self._codec.reply, tokens)
+        except BaseException as error:
+            self._settle(most, None, error)
+            raise
+        reply = self._finished(reply, began, None, request_id)
+        self._settle(most, reply, None)
+        if self._cache is not None:
+            self._cache.put(key, reply)
+        return reply
+
+    def models(self) -> list[str]:
+        """The models that the provider lists for this key."""
+        return loop.run(self.client.call(self._routed(self._codec.models(), "models"), self._codec.model_names, 0))[0]
+
+    async def _stream(self, request: Request) -> AsyncGenerator[list[Delta] | Reply, None]:
+        request = self._fitted(request)
+        wire = self._routed(self._codec.chat(self.model, request, self._profile, stream=True), "chat")
+        tokens = len(wire.body) // 4 + (request.max_tokens or GUESSED_OUTPUT)
+        most = await self._reserve(request)
+        began, first = time.perf_counter(), None
+        reply: Reply | None = None
+        try:
+            with self._span("chat", request) as span:
+                async with contextlib.aclosing(self.client.stream(wire, tokens)) as pieces:
+                    async for piece in pieces:
+                        if isinstance(piece, list):
+                            first = first or time.perf_counter() - began
+                            yield piece
+                        else:
+                            reply = self._finished(piece[0], began, first, piece[1])
+                            span.reply(reply)
+        except BaseException as error:
+            self._settle(most, None, error)
+            raise
+        self._settle(most, reply, None)
+        if reply is not None:
+            yield reply
+
+    def _fitted(self, request: Request) -> Request:
+        request = fit(request, self._codec, self._profile, self.reference, self.unsupported)
+        if self._budget is not None and request.max_tokens is None:  # else the cost would have no bound
+            request = msgspec.structs.replace(request, max_tokens=self._profile.max_tokens)
+        return request
+
+    def _routed(self, wire: HttpRequest, kind: str) -> HttpRequest:
+        """The request at the address that the provider's row gives instead of the codec's."""
+        path = self._paths.get(kind)
+        return wire if path is None else msgspec.structs.replace(wire, path=path)
+
+    def _span(self, operation: str, request: Request | None) -> Any:
+        return telemetry.span(operation, self.provider, self.model, request, self.client.host)
+
+    def cost(self, usage: Usage) -> float | None:
+        """Dollars of a call, or None where the price is not known."""
+        if self._price is not None:
+            return self._price.usd(usage)
+        if self._local:
+            return 0.0
+        known = costs.known_cost(self._priced_as, self.model, int(time.time() // 3600))
+        return None if known is None else known(usage)
+
+    async def _reserve(self, request: Request) -> float:
+        if self._budget is None:
+            return 0.0
+        most = self.cost(Usage(costs.most_tokens(request), request.max_tokens or 0))
+        if most is None:
+            raise ModelError(
+                f"the price of {self.reference} is not known, so a budget can't be kept; give it with"
+                " price=Price(input, output) in dollars per million tokens"
+            )
+        await self._budget.reserve(most)
+        return most
+
+    def _settle(self, most: float, reply: Reply | None, error: BaseException | None) -> None:
+        """Count what the call cost: one that was refused nothing, one that broke off perhaps all that was reserved."""
+        if self._budget is None:
+            return
+        if reply is not None:
+            spent = reply.usd
+        else:
+            refused = getattr(error, "status", None) is not None or getattr(error, "sent", True) is False
+            spent = 0.0 if refused else None
+        self._budget.settle(most, most if spent is None else spent)
+
+    def _finished(self, reply: Reply, began: float, first: float | None, request_id: str) -> Reply:
+        """The reply with what only the client knows."""
+        return Reply(
+            reply.content,
+            reply.finish_reason,
+            reply.usage,
+            self.cost(reply.usage),
+            time.perf_counter() - began,
+            first,
+            reply.model,
+            request_id,
+            None,
+            reply.logprobs,
+            reply.citations,
+            reply.raw,
+        )

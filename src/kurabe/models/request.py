@@ -1,0 +1,155 @@
+"""From what a person writes to a Request, and what is done about settings that a model does not take."""
+
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import msgspec
+
+from kurabe.errors import InputError, missing
+from kurabe.messages import Effort, Message, OutputFormat, Part, Request, Text, Tool, User
+from kurabe.models.codecs.base import Codec, Profile
+
+Unsupported = Literal["error", "drop"]
+Content = str | Part | Message | Iterable[str | Part | Message]
+SETTINGS = frozenset(Request.__struct_fields__) - {"messages", "extra"}
+_NUMBERS = {
+    "temperature": (0.0, 2.0),
+    "top_p": (0.0, 1.0),
+    "frequency_penalty": (-2.0, 2.0),
+    "presence_penalty": (-2.0, 2.0),
+}
+_EFFORTS = Effort.__args__  # type: ignore[attr-defined]
+
+
+def make_request(
+    content: Content,
+    *,
+    tools: Iterable[Tool | Callable[..., Any]] = (),
+    output: Any = None,
+    stop: str | Iterable[str] = (),
+    **settings: Any,
+) -> Request:
+    """A Request of a text, parts or messages, and settings by the names of Request's fields.
+
+    Raises InputError for an unknown setting, a value out of its range, or a tool or type that can't be described.
+    """
+    for name in settings:
+        if name not in SETTINGS and name != "extra":
+            raise InputError(missing("setting", name, sorted(SETTINGS)))
+    request = Request(
+        messages=as_messages(content),
+        tools=tuple(tool if isinstance(tool, Tool) else _described(tool) for tool in tools),
+        output=None if output is None else _output(output),
+        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        **settings,
+    )
+    _check(request)
+    return request
+
+
+def as_messages(content: Content) -> tuple[Message, ...]:
+    """Texts and parts that stand beside each other are one user turn; messages stay as they are."""
+    if isinstance(content, str):
+        return (Message("user", content),)
+    items = [content] if isinstance(content, Message | Part) else list(content)
+    messages: list[Message] = []
+    loose: list[str | Part] = []
+    for item in items:
+        if isinstance(item, Message):
+            if loose:
+                messages.append(User(*loose))
+                loose = []
+            messages.append(item)
+        elif isinstance(item, str | Part):
+            loose.append(item)
+        else:
+            raise InputError(f"a conversation holds texts, parts and messages, not {type(item).__name__}: {item!r:.80}")
+    if loose:
+        messages.append(User(*loose))
+    if not messages:
+        raise InputError("there is nothing to say: the conversation is empty")
+    return tuple(messages)
+
+
+def fit(request: Request, codec: Codec, profile: Profile, where: str, unsupported: Unsupported) -> Request:
+    """The request without what the model does not take.
+
+    Such a setting is an InputError, or with `drop` is left out with a warning. A model without a system role gets the
+    system text in its first user turn.
+    """
+    if request.output is not None and "output" in profile.without and unsupported == "drop":
+        request = msgspec.structs.replace(request, output=None)
+    refused = [name for name in _given(request) if name in profile.without or name not in codec.settings]
+    if refused:
+        listed = ", ".join(sorted(refused))
+        if unsupported == "error":
+            raise InputError(
+                f"{where} does not take {listed}; leave {'it' if len(refused) == 1 else 'them'} out, or open the model"
+                " with unsupported='drop'"
+            )
+        warnings.warn(f"{where} does not take {listed}: left out", stacklevel=4)
+        empty = Request(messages=())
+        request = msgspec.structs.replace(request, **{name: getattr(empty, name) for name in refused})
+    if "system" in profile.without and any(message.role == "system" for message in request.messages):
+        request = msgspec.structs.replace(request, messages=without_system(request.messages))
+    for message in request.messages:
+        if not isinstance(message.content, str):
+            _check_parts(message, codec, profile, where)
+    return request
+
+
+def without_system(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The system texts, put before the first user turn's text."""
+    text = "\n\n".join(message.text for message in messages if message.role == "system")
+    rest = [message for message in messages if message.role != "system"]
+    first = next((i for i, message in enumerate(rest) if message.role == "user"), None)
+    if first is None:
+        return (Message("user", text), *rest)
+    content = rest[first].content
+    joined = f"{text}\n\n{content}" if isinstance(content, str) else (Text(text + "\n\n"), *content)
+    return (*rest[:first], Message("user", joined), *rest[first + 1 :])
+
+
+def _given(request: Request) -> list[str]:
+    """The settings that the request has, `messages` and `extra` left out."""
+    empty: tuple[Any, ...] = (None, "", (), {})
+    return [name for name in SETTINGS if getattr(request, name) not in empty]
+
+
+def _check_parts(message: Message, codec: Codec, profile: Profile, where: str) -> None:
+    for part in message.parts:
+        kind = type(part).__name__.lower()
+        if kind in ("image", "audio", "document") and (kind in profile.without or kind not in codec.parts):
+            raise InputError(f"{where} takes no {kind}; leave it out or ask a model that does")
+
+
+def _check(request: Request) -> None:
+    for name, (low, high) in _NUMBERS.items():
+        value = getattr(request, name)
+        if value is not None and not (isinstance(value, int | float) and low <= value <= high):
+            raise InputError(f"{name} is {value!r}; it must be a number from {low:g} to {high:g}")
+    for name in ("max_tokens", "top_k", "logprobs", "seed"):
+        value = getattr(request, name)
+        least = 1 if name in ("max_tokens", "top_k") else 0
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+            raise InputError(f"{name} is {value!r}; it must be a whole number of {least} or more")
+    if request.reasoning is not None and request.reasoning not in _EFFORTS:
+        raise InputError(missing("reasoning effort", str(request.reasoning), _EFFORTS))
+    names = [tool.name for tool in request.tools]
+    if request.tool_choice is not None and request.tool_choice not in ("auto", "none", "required", *names):
+        raise InputError(missing("tool to choose", request.tool_choice, ["auto", "none", "required", *names]))
+    if len(set(names)) < len(names):
+        raise InputError(f"two tools have the same name: {', '.join(names)}")
+
+
+def _described(function: Callable[..., Any]) -> Tool:
+    from kurabe.models.tools import tool
+
+    return tool(function)
+
+
+def _output(output: Any) -> OutputFormat:
+    from kurabe.models.output import output_format
+
+    return output_format(output)

@@ -1,0 +1,1 @@
+"""The only place with sockets: connections, retries, limits, budget, cache and telemetry."""

@@ -1,0 +1,45 @@
+"""A budget in dollars that is never exceeded: what is in flight is reserved first."""
+
+import asyncio
+import threading
+
+from kurabe.errors import BudgetExceededError
+
+
+class Budget:
+    """Dollars that calls may cost together. One budget may serve many models, threads and event loops."""
+
+    def __init__(self, usd: float) -> None:
+        self.usd = usd
+        self.spent = 0.0
+        self.reserved = 0.0
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"Budget(${self.spent:.4f} of ${self.usd:.4f} spent, ${self.reserved:.4f} in flight)"
+
+    async def reserve(self, most: float) -> None:
+        """Set aside what a call costs at most; waits for calls in flight where only they stand in the way.
+
+        Raises BudgetExceededError where what is left would not do even after them.
+        """
+        while not self._try(most):
+            await asyncio.sleep(0.02)
+
+    def settle(self, most: float, usd: float) -> None:
+        """The call is over and cost `usd`."""
+        with self._lock:
+            self.reserved -= most
+            self.spent += usd
+
+    def _try(self, most: float) -> bool:
+        with self._lock:
+            if self.spent + self.reserved + most <= self.usd:
+                self.reserved += most
+                return True
+            if self.reserved <= 1e-12:
+                raise BudgetExceededError(
+                    f"the budget of ${self.usd:.2f} is used up: ${self.spent:.4f} is spent, and the next call may cost"
+                    f" ${most:.4f}. Allow more, or ask for fewer tokens with max_tokens"
+                )
+            return False

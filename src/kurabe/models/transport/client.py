@@ -1,0 +1,203 @@
+"""One model of one provider: a request is sent within the limits, repeated where that is safe, and read."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, TypeVar
+from urllib.parse import urlencode, urlsplit
+
+import msgspec
+
+from kurabe.errors import (
+    CallTimeoutError,
+    ConnectionFailedError,
+    CutStreamError,
+    ProviderError,
+    RateLimitedError,
+    ServerError,
+)
+from kurabe.messages import Delta, Reply
+from kurabe.models.auth import Authorize
+from kurabe.models.codecs.base import Codec, Decoder, HttpRequest
+from kurabe.models.transport.breaker import Breaker
+from kurabe.models.transport.http import Http
+from kurabe.models.transport.limits import Limiter, retry_after
+from kurabe.models.transport.retry import ATTEMPTS, delay, worth_retrying
+
+T = TypeVar("T")
+REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "apim-request-id", "x-goog-request-id", "cf-ray")
+
+
+class Lane(msgspec.Struct, frozen=True):
+    """What all models that are called with one key of one provider share."""
+
+    limiter: Limiter
+    breaker: Breaker
+
+
+_lanes: dict[tuple[str, str], Lane] = {}
+
+
+def lane(base_url: str, secret: str) -> Lane:
+    """The lane of this address and key; the key itself is not kept."""
+    name = (base_url, hashlib.sha256(secret.encode()).hexdigest())
+    if name not in _lanes:
+        _lanes[name] = Lane(Limiter(), Breaker())
+    return _lanes[name]
+
+
+class Client:
+    """Sends requests to one provider. `where` and `model` are what errors name. Usable from any thread and loop."""
+
+    def __init__(
+        self,
+        *,
+        where: str,
+        model: str,
+        base_url: str,
+        query: dict[str, str],
+        headers: dict[str, str],
+        codec: Codec,
+        authorize: Authorize,
+        http: Http,
+        lane: Lane,
+        attempts: int = ATTEMPTS,
+    ) -> None:
+        self.where = where
+        self.model = model
+        self.http = http
+        self.lane = lane
+        self.host = urlsplit(base_url).hostname or ""
+        self._base_url = base_url.rstrip("/")
+        self._query = query
+        self._headers = {"accept": "application/json", "content-type": "application/json", **headers}
+        self._codec = codec
+        self._authorize = authorize
+        self._attempts = attempts
+
+    async def call(self, request: HttpRequest, read: Callable[[bytes], T], tokens: int) -> tuple[T, str]:
+        """What `read` makes of the answer, and the request id. `tokens`: about how many the call will count.
+
+        Raises ProviderError.
+        """
+        until = time.monotonic() + self.http.timeouts.total
+        attempt = 1
+        while True:
+            request_id = ""
+            try:
+                await self._turn(tokens)
+                url, headers = self._address(request)
+                answer = await self.http.send(request.method, url, headers, request.body)
+                request_id = _request_id(answer.headers)
+                if 200 <= answer.status < 300:
+                    value = read(answer.body)
+                    self._succeeded(answer.headers)
+                    return value, request_id
+                raise self._fault(answer.status, answer.headers, answer.body)
+            except ProviderError as error:
+                await self._again(error, request_id, attempt, until)
+                attempt += 1
+
+    async def stream(self, request: HttpRequest, tokens: int) -> AsyncGenerator[list[Delta] | tuple[Reply, str], None]:
+        """Lists of deltas as they come, and at last (the whole reply, the request id).
+
+        Repeated only while nothing was passed on. Raises ProviderError, with what came in `partial`.
+        """
+        until = time.monotonic() + self.http.timeouts.total
+        attempt = 1
+        while True:
+            request_id = ""
+            passed_on = False
+            decoder = self._codec.decoder()
+            try:
+                await self._turn(tokens)
+                url, headers = self._address(request)
+                async with self.http.stream(request.method, url, headers, request.body) as answer:
+                    request_id = _request_id(answer.headers)
+                    if not 200 <= answer.status < 300:
+                        raise self._fault(answer.status, answer.headers, await answer.read())
+                    async for piece in answer.pieces():
+                        if deltas := decoder.feed(piece):
+                            passed_on = True
+                            yield deltas
+                    reply = decoder.finish()
+                    self._succeeded(answer.headers)
+                    yield reply, request_id
+                    return
+            except ProviderError as error:
+                if passed_on:
+                    raise self._named(_with_partial(error, decoder), request_id, attempt) from None
+                await self._again(error, request_id, attempt, until)
+                attempt += 1
+
+    async def _turn(self, tokens: int) -> None:
+        """Wait for a turn; raises OverloadedError while the provider is left alone."""
+        now = time.monotonic()
+        self.lane.breaker.check(now)
+        turn = self.lane.limiter.take(now, tokens)
+        while (wait := turn.start - now) > 0:
+            await asyncio.sleep(wait)
+            now = time.monotonic()
+            if self.lane.limiter.paused_since(turn):
+                turn = self.lane.limiter.take(now, tokens)
+
+    def _address(self, request: HttpRequest) -> tuple[str, dict[str, str]]:
+        """(URL, headers with the key)."""
+        url = self._base_url + request.path
+        if request.query or self._query:
+            url += "?" + urlencode({**self._query, **request.query})
+        return url, {**self._headers, **request.headers, **self._authorize(request, url)}
+
+    def _succeeded(self, headers: Any) -> None:
+        self.lane.breaker.succeeded()
+        self.lane.limiter.answered(headers)
+
+    def _fault(self, status: int, headers: Any, body: bytes) -> ProviderError:
+        """The typed error of an answer that is none."""
+        named = {name.lower(): value for name, value in headers.items()}
+        error = self._codec.error(status, named, body)
+        if error.retry_after is None:
+            error.retry_after = retry_after(named, time.time())
+        return error
+
+    async def _again(self, error: ProviderError, request_id: str, attempt: int, until: float) -> None:
+        """Wait before the next attempt, or raise the error where there is to be none."""
+        now = time.monotonic()
+        if isinstance(error, RateLimitedError) and error.retryable:
+            self.lane.limiter.limited(now, error.retry_after)
+        if isinstance(error, ServerError | ConnectionFailedError | CallTimeoutError):
+            if error.sent or isinstance(error, ConnectionFailedError):
+                self.lane.breaker.failed(now)
+        else:
+            self.lane.breaker.succeeded()
+        wait = delay(error, attempt) if attempt < self._attempts and worth_retrying(error) else None
+        if wait is None or now + wait > until:
+            raise self._named(error, request_id, attempt) from None
+        await asyncio.sleep(wait)
+
+    def _named(self, error: ProviderError, request_id: str, attempts: int) -> ProviderError:
+        error.provider, error.model = error.provider or self.where, error.model or self.model
+        error.request_id = error.request_id or request_id
+        error.attempts = attempts
+        return error
+
+
+def _with_partial(error: ProviderError, decoder: Decoder) -> ProviderError:
+    """The error with what came of the answer before it."""
+    if error.partial is None:
+        try:
+            error.partial = decoder.finish()
+        except ProviderError as cut:
+            error.partial = cut.partial
+    if isinstance(error, ConnectionFailedError):
+        return CutStreamError(error.message, partial=error.partial)
+    return error
+
+
+def _request_id(headers: Any) -> str:
+    for name in REQUEST_IDS:
+        value = headers.get(name)
+        if value is not None:
+            return str(value)
+    return ""

@@ -1,0 +1,88 @@
+"""What a call costs, by the prices of genai-prices, which come with the package and are never fetched."""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from kurabe.messages import Request, Usage
+
+IMAGE_TOKENS = 4_000  # more than any provider counts for one picture that it does not cut into tiles
+TURN_TOKENS = 16  # what a chat format puts around a turn
+
+
+class Price(msgspec.Struct, frozen=True):
+    """Dollars per million tokens. `cached` and `cache_written` are None where they cost what input costs."""
+
+    input: float
+    output: float
+    cached: float | None = None
+    cache_written: float | None = None
+
+    def usd(self, usage: Usage) -> float:
+        """Dollars of a call."""
+        cached = self.input if self.cached is None else self.cached
+        written = self.input if self.cache_written is None else self.cache_written
+        plain = usage.input - usage.cached - usage.cache_written
+        return (
+            plain * self.input + usage.cached * cached + usage.cache_written * written + usage.output * self.output
+        ) / 1e6
+
+
+Cost = Callable[[Usage], float]
+
+
+@lru_cache(maxsize=256)
+def known_cost(provider: str, model: str, hour: int) -> Cost | None:
+    """The dollars of a call of this model as a function of its usage, or None where the price is not known.
+
+    `provider` is the name in genai-prices. `hour` is the one since 1970: some prices change with the time of day.
+    Prices that rise with the length of the input are asked of genai-prices each time.
+    """
+    from genai_prices.data_snapshot import get_snapshot
+    from genai_prices.types import TieredPrices
+
+    try:
+        found = get_snapshot().calc(_usage(Usage(1, 1)), model, provider, None, None)
+    except (LookupError, ValueError, TypeError):
+        return None
+    prices: Any = found.model_price
+    if any(isinstance(value, TieredPrices) for value in vars(prices).values()):
+        return lambda usage: float(prices.calc_price(_usage(usage))["total_price"])
+
+    def per_million(**usage: int) -> float:
+        from genai_prices import Usage as Counted
+
+        return float(prices.calc_price(Counted(**usage))["total_price"])
+
+    million = 1_000_000
+    return Price(
+        input=per_million(input_tokens=million),
+        output=per_million(output_tokens=million),
+        cached=per_million(input_tokens=million, cache_read_tokens=million),
+        cache_written=per_million(input_tokens=million, cache_write_tokens=million),
+    ).usd
+
+
+def most_tokens(request: Request) -> int:
+    """An upper bound of the request's input tokens: a token is a byte of text or more."""
+    total = len(request.prefill.encode("utf-8", "replace"))
+    for message in request.messages:
+        total += TURN_TOKENS
+        for part in message.parts:
+            total += IMAGE_TOKENS if part.__class__.__name__ == "Image" else len(msgspec.json.encode(part))
+    for tool in request.tools:
+        total += TURN_TOKENS + len(msgspec.json.encode(tool))
+    return total + (len(msgspec.json.encode(request.output.schema)) if request.output else 0)
+
+
+def _usage(usage: Usage) -> Any:
+    from genai_prices import Usage as Counted
+
+    return Counted(
+        input_tokens=usage.input,
+        output_tokens=usage.output,
+        cache_read_tokens=usage.cached,
+        cache_write_tokens=usage.cache_written,
+    )

@@ -1,0 +1,220 @@
+"""HTTP over pyreqwest: pooled connections, proxies and certificates of the environment, and our errors for its own.
+
+It is the fastest of the well-kept clients (`benchmarks/calls.py`). Nothing of it is seen outside this file.
+"""
+
+import asyncio
+import atexit
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from pyreqwest.client import Client, ClientBuilder
+from pyreqwest.exceptions import (
+    BuilderError,
+    ConnectError,
+    ConnectTimeoutError,
+    PyreqwestError,
+    RequestTimeoutError,
+)
+
+from kurabe.errors import CallTimeoutError, ConnectionFailedError, InputError, ProviderError, UnreadableAnswerError
+
+SPARE_FILES = 128  # file descriptors left to the rest of the process
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    """Seconds: to connect, until the first byte of an answer, between the bytes of a stream, and in all."""
+
+    connect: float = 10.0
+    first: float = 300.0
+    between: float = 120.0
+    total: float = 900.0
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """Status, headers (looked up whatever their case) and body."""
+
+    status: int
+    headers: Any
+    body: bytes
+
+
+class Streaming:
+    """An answer that comes in pieces: `async for data in streaming.pieces()`."""
+
+    def __init__(self, response: Any, watch: "_Watch") -> None:
+        self.status: int = response.status
+        self.headers: Any = response.headers
+        self._response = response
+        self._watch = watch
+
+    async def read(self) -> bytes:
+        """The whole body, of an error say."""
+        try:
+            return bytes(await self._response.bytes())
+        except PyreqwestError as error:
+            raise _ours(error) from None
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body's pieces as they come. Raises CallTimeoutError and ConnectionFailedError."""
+        read, watch = self._response.body_reader.read_chunk, self._watch
+        try:
+            while (piece := await read()) is not None:
+                watch.seen = True
+                watch.last = watch.now()
+                yield bytes(piece)
+        except PyreqwestError as error:
+            raise _ours(error) from None
+
+
+class Http:
+    """A pool of connections. Usable from any thread and event loop."""
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self.timeouts = timeouts
+        self._total = timedelta(seconds=timeouts.total)
+        self._client = _build(timeouts)
+
+    async def send(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Answer:
+        """Send and read the whole answer. Raises CallTimeoutError, ConnectionFailedError and UnreadableAnswerError."""
+        try:
+            builder = self._client.request(method, url).headers(headers).timeout(self._total)
+            response = await (builder.body_bytes(body) if body else builder).build().send()
+            return Answer(response.status, response.headers, bytes(await response.bytes()))
+        except PyreqwestError as error:
+            raise _ours(error) from None
+
+    @asynccontextmanager
+    async def stream(self, method: str, url: str, headers: dict[str, str], body: bytes) -> AsyncIterator[Streaming]:
+        """Send, and give the answer when its head has come; its pieces are passed on at once."""
+        _settle_at_exit()
+        watch = _Watch(self.timeouts)
+        try:
+            # 1: else the answer is held back until the buffer is full.
+            builder = self._client.request(method, url).headers(headers).timeout(self._total)
+            request = builder.body_bytes(body).streamed_read_buffer_limit(1).build_streamed()
+            with watch:
+                async with request as response:
+                    yield Streaming(response, watch)
+        except PyreqwestError as error:
+            raise _ours(error) from None
+
+
+class _Watch:
+    """Cancels the task that waits too long for the first or for the next bytes, and makes a time-out of it.
+
+    One timer that looks at the time of the last byte, so that a piece costs no timer of its own.
+    """
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._timeouts = timeouts
+        self._late = ""
+        self.seen = False
+
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.now: Callable[[], float] = loop.time
+        self._task = asyncio.current_task()
+        self.last = loop.time()
+        self._handle = loop.call_later(min(self._timeouts.first, self._timeouts.between), self._look, loop)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        limit = self._timeouts.between if self.seen else self._timeouts.first
+        left = self.last + limit - loop.time()
+        if left > 0:
+            self._handle = loop.call_later(left + 0.001, self._look, loop)
+        elif self._task is not None:
+            self._late = f"no {'more bytes' if self.seen else 'answer'} within {limit:g} s"
+            self._task.cancel()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
+        self._handle.cancel()
+        if self._late and kind is asyncio.CancelledError:
+            if self._task is not None:
+                self._task.uncancel()
+            raise CallTimeoutError(self._late) from None
+
+
+_clients: dict[Timeouts, Http] = {}
+
+
+def shared(timeouts: Timeouts) -> Http:
+    """The process's pool with these time-outs."""
+    if timeouts not in _clients:
+        _clients[timeouts] = Http(timeouts)
+    return _clients[timeouts]
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_clients.clear)  # the threads behind a pool do not survive a fork
+
+
+def _build(timeouts: Timeouts) -> Client:
+    builder = (
+        ClientBuilder()
+        .connect_timeout(timedelta(seconds=timeouts.connect))
+        .read_timeout(timedelta(seconds=max(timeouts.first, timeouts.between)))
+        .max_connections(most_connections())
+        .follow_redirects(False)  # a key must not follow to another address
+        .referer(False)
+        .user_agent("kurabe")
+        .http1_lower_case_headers()
+    )
+    for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if path := os.environ.get(variable):
+            try:
+                builder = builder.add_root_certificate_pem(Path(path).read_bytes())
+            except (OSError, PyreqwestError) as error:
+                raise InputError(f"{variable} names {path}, which can't be used: {error}") from None
+    try:
+        return builder.build()
+    except (PyreqwestError, RuntimeError) as error:
+        raise InputError(f"no connections can be set up: {error}; check the proxy and certificate variables") from None
+
+
+def most_connections() -> int | None:
+    """How many connections the process may hold open, or None where there is no limit."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if soft == resource.RLIM_INFINITY else max(16, soft - SPARE_FILES)
+
+
+def _ours(error: PyreqwestError) -> ProviderError:
+    """Our error for one of the HTTP library; the message has no address, since a query may hold a key."""
+    details = getattr(error, "details", None)
+    causes = [cause["message"] for cause in (details or {}).get("causes") or []] if isinstance(details, dict) else []
+    said = causes[-1] if causes else str(getattr(error, "message", error))
+    if isinstance(error, ConnectTimeoutError):
+        return CallTimeoutError("no connection in time", sent=False)
+    if isinstance(error, RequestTimeoutError):
+        return CallTimeoutError("no whole answer in time")
+    if isinstance(error, ConnectError):
+        return ConnectionFailedError(said, sent=False)
+    if isinstance(error, BuilderError):
+        raise InputError(f"the address can't be used: {said}")
+    if any(
+        word in " ".join(causes).lower() for word in ("unexpected eof", "incomplete", "end of file before", "decod")
+    ):
+        return UnreadableAnswerError(f"the answer was cut short: {said}")
+    return ConnectionFailedError(said)
+
+
+_streamed = False
+
+
+def _settle_at_exit() -> None:
+    """After a stream, the library's thread lets go of Python objects a moment later; an interpreter that ends in that
+    moment would be aborted (seen with pyreqwest 0.15.1)."""
+    global _streamed
+    if not _streamed:
+        _streamed = True
+        atexit.register(time.sleep, 0.05)

@@ -1,0 +1,175 @@
+"""How fast a provider may be called with one key: requests and tokens per minute, and what its answers say of them.
+
+A sliding window, not a token bucket: whatever minute one looks at, no more than the limit was sent in it. Turns are
+given in the order of asking, as a time to start at, so that waiting needs no lock and no wake-up.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+WINDOW = 60.0
+FIRST_PAUSE = 1.0  # seconds, after a 429 that names no time; doubled with each one that follows
+LONGEST_PAUSE = 60.0
+GROWTH = 1.1  # of a limit learned from a 429, with each minute that saw none
+
+
+class Turn:
+    """One call's place: when it may start (seconds of the caller's clock) and how many tokens are counted for it."""
+
+    __slots__ = ("counted", "start", "tokens")
+
+    def __init__(self, start: float, tokens: int) -> None:
+        self.start = start
+        self.tokens = tokens
+        self.counted = False
+
+
+class Limiter:
+    """Requests and tokens per minute; None: not known, and not limited until the provider says so.
+
+    Times are seconds of a monotonic clock that the caller reads. Safe from threads.
+    """
+
+    def __init__(self, requests: int | None = None, tokens: int | None = None) -> None:
+        self.requests = requests
+        self.tokens = tokens
+        self._given = (requests is not None, tokens is not None)
+        self._turns: deque[Turn] = deque()  # that may still count in the window before the next start
+        self._used = 0
+        self._last = 0.0
+        self._recent: deque[list[int]] = deque()  # [second, calls] of the last minute
+        self._pause_until = 0.0
+        self._pauses = 0
+        self._learned_at: float | None = None
+        self._lock = threading.Lock()
+
+    def take(self, now: float, tokens: int) -> Turn:
+        """A turn for a call of about so many tokens; it may start at `turn.start`, not before.
+
+        A call of more tokens than a minute allows gets a minute of its own.
+        """
+        with self._lock:
+            self._count(now)
+            start = max(now, self._last, self._pause_until)
+            if self.requests is None and self.tokens is None:
+                return Turn(start, tokens)
+            self._grow(now)
+            while self._turns and self._turns[0].start <= start - WINDOW:
+                self._drop()
+            if self.requests is not None:
+                while len(self._turns) >= self.requests:
+                    start = max(start, self._drop() + WINDOW)
+            if self.tokens is not None:
+                while self._turns and self._used + tokens > self.tokens:
+                    start = max(start, self._drop() + WINDOW)
+            turn = Turn(start, tokens)
+            turn.counted = True
+            self._turns.append(turn)
+            self._used += tokens
+            self._last = start
+            return turn
+
+    def paused_since(self, turn: Turn) -> bool:
+        """Whether a pause came that ends after the turn's start: then another turn is to be taken."""
+        return self._pause_until > turn.start
+
+    def used(self, turn: Turn, tokens: int) -> None:
+        """Count what the call really used instead of the guess."""
+        if turn.counted:
+            with self._lock:
+                if turn.counted:
+                    self._used += tokens - turn.tokens
+                    turn.tokens = tokens
+
+    def limited(self, now: float, retry_after: float | None) -> None:
+        """A 429 came: nothing starts for a while, and with no limit known, one is learned from the last minute."""
+        with self._lock:
+            if now >= self._pause_until:  # the first of those that were under way together
+                self._pauses += 1
+                pause = min(FIRST_PAUSE * 2 ** (self._pauses - 1), LONGEST_PAUSE)
+                self._pause_until = now + (pause if retry_after is None else retry_after)
+                if not self._given[0] and (self.requests is None or self._learned_at is not None):
+                    recent = sum(calls for second, calls in self._recent if second > now - WINDOW)
+                    self.requests = max(1, int(recent * 0.8))
+                    self._learned_at = now
+            elif retry_after is not None:
+                self._pause_until = max(self._pause_until, now + retry_after)
+
+    def answered(self, headers: Mapping[str, str]) -> None:
+        """Read an answer's headers: limits per minute, as OpenAI's and Anthropic's formats name them."""
+        self._pauses = 0
+        requests, tokens = stated_limits(headers)
+        if requests is not None and not self._given[0]:
+            self.requests, self._learned_at = requests, None
+        if tokens is not None and not self._given[1]:
+            self.tokens = tokens
+
+    def _drop(self) -> float:
+        """Take the oldest turn out of the window; its start."""
+        turn = self._turns.popleft()
+        turn.counted = False
+        self._used -= turn.tokens
+        return turn.start
+
+    def _count(self, now: float) -> None:
+        second = int(now)
+        if self._recent and self._recent[-1][0] == second:
+            self._recent[-1][1] += 1
+            return
+        self._recent.append([second, 1])
+        while self._recent[0][0] <= now - WINDOW - 1:
+            self._recent.popleft()
+
+    def _grow(self, now: float) -> None:
+        if self._learned_at is not None and self.requests is not None and now - self._learned_at > WINDOW:
+            self.requests = int(self.requests * GROWTH) + 1
+            self._learned_at = now
+
+
+def stated_limits(headers: Any) -> tuple[int | None, int | None]:
+    """(requests, tokens) per minute that an answer's headers state; None where they do not."""
+    get = headers.get
+    requests = get("x-ratelimit-limit-requests")
+    if requests is None:
+        requests = get("anthropic-ratelimit-requests-limit")
+        if requests is None:
+            return None, None
+        tokens = get("anthropic-ratelimit-tokens-limit")
+    else:
+        tokens = get("x-ratelimit-limit-tokens")
+    return _positive(requests), _positive(tokens)
+
+
+def retry_after(headers: Any, now: float) -> float | None:
+    """Seconds that an answer asks to wait: `retry-after-ms`, or `Retry-After` in seconds or as a date.
+
+    `now` is the wall clock in seconds since 1970.
+    """
+    milliseconds = headers.get("retry-after-ms")
+    if milliseconds is not None:
+        try:
+            return max(float(milliseconds) / 1000, 0.0)
+        except ValueError:
+            pass
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        from email.utils import parsedate_to_datetime
+
+        try:
+            seconds = parsedate_to_datetime(value).timestamp() - now
+        except (ValueError, TypeError):
+            return None
+    return max(seconds, 0.0) if seconds == seconds and seconds != float("inf") else None
+
+
+def _positive(text: str | None) -> int | None:
+    """The number, or None: a limit of 0 or -1 means that there is none."""
+    if text is None or not text.isascii() or not text.isdigit() or int(text) == 0:
+        return None
+    return int(text)

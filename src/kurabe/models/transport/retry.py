@@ -1,0 +1,46 @@
+"""The one layer of retries: which faults are worth another try, and how long to wait before it."""
+
+import random
+from collections.abc import Callable
+
+from kurabe.errors import (
+    CallTimeoutError,
+    ConnectionFailedError,
+    ProviderError,
+    QuotaExceededError,
+    RateLimitedError,
+    ServerError,
+    UnreadableAnswerError,
+)
+
+ATTEMPTS = 4
+BASE = 0.5
+"""Seconds: the first wait is up to this, each further one up to twice the one before (full jitter,
+https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)."""
+LONGEST = 30.0
+PATIENCE = 120.0
+"""Seconds: a provider that asks to wait longer is not waited for."""
+
+
+def worth_retrying(error: ProviderError) -> bool:
+    """Whether the same request may well succeed later, without being paid twice.
+
+    A chat call changes nothing at the provider, so a repeat is safe after any fault that the provider answered with,
+    and after a lost connection. Our own time-out is different: the provider may still be at work on an answer that will
+    be paid for, so only a connection that was never made is tried again.
+    """
+    if isinstance(error, QuotaExceededError):
+        return False
+    if isinstance(error, CallTimeoutError):
+        return not error.sent or error.status is not None
+    if isinstance(error, RateLimitedError | ServerError | ConnectionFailedError | UnreadableAnswerError):
+        return True
+    return error.status == 409
+
+
+def delay(error: ProviderError, attempt: int, chance: Callable[[], float] = random.random) -> float | None:
+    """Seconds before attempt number `attempt + 1`, or None where the provider asks for more than PATIENCE."""
+    wait = chance() * min(LONGEST, BASE * 2.0 ** (attempt - 1))
+    if error.retry_after is None:
+        return wait
+    return None if error.retry_after > PATIENCE else error.retry_after + wait
