@@ -4,9 +4,7 @@ from typing import Any
 
 from kurabe.errors import InputError
 
-_FORMATS = frozenset(
-    {"date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"}
-)  # fmt: skip
+_FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid")
 
 
 def closed_schema(schema: dict[str, Any]) -> dict[str, Any]:
@@ -75,13 +73,13 @@ def _take_members(kinds: list[Any], left: dict[str, Any], made: dict[str, Any]) 
         made["additionalProperties"] = False
         if (required := left.pop("required", None)) is not None:
             made["required"] = required
-    if "string" in kinds and left.get("format") in _FORMATS:
-        made["format"] = left.pop("format")
+    if "string" in kinds and (form := left.pop("format", None)):
+        (made if form in _FORMATS else left)["format"] = form
     if "array" in kinds:
         if (items := left.pop("items", None)) is not None:
             made["items"] = _closed(items)
-        if left.get("minItems") in (0, 1):
-            made["minItems"] = left.pop("minItems")
+        if (least := left.pop("minItems", None)) is not None:
+            (made if least in (0, 1) else left)["minItems"] = least
 
 
 def _plain(value: Any) -> bool:
