@@ -207,10 +207,9 @@ class OpenAIChat(Codec):
         made: dict[str, Any] = {"role": "assistant", "content": text or None if calls else text}
         if calls:
             made["tool_calls"] = calls
-            if "send_reasoning_content" in quirks:
-                made["reasoning_content"] = _thinking(message)
-            elif "send_reasoning" in quirks and (thinking := _thinking(message)):
-                made["reasoning"] = thinking
+            field = "reasoning_content" if "send_reasoning_content" in quirks else "reasoning"
+            if f"send_{field}" in quirks and (thinking := _thinking(message)):
+                made[field] = thinking
         return made
 
 
