@@ -58,7 +58,7 @@ class JsonEventDecoder:
 
     def _take(self, data: bytes, deltas: list[Delta]) -> None:
         self._some = True
-        if not self._ended and data != b"[DONE]":
+        if data and not self._ended and data != b"[DONE]":
             self._event(data, deltas)
 
     def _last(self) -> None:
