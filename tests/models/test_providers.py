@@ -45,8 +45,8 @@ def test_addresses_are_unique_for_each_protocol() -> None:
 def test_the_providers_that_are_promised() -> None:
     promised = (
         "openai openai-responses azure azure-v1 anthropic anthropic-vertex anthropic-bedrock gemini vertex bedrock"
-        " cohere mistral ollama perplexity deepseek groq xai together fireworks openrouter huggingface cerebras nvidia vllm"
-        " sglang llama-server lmstudio openai-compatible"
+        " cohere mistral ollama perplexity deepseek groq xai together fireworks openrouter huggingface cerebras nvidia"
+        " vllm sglang llama-server lmstudio openai-compatible"
     )
     assert set(promised.split()) <= set(providers())
 
