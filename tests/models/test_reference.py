@@ -7,16 +7,26 @@ from hypothesis import strategies as st
 
 from kurabe.errors import ModelError
 from kurabe.models import availability, open_model, pull_name
-from kurabe.models.reference import SCHEMES, Reference, parse_reference
+from kurabe.models.providers import providers
+from kurabe.models.reference import LOCAL, Reference, parse_reference, split_chain
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("gguf:smollm2-135m", Reference("gguf", "smollm2-135m")),
-        ("gguf:/m/a b.gguf?context=4096", Reference("gguf", "/m/a b.gguf", {"context": 4096})),
+        ("gguf:/m/a b.gguf?context=4096", Reference("gguf", "/m/a b.gguf", {"context": "4096"})),
         ("gguf:C:\\models\\m.gguf", Reference("gguf", "C:\\models\\m.gguf")),
         ("wordllama:256", Reference("wordllama", "256")),
+        ("openai:gpt-5.1", Reference("openai", "gpt-5.1")),
+        ("ollama:llama3.2:1b?concurrency=2", Reference("ollama", "llama3.2:1b", {"concurrency": "2"})),
+        ("bedrock:us.meta.llama:0?region=eu-west-1", Reference("bedrock", "us.meta.llama:0", {"region": "eu-west-1"})),
+        (
+            "openai@http://127.0.0.1:8000/v1:org/m:tag",
+            Reference("openai-compatible", "org/m:tag", {}, "http://127.0.0.1:8000/v1"),
+        ),
+        ("openai@https://h:8080:m", Reference("openai-compatible", "m", {}, "https://h:8080")),
+        ("openai@http://[::1]:8000/v1:m", Reference("openai-compatible", "m", {}, "http://[::1]:8000/v1")),
     ],
 )
 def test_reads_and_writes_references(text: str, expected: Reference) -> None:
@@ -30,7 +40,12 @@ def test_reads_and_writes_references(text: str, expected: Reference) -> None:
         ("smollm2-135m", "has no scheme"),
         ("", "has no scheme"),
         ("guff:x", "did you mean 'gguf'?"),
-        ("openai:gpt-5.1", "'openai' is not available in this version"),
+        ("opnai:gpt-5.1", "did you mean 'openai'?"),
+        ("openai:gpt-5.1?regoin=x", "no option of openai 'regoin'"),
+        ("openai:gpt-5.1?concurrency=many", "must be a whole number above 0, not 'many'"),
+        ("openai@http://127.0.0.1:8000/v1", "an address and a model"),
+        ("openai@ftp://host/v1:m", "an address and a model"),
+        ("openai@http://key@host/v1:m", "an address and a model"),
         ("hf:meta-llama/Llama-3.1-8B", "'hf' is not available in this version"),
         ("gguf:", "has no name after 'gguf:'"),
         ("gguf:?context=3", "has no name after 'gguf:'"),
@@ -49,12 +64,12 @@ def test_points_at_what_cannot_be_read(text: str, part: str) -> None:
 
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
-    for candidate in (text, f"gguf:{text}"):
+    for candidate in (text, f"gguf:{text}", f"openai:{text}", f"openai@http://h/v1:{text}"):
         try:
             parsed = parse_reference(candidate)
         except ModelError:
             continue
-        assert parsed.scheme in SCHEMES
+        assert parsed.scheme in LOCAL or parsed.scheme in providers()
         assert parse_reference(str(parsed)) == parsed
 
 
@@ -80,3 +95,10 @@ def test_a_missing_system_library_is_named(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "kurabe.models.engines.llama_cpp", None)
     with pytest.raises(ModelError, match="libgomp1"):
         open_model(f"gguf:{tmp_path}/m.gguf")
+
+
+def test_a_chain_is_split_at_its_bars() -> None:
+    assert split_chain("openai:a | gguf:b") == ["openai:a", "gguf:b"]
+    assert split_chain("openai:a|b") == ["openai:a|b"]
+    with pytest.raises(ModelError, match="an empty place"):
+        split_chain("openai:a | ")

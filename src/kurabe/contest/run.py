@@ -13,6 +13,7 @@ from typing import Any
 
 import filelock
 import numpy as np
+import polars as pl
 
 from kurabe import models
 from kurabe.contest.board import Board, compute_board
@@ -34,9 +35,9 @@ from kurabe.contest.prepare import (
 )
 from kurabe.contest.work import Work
 from kurabe.contestants import persist
-from kurabe.contestants.base import AnswersRowByRow
+from kurabe.contestants.base import AnswersRowByRow, Prediction
 from kurabe.contestants.human import Human
-from kurabe.contestants.prompt import Prompt, open_shared
+from kurabe.contestants.prompt import Prompt
 from kurabe.errors import (
     BudgetExceededError,
     ContestantError,
@@ -44,6 +45,7 @@ from kurabe.errors import (
     JournalError,
     KurabeError,
 )
+from kurabe.models.transport.budget import Budget
 from kurabe.tasks.metrics import metric_for
 from kurabe.tasks.task import Part, Task
 
@@ -129,6 +131,10 @@ class _Contest:
         minutes = task.spec.budget.minutes
         self.deadline = time.monotonic() + minutes * 60 if minutes is not None else None
         self.spent, self.dearest = journal.spent(entrant.key for entrant in entrants)
+        usd = task.spec.budget.usd
+        self.budget = Budget(usd) if usd is not None else None
+        if self.budget is not None:
+            self.budget.settle(0.0, self.spent)
         self._scored = 0.0
 
     def enter(self, entrant: Entrant) -> None:
@@ -203,25 +209,42 @@ class _Contest:
         return estimator
 
     def _row_by_row(self, estimator: AnswersRowByRow, work: Work, left: Sequence[int]) -> None:
-        if isinstance(estimator, Prompt) and isinstance(estimator.model, str):
-            open_shared(estimator.model)  # loading it is not part of answering
+        if isinstance(estimator, Prompt):
+            estimator.opened(self.budget)  # loading it is not part of answering
         last = time.perf_counter()
-        X = self.test.X[left]
-        answers = estimator.iter_predict(X, left) if isinstance(estimator, Human) else estimator.iter_predict(X)
+        answers = self._batches(estimator, self.test.X[left], left)
         try:
-            for answer in answers:
+            for batch in answers:
                 now = time.perf_counter()
-                work.add([Row(self.record.inputs[left[answer.row]], answer.value, answer.raw, answer.usd)], now - last)
+                rows = [Row(self.record.inputs[left[one.row]], one.value, one.raw, one.usd) for one in batch]
+                work.add(rows, now - last)
                 last = now
-                self.spent += answer.usd or 0.0
-                self.dearest = max(self.dearest, answer.usd or 0.0)
+                self.spent += sum(answer.usd or 0.0 for answer in batch)
+                self.dearest = max(self.dearest, *(answer.usd or 0.0 for answer in batch))
                 self._tell(work, force=work.complete)
-                if not work.complete:
+                if not work.complete and not isinstance(estimator, Prompt):
                     self._check_budget()
+            if not work.complete:
+                self._check_budget()
         finally:
             close: Callable[[], None] | None = getattr(answers, "close", None)
             if close:
                 close()
+
+    def _batches(self, estimator: AnswersRowByRow, X: pl.DataFrame, left: Sequence[int]) -> Iterator[list[Prediction]]:
+        """Answers as they come. A model's calls under way are waited for when the budget ends: they are paid."""
+        if isinstance(estimator, Prompt):
+            return estimator.iter_batches(X, self._over_budget)
+        if isinstance(estimator, Human):
+            return ([answer] for answer in estimator.iter_predict(X, left))
+        return ([answer] for answer in estimator.iter_predict(X))
+
+    def _over_budget(self) -> bool:
+        try:
+            self._check_budget()
+        except BudgetExceededError:
+            return True
+        return False
 
     def _in_pieces(self, estimator: Any, work: Work, left: Sequence[int]) -> None:
         size = max(1, -(-len(self.test) // CHUNKS))

@@ -1,6 +1,7 @@
 """A language model that is asked, row by row: zero-shot, with fixed examples, or with the nearest training rows."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import msgspec
@@ -11,8 +12,10 @@ from kurabe.contestants.base import Contestant, Prediction, Validation, collect
 from kurabe.contestants.examples import Nearest, decimals_of, spread, write_number
 from kurabe.contestants.frames import TEXT, as_frame, as_target, infer_kind, require, texts
 from kurabe.errors import ContestantError, TaskError, missing
-from kurabe.messages import Message, Request
-from kurabe.models.base import Model
+from kurabe.messages import Message, Reply, Request
+from kurabe.models.base import ChatModel, Model
+from kurabe.models.reference import is_local
+from kurabe.models.transport.budget import Budget
 from kurabe.tasks import spec
 from kurabe.tasks.answers import fallback, read_answer
 from kurabe.tasks.spec import Kind
@@ -24,17 +27,31 @@ LISTED_LABELS = 100
 BATCH = 64
 """Rows rendered at a time, so that requests are made lazily."""
 
+SECRET_OPTIONS = ("api_key", "headers")
+"""Options of a model that may hold a key; they do not belong into a task file, which the journal keeps."""
+
 _open: dict[str, Model] = {}
 
 
-def open_shared(reference: str) -> Model:
-    """The open model of this reference; several contestants share one. Another one in memory is closed first."""
+def open_shared(reference: str, options: dict[str, Any] | None = None, budget: Budget | None = None) -> Model:
+    """The open model of this reference and options; several contestants share one. Another one in memory is closed
+    first. `budget`: what hosted models may spend together."""
     from kurabe.models import open_model
+    from kurabe.models.reference import is_local
 
-    if reference not in _open:
+    name = shared_name(reference, options)
+    if name not in _open:
         release()
-        _open[reference] = open_model(reference)
-    return _open[reference]
+        given = dict(options or {})
+        if budget is not None and not is_local(reference):
+            given["budget"] = budget
+        _open[name] = open_model(reference, **given)
+    return _open[name]
+
+
+def shared_name(reference: str, options: dict[str, Any] | None) -> str:
+    """What tells one open model from another."""
+    return f"{reference} {sorted(options.items())}" if options else reference
 
 
 def release() -> None:
@@ -46,9 +63,10 @@ def release() -> None:
 class Prompt(Contestant):
     """Ask a chat model for each row's answer.
 
-    `model`: a reference such as `gguf:smollm2-135m`, or a Model object. `examples`: how many training rows are shown as
-    earlier turns, or a list of `{input, output}`. `choose`: `fixed`, rows spread over the target, the same for every
-    row, so that the model evaluates them once; or `nearest`, the training rows whose words are most like the row's, the
+    `model`: a reference such as `gguf:smollm2-135m` or `openai:gpt-5.1`, or a Model object. `options`: those of
+    `kurabe.open_model` for a hosted model, such as `{requests_per_minute: 500, concurrency: 64}`. `examples`: how many
+    training rows are shown as earlier turns, or a list of `{input, output}`. `choose`: `fixed`, the same for every
+    row and spread over the target, so that the model evaluates them once; or `nearest`, the training rows whose words are most like the row's, the
     nearest last. `system`, `user` (a sandboxed Jinja2 template over the columns and `input`) and `prefill`, which
     begins the answer, override the task's prompt. `constrain`: hold the answer by a grammar to a number or to the
     labels; `auto` does so where the model runs in process. Every text column is cut to `max_input_chars` before it is
@@ -60,6 +78,7 @@ class Prompt(Contestant):
     def __init__(
         self,
         model: str | Model = "gguf:smollm2-135m",
+        options: dict[str, Any] | None = None,
         examples: int | Sequence[Any] = 0,
         choose: Literal["fixed", "nearest"] = "fixed",
         system: str | None = None,
@@ -75,6 +94,7 @@ class Prompt(Contestant):
         random_state: int = 0,
     ) -> None:
         self.model = model
+        self.options = options
         self.examples = examples
         self.choose = choose
         self.system = system
@@ -129,8 +149,27 @@ class Prompt(Contestant):
         """Yield a Prediction a row as replies come; `value` is None where the answer could not be read."""
         X = as_frame(X)
         require(X, self.columns_)
-        model = open_shared(self.model) if isinstance(self.model, str) else self.model
-        for row, reply in model.chat_many(self._requests(X, model)):
+        model = self.opened()
+        return self._predictions(model.chat_many(self._requests(X, model)))
+
+    def iter_batches(self, X: Any, stop: Callable[[], bool]) -> Iterator[list[Prediction]]:
+        """`iter_predict` in lists of what has come together; nothing more is asked once `stop()` is true."""
+        X = as_frame(X)
+        require(X, self.columns_)
+        model = self.opened()
+        requests = itertools.takewhile(lambda _: not stop(), self._requests(X, model))
+        if isinstance(model, ChatModel):
+            batches = model.chat_batches(requests)
+        else:
+            batches = ([pair] for pair in model.chat_many(requests))
+        return (list(self._predictions(batch)) for batch in batches)
+
+    def opened(self, budget: Budget | None = None) -> Model:
+        """The model that is asked, opened where it is a reference."""
+        return open_shared(self.model, self.options, budget) if isinstance(self.model, str) else self.model
+
+    def _predictions(self, replies: Iterable[tuple[int, Reply]]) -> Iterator[Prediction]:
+        for row, reply in replies:
             value = read_answer(reply.text, self.kind_, self.labels_, self.prefill_)
             yield Prediction(row=row, value=value, raw=reply.text, usd=reply.usd)
 
@@ -141,7 +180,7 @@ class Prompt(Contestant):
 
     def close(self) -> None:
         """Give the shared model's memory back."""
-        if isinstance(self.model, str) and self.model in _open:
+        if isinstance(self.model, str) and shared_name(self.model, self.options) in _open:
             release()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -161,6 +200,11 @@ class Prompt(Contestant):
             raise ContestantError(missing("way to choose examples", str(self.choose), ["fixed", "nearest"]))
         if self.constrain not in (True, False, "auto"):
             raise ContestantError(f"constrain is {self.constrain!r}; it can be true, false or auto")
+        for option in SECRET_OPTIONS:
+            if option in (self.options or {}):
+                raise ContestantError(f"options: {option} does not belong here; set the key in the environment")
+        if self.options and (not isinstance(self.model, str) or is_local(self.model)):
+            raise ContestantError(f"options are those of a hosted model, and {self.model!r} is none")
         if isinstance(self.examples, int) and self.examples < 0:
             raise ContestantError(f"examples is {self.examples}; it must be 0 or more, or a list of examples")
         if self.max_input_chars < 1 or (self.max_tokens is not None and self.max_tokens < 1):
@@ -233,7 +277,7 @@ class Prompt(Contestant):
         )
 
     def _requests(self, X: pl.DataFrame, model: Model) -> Iterator[Request]:
-        request = msgspec.convert(self.request_, Request)
+        request = _taken(msgspec.convert(self.request_, Request), model)
         nearest = Nearest(self.vectorizer_, self.vectors_) if self.vectorizer_ is not None else None
         for start in range(0, X.height, BATCH):
             rows = X[start : start + BATCH]
@@ -269,6 +313,16 @@ class Prompt(Contestant):
 
     def _cut(self, inputs: list[str]) -> list[str]:
         return [text[: self.max_input_chars] for text in inputs]
+
+
+def _taken(request: Request, model: Model) -> Request:
+    """The request without settings of ours that the model does not take: temperature 0, the seed and the like."""
+    if not isinstance(model, ChatModel):
+        return request
+    ours: dict[str, Any] = {"seed": None, "prefill": "", "stop": ()}
+    if request.temperature == 0:
+        ours["temperature"] = None
+    return msgspec.structs.replace(request, **{name: v for name, v in ours.items() if not model.takes(name)})
 
 
 def _fits(model: Model, messages: Sequence[Message], request: Request) -> bool:

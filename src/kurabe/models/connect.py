@@ -33,7 +33,7 @@ def connect(
     concurrency: int | None = None,
     budget: Budget | float | None = None,
     cache: bool | str | Path = False,
-    price: Price | None = None,
+    price: Price | dict[str, float] | None = None,
     unsupported: Unsupported = "error",
     headers: dict[str, str] | None = None,
 ) -> HostedModel:
@@ -72,7 +72,7 @@ def connect(
         paths={
             kind: fill(path, {**options, "model": reference.name}, escape=True) for kind, path in provider.paths.items()
         },
-        price=price,
+        price=_price(price),
         priced_as=provider.prices,
         local=provider.local,
         unsupported=unsupported,
@@ -142,6 +142,15 @@ def _timeouts(seconds: float | None) -> Timeouts:
 
 def _first(found: tuple[Key, str] | None) -> Key | None:
     return None if found is None else found[0]
+
+
+def _price(price: Price | dict[str, float] | None) -> Price | None:
+    if not isinstance(price, dict):
+        return price
+    try:
+        return msgspec.convert(price, Price)
+    except msgspec.ValidationError as error:
+        raise InputError(f"price: {error}; it is {{input: …, output: …}} in dollars per million tokens") from None
 
 
 def _cache(cache: Any) -> Cache | None:

@@ -48,6 +48,10 @@ class Fallback(ChatModel):
                 if passed_on or position == len(self.models) - 1:
                     raise
 
+    def takes(self, setting: str) -> bool:
+        """Whether every model of the chain takes a field of Request."""
+        return all(model.takes(setting) for model in self.models)
+
     def close(self) -> None:
         """Close every model of the chain."""
         for model in self.models:

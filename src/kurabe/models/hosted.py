@@ -150,6 +150,10 @@ class HostedModel(ChatModel):
         if reply is not None:
             yield reply
 
+    def takes(self, setting: str) -> bool:
+        """Whether the model takes a field of Request, such as `temperature`."""
+        return setting in self._codec.settings and setting not in self._profile.without
+
     def _fitted(self, request: Request) -> Request:
         request = fit(request, self._codec, self._profile, self.reference, self.unsupported)
         if self._budget is not None and request.max_tokens is None:  # else the cost would have no bound

@@ -66,6 +66,11 @@ def split_chain(text: str) -> list[str]:
     return links
 
 
+def is_local(text: str) -> bool:
+    """Whether the reference names a model of this process, as far as it can be read."""
+    return text.partition(":")[0] in LOCAL and " | " not in text
+
+
 def parse_reference(text: str) -> Reference:
     """Take a reference apart; raises ModelError that points at what can't be read.
 

@@ -80,6 +80,14 @@ class LlamaCpp(ChatModel):
             self._free.put(lane)
         self._last: _Lane | None = None
 
+    def chat_batches(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
+        """Each reply by itself: a local model is slower than any disk."""
+        return ([pair] for pair in self.chat_many(requests))
+
+    def takes(self, setting: str) -> bool:
+        """Whether the engine takes a field of Request."""
+        return setting in _Takes.settings
+
     def chat_many(self, requests: Iterable[Request]) -> Iterator[tuple[int, Reply]]:
         """Yield (index, reply) as replies come. Requests are drawn at most two for each slot ahead of the replies.
 
