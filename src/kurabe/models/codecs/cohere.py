@@ -79,7 +79,11 @@ class Cohere(Codec):
             if request.logprobs > 0:
                 raise InputError("Cohere gives no alternatives to a token; ask for logprobs=0")
             body["logprobs"] = True
-        return HttpRequest("/v2/chat", json_body(body | request.extra))
+        extra = {  # an object adds to ours, so that `extra` and a setting can both speak of one
+            name: body[name] | value if isinstance(value, dict) and isinstance(body.get(name), dict) else value
+            for name, value in request.extra.items()
+        }
+        return HttpRequest("/v2/chat", json_body(body | extra))
 
     def reply(self, body: bytes) -> Reply:
         """Read a whole answer. Raises the typed error of a failed one, with what came as `partial`."""
