@@ -20,8 +20,8 @@ def test_a_training_row_is_not_its_own_neighbour() -> None:
     rng = np.random.default_rng(0)
     similarity = rng.uniform(0.1, 0.5, (30, 30)) + np.eye(30)
     t = np.arange(30.0)
-    known = _neighbours([similarity, similarity], t, itself=True)
-    new = _neighbours([similarity, similarity], t)
+    known = _neighbours(similarity, t, itself=True)
+    new = _neighbours(similarity, t)
     # The last two columns are the targets of the two nearest rows.
     assert (known[:, 6] != t).all()
     assert (known[:, 7] != t).all()

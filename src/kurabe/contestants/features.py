@@ -86,11 +86,15 @@ def _counts(documents: Sequence[str], analyser: str) -> sparse.csr_matrix:
     return sparse.csr_matrix((data, indices, indptr), shape=(len(rows), _BUCKETS))
 
 
+def _heads(documents: Sequence[str], words: int | None) -> list[str]:
+    return [" ".join(text.split(maxsplit=words)[:words]) for text in documents] if words else list(documents)
+
+
 class NGrams(BaseEstimator):  # type: ignore[misc]
     """TF-IDF (or 0/1) of word and character n-grams, each block scaled to length 1.
 
     `min_df`: rows an n-gram must stand in; None: 1 below 300 rows, 2 from there on. `max_features`: of each block, the
-    most frequent. `binary`: 0/1 without weights and scaling.
+    most frequent. `binary`: 0/1 without weights and scaling. `words`: only so many first words of a text are read.
     """
 
     def __init__(
@@ -99,14 +103,16 @@ class NGrams(BaseEstimator):  # type: ignore[misc]
         min_df: int | None = None,
         max_features: int = 100_000,
         binary: bool = False,
+        words: int | None = None,
     ) -> None:
         self.blocks = blocks
         self.min_df = min_df
         self.max_features = max_features
         self.binary = binary
+        self.words = words
 
     def fit_transform(self, X: pl.DataFrame) -> sparse.csr_matrix:
-        documents = texts(X)
+        documents = _heads(texts(X), self.words)
         self.columns_: list[np.ndarray] = []
         self.idf_: list[np.ndarray] = []
         counts = [_counts(documents, block) for block in self.blocks]
@@ -124,7 +130,7 @@ class NGrams(BaseEstimator):  # type: ignore[misc]
         return self._weigh(counts)
 
     def transform(self, X: pl.DataFrame) -> sparse.csr_matrix:
-        documents = texts(X)
+        documents = _heads(texts(X), self.words)
         return self._weigh([_counts(documents, block) for block in self.blocks])
 
     def _weigh(self, counts: list[sparse.csr_matrix]) -> sparse.csr_matrix:
@@ -155,13 +161,17 @@ def _select(matrix: sparse.csr_matrix, columns: np.ndarray) -> sparse.csr_matrix
 
 
 class Embeddings(BaseEstimator):  # type: ignore[misc]
-    """A vector a text, (n, d) float32 from `kurabe.models.embeddings`, of length 1."""
+    """A vector a text, (n, d) float32 from `kurabe.models.embeddings`, of length 1. `words`: only so many first
+    words of a text are read."""
+
+    def __init__(self, words: int | None = None) -> None:
+        self.words = words
 
     def fit_transform(self, X: pl.DataFrame) -> np.ndarray:
         return self.transform(X)
 
     def transform(self, X: pl.DataFrame) -> np.ndarray:
-        documents = texts(X)
+        documents = _heads(texts(X), self.words)
         rows = _rows_of("embedding", documents, embed)
         return np.stack(rows) if rows else embed(documents)
 
@@ -251,6 +261,61 @@ class Quantities(BaseEstimator):  # type: ignore[misc]
             for key in keys:
                 found.setdefault(key, value)
         return found
+
+
+_UNITS: dict[str, dict[str, float]] = {  # in grams, centimetres, litres, watts, volts, amperes, Ah, hertz, MB, hours
+    "mass": {"mg": 0.001, "g": 1, "gram": 1, "kg": 1000, "kilogram": 1000, "oz": 28.35, "ounce": 28.35}
+    | {"lb": 453.6, "pound": 453.6},
+    "length": {"mm": 0.1, "millimeter": 0.1, "cm": 1, "centimeter": 1, "m": 100, "meter": 100, "metre": 100}
+    | {"in": 2.54, "inch": 2.54, "inches": 2.54, '"': 2.54, "″": 2.54, "”": 2.54, "ft": 30.48, "foot": 30.48}
+    | {"feet": 30.48, "yard": 91.44},
+    "volume": {"ml": 0.001, "l": 1, "liter": 1, "litre": 1, "gallon": 3.785, "gal": 3.785, "quart": 0.946, "qt": 0.946},
+    "power": {"w": 1, "watt": 1, "kw": 1000, "hp": 746, "horsepower": 746},
+    "voltage": {"v": 1, "volt": 1, "vdc": 1, "vac": 1},
+    "current": {"ma": 0.001, "a": 1, "amp": 1},
+    "charge": {"mah": 0.001, "ah": 1},
+    "frequency": {"hz": 1, "khz": 1e3, "mhz": 1e6, "ghz": 1e9},
+    "data": {"kb": 0.001, "mb": 1, "gb": 1000, "tb": 1e6},
+    "time": {"minute": 1 / 60, "min": 1 / 60, "h": 1, "hr": 1, "hour": 1, "day": 24, "month": 720, "year": 8760},
+    "pieces": {"pack": 1, "pk": 1, "pc": 1, "piece": 1, "count": 1, "ct": 1, "set": 1},
+}
+_UNIT = {unit: (place, factor) for place, units in enumerate(_UNITS.values()) for unit, factor in units.items()}
+
+
+class Measures(BaseEstimator):  # type: ignore[misc]
+    """Logarithms of the numbers that have a unit, each in the base unit of its quantity: 2 lbs and 32 oz are the same;
+    (n, 2 * quantities + 2) with NaN for absent.
+
+    Of each quantity the largest and the first, then the volume and the longest edge of the first `A x B x C`.
+    """
+
+    # Quantifiers are possessive and a number is read from its beginning alone, so that the time is linear.
+    _number = r"(?<![\d.,])(\d[\d,]*+(?:\.\d++)?+)"
+    _measure = re.compile(_number + r"[\s‑-]?([^\W\d_]{1,12}+(?!\w)|[\"″”])")
+    _edge = _number + r"[\s‑-]?(?:[^\W\d_]{2,11}+|[\"″”])?+\s?[lwhd]?\s?"
+    _box = re.compile(_edge + r"[x×]\s?" + _edge + r"[x×]\s?" + _number)
+
+    def fit_transform(self, X: pl.DataFrame) -> np.ndarray:
+        return self.transform(X)
+
+    def transform(self, X: pl.DataFrame) -> np.ndarray:
+        return np.array([self._read(text.lower()) for text in texts(X)]).reshape(-1, 2 * len(_UNITS) + 2)
+
+    def _read(self, text: str) -> list[float]:
+        found: list[list[float]] = [[] for _ in _UNITS]
+        for digits, unit in self._measure.findall(text):
+            known = _UNIT.get(unit) or _UNIT.get(unit.removesuffix("s"))
+            if known:
+                found[known[0]].append(_log_positive(float(digits.replace(",", "")) * known[1]))
+        absent = float("nan")
+        values = [value for each in found for value in ((max(each), each[0]) if each else (absent, absent))]
+        box = self._box.search(text)
+        edges = [_log_positive(float(edge.replace(",", ""))) for edge in box.groups()] if box else [absent]
+        return [*values, sum(edges), max(edges)]
+
+
+def _log_positive(number: float) -> float:
+    return float(np.log(np.clip(number, 1e-3, 1e15)))
 
 
 class Columns(BaseEstimator):  # type: ignore[misc]

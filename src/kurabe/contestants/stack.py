@@ -1,4 +1,4 @@
-"""Kernel ridge on the similarity of rows, and gradient boosting on what it says of rows that it left out."""
+"""Kernel ridge on the similarity of rows, and trees on what it says of rows that it left out."""
 
 from typing import Any, ClassVar, NamedTuple
 
@@ -7,12 +7,14 @@ import numpy as np
 import polars as pl
 from scipy import linalg, sparse
 from sklearn.base import BaseEstimator
+from sklearn.ensemble import ExtraTreesRegressor
 
 from kurabe.contestants.features import (
     Columns,
     Dense,
     Embeddings,
     Features,
+    Measures,
     NGrams,
     Quantities,
     Scaled,
@@ -26,18 +28,40 @@ from kurabe.tasks.spec import Kind
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 CHOOSING_ROWS = 800  # of the leave-one-out that chooses a penalty: the time grows with their cube
 NEIGHBOURS = 20
+HEAD = 16  # words: what a text is about mostly stands at its beginning
+# Below what features are, yet near: an extra tree draws its thresholds between the least and the largest value.
+ABSENT = np.float32(-3)
 
 
 class Views(NamedTuple):
-    """One table seen in several ways, each with n rows: n-grams, embeddings, scaled facts, features for trees."""
+    """One table seen in several ways, each with n rows: n-grams and embeddings of the text and of its head, scaled
+    facts and measures, features for trees."""
 
     ngrams: sparse.csr_matrix
+    head_ngrams: sparse.csr_matrix
     vectors: np.ndarray
+    head_vectors: np.ndarray
     facts: np.ndarray
+    measures: np.ndarray
     trees: np.ndarray
 
     def rows(self, positions: np.ndarray) -> "Views":
         return Views(*(view[positions] for view in self))
+
+
+class Directions(BaseEstimator):  # type: ignore[misc]
+    """Embeddings seen from their mean, (n, d) float64 of length 1. `words`: as of Embeddings."""
+
+    def __init__(self, words: int | None = None) -> None:
+        self.words = words
+
+    def fit_transform(self, X: pl.DataFrame) -> np.ndarray:
+        self.center_ = Embeddings(self.words).fit_transform(X).mean(axis=0)
+        return self.transform(X)
+
+    def transform(self, X: pl.DataFrame) -> np.ndarray:
+        centered = (Embeddings(self.words).transform(X) - self.center_).astype(np.float64)
+        return np.asarray(centered / np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-9))
 
 
 class AllViews(BaseEstimator):  # type: ignore[misc]
@@ -47,44 +71,62 @@ class AllViews(BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def fit_transform(self, X: pl.DataFrame) -> Views:
-        self.ngrams_ = NGrams()
-        self.words_ = NGrams(("word1",), max_features=600, binary=True)
-        self.facts_ = Scaled(Dense([TextStatistics(), Quantities(), Columns(one_hot=True)]))
-        self.trees_ = Dense([Topics(60, self.random_state), Embeddings(), TextStatistics(), Quantities(), Columns()])
-        vectors = Embeddings().fit_transform(X)
-        self.center_ = vectors.mean(axis=0)
-        trees = np.hstack([self.trees_.fit_transform(X), self.words_.fit_transform(X).toarray().astype(np.float32)])
-        return Views(self.ngrams_.fit_transform(X), self._center(vectors), self.facts_.fit_transform(X), trees)
+        self.parts_: list[Features] = [
+            NGrams(),
+            NGrams(words=HEAD),
+            Directions(),
+            Directions(words=HEAD),
+            Scaled(Dense([TextStatistics(), Quantities(), Columns(one_hot=True)])),
+            Scaled(Measures()),
+            Dense([Topics(60, self.random_state), TextStatistics(), Quantities(), Measures(), Columns()]),
+        ]
+        return Views(*(part.fit_transform(X) for part in self.parts_))
 
     def transform(self, X: pl.DataFrame) -> Views:
-        trees = np.hstack([self.trees_.transform(X), self.words_.transform(X).toarray().astype(np.float32)])
-        vectors = self._center(Embeddings().transform(X))
-        return Views(self.ngrams_.transform(X), vectors, self.facts_.transform(X), trees)
-
-    def _center(self, vectors: np.ndarray) -> np.ndarray:
-        centered = (vectors - self.center_).astype(np.float64)
-        return np.asarray(centered / np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-9))
+        return Views(*(part.transform(X) for part in self.parts_))
 
 
-def kernels(one: Views, other: Views) -> list[np.ndarray]:
-    """Similarities of the rows of `one` to those of `other`, each (n, m) and 1 for equal rows: by n-grams, by
-    embeddings, and by both and the facts."""
+class Similarities(NamedTuple):
+    """Of n rows to m others, each (n, m) and 1 for equal rows."""
+
+    ngrams: np.ndarray
+    head_ngrams: np.ndarray
+    vectors: np.ndarray
+    head_vectors: np.ndarray
+    facts: np.ndarray
+    together: np.ndarray
+
+    def orders(self) -> list[np.ndarray]:
+        """The similarities by which neighbours are chosen: whole texts, their heads, their meaning."""
+        return [(2 * self.ngrams + self.vectors) / 3, (self.head_ngrams + self.head_vectors) / 2, self.vectors]
+
+
+def kernels(one: Views, other: Views) -> Similarities:
+    """How similar the rows of `one` are to those of `other`. Each is a positive definite kernel."""
     ngrams = (one.ngrams @ other.ngrams.T).toarray() / 2
-    vectors = np.exp(one.vectors @ other.vectors.T - 1)
-    width = max(one.facts.shape[1], 1)
-    squares = (one.facts**2).sum(axis=1)[:, None] + (other.facts**2).sum(axis=1) - 2 * one.facts @ other.facts.T
-    facts = np.exp(-np.maximum(squares, 0) / (2 * width))
-    return [ngrams, vectors, (2 * ngrams + vectors + facts / 2) / 3.5]
+    head_ngrams = (one.head_ngrams @ other.head_ngrams.T).toarray() / 2
+    vectors = np.exp(3 * (one.vectors @ other.vectors.T - 1))
+    head_vectors = np.exp(3 * (one.head_vectors @ other.head_vectors.T - 1))
+    facts = (_gaussian(one.facts, other.facts, 2.0) + _gaussian(one.measures, other.measures, 0.25)) / 2
+    together = (2 * ngrams + head_ngrams + 2 * vectors + facts) / 6
+    return Similarities(ngrams, head_ngrams, vectors, head_vectors, facts, together)
+
+
+def _gaussian(one: np.ndarray, other: np.ndarray, width: float) -> np.ndarray:
+    """exp(-squared distance / (width * columns)), (n, m)."""
+    squares = (one**2).sum(axis=1)[:, None] + (other**2).sum(axis=1) - 2 * one @ other.T
+    return np.asarray(np.exp(-np.maximum(squares, 0) / (width * max(one.shape[1], 1))))
 
 
 class StackedBoosting(Learner):
-    """Gradient boosting that knows, of each row, what kernel ridge regressions and its nearest neighbours say of it.
+    """Trees that know, of each row, what kernel ridge regressions and its nearest neighbours say of it.
 
     For training rows these are leave-one-out predictions, which a kernel ridge gives without fitting again: the row's
     coefficient over the diagonal of the inverted kernel is its residual (Rasmussen & Williams, Gaussian Processes,
-    2006, eq. 5.12). Half of the boosters learn the target, half what the kernel ridge leaves; their mean is the answer.
-    `rows`: the training rows that others are compared with at most. `boosters`: how many of each, with other seeds;
-    None: 3, 1 from 3,000 rows on, where one is steady by itself. `rounds`, `learning_rate`: of each booster.
+    2006, eq. 5.12). The answer is the mean of gradient boosting and a forest of extremely randomized trees (Geurts et
+    al. 2006).
+    `rows`: the training rows that others are compared with at most. `boosters`: how many, with other seeds. `rounds`,
+    `learning_rate`: of each booster. `trees`: of the forest.
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number"})
@@ -92,9 +134,10 @@ class StackedBoosting(Learner):
     def __init__(
         self,
         rows: int = 2_000,
-        boosters: int | None = None,
-        rounds: int = 300,
+        boosters: int = 3,
+        rounds: int = 400,
         learning_rate: float = 0.03,
+        trees: int = 100,
         log: Log = "auto",
         kind: Kind | None = None,
         metric: str | None = None,
@@ -104,6 +147,7 @@ class StackedBoosting(Learner):
         self.boosters = boosters
         self.rounds = rounds
         self.learning_rate = learning_rate
+        self.trees = trees
         self.log = log
         self.kind = kind
         self.metric = metric
@@ -118,46 +162,40 @@ class StackedBoosting(Learner):
         base = F.rows(kept)
         mean = float(t[kept].mean())
         similarities = kernels(base, base)
-        weights, said = [], np.empty((len(t), 3))
-        for position, kernel in enumerate(similarities):
-            coefficients, left_out = _kernel_ridge(kernel, t[kept] - mean, self.random_state)
-            weights.append(coefficients)
-            said[kept, position] = left_out + mean
-        model = {"base": base._replace(trees=base.trees[:, :0])._asdict(), "t": t[kept], "mean": mean}
-        model["weights"] = np.stack(weights)
-        near = np.empty((len(t), 8))
-        near[kept] = _neighbours(similarities, t[kept], itself=True)
+        fits = [_kernel_ridge(kernel, t[kept] - mean, self.random_state) for kernel in similarities]
+        model: dict[str, Any] = {"base": base._replace(trees=base.trees[:, :0])._asdict(), "t": t[kept], "mean": mean}
+        model["weights"] = np.stack([coefficients for coefficients, _ in fits])
+        near = [_neighbours(similarity, t[kept], itself=True) for similarity in similarities.orders()]
+        told = np.hstack([np.stack([left_out + mean for _, left_out in fits], axis=1), *near])
+        matrix = np.hstack([F.trees, np.empty((len(t), told.shape[1]), dtype=np.float32)])
+        matrix[kept, F.trees.shape[1] :] = told
         if len(others):
-            said[others], near[others] = self._compare(model, F.rows(others))
-        matrix = np.hstack([said, near, F.trees]).astype(np.float32)
-        model["whole"] = self._boost(matrix, t)
-        model["rest"] = self._boost(matrix, t - said[:, -1])
+            matrix[others, F.trees.shape[1] :] = self._compare(model, F.rows(others))
+        model["boosters"] = self._boost(matrix, t)
+        forest = ExtraTreesRegressor(self.trees, min_samples_leaf=2, max_features=0.3, random_state=self.random_state)
+        model["forest"] = forest.fit(np.where(np.isnan(matrix), ABSENT, matrix), t)
         return model
 
-    def _compare(self, model: dict[str, Any], F: Views) -> tuple[np.ndarray, np.ndarray]:
-        """What the kernel ridges, (m, 3), and the neighbours, (m, 8), say of rows not learned from."""
-        said, near = np.empty((len(F.facts), 3)), np.empty((len(F.facts), 8))
-        base = Views(**model["base"])
-        for start in range(0, len(said), 512):
-            rows = np.arange(start, min(start + 512, len(said)))
-            similarities = kernels(F.rows(rows), base)
+    def _compare(self, model: dict[str, Any], F: Views) -> np.ndarray:
+        """What the kernel ridges and the neighbours say of rows not learned from, (m, d)."""
+        base, told = Views(**model["base"]), []
+        for start in range(0, len(F.facts), 512):
+            similarities = kernels(F.rows(np.arange(start, min(start + 512, len(F.facts)))), base)
             pairs = zip(similarities, model["weights"], strict=True)
-            said[rows] = np.stack([kernel @ weights + model["mean"] for kernel, weights in pairs], axis=1)
-            near[rows] = _neighbours(similarities, model["t"])
-        return said, near
+            said = np.stack([kernel @ weights + model["mean"] for kernel, weights in pairs], axis=1)
+            told.append(np.hstack([said, *(_neighbours(order, model["t"]) for order in similarities.orders())]))
+        return np.vstack(told)
 
     def _apply(self, model: dict[str, Any], F: Views) -> np.ndarray:
-        said, near = self._compare(model, F)
-        matrix = np.hstack([said, near, F.trees]).astype(np.float32)
-        whole = np.mean([booster.predict(matrix) for booster in model["whole"]], axis=0)
-        rest = np.mean([booster.predict(matrix) for booster in model["rest"]], axis=0)
-        return np.asarray((whole + rest + said[:, -1]) / 2)
+        matrix = np.hstack([F.trees, self._compare(model, F).astype(np.float32)])
+        boosted = np.mean([booster.predict(matrix) for booster in model["boosters"]], axis=0)
+        return np.asarray((boosted + model["forest"].predict(np.where(np.isnan(matrix), ABSENT, matrix))) / 2)
 
     def _boost(self, matrix: np.ndarray, t: np.ndarray) -> list[Booster]:
         parameters = {
             "objective": "regression",
             "learning_rate": self.learning_rate,
-            "num_leaves": 8,
+            "num_leaves": 12,
             "min_data_in_leaf": 20,
             "feature_fraction": 0.2,
             "bagging_fraction": 0.7,
@@ -170,10 +208,9 @@ class StackedBoosting(Learner):
             "verbosity": -1,
         }
         data = lightgbm.Dataset(matrix, t, params=parameters, free_raw_data=False).construct()
-        count = self.boosters or (3 if len(t) < 3_000 else 1)
         return [
             Booster(lightgbm.train(parameters | {"seed": seed}, data, self.rounds).model_to_string())
-            for seed in range(self.random_state, self.random_state + count)
+            for seed in range(self.random_state, self.random_state + self.boosters)
         ]
 
 
@@ -191,10 +228,10 @@ def _kernel_ridge(kernel: np.ndarray, t: np.ndarray, seed: int) -> tuple[np.ndar
     return coefficients, t - coefficients / np.diag(inverse)
 
 
-def _neighbours(similarities: list[np.ndarray], t: np.ndarray, *, itself: bool = False) -> np.ndarray:
+def _neighbours(similarity: np.ndarray, t: np.ndarray, *, itself: bool = False) -> np.ndarray:
     """(m, 8): mean and spread of the nearest rows' targets, how near they are, and the nearest targets themselves."""
     # Rounded, so that rows as near as each other stay in their order whatever they are compared beside.
-    similarity = np.round(2 * similarities[0] + similarities[1], 7)
+    similarity = np.round(similarity, 7)
     if itself:
         np.fill_diagonal(similarity, -1)
     order = np.argsort(-similarity, axis=1, kind="stable")[:, : min(NEIGHBOURS, len(t) - itself)]
