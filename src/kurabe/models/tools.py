@@ -1,12 +1,10 @@
 """Plain functions as tools: what a model is told of them, and how its calls are carried out."""
 
 import asyncio
-import contextvars
 import inspect
 import math
 import re
-from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -17,6 +15,7 @@ from kurabe.errors import InputError, missing, without_secrets
 from kurabe.messages import Tool, ToolCall, ToolResult
 from kurabe.models.codecs.base import json_body
 from kurabe.models.json_schema import Mismatch, Schema, TypeFault, schema_of, value_of
+from kurabe.models.transport import loop
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LONGEST_FAULT = 500  # characters of an exception's text that the model is told
@@ -43,14 +42,14 @@ def run_tool(call: ToolCall, tools: Iterable[Callable[..., Any]]) -> ToolResult:
     """Call the function that a model asks for: its arguments as the hinted types, its result as text.
 
     A text stays as it is, all else becomes JSON. An unknown tool, an argument that does not fit and an exception
-    become a result with `error`, whose text tells the model what is wrong. An async function runs in an event loop of
-    its own. Raises InputError where one of the functions can't be described.
+    become a result with `error`, whose text tells the model what is wrong. An async function runs in the
+    event loop that kurabe keeps in the background. Raises InputError where one of the functions can't be described.
     """
     functions = _by_name(tools)
     try:
         result = _called(call, functions)()
         if inspect.isawaitable(result):
-            result = _finished(_waited(result))
+            result = loop.run(_waited(result))
         return _result(call, _as_text(result))
     except Exception as error:  # whatever a tool does wrong, the model is told and the conversation goes on
         return _fault(call, error)
@@ -231,13 +230,3 @@ def _fault(call: ToolCall, error: Exception) -> ToolResult:
 
 async def _waited(awaitable: Any) -> Any:
     return await awaitable
-
-
-def _finished(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """What the coroutine returns; where a loop runs already, as in a notebook, it runs in a thread of its own."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
-    with ThreadPoolExecutor(1) as threads:
-        return threads.submit(contextvars.copy_context().run, asyncio.run, coroutine).result()
