@@ -246,11 +246,8 @@ def _contents(messages: Iterable[Message]) -> list[dict[str, Any]]:
     for turn in messages:
         if turn.role == "system":
             continue
-        if isinstance(turn.content, str):
-            parts, results = [{"text": turn.content}], False
-        else:
-            parts = [wire for part in turn.content if (wire := _part(part))]
-            results = bool(turn.content) and all(isinstance(part, ToolResult) for part in turn.content)
+        parts = [wire for part in turn.parts if (wire := _part(part))]
+        results = bool(parts) and all(isinstance(part, ToolResult) for part in turn.parts)
         if results and after_results:
             contents[-1]["parts"] += parts
         elif parts:
