@@ -94,7 +94,12 @@ def test_results_of_parallel_calls_stand_first_in_one_turn() -> None:
 
 
 def test_what_the_service_refuses_is_left_out() -> None:
-    sent = body(User("Hi"), Assistant(""), Assistant(Reasoning("of another's", id="rs_1"), Text("")), User("Hm", ""))
+    sent = body(
+        User("Hi"),
+        Assistant(""),
+        Assistant(Reasoning(data="another's", id="rs_1"), Reasoning("Hm"), Text("")),
+        User("Hm", ""),
+    )
     assert sent["messages"] == [
         {"role": "user", "content": "Hi"},
         {"role": "user", "content": [{"type": "text", "text": "Hm"}]},
@@ -398,7 +403,7 @@ def test_bedrock_skips_what_is_no_event_of_a_message() -> None:
         (429, "ThrottlingException", errors.RateLimitedError),
         (403, "AccessDeniedException:", errors.PermissionDeniedError),
         (400, "ValidationException", errors.BadRequestError),
-        (424, "ModelErrorException", errors.BadRequestError),
+        (424, "ModelErrorException", errors.ServerError),
         (408, "ModelTimeoutException", errors.CallTimeoutError),
         (503, "ServiceUnavailableException", errors.OverloadedError),
     ],

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
-from kurabe.errors import ContextTooLongError, InputError, ProviderError
+from kurabe.errors import ContextTooLongError, InputError, ProviderError, ServerError
 from kurabe.messages import (
     Document,
     Image,
@@ -121,6 +121,8 @@ class AnthropicBedrock(Anthropic):
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         kind = headers.get("x-amzn-errortype", "").partition(":")[0]
         error = super().error(status, headers, body)
+        if kind == "ModelErrorException":  # 424: the model failed, not the request
+            error = ServerError(error.message, status=status)
         if "Throttling" in kind and not error.retryable:  # it comes with other statuses than 429 too
             return provider_error(429, kind, error.message)
         error.code = kind or error.code
