@@ -10,34 +10,127 @@ if TYPE_CHECKING:
     from kurabe.api import Board, Task, Trained
     from kurabe.contestants.base import Contestant, Prediction
     from kurabe.contestants.checks import check_contestant
-    from kurabe.errors import KurabeError
+    from kurabe.errors import KurabeError, ModelError, ProviderError
+    from kurabe.messages import (
+        Assistant,
+        Audio,
+        Delta,
+        Document,
+        Image,
+        Message,
+        Reasoning,
+        Reply,
+        Request,
+        System,
+        Text,
+        Tool,
+        ToolCall,
+        ToolResult,
+        Usage,
+        User,
+    )
     from kurabe.models import open_model
+    from kurabe.models.base import AsyncStream, ChatModel, Stream
+    from kurabe.models.conversation import Conversation
     from kurabe.models.pull import pull
+    from kurabe.models.shortcuts import achat, acomplete, aembed, chat, complete, embed
+    from kurabe.models.tools import arun_tool, run_tool, tool
+    from kurabe.models.transport.budget import Budget
+    from kurabe.models.transport.cost import Price
+    from kurabe.models.transport.http import Timeouts
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Assistant",
+    "AsyncStream",
+    "Audio",
     "Board",
+    "Budget",
+    "ChatModel",
     "Contestant",
+    "Conversation",
+    "Delta",
+    "Document",
+    "Image",
     "KurabeError",
+    "Message",
+    "ModelError",
     "Prediction",
+    "Price",
+    "ProviderError",
+    "Reasoning",
+    "Reply",
+    "Request",
+    "Stream",
+    "System",
     "Task",
+    "Text",
+    "Timeouts",
+    "Tool",
+    "ToolCall",
+    "ToolResult",
     "Trained",
+    "Usage",
+    "User",
+    "achat",
+    "acomplete",
+    "aembed",
+    "arun_tool",
+    "chat",
     "check_contestant",
+    "complete",
+    "embed",
     "open_model",
     "pull",
+    "run_tool",
+    "tool",
 ]
 
 _HOMES = {
+    "Assistant": "kurabe.messages",
+    "AsyncStream": "kurabe.models.base",
+    "Audio": "kurabe.messages",
     "Board": "kurabe.api",
+    "Budget": "kurabe.models.transport.budget",
+    "ChatModel": "kurabe.models.base",
     "Contestant": "kurabe.contestants.base",
+    "Conversation": "kurabe.models.conversation",
+    "Delta": "kurabe.messages",
+    "Document": "kurabe.messages",
+    "Image": "kurabe.messages",
     "KurabeError": "kurabe.errors",
+    "Message": "kurabe.messages",
+    "ModelError": "kurabe.errors",
     "Prediction": "kurabe.contestants.base",
+    "Price": "kurabe.models.transport.cost",
+    "ProviderError": "kurabe.errors",
+    "Reasoning": "kurabe.messages",
+    "Reply": "kurabe.messages",
+    "Request": "kurabe.messages",
+    "Stream": "kurabe.models.base",
+    "System": "kurabe.messages",
     "Task": "kurabe.api",
+    "Text": "kurabe.messages",
+    "Timeouts": "kurabe.models.transport.http",
+    "Tool": "kurabe.messages",
+    "ToolCall": "kurabe.messages",
+    "ToolResult": "kurabe.messages",
     "Trained": "kurabe.api",
+    "Usage": "kurabe.messages",
+    "User": "kurabe.messages",
+    "achat": "kurabe.models.shortcuts",
+    "acomplete": "kurabe.models.shortcuts",
+    "aembed": "kurabe.models.shortcuts",
+    "arun_tool": "kurabe.models.tools",
+    "chat": "kurabe.models.shortcuts",
     "check_contestant": "kurabe.contestants.checks",
+    "complete": "kurabe.models.shortcuts",
+    "embed": "kurabe.models.shortcuts",
     "open_model": "kurabe.models",
     "pull": "kurabe.models.pull",
+    "run_tool": "kurabe.models.tools",
+    "tool": "kurabe.models.tools",
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, Self, overload, runtime_checkable
 
 import msgspec
 
-from kurabe.errors import ContentFilteredError, ContextTooLongError, ModelError
+from kurabe.errors import ContentFilteredError, ContextTooLongError, ModelError, OutputError
 from kurabe.messages import Delta, Reply, Request, Usage
 from kurabe.models.request import Content, make_request
 from kurabe.models.transport import loop
@@ -155,7 +155,7 @@ class ChatModel(ABC):
 
     async def achat(self, content: Content, **settings: Any) -> Reply:
         """`chat`, awaited."""
-        return _parsed(await self.ask(make_request(content, **settings)), settings.get("output"))
+        return self._parsed(await self.ask(make_request(content, **settings)), settings.get("output"))
 
     def stream(self, content: Content, **settings: Any) -> Stream:
         """The answer in pieces as they come; the Stream's `reply` is the whole of it."""
@@ -257,7 +257,7 @@ class ChatModel(ABC):
     async def _apieces(self, request: Request, output: Any) -> AsyncGenerator[list[Delta] | Reply, None]:
         async with contextlib.aclosing(self._stream(request)) as pieces:
             async for piece in pieces:
-                yield _parsed(piece, output) if isinstance(piece, Reply) else piece
+                yield self._parsed(piece, output) if isinstance(piece, Reply) else piece
 
     def _pieces(self, request: Request, output: Any) -> Iterator[Delta | Reply]:
         """The pieces of a stream that is read in the background."""
@@ -286,11 +286,15 @@ class ChatModel(ABC):
         finally:
             future.cancel()
 
+    def _parsed(self, reply: Reply, output: Any) -> Reply:
+        """The reply with the value that `output` asks for; an answer that calls tools has none yet."""
+        if output is None or reply.tool_calls:
+            return reply
+        from kurabe.models.output import parse
 
-def _parsed(reply: Reply, output: Any) -> Reply:
-    """The reply with the value that `output` asks for; an answer that calls tools has none yet."""
-    if output is None or reply.tool_calls:
-        return reply
-    from kurabe.models.output import parse
-
-    return msgspec.structs.replace(reply, parsed=parse(output, reply.text))
+        try:
+            return msgspec.structs.replace(reply, parsed=parse(output, reply.text))
+        except OutputError as error:
+            error.provider, _, error.model = self.reference.partition(":")
+            error.partial, error.request_id = reply, reply.request_id
+            raise
