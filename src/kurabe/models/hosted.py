@@ -202,12 +202,13 @@ class HostedModel(ChatModel):
 
     def _finished(self, reply: Reply, began: float, first: float | None, request_id: str) -> Reply:
         """The reply with what only the client knows."""
+        seconds = time.perf_counter() - began  # first of all: the prices are loaded with the first call
         return Reply(
             reply.content,
             reply.finish_reason,
             reply.usage,
             self.cost(reply.usage),
-            time.perf_counter() - began,
+            seconds,
             first,
             reply.model,
             request_id,
