@@ -149,6 +149,7 @@ class _OpenCall(msgspec.Struct):
     id: str
     name: str
     arguments: list[str]
+    whole: bool
 
 
 class _Made:
@@ -171,7 +172,7 @@ class _Made:
         if message.tool_plan:
             self.plan.append(message.tool_plan)
         for i, call in enumerate(_many(message.tool_calls)):
-            self.call(i, call)
+            self.call(i, call, whole=True)
         self.citations += _many(message.citations)
 
     def content(self, index: int, piece: _Content) -> Delta | None:
@@ -185,16 +186,16 @@ class _Made:
         opened.pieces.append(text)
         return Delta(reasoning=text) if opened.thinks else Delta(text=text)
 
-    def call(self, index: int, call: _Call) -> Delta:
-        """The beginning of a call."""
+    def call(self, index: int, call: _Call, *, whole: bool) -> Delta:
+        """A call, or its beginning."""
         function = call.function or _Function()
         arguments = function.arguments or ""
-        opened = _OpenCall(len(self.calls), call.id or "", function.name or "", [arguments])
+        opened = _OpenCall(len(self.calls), call.id or "", function.name or "", [arguments], whole)
         self.calls[index] = opened
         return Delta(index=opened.number, id=opened.id, name=opened.name, arguments=arguments)
 
     def reply(self, raw: bytes, *, partial: bool) -> Reply:
-        """A call whose arguments are not whole is left out where `partial`; else it raises."""
+        """A call that is not whole is left out where `partial`; else it raises."""
         parts: list[Part] = []
         for _, content in sorted(self.contents.items()):
             if text := "".join(content.pieces):
@@ -203,6 +204,8 @@ class _Made:
             parts.append(Reasoning(plan, id=PLAN))
         cut: UnreadableAnswerError | None = None
         for call in self.calls.values():
+            if partial and not call.whole:
+                continue
             try:
                 parts.append(ToolCall(call.id, call.name, read_arguments("".join(call.arguments))))
             except UnreadableAnswerError as error:
@@ -265,7 +268,12 @@ class CohereDecoder(JsonEventDecoder):
         if event.type == "message-end":
             self._end(event.delta or _Delta())
         elif event.type is None or event.type == "error":
-            raise provider_error(None, "", event.message or f"an event without a type: {data[:120]!r}")
+            if event.message is None:
+                raise UnreadableAnswerError(f"an event that says nothing: {data[:120].decode('utf-8', 'replace')!r}")
+            raise provider_error(None, "", event.message)
+        elif event.type == "tool-call-end":
+            if (opened := self._made.calls.get(event.index or 0)) is not None:
+                opened.whole = True
         elif event.delta is not None and event.delta.message is not None:
             delta = self._message(event, event.delta.message)
             if delta is not None:
@@ -280,7 +288,7 @@ class CohereDecoder(JsonEventDecoder):
         if kind == "tool-call-delta" and isinstance(message.tool_calls, _Call):
             return self._arguments(index, message.tool_calls)
         if kind == "tool-call-start" and isinstance(message.tool_calls, _Call):
-            return made.call(index, message.tool_calls)
+            return made.call(index, message.tool_calls, whole=False)
         if kind == "tool-plan-delta" and message.tool_plan:
             made.plan.append(message.tool_plan)
             return Delta(reasoning=message.tool_plan)

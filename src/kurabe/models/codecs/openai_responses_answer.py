@@ -137,7 +137,7 @@ def _typed(error: _Error | str) -> ProviderError:
 
 
 def _reply(answer: _Answer, items: list[_Item], raw: bytes, *, partial: bool) -> Reply:
-    """The Reply of these items. A call whose arguments are not whole is left out where `partial`; else it raises."""
+    """The Reply of these items. A call whose arguments can't be read is left out where `partial`; else it raises."""
     parts: list[Part] = []
     cut: UnreadableAnswerError | None = None
     for item in items:
@@ -328,7 +328,8 @@ class ResponsesDecoder(JsonEventDecoder):
     def _reply(self, *, partial: bool) -> Reply:
         items = self._answer.output if self._ended else None
         if not items:
-            items = [self._items[index].so_far() for index in sorted(self._items)]
+            opened = [self._items[index] for index in sorted(self._items)]
+            items = [one.so_far() for one in opened if one.done or one.call is None or not partial]
         return _reply(self._answer, items, b"".join(self._raw), partial=partial)
 
 
