@@ -8,6 +8,7 @@ from zlib import crc32
 
 import msgspec
 import pytest
+from anthropic import AnthropicVertex as AnthropicVertexSdk
 from anthropic import transform_schema
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +34,7 @@ from kurabe.messages import (
     ToolResult,
     User,
 )
+from kurabe.models.auth import fill
 from kurabe.models.codecs.anthropic import Anthropic, AnthropicBedrock, AnthropicVertex
 from kurabe.models.codecs.anthropic_schema import closed_schema
 from kurabe.models.codecs.base import Decoder, Profile
@@ -198,6 +200,18 @@ def test_what_models_accept(model: str, refused: set[str], quirks: set[str]) -> 
         other = rows[row].profile(name)
         assert (set(other.without), set(other.quirks)) == (refused, quirks | {"system_first"})
         assert (other.max_tokens, other.context) == (profile.max_tokens, profile.context)
+
+
+def test_vertex_addresses() -> None:
+    """As the SDK makes them; `kurabe.models.connect` fills the options in their order."""
+    row = providers()["anthropic-vertex"]
+    for host, location in [("", "us-east5"), ("aiplatform.googleapis.com", "global")]:
+        options = {"host": host or row.options["host"].default or "", "project": "p-1", "location": location}
+        assert list(options) == list(row.options)
+        sdk = AnthropicVertexSdk(region=location, project_id="p-1", access_token="test-key")
+        with sdk:
+            url = str(sdk.base_url).rstrip("/") + f"/projects/p-1/locations/{location}/publishers/anthropic"
+            assert fill(row.base_url, options) == url
 
 
 # ── Structured output ────────────────────────────────────────────────────────────────────────────────────────────────
