@@ -12,6 +12,7 @@ from kurabe.contestants.features import (
     Columns,
     Dense,
     Embeddings,
+    Measures,
     NGrams,
     Quantities,
     Scaled,
@@ -125,3 +126,27 @@ def test_scaled_features_have_no_gaps() -> None:
     assert np.isfinite(matrix).all()
     np.testing.assert_allclose(matrix.mean(axis=0), 0, atol=1e-12)
     assert matrix[1, 0] == 0
+
+
+def test_measures_are_brought_to_one_unit() -> None:
+    texts = ["2 lbs", "32oz, then 1 ounce", "0.9072 kg", "2 lambs", "10 x 4 in x 2.5 inches", "1,000 mg and 1.1.1 g"]
+    matrix = np.exp(Measures().fit_transform(frame(texts)))
+    np.testing.assert_allclose(matrix[:3, :2], 907.2, rtol=1e-3)
+    assert np.isnan(matrix[3]).all()
+    # Length: the largest and the first; then of the box its volume and its longest edge.
+    np.testing.assert_allclose(matrix[4, [2, 3, -2, -1]], [2.5 * 2.54 * 4 / 2.5, 4 * 2.54, 100, 10])
+    np.testing.assert_allclose(matrix[5, :2], 1)
+
+
+@pytest.mark.parametrize("text", ["9" * 1_000_000, "1,1." * 250_000, "1 x " * 250_000, "a" * 1_000_000, "1a" * 500_000])
+def test_measures_of_a_long_text_take_linear_time(text: str) -> None:
+    start = time.perf_counter()
+    Measures().transform(frame([text]))
+    assert time.perf_counter() - start < 5
+
+
+def test_only_the_first_words_are_read() -> None:
+    long, short = frame(["red apple pie", "car"]), frame(["red apple", "car"])
+    ngrams, embeddings = NGrams(min_df=1, words=2), Embeddings(words=2)
+    assert abs(ngrams.fit_transform(long) - ngrams.fit_transform(short)).max() == 0
+    assert abs(embeddings.fit_transform(long) - embeddings.fit_transform(short)).max() == 0
