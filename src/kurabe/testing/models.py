@@ -1,11 +1,13 @@
-"""Models that answer by script, for tests of what stands on top of a model."""
+"""Models that answer by script, without a server."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 
-from kurabe.messages import Reply, Request, Usage
+from kurabe.messages import Delta, Reply, Request, Usage
+from kurabe.models.base import ChatModel
+from kurabe.testing.wire.base import pieces_of
 
 
-class ScriptedModel:
+class ScriptedModel(ChatModel):
     """Answers each request by `script`: a function of the request, or a list drawn from in turn (the last one repeats).
 
     `requests` holds every request it was sent, in order.
@@ -22,14 +24,26 @@ class ScriptedModel:
     def calls(self) -> int:
         return len(self.requests)
 
+    async def ask(self, request: Request) -> Reply:
+        """Answer by the script."""
+        return self._replied(request)
+
     def chat_many(self, requests: Iterable[Request]) -> Iterator[tuple[int, Reply]]:
+        """One after the other, in order, in the caller's thread."""
         for index, request in enumerate(requests):
-            self.requests.append(request)
-            text = self._answer(request)
-            usage = Usage(
-                input=sum(len(message.text.split()) for message in request.messages), output=len(text.split())
-            )
-            yield index, Reply(text, "stop", usage, self._usd, 0.0)
+            yield index, self._replied(request)
+
+    async def _stream(self, request: Request) -> AsyncGenerator[list[Delta] | Reply, None]:
+        reply = self._replied(request)
+        for piece in pieces_of(reply.text):
+            yield [Delta(piece)]
+        yield reply
+
+    def _replied(self, request: Request) -> Reply:
+        self.requests.append(request)
+        text = self._answer(request)
+        usage = Usage(input=sum(len(message.text.split()) for message in request.messages), output=len(text.split()))
+        return Reply(text, "stop", usage, self._usd, 0.0)
 
     def _answer(self, request: Request) -> str:
         if callable(self._script):
