@@ -1,5 +1,6 @@
 """JSON Schemas of Python types, and values of these types from JSON."""
 
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -51,17 +52,25 @@ def value_of(hint: Any, value: Any, *, strict: bool) -> Any:
     A float without a fraction counts as an integer, as in JSON Schema. Without `strict`, a text that holds a number is
     one too. pydantic models follow their own configuration.
     """
-    if _is_pydantic(hint):
-        return _pydantic_value(hint, json_body(value))
+    try:
+        if _is_pydantic(hint):
+            return _pydantic_value(hint, json_body(value))
+        made = _msgspec_value(hint, value, strict)
+        _fill(made)
+    except RecursionError:
+        raise Mismatch("$", "it is nested too deeply") from None
+    return made
+
+
+def _msgspec_value(hint: Any, value: Any, strict: bool) -> Any:
     try:
         return msgspec.convert(value, hint, str_keys=True, dec_hook=_pydantic_inside)
-    except (msgspec.ValidationError, RecursionError) as error:
-        fault = error
-    try:
-        return msgspec.convert(_whole(value), hint, strict=strict, str_keys=True, dec_hook=_pydantic_inside)
-    except (msgspec.ValidationError, RecursionError):
-        what, _, path = str(fault).partition(" - at `")
-        raise Mismatch(path.rstrip("`") or "$", what) from None
+    except msgspec.ValidationError as fault:
+        try:
+            return msgspec.convert(_whole(value), hint, strict=strict, str_keys=True, dec_hook=_pydantic_inside)
+        except msgspec.ValidationError:
+            what, _, path = str(fault).partition(" - at `")
+            raise Mismatch(path.rstrip("`") or "$", what) from None
 
 
 def subschemas(schema: Schema) -> Iterator[Schema]:
@@ -219,6 +228,23 @@ def _whole(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _whole(item) for name, item in value.items()}
     return value
+
+
+def _fill(value: Any) -> None:
+    """Set the defaults of dataclasses on the objects themselves. msgspec leaves them to the class, where neither `vars`
+    nor its own encoder finds them."""
+    if isinstance(value, list | tuple | set | frozenset):
+        for item in value:
+            _fill(item)
+    elif isinstance(value, dict):
+        _fill(list(value.values()))
+    elif isinstance(value, msgspec.Struct):
+        _fill([getattr(value, name) for name in value.__struct_fields__])
+    elif dataclasses.is_dataclass(value) and hasattr(value, "__dict__"):
+        for field in dataclasses.fields(value):
+            if hasattr(value, field.name):
+                object.__setattr__(value, field.name, getattr(value, field.name))
+        _fill(list(vars(value).values()))
 
 
 def _reason(error: Exception) -> str:
