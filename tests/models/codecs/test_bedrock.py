@@ -59,12 +59,13 @@ def content(*parts: Any, role: str = "user") -> Any:
         ("low", [], None, "low"),
         ("minimal", [], None, "low"),
         ("xhigh", [], None, "xhigh"),
-        ("none", ["thinking"], {"thinking": {"type": "disabled"}}, None),
-        ("minimal", ["thinking"], {"thinking": {"type": "adaptive"}}, "low"),
-        ("xhigh", ["thinking"], {"thinking": {"type": "adaptive"}}, "xhigh"),
-        ("none", ["thinking_budget"], {"thinking": {"type": "disabled"}}, None),
-        ("low", ["thinking_budget"], {"thinking": {"type": "enabled", "budget_tokens": 2000}}, None),
-        ("minimal", ["thinking_budget"], {"thinking": {"type": "enabled", "budget_tokens": 1024}}, None),
+        ("none", ["claude"], {"thinking": {"type": "disabled"}}, None),
+        ("minimal", ["claude"], {"thinking": {"type": "adaptive"}}, "low"),
+        ("xhigh", ["claude"], {"thinking": {"type": "adaptive"}}, "xhigh"),
+        ("none", ["claude", "thinking_budget"], {"thinking": {"type": "disabled"}}, None),
+        ("low", ["claude", "thinking_budget"], {"thinking": {"type": "enabled", "budget_tokens": 2000}}, None),
+        ("minimal", ["claude", "thinking_budget"], {"thinking": {"type": "enabled", "budget_tokens": 1024}}, None),
+        ("none", ["claude", "thinking_between_tools"], {"thinking": {"type": "between_tools"}}, None),
         ("none", ["reasoning_config"], {"reasoningConfig": {"type": "disabled"}}, None),
         ("xhigh", ["reasoning_config"], {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "high"}}, None),
         ("minimal", ["reasoning_effort"], {"reasoning_effort": "low"}, None),
@@ -155,7 +156,15 @@ def test_what_can_not_be_said_is_refused(request_: Request, words: str) -> None:
 
 def test_a_budget_of_thinking_needs_room() -> None:
     with pytest.raises(errors.InputError, match="max_tokens above 1,024"):
-        body(Request(HI, reasoning="low", max_tokens=1000), Profile(quirks=frozenset({"thinking_budget"})))
+        body(Request(HI, reasoning="low", max_tokens=1000), Profile(quirks=frozenset({"claude", "thinking_budget"})))
+
+
+def test_a_model_that_is_not_to_be_forced() -> None:
+    profile = Profile(quirks=frozenset({"claude", "unforced_tools"}))
+    assert body(Request(HI, tools=(TOOL,), tool_choice="auto"), profile)["toolConfig"]["toolChoice"] == {"auto": {}}
+    for choice in ("required", "weather"):
+        with pytest.raises(errors.InputError, match="can't be made to call a tool"):
+            body(Request(HI, tools=(TOOL,), tool_choice=choice), profile)
 
 
 USAGE = {"inputTokens": 10, "outputTokens": 7, "cacheReadInputTokens": 20, "cacheWriteInputTokens": 30}

@@ -154,7 +154,7 @@ def _body(request: Request, profile: Profile) -> dict[str, Any]:
         body["tool_choice"] = choice
     config: dict[str, Any] = {}
     if request.reasoning is not None:
-        body["thinking"], effort = _thinking(request.reasoning, profile.quirks, max_tokens)
+        body["thinking"], effort = thinking(request.reasoning, profile.quirks, max_tokens)
         if effort:
             config["effort"] = effort
     if request.output is not None:
@@ -182,8 +182,8 @@ def _tool_choice(request: Request, profile: Profile) -> dict[str, Any] | None:
     return choice
 
 
-def _thinking(effort: str, quirks: frozenset[str], max_tokens: int) -> tuple[dict[str, Any], str | None]:
-    """The `thinking` of the body, and the effort of `output_config`."""
+def thinking(effort: str, quirks: frozenset[str], max_tokens: int) -> tuple[dict[str, Any], str | None]:
+    """The `thinking` of the body, and the effort of `output_config`; Bedrock's Converse takes both as they are."""
     if effort == "none":
         if "thinking_always" in quirks:
             raise InputError("this model always thinks, so reasoning='none' is not possible; the least is 'low'")

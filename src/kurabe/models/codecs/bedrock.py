@@ -28,6 +28,7 @@ from kurabe.messages import (
     ToolCall,
     ToolResult,
 )
+from kurabe.models.codecs.anthropic import thinking
 from kurabe.models.codecs.anthropic_schema import closed_schema
 from kurabe.models.codecs.base import Codec, HttpRequest, Profile, json_body, read_json
 from kurabe.models.codecs.bedrock_answer import ConverseDecoder, read_answer, read_error
@@ -50,18 +51,15 @@ _SOUNDS = {
     "audio/flac": "flac", "audio/x-flac": "flac", "audio/ogg": "ogg", "audio/opus": "opus", "audio/aac": "aac",
     "audio/mp4": "mp4", "audio/x-m4a": "m4a", "audio/webm": "webm",
 }  # fmt: skip
-_BUDGETS = {"minimal": 0.125, "low": 0.25, "medium": 0.5, "high": 0.75, "xhigh": 0.875}
-"""The part of max_tokens that a Claude model with a budget of thinking tokens may think."""
-_LEAST_BUDGET = 1024
 
 
 class Bedrock(Codec):
     """Converse. An object in a request's `extra`, such as `additionalModelRequestFields`, is merged with ours.
 
     `top_k` is no part of Converse: `names` of a profile says where a model has it in `additionalModelRequestFields`,
-    such as `inferenceConfig.topK`. How hard a model is to think is said by `quirks`: `thinking` (Claude: adaptive
-    thinking, and an effort), `thinking_budget` (Claude before 4.6), `reasoning_config` (Nova 2), `reasoning_effort`
-    (gpt-oss); without one of them by the effort alone.
+    such as `inferenceConfig.topK`. How hard a model is to think is said by `quirks`: `claude` (and those that the codec
+    of Anthropic's own format knows), `reasoning_config` (Nova 2), `reasoning_effort` (gpt-oss); without one of them by
+    the effort of `outputConfig`.
     """
 
     settings: ClassVar[frozenset[str]] = frozenset(
@@ -82,7 +80,7 @@ class Bedrock(Codec):
             inference["stopSequences"] = request.stop
         if inference:
             body["inferenceConfig"] = inference
-        if tools := _tools(request):
+        if tools := _tools(request, profile):
             body["toolConfig"] = tools
         more: dict[str, Any] = {}
         if request.top_k is not None:
@@ -170,18 +168,9 @@ def _put(fields: dict[str, Any], path: str, value: Any) -> None:
 def _reasoning(effort: Effort, profile: Profile, max_tokens: int) -> tuple[dict[str, Any], str | None]:
     """What goes into `additionalModelRequestFields`, and the effort of `outputConfig`."""
     quirks, least = profile.quirks, "low" if effort == "minimal" else effort
-    if "thinking_budget" in quirks and effort != "none":
-        if max_tokens <= _LEAST_BUDGET:
-            raise InputError(
-                f"to think, this model needs max_tokens above {_LEAST_BUDGET:,}: thinking is a part of it; "
-                f"max_tokens is {max_tokens:,}"
-            )
-        budget = max(_LEAST_BUDGET, int(_BUDGETS[effort] * max_tokens))
-        return {"thinking": {"type": "enabled", "budget_tokens": budget}}, None
-    if "thinking_budget" in quirks or "thinking" in quirks:
-        if effort == "none":
-            return {"thinking": {"type": "disabled"}}, None
-        return {"thinking": {"type": "adaptive"}}, least
+    if "claude" in quirks:
+        fields, level = thinking(effort, quirks, max_tokens)
+        return {"thinking": fields}, level
     if "reasoning_config" in quirks:
         if effort == "none":
             return {"reasoningConfig": {"type": "disabled"}}, None
@@ -194,7 +183,7 @@ def _reasoning(effort: Effort, profile: Profile, max_tokens: int) -> tuple[dict[
     return {}, least
 
 
-def _tools(request: Request) -> dict[str, Any] | None:
+def _tools(request: Request, profile: Profile) -> dict[str, Any] | None:
     choice = request.tool_choice
     if not request.tools:
         return None
@@ -212,6 +201,8 @@ def _tools(request: Request) -> dict[str, Any] | None:
         tools.append({"toolSpec": spec})
     if choice is None:
         return {"tools": tools}
+    if choice != "auto" and "unforced_tools" in profile.quirks:
+        raise InputError(f"this model can't be made to call a tool (tool_choice={choice!r}); use tool_choice='auto'")
     wire: dict[str, Any] = {"tool": {"name": choice}}
     if choice in ("auto", "required"):
         wire = {"auto": {}} if choice == "auto" else {"any": {}}
