@@ -253,14 +253,16 @@ def test_the_last_event_may_lack_its_empty_line() -> None:
     assert read(stream_of(answer({"text": "a"}, finish=None), answer({"text": "b"})).rstrip()).text == "ab"
 
 
-def test_a_call_that_was_cut_off_is_in_what_came() -> None:
-    start = answer({"functionCall": {"name": "f", "willContinue": True}}, finish=None)
-    piece = answer(
-        {"functionCall": {"partialArgs": [{"jsonPath": "$.a", "boolValue": True}], "willContinue": True}}, finish=None
-    )
+def test_a_call_that_has_begun_is_none_until_it_is_whole() -> None:
+    call: dict[str, Any] = {"name": "f", "partialArgs": [{"jsonPath": "$.a", "boolValue": True}], "willContinue": True}
+    start = answer({"text": "So:"}, {"functionCall": call}, finish=None)
     with pytest.raises(CutStreamError) as error:
-        read(stream_of(start, piece))
-    assert error.value.partial.tool_calls[0].arguments == {"a": True}
+        read(stream_of(start))
+    assert error.value.partial.content == "So:"
+    limited = read(stream_of(start, answer(finish="MAX_TOKENS")))
+    assert (limited.content, limited.finish_reason) == ("So:", "length")
+    stopped = read(stream_of(start, answer()))
+    assert (stopped.tool_calls[0].arguments, stopped.finish_reason) == ({"a": True}, "tool_calls")
 
 
 @pytest.mark.parametrize(

@@ -244,11 +244,9 @@ class Collector:
         return deltas
 
     def reply(self, raw: bytes) -> Reply:
-        """The answer so far."""
+        """The answer so far; a tool call that has begun is none until it is whole."""
         self._end_text()
         content: str | tuple[Part, ...] = tuple(self._parts)
-        if self._open is not None:
-            content = (*content, self._open.call())
         if all(isinstance(part, Text) and not part.signature for part in content):
             content = "".join(part.text for part in content if isinstance(part, Text))
         finish = _FINISH.get(self.finish, "other")
@@ -277,7 +275,8 @@ class Collector:
                 self._part(part, deltas)
         if candidate.finish_reason:
             self.finish = candidate.finish_reason
-            self._close_call(deltas)
+            if self.finish == "STOP":
+                self._close_call(deltas)
         if candidate.logprobs_result is not None:
             self._logprobs += _logprobs(candidate.logprobs_result)
         if (cited := candidate.citation_metadata) is not None:
