@@ -213,6 +213,7 @@ def _plain(body: bytes) -> str:
 _LONG = (
     "context_length", "context length", "too many tokens", "maximum context", "prompt is too long", "input is too long",
     "exceeds the maximum number of tokens", "context window", "too long for the model", "input token count",
+    "context size", "context_size", "maximum prompt length",
 )  # fmt: skip
 _FILTERED = ("content_filter", "content filter", "content_policy", "content management policy", "safety system")
 _QUOTA = (

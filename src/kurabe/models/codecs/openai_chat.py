@@ -9,11 +9,12 @@ What differs between them is told by the words in `Profile.quirks`:
 - `continue_final_message`: a prefill needs `continue_final_message` (vLLM, SGLang)
 - `reasoning_object`: effort is `{"reasoning": {"effort": …}}` (OpenRouter)
 - `thinking_toggle`: no effort at all is `{"thinking": {"type": "disabled"}}` (DeepSeek)
-- `send_reasoning_content`, `send_reasoning`: thinking before a tool call goes back in the field of that name
+- `send_reasoning_content`, `send_reasoning`: thinking goes back in the field of that name
 """
 
 import base64
 import binascii
+import contextlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -47,7 +48,7 @@ from kurabe.models.codecs.base import (
     provider_error,
     read_json,
 )
-from kurabe.models.codecs.openai_chat_errors import error_facts, failure
+from kurabe.models.codecs.openai_chat_errors import BROKEN, error_facts, failure
 from kurabe.models.codecs.strict import strict_schema
 
 _PLAIN = (
@@ -207,9 +208,10 @@ class OpenAIChat(Codec):
         made: dict[str, Any] = {"role": "assistant", "content": text or None if calls else text}
         if calls:
             made["tool_calls"] = calls
-            field = "reasoning_content" if "send_reasoning_content" in quirks else "reasoning"
-            if f"send_{field}" in quirks and (thinking := _thinking(message)):
-                made[field] = thinking
+        if "send_reasoning_content" in quirks:
+            made |= _thinking(message, "reasoning_content")
+        elif "send_reasoning" in quirks:
+            made |= _thinking(message, "reasoning")
         return made
 
 
@@ -248,8 +250,17 @@ def _only_text(message: Message) -> str:
     return message.text
 
 
-def _thinking(message: Message) -> str:
-    return "".join(part.text for part in message.parts if isinstance(part, Reasoning))
+def _thinking(message: Message, field: str) -> dict[str, Any]:
+    """A turn's thinking as it goes back: OpenRouter's details as they came, else the text."""
+    thoughts = [part for part in message.parts if isinstance(part, Reasoning)]
+    details: list[Any] = []
+    for part in thoughts:
+        with contextlib.suppress(*BROKEN):  # what another provider sealed is no JSON
+            details += msgspec.json.decode(part.data, type=list[dict[str, Any]])
+    if details:
+        return {"reasoning_details": details}
+    text = "".join(part.text for part in thoughts)
+    return {field: text} if text else {}
 
 
 def _told_the_schema(messages: list[dict[str, Any]], output: OutputFormat) -> list[dict[str, Any]]:

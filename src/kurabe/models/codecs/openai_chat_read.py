@@ -46,6 +46,7 @@ class _Message(msgspec.Struct, gc=False):
     content: str | list[_Piece] | None = None
     reasoning_content: str | None = None
     reasoning: Any = None
+    reasoning_details: Any = None  # OpenRouter's: objects that go back as they came
     refusal: str | None = None
     tool_calls: list[_Call] | None = None
     annotations: list[_Annotation] | None = None
@@ -73,6 +74,7 @@ class _Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
     index: int | None = 0
     logprobs: _Logprobs | None = None
+    error: Any = None  # OpenRouter
 
 
 class _Prompt(msgspec.Struct, gc=False):
@@ -129,7 +131,7 @@ def reply(body: bytes) -> Reply:
     choice = answer.choices[0]
     message = choice.message or choice.delta or _EMPTY
     content = message.content
-    if content.__class__ is str and message.tool_calls is None and not (message.reasoning_content or message.reasoning):
+    if content.__class__ is str and message.tool_calls is None and not _thinks(message):
         return _made(answer, choice, message, content or message.refusal or "", [body])
     parts = _Parts()
     parts.add(message, whole=True)
@@ -158,8 +160,8 @@ def _made(
         citations=citations,
         raw=raw[0] if len(raw) == 1 else b"".join(raw),
     )
-    if choice.finish_reason in _FAILED:
-        raise _broke_off(choice.finish_reason, made)
+    if choice.error or choice.finish_reason in _FAILED:
+        raise _broke_off(choice, made)
     return made
 
 
@@ -193,9 +195,11 @@ def _reason(given: str | None, content: str | tuple[Part, ...], *, refused: bool
     return reason
 
 
-def _broke_off(given: str | None, partial: Reply) -> ProviderError:
-    code, message = _FAILED[given or "error"]
-    error = provider_error(None, code, message)
+def _broke_off(choice: _Choice, partial: Reply) -> ProviderError:
+    if choice.error:
+        error = reported(msgspec.json.encode({"error": choice.error}))
+    else:
+        error = provider_error(None, *_FAILED[choice.finish_reason or "error"])
     error.partial = partial
     return error
 
@@ -260,6 +264,7 @@ class _Parts:
         self.signature = ""
         self.calls: list[_Building] = []
         self.refused = False
+        self.details: list[dict[str, Any]] = []
 
     def add(self, message: _Message, *, whole: bool = False) -> list[Delta]:
         """Take in a message or a piece of one; returns the deltas of it."""
@@ -267,6 +272,8 @@ class _Parts:
         thinking = message.reasoning_content or message.reasoning
         if thinking and isinstance(thinking, str):
             deltas.append(self.think(thinking))
+        if message.reasoning_details:
+            self._detail(message.reasoning_details)
         content = message.content
         if isinstance(content, str):
             if content:
@@ -298,11 +305,28 @@ class _Parts:
         if piece.type == "thinking":
             inner = piece.thinking
             text = inner if isinstance(inner, str) else "".join(one.text or "" for one in inner or ())
-            if text:
-                deltas.append(self.think(text))
+            if text or piece.signature:
+                delta = self.think(text)
+                deltas += [delta] if text else []
             self.signature = piece.signature or self.signature
         elif piece.text:
             deltas.append(self.write(piece.text))
+
+    def _detail(self, details: Any) -> None:
+        """Take in details of thinking; pieces of one text or summary are joined."""
+        for one in details if isinstance(details, list) else ():
+            if not isinstance(one, dict):
+                continue
+            last = self.details[-1] if self.details else {}
+            joined = one.get("type") in ("reasoning.text", "reasoning.summary")
+            if joined and last and all(one.get(name) == last.get(name) for name in ("type", "index")):
+                for name, value in one.items():
+                    if name in ("text", "summary") and isinstance(value, str):
+                        last[name] = f"{last.get(name) or ''}{value}"
+                    elif value is not None:
+                        last[name] = value
+            else:
+                self.details.append(one)
 
     def _call(self, piece: _Call, number: int, whole: bool) -> Delta:
         function = piece.function or _Function()
@@ -334,7 +358,11 @@ class _Parts:
     def end(self) -> tuple[str | tuple[Part, ...], ProviderError | None]:
         """The content, and what is wrong with it: calls whose arguments are no JSON object are left out."""
         self._close()
-        parts, broken = self.parts, None
+        parts, broken = list(self.parts), None
+        if self.details:
+            at = next((at for at, part in enumerate(parts) if isinstance(part, Reasoning)), -1)
+            text = parts.pop(at).text if at >= 0 else ""  # type: ignore[union-attr]
+            parts.insert(max(at, 0), Reasoning(text, data=msgspec.json.encode(self.details).decode()))
         for call in self.calls:
             try:
                 arguments = read_arguments("".join(call.arguments))
@@ -347,6 +375,10 @@ class _Parts:
         if len(parts) == 1 and isinstance(parts[0], Text):
             return parts[0].text, broken
         return tuple(parts), broken
+
+
+def _thinks(message: _Message) -> bool:
+    return bool(message.reasoning_content or message.reasoning or message.reasoning_details)
 
 
 # ── Streams ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -406,16 +438,12 @@ class ChatDecoder:
     def _choice(self, choice: _Choice, deltas: list[Delta]) -> None:
         message = choice.delta or choice.message or _EMPTY
         content = message.content
-        if (
-            content.__class__ is str
-            and content
-            and not (message.tool_calls or message.reasoning_content or message.reasoning or message.refusal)
-        ):
+        if content.__class__ is str and content and not (message.tool_calls or message.refusal or _thinks(message)):
             deltas.append(self._parts.write(content))
         else:
             deltas += self._parts.add(message)
         if choice.finish_reason:
-            self._last.finish_reason = choice.finish_reason
+            self._last.finish_reason, self._last.error = choice.finish_reason, choice.error
         if choice.logprobs is not None:
             self._tokens += choice.logprobs.content or choice.logprobs.refusal or ()
         if message.annotations:
@@ -451,8 +479,8 @@ class ChatDecoder:
         if broken is not None:
             broken.partial = made
             raise broken
-        if self._last.finish_reason in _FAILED:
-            raise _broke_off(self._last.finish_reason, made)
+        if self._last.error or self._last.finish_reason in _FAILED:
+            raise _broke_off(self._last, made)
         return made
 
     def _partial(self) -> Reply:
