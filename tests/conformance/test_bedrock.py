@@ -37,6 +37,7 @@ from kurabe.messages import (
     ToolResult,
     User,
 )
+from kurabe.models import open_model
 from kurabe.models.codecs.base import HttpRequest, Profile
 from kurabe.models.codecs.bedrock import Bedrock
 from kurabe.models.sigv4 import sign
@@ -319,6 +320,27 @@ def test_names_of_models_in_the_path(model: str, path: str, client: Any, recorde
     ours = CODEC.chat(model, Request(WEATHER), Profile(), stream=False)
     assert ours.path == recorder.last.path == path
     assert_signed_alike(ours, recorder)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_what_the_transport_sends_is_what_was_signed(
+    streamed: bool, recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_BEARER_TOKEN_BEDROCK", raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test-secret")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "test-token")
+    model = open_model(f"bedrock:{MODEL}?region=eu-west-1", base_url=recorder.url, attempts=1)
+    if streamed:
+        recorder.answer(STREAMS["text"], headers={"content-type": "application/vnd.amazon.eventstream"})
+        assert "".join(piece.text for piece in model.stream("Hi")) == "Grüß Gott"
+    else:
+        recorder.answer(answer([{"text": "Hi"}]))
+        assert model.chat("Hi").text == "Hi"
+    sent = recorder.last
+    request = HttpRequest(sent.path, sent.body)
+    assert request.path.startswith("/model/us.anthropic.claude-sonnet-4-5-20250929-v1%3A0/converse")
+    assert_signed_alike(request, recorder)
 
 
 def test_our_schema_is_closed(client: Any, recorder: Any) -> None:

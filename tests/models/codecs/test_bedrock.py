@@ -33,6 +33,7 @@ from kurabe.messages import (
 )
 from kurabe.models.codecs.base import Profile
 from kurabe.models.codecs.bedrock import Bedrock
+from kurabe.models.providers import providers
 
 CODEC = Bedrock()
 MODEL = "amazon.nova-lite-v1:0"
@@ -157,6 +158,29 @@ def test_what_can_not_be_said_is_refused(request_: Request, words: str) -> None:
 def test_a_budget_of_thinking_needs_room() -> None:
     with pytest.raises(errors.InputError, match="max_tokens above 1,024"):
         body(Request(HI, reasoning="low", max_tokens=1000), Profile(quirks=frozenset({"claude", "thinking_budget"})))
+
+
+@pytest.mark.parametrize(
+    ("model", "refused", "quirks", "top_k"),
+    [
+        ("us.anthropic.claude-opus-5-5-v1:0", {"top_k", "top_p", "temperature", "prefill"},
+         {"claude", "thinking_always", "unforced_tools"}, None),
+        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", set(), {"claude", "thinking_budget"}, None),
+        ("anthropic.claude-3-haiku-20240307-v1:0", {"reasoning", "output"}, {"claude", "thinking_budget"}, None),
+        ("eu.anthropic.claude-sonnet-4-6", {"prefill"}, {"claude"}, None),
+        ("us.amazon.nova-2-lite-v1:0", {"output", "prefill"}, {"reasoning_config"}, "inferenceConfig.topK"),
+        ("amazon.nova-lite-v1:0", {"output", "prefill", "reasoning"}, set(), "inferenceConfig.topK"),
+        ("openai.gpt-oss-120b-1:0", {"top_k", "prefill"}, {"reasoning_effort"}, None),
+        ("cohere.command-r-plus-v1:0", {"output", "prefill", "reasoning"}, set(), "k"),
+        ("mistral.mistral-7b-instruct-v0:2", {"system", "tools", "tool_choice", "output", "prefill", "reasoning"},
+         set(), None),
+        ("some.model", {"top_k", "prefill", "reasoning"}, set(), None),
+    ],
+)  # fmt: skip
+def test_what_models_take(model: str, refused: set[str], quirks: set[str], top_k: str | None) -> None:
+    profile = providers()["bedrock"].profile(model)
+    assert (set(profile.without), set(profile.quirks)) == (refused, quirks)
+    assert profile.names.get("top_k") == top_k
 
 
 def test_a_model_that_is_not_to_be_forced() -> None:
@@ -338,6 +362,18 @@ def test_streams_that_break_hold_what_came(rest: bytes, kind: type[errors.Provid
         assert type(caught.value) is kind
         assert caught.value.partial.text == "Hello"
         assert caught.value.partial.tool_calls == ()
+
+
+def test_a_call_that_has_begun_is_none_until_its_end() -> None:
+    decoder = CODEC.decoder()
+    for place, id in enumerate("ab"):
+        decoder.feed(start(place, toolUseId=id, name="w") + delta(place, {"toolUse": {"input": "{}"}}))
+    decoder.feed(event("contentBlockStop", {"contentBlockIndex": 0}))
+    with pytest.raises(errors.CutStreamError) as cut:
+        decoder.finish()
+    assert cut.value.partial.tool_calls == (ToolCall("a", "w"),)
+    decoder.feed(STOP + METADATA)
+    assert decoder.finish().tool_calls == (ToolCall("a", "w"), ToolCall("b", "w"))
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from kurabe.messages import (
 )
 from kurabe.models.codecs.base import Profile
 from kurabe.models.codecs.ollama import Ollama
+from kurabe.models.providers import providers
 
 CODEC = Ollama()
 PLAIN = Profile()
@@ -84,6 +85,14 @@ def test_names_and_quirks_of_a_profile() -> None:
     for effort, think in {"none": False, "minimal": "low", "low": "low", "medium": "medium", "xhigh": "high"}.items():
         expected = HI | {"options": {"n": 1}, "think": think}
         assert body(request(max_tokens=1, reasoning=effort), profile) == expected
+
+
+def test_which_models_think_by_levels() -> None:
+    row = providers()["ollama"]
+    assert [name for name in ("gpt-oss:20b", "me/gpt-oss-mine", "qwen3") if row.profile(name).quirks] == [
+        "gpt-oss:20b",
+        "me/gpt-oss-mine",
+    ]
 
 
 @pytest.mark.parametrize("choice", [None, "auto"])

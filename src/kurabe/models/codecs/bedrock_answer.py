@@ -147,6 +147,10 @@ class _BlockStart(msgspec.Struct, rename="camel"):
     start: _Start | None = None
 
 
+class _BlockStop(msgspec.Struct, rename="camel"):
+    content_block_index: int
+
+
 class _ToolDelta(msgspec.Struct):
     input: str | None = None
 
@@ -179,6 +183,7 @@ class _Metadata(msgspec.Struct):
 
 _start = msgspec.json.Decoder(_BlockStart).decode
 _delta = msgspec.json.Decoder(_BlockDelta).decode
+_block_stop = msgspec.json.Decoder(_BlockStop).decode
 _stop = msgspec.json.Decoder(_Stop).decode
 _metadata = msgspec.json.Decoder(_Metadata).decode
 
@@ -189,6 +194,7 @@ class _Building:
     def __init__(self, start: _ToolStart | None, call: int | None) -> None:
         self.start = start
         self.call = call
+        self.ended = False
         self.text: list[str] = []
         self.reasoning: list[str] = []
         self.signature: list[str] = []
@@ -196,7 +202,7 @@ class _Building:
         self.arguments: list[str] = []
 
     def parts(self, *, broken: bool) -> list[Part]:
-        """Its parts; where `broken`, without what can't be read."""
+        """Its parts; where `broken`, without a tool call that is not at its end, and without what can't be read."""
         parts: list[Part] = []
         if self.text:
             parts.append(Text("".join(self.text)))
@@ -208,7 +214,7 @@ class _Building:
                     raise
                 data = ""
             parts.append(Reasoning("".join(self.reasoning), "".join(self.signature), data))
-        if self.start is not None and self.call is not None:
+        if self.start is not None and self.call is not None and (self.ended or not broken):
             try:
                 arguments = read_arguments("".join(self.arguments))
             except UnreadableAnswerError:
@@ -272,7 +278,10 @@ class ConverseDecoder:
                 return self._delta(_delta(payload))
             if kind == "contentBlockStart":
                 return self._start(_start(payload))
-            if kind == "messageStop":
+            if kind == "contentBlockStop":
+                if (block := self._blocks.get(_block_stop(payload).content_block_index)) is not None:
+                    block.ended = True
+            elif kind == "messageStop":
                 self._stop_reason, self._stopped = _stop(payload).stop_reason, True
             elif kind == "metadata":
                 self._usage = _metadata(payload).usage or _TokenUsage()
