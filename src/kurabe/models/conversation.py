@@ -87,7 +87,7 @@ class Conversation:
         **settings: Any,
     ) -> None:
         self.system = system
-        self.settings = settings
+        self.settings = {**settings, "tools": tuple(settings.get("tools") or ())}
         self.run_tools = run_tools
         self.max_rounds = max_rounds
         self._messages = tuple(messages)
@@ -201,7 +201,7 @@ class Conversation:
         """One turn as steps for the caller to carry out, who sends the answer or the results of the tools, or throws
         the provider's error; at the end the Reply."""
         settings = {**self.settings, **more}
-        settings["tools"] = tuple(settings.get("tools") or ())
+        settings["tools"] = tuple(settings["tools"] or ())
         new = as_messages(content)
         for _ in range(self.max_rounds):
             reply = yield from self._asked(new, settings)
@@ -362,7 +362,7 @@ class _Step:
         tools: tuple[Callable[..., Any], ...] = (),
     ) -> None:
         self.messages = messages
-        self.settings = settings
+        self.settings = settings | {"tools": tuple(settings.get("tools") or ())} if "tools" in settings else settings
         self.calls = calls
         self.tools = tools
         self.begun = False
