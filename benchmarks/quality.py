@@ -115,13 +115,14 @@ def measure(name: str, table: Table, seeds: int, only: list[str]) -> None:
             print(f"  seed {seed}: {label} {scores[position, seed]:.4g}", end="\033[K\r", flush=True)
     losses = 1 - scores if metric.greater_is_better else scores
     print(f"\033[K\n{name}: {len(table.y):,} rows, {metric.title}, mean of {seeds} splits")
-    print(f"{'':24}{'score':>10}{'ratio':>8}{'by seed':>28}{'fit and predict, s':>20}")
+    width = max(6 * seeds + 4, 12)
+    print(f"{'':24}{'score':>10}{'ratio':>8}{'by seed':>{width}}{'fit and predict, s':>20}")
     for position in np.argsort(losses.mean(axis=1)):
         ratios = losses[position] / losses[0]
         each = " ".join(f"{ratio:.3f}" for ratio in ratios)
         print(
             f"{labels[position]:24}{scores[position].mean():10.4g}{losses[position].mean() / losses[0].mean():8.3f}"
-            f"{each:>28}{seconds[position].mean():20.1f}"
+            f"{each:>{width}}{seconds[position].mean():20.1f}"
         )
 
 
