@@ -31,6 +31,7 @@ from kurabe.messages import (
     ToolResult,
     User,
 )
+from kurabe.models import open_model
 from kurabe.models.codecs.base import Profile
 from kurabe.models.codecs.ollama import Ollama
 
@@ -155,6 +156,25 @@ def test_requests(case: str, stream: bool, client: ollama.Client, recorder: Any,
     assert recorder.last.json.get("tools") is not None  # the habit is still there
     same(CODEC.chat("llama3.2", request, Profile(), stream=stream), recorder.last, body=no_tools)
     assert recorder.last.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["1.2.3.4", ":56789", "1.2.3.4:56789", "http://1.2.3.4:5", "https://box.example:56789/path", "example.com", "box/",
+     "box:1/", "box/path", "box:1/path/", "[1:2:3:4::1]", "[1::1]:56789", "[1::1]/path", "0.0.0.0"],
+)  # fmt: skip
+def test_hosts(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", host)
+    with ollama.Client() as client:
+        theirs = str(client._client.base_url).rstrip("/")
+    assert CODEC.address(host) == theirs
+
+
+def test_a_call_goes_to_the_host_of_the_environment(recorder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", recorder.url.removeprefix("http://"))
+    recorder.answer(END | {"message": {"role": "assistant", "content": "Hi"}})
+    assert open_model("ollama:llama3.2").chat("Hello").text == "Hi"
+    assert recorder.last.path == "/api/chat"
 
 
 def test_thinking_levels(client: ollama.Client, recorder: Any, same: Any) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from kurabe.messages import Request
 from kurabe.models import providers as module
+from kurabe.models.auth import fill
 from kurabe.models.providers import Provider, providers
 
 PARTS = {"image", "audio", "document", "system"}
@@ -19,7 +20,8 @@ def test_every_row(name: str) -> None:
     assert row.name == name
     assert name == name.lower()
     assert row.title
-    address = urlsplit(row.base_url.replace("{endpoint}", "https://a.openai.azure.com"))
+    usual = {option: found.default or "https://a.openai.azure.com" for option, found in row.options.items()}
+    address = urlsplit(fill(row.base_url, usual))
     assert address.scheme == "https" or (address.scheme, address.hostname) == ("http", "127.0.0.1")
     assert (address.hostname == "127.0.0.1") == (row.local or name == "openai-compatible")
     assert not row.base_url.endswith("/")

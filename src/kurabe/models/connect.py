@@ -40,8 +40,8 @@ def connect(
     """The model that a reference names; no connection is made yet. See `kurabe.models.open_model`."""
     provider = providers()[reference.scheme]
     options = _options(reference, provider)
-    address = base_url or reference.address or fill(provider.base_url, options)
     codec = codec_of(provider)
+    address = codec.address(base_url or reference.address or fill(provider.base_url, options))
     key = Key(api_key) if api_key is not None else None
     if not address.startswith(("http://", "https://")):
         raise InputError(f"the address {address!r} of {provider.title} does not begin with http:// or https://")

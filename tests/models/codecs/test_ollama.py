@@ -87,6 +87,12 @@ def test_names_and_quirks_of_a_profile() -> None:
         assert body(request(max_tokens=1, reasoning=effort), profile) == expected
 
 
+@pytest.mark.parametrize("address", ["1:2:3", "host:port", "[::1"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(errors.InputError, match="is no address of Ollama"):
+        CODEC.address(address)
+
+
 def test_which_models_think_by_levels() -> None:
     row = providers()["ollama"]
     assert [name for name in ("gpt-oss:20b", "me/gpt-oss-mine", "qwen3") if row.profile(name).quirks] == [

@@ -83,6 +83,10 @@ class Codec:
     batch: ClassVar[int] = 0
     """How many texts one call embeds at most; 0 where the format has no embeddings."""
 
+    def address(self, address: str) -> str:
+        """The base address, where a person may write a shorter form of it."""
+        return address
+
     def chat(self, model: str, request: Request, profile: Profile, *, stream: bool) -> HttpRequest:
         """The request for one chat call."""
         raise NotImplementedError

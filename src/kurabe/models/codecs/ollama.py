@@ -5,6 +5,7 @@ Sources: https://docs.ollama.com/api and the types of ollama 0.6.3.
 
 from base64 import b64encode
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -52,6 +53,19 @@ class Ollama(Codec):
     )
     parts: ClassVar[frozenset[str]] = Codec.parts | {"image"}
     batch: ClassVar[int] = 128
+
+    def address(self, address: str) -> str:
+        """OLLAMA_HOST may be a host, a port or both: `box`, `:8080`, `0.0.0.0:11434`."""
+        if "://" in address:
+            return address
+        try:
+            parts = urlsplit("//" + address)
+            host, port = parts.hostname or "127.0.0.1", parts.port or 11434
+        except ValueError:
+            raise InputError(
+                f"{address!r} is no address of Ollama: write host, host:port or http://host:port"
+            ) from None
+        return f"http://{f'[{host}]' if ':' in host else host}:{port}{parts.path.rstrip('/')}"
 
     def chat(self, model: str, request: Request, profile: Profile, *, stream: bool) -> HttpRequest:
         body: dict[str, Any] = {"model": model, "messages": _messages(request.messages), "stream": stream}
