@@ -24,6 +24,7 @@ from kurabe.errors import (
 from kurabe.messages import (
     Assistant,
     Audio,
+    Delta,
     Document,
     Image,
     Message,
@@ -243,9 +244,40 @@ def test_a_prompt_blocked_after_all_keeps_what_came() -> None:
     assert error.value.partial.text == "a"
 
 
-def test_an_unreadable_event_keeps_what_came() -> None:
-    with pytest.raises(UnreadableAnswerError) as error:
-        read(stream_of(answer({"text": "a"}, finish=None)) + b'data: {"candidates": [\n\n')
+@pytest.mark.parametrize(
+    ("end", "kind"), [(b"\n\n", UnreadableAnswerError), (b"", CutStreamError)], ids=["whole", "cut"]
+)
+def test_an_unreadable_event_keeps_what_came(end: bytes, kind: type[ProviderError]) -> None:
+    with pytest.raises(kind) as error:
+        read(stream_of(answer({"text": "a"}, finish=None)) + b'data: {"candidates": [' + end)
+    assert error.value.partial.text == "a"
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", CutStreamError),
+        (b"<html>Bad Gateway</html>", UnreadableAnswerError),
+        (b'{"candidates": [', UnreadableAnswerError),
+        (b'[{"error": {"code": 503, "message": "Overloaded."}}]', OverloadedError),
+        (b': ping\n\n{\n  "error": {\n    "code": 503\n  }\n}\n', OverloadedError),
+    ],
+)
+def test_what_is_no_stream(body: bytes, kind: type[ProviderError]) -> None:
+    with pytest.raises(kind):
+        read(body)
+
+
+def test_usage_may_come_after_the_finish_reason() -> None:
+    assert read(stream_of(answer({"text": "a"}), {"usageMetadata": {"promptTokenCount": 7}})).usage.input == 7
+
+
+def test_what_stands_before_a_fault_is_handed_on_first() -> None:
+    decoder = GEMINI.decoder()
+    fault = {"error": {"code": 503, "status": "UNAVAILABLE", "message": "Overloaded."}}
+    assert decoder.feed(stream_of(answer({"text": "a"}, finish=None), fault)) == [Delta(text="a")]
+    with pytest.raises(OverloadedError) as error:
+        decoder.finish()
     assert error.value.partial.text == "a"
 
 

@@ -11,7 +11,6 @@ import msgspec
 from kurabe.errors import (
     AuthenticationError,
     ContentFilteredError,
-    CutStreamError,
     ProviderError,
     QuotaExceededError,
     RateLimitedError,
@@ -33,7 +32,7 @@ from kurabe.messages import (
 )
 from kurabe.models.codecs.base import provider_error, read_json
 from kurabe.models.codecs.gemini_calls import Call, OpenCall
-from kurabe.models.codecs.sse import EventReader
+from kurabe.models.codecs.json_events import JsonEventDecoder
 
 OWN_ID = "kurabe-"
 """How the ids begin that we give to tool calls that came without one. They are never sent."""
@@ -219,8 +218,8 @@ class Collector:
         self._logprobs: list[TokenLogprob] = []
         self._citations: dict[str, None] = {}
 
-    def read(self, data: bytes) -> list[Delta]:
-        """Read an answer or one event of a stream. Raises ProviderError, without `partial`."""
+    def read(self, data: bytes, deltas: list[Delta]) -> None:
+        """Read an answer or one event of a stream, and append its deltas. Raises ProviderError, without `partial`."""
         try:
             answer = _ANSWER.decode(data)
         except _UNREADABLE:
@@ -233,7 +232,6 @@ class Collector:
             self._usage = answer.usage_metadata
         self._model = answer.model_version or self._model
         self._response_id = answer.response_id or self._response_id
-        deltas: list[Delta] = []
         for candidate in answer.candidates or ():
             if not candidate.index:
                 self._candidate(candidate, deltas)
@@ -241,7 +239,6 @@ class Collector:
         if blocked is not None and blocked.block_reason and not answer.candidates:
             said = f": {blocked.block_reason_message}" if blocked.block_reason_message else ""
             raise ContentFilteredError(f"the prompt was blocked{said}", code=blocked.block_reason)
-        return deltas
 
     def reply(self, raw: bytes) -> Reply:
         """The answer so far; a tool call that has begun is none until it is whole."""
@@ -345,46 +342,30 @@ class Collector:
             self._calls += 1
 
 
-class StreamDecoder:
-    """Reads `streamGenerateContent?alt=sse`. The terminal event is the one with a finish reason."""
+class StreamDecoder(JsonEventDecoder):
+    """Reads `streamGenerateContent?alt=sse`."""
+
+    terminal = "a finish reason"
 
     def __init__(self) -> None:
-        self._events = EventReader()
+        super().__init__()
         self._collector = Collector()
-        self._raw: list[bytes] = []
 
-    def feed(self, data: bytes) -> list[Delta]:
-        self._raw.append(data)
-        deltas: list[Delta] = []
-        try:
-            for event in self._events.feed(data):
-                deltas += self._collector.read(event.data)
-        except ProviderError as error:
-            error.partial = self._reply()
-            raise
-        return deltas
+    def _event(self, data: bytes, deltas: list[Delta]) -> None:
+        self._collector.read(data, deltas)
 
-    def finish(self) -> Reply:
-        try:
-            for event in self._events.close():
-                self._collector.read(event.data)
-            if not self._collector.finish and (error := self._bare_error()):
-                raise make_error(error, None)
-        except ProviderError as error:
-            error.partial = self._reply()
-            raise
-        reply = self._reply()
-        if not self._collector.finish:
-            raise CutStreamError("no finish reason came", partial=reply)
-        return reply
+    def _last(self) -> None:
+        super()._last()
+        self._ended = bool(self._collector.finish)  # only now: usage may come after the finish reason
 
-    def _reply(self) -> Reply:
+    def _reply(self, *, partial: bool) -> Reply:
         return self._collector.reply(b"".join(self._raw))
 
-    def _bare_error(self) -> WireError | None:
-        """An error that came as plain JSON lines between or after the events, as Google's servers send some."""
+    def _cut(self) -> ProviderError:
+        """An error may come as plain lines of JSON, after the events or in their place."""
         blocks = b"".join(self._raw).replace(b"\r\n", b"\n").strip().split(b"\n\n")
-        return find_error(blocks[-1])
+        error = find_error(blocks[-1])
+        return super()._cut() if error is None else make_error(error, None)
 
 
 def _media(blob: _Blob) -> Part:
@@ -419,7 +400,7 @@ def read_reply(body: bytes) -> Reply:
     """Read a whole answer. Raises ProviderError."""
     collector = Collector()
     try:
-        collector.read(body)
+        collector.read(body, [])
     except ProviderError as error:
         if not isinstance(error, UnreadableAnswerError):
             error.partial = collector.reply(body)
