@@ -39,9 +39,9 @@ def make_request(
             raise InputError(missing("setting", name, sorted(SETTINGS)))
     request = Request(
         messages=as_messages(content),
-        tools=tuple(tool if isinstance(tool, Tool) else _described(tool) for tool in tools),
+        tools=tuple(tool if isinstance(tool, Tool) else _described(tool) for tool in _listed(tools)),
         output=None if output is None else _output(output),
-        stop=(stop,) if isinstance(stop, str) else tuple(stop),
+        stop=_listed(stop),
         **settings,
     )
     _check(request)
@@ -52,6 +52,8 @@ def as_messages(content: Content) -> tuple[Message, ...]:
     """Texts and parts that stand beside each other are one user turn; messages stay as they are."""
     if isinstance(content, str):
         return (Message("user", content),)
+    if isinstance(content, dict | bytes) or not isinstance(content, Message | Part | Iterable):
+        raise InputError(f"a conversation is a text, parts or messages, not {type(content).__name__}: {content!r:.80}")
     items = [content] if isinstance(content, Message | Part) else list(content)
     messages: list[Message] = []
     loose: list[str | Part] = []
@@ -72,14 +74,19 @@ def as_messages(content: Content) -> tuple[Message, ...]:
     return tuple(messages)
 
 
+def _listed(value: Any) -> tuple[Any, ...]:
+    """One thing or several of them as a tuple; None is nothing."""
+    if isinstance(value, Iterable) and not isinstance(value, str | dict):
+        return tuple(value)
+    return () if value is None else (value,)
+
+
 def fit(request: Request, codec: Codec, profile: Profile, where: str, unsupported: Unsupported) -> Request:
     """The request without what the model does not take.
 
     Such a setting is an InputError, or with `drop` is left out with a warning. A model without a system role gets the
     system text in its first user turn.
     """
-    if request.output is not None and "output" in profile.without and unsupported == "drop":
-        request = msgspec.structs.replace(request, output=None)
     refused = [name for name in _given(request) if name in profile.without or name not in codec.settings]
     if refused:
         listed = ", ".join(sorted(refused))
@@ -134,11 +141,22 @@ def _check(request: Request) -> None:
         least = 1 if name in ("max_tokens", "top_k") else 0
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
             raise InputError(f"{name} is {value!r}; it must be a whole number of {least} or more")
+    for name, kind, what in (
+        ("prefill", str, "a text"),
+        ("grammar", str, "a text"),
+        ("parallel_tool_calls", bool, "a bool"),
+    ):
+        if not isinstance(value := getattr(request, name), kind | None):
+            raise InputError(f"{name} is {value!r}; it must be {what}")
     if request.reasoning is not None and request.reasoning not in _EFFORTS:
         raise InputError(missing("reasoning effort", str(request.reasoning), _EFFORTS))
+    if not all(isinstance(text, str) and text for text in request.stop):
+        raise InputError(f"stop is {request.stop!r}; each must be a text, and none of them empty")
+    if not isinstance(request.extra, dict):
+        raise InputError(f"extra is {request.extra!r:.80}; it must be a dictionary of what goes into the body")
     names = [tool.name for tool in request.tools]
     if request.tool_choice is not None and request.tool_choice not in ("auto", "none", "required", *names):
-        raise InputError(missing("tool to choose", request.tool_choice, ["auto", "none", "required", *names]))
+        raise InputError(missing("tool to choose", str(request.tool_choice), ["auto", "none", "required", *names]))
     if len(set(names)) < len(names):
         raise InputError(f"two tools have the same name: {', '.join(names)}")
 
