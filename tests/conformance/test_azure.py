@@ -4,6 +4,8 @@ The bodies and the reading of answers are those of test_openai_chat. The SDK's h
 the path alone; our reference names one deployment, in the path and in the body.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -32,6 +34,13 @@ VECTORS = {
 }
 
 
+@pytest.fixture
+def closing() -> Iterator[Any]:
+    """Closes at the end what it is given."""
+    with contextlib.ExitStack() as stack:
+        yield stack.enter_context
+
+
 def routed(row: Provider, kind: str, wire: HttpRequest, model: str, options: dict[str, str]) -> HttpRequest:
     """The request as the row sends it, behind the endpoint."""
     path = fill(row.paths.get(kind, wire.path), {"model": model}, escape=True)
@@ -42,10 +51,12 @@ def routed(row: Provider, kind: str, wire: HttpRequest, model: str, options: dic
 
 @pytest.mark.parametrize("model", ["gpt-4.1", "my deployment/é"])
 @pytest.mark.parametrize("token", [False, True])
-def test_deployments(model: str, token: bool, recorder: Any, same: Any) -> None:
+def test_deployments(model: str, token: bool, recorder: Any, same: Any, closing: Any) -> None:
     key = "aaa.bbb.ccc" if token else "test-key"
     secret: dict[str, Any] = {"azure_ad_token": key} if token else {"api_key": key}
-    client = openai.AzureOpenAI(azure_endpoint=recorder.url, api_version="2025-04-01-preview", max_retries=0, **secret)
+    client = closing(
+        openai.AzureOpenAI(azure_endpoint=recorder.url, api_version="2025-04-01-preview", max_retries=0, **secret)
+    )
     row = providers()["azure"]
     options = {"api_version": "2025-04-01-preview"}
     assert row.options["api_version"].default == "2025-04-01-preview"
@@ -71,8 +82,8 @@ def test_deployments(model: str, token: bool, recorder: Any, same: Any) -> None:
 
 
 @pytest.mark.parametrize("key", ["test-key", "aaa.bbb.ccc"])
-def test_the_surface_without_versions(key: str, recorder: Any, same: Any) -> None:
-    client = openai.OpenAI(api_key=key, base_url=recorder.url + "/openai/v1/", max_retries=0)
+def test_the_surface_without_versions(key: str, recorder: Any, same: Any, closing: Any) -> None:
+    client = closing(openai.OpenAI(api_key=key, base_url=recorder.url + "/openai/v1/", max_retries=0))
     row = providers()["azure-v1"]
     recorder.answer(ANSWER)
     client.chat.completions.create(
@@ -88,7 +99,7 @@ def test_the_surface_without_versions(key: str, recorder: Any, same: Any) -> Non
     same(routed(row, "embed", CODEC.embed("e", ["one"], None, None), "e", {}), recorder.last)
 
 
-def test_the_filter_and_its_errors(recorder: Any) -> None:
+def test_the_filter_and_its_errors(recorder: Any, closing: Any) -> None:
     """A prompt that the filter stops is status 400; an answer that it stops ends with `content_filter`."""
     body = {
         "error": {
@@ -100,7 +111,9 @@ def test_the_filter_and_its_errors(recorder: Any) -> None:
             "innererror": {"code": "ResponsibleAIPolicyViolation", "content_filter_result": {}},
         }
     }
-    client = openai.AzureOpenAI(azure_endpoint=recorder.url, api_version="v", api_key="test-key", max_retries=0)
+    client = closing(
+        openai.AzureOpenAI(azure_endpoint=recorder.url, api_version="v", api_key="test-key", max_retries=0)
+    )
     recorder.answer(body, status=400)
     with pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(model="gpt-4.1", messages=[{"role": "user", "content": "Hello"}])

@@ -15,6 +15,7 @@ The SDK's habits that we do not follow:
 """
 
 import base64
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -201,8 +202,9 @@ def without_habits(body: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def client(recorder: Any) -> Sdk:
-    return Sdk(api_key="test-key", server_url=recorder.url)
+def client(recorder: Any) -> Iterator[Sdk]:
+    with Sdk(api_key="test-key", server_url=recorder.url) as client:
+        yield client
 
 
 def answer(message: dict[str, Any], reason: str = "stop") -> dict[str, Any]:

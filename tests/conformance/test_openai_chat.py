@@ -11,6 +11,7 @@ The SDK's habits that we do not follow:
 """
 
 import base64
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import msgspec
@@ -216,8 +217,9 @@ REQUESTS: dict[str, tuple[Request, Profile, dict[str, Any]]] = {
 
 
 @pytest.fixture
-def client(recorder: Any) -> openai.OpenAI:
-    return openai.OpenAI(api_key="test-key", base_url=recorder.url + "/v1", max_retries=0)
+def client(recorder: Any) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(api_key="test-key", base_url=recorder.url + "/v1", max_retries=0) as client:
+        yield client
 
 
 def answer(message: dict[str, Any], reason: str = "stop", **more: Any) -> dict[str, Any]:

@@ -342,9 +342,10 @@ class _Parts:
         else:
             at, call = len(self.calls), _Building("", "", [], index)
             self.calls.append(call)
-        call.id, call.name = call.id or id or "", call.name or name
+        head = "" if call.id else id or "", "" if call.name else name  # some servers repeat both in every piece
+        call.id, call.name = call.id or head[0], call.name or head[1]
         call.arguments.append(arguments)
-        return Delta(index=at, id=id or "", name=name, arguments=arguments)
+        return Delta(index=at, id=head[0], name=head[1], arguments=arguments)
 
     def _close(self) -> None:
         """End the part at work."""
