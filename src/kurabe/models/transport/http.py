@@ -73,13 +73,21 @@ class Streaming:
             raise _ours(error) from None
 
 
+class Pin(msgspec.Struct, frozen=True):
+    """The address that a host stands for, so that it is not looked up again, and not by a proxy either."""
+
+    host: str
+    address: str
+    port: int
+
+
 class Http:
     """A pool of connections. Usable from any thread and event loop."""
 
-    def __init__(self, timeouts: Timeouts) -> None:
+    def __init__(self, timeouts: Timeouts, pin: Pin | None = None) -> None:
         self.timeouts = timeouts
         self._total = timedelta(seconds=timeouts.total)
-        self._client = _build(timeouts)
+        self._client = _build(timeouts, pin)
 
     async def send(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Answer:
         """Send and read the whole answer. Raises CallTimeoutError, ConnectionFailedError and UnreadableAnswerError."""
@@ -155,7 +163,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_clients.clear)  # the threads behind a pool do not survive a fork
 
 
-def _build(timeouts: Timeouts) -> Client:
+def _build(timeouts: Timeouts, pin: Pin | None = None) -> Client:
     builder = (
         ClientBuilder()
         .connect_timeout(timedelta(seconds=timeouts.connect))
@@ -172,6 +180,8 @@ def _build(timeouts: Timeouts) -> Client:
                 builder = builder.add_root_certificate_pem(Path(path).read_bytes())
             except (OSError, PyreqwestError) as error:
                 raise InputError(f"{variable} names {path}, which can't be used: {error}") from None
+    if pin is not None:
+        builder = builder.no_proxy().resolve(pin.host, pin.address, pin.port)
     try:
         return builder.build()
     except (PyreqwestError, RuntimeError) as error:
