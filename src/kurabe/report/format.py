@@ -6,10 +6,12 @@ import os.path
 import re
 import unicodedata
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from kurabe.contest.board import Board, BoardRow
 from kurabe.errors import without_secrets
-from kurabe.tasks.metrics import METRICS
+
+if TYPE_CHECKING:  # a chat, which shows seconds and dollars, need not wait for SciPy
+    from kurabe.contest.board import Board, BoardRow
 
 NOT_MEASURED = "–"
 _MOST = 6
@@ -66,7 +68,7 @@ def column_places(values: Iterable[float | None]) -> int:
     return min(places(sizes[len(sizes) // 2]), max(3, places(sizes[-1]))) if sizes else places(0.0)
 
 
-def score_places(board: Board) -> int:
+def score_places(board: "Board") -> int:
     """Decimals for every score and interval of a board: three significant digits of the best score."""
     scores = [row.score for row in board.rows if row.score is not None and math.isfinite(row.score)]
     return places(next((score for score in scores if score), 0.0))
@@ -140,7 +142,7 @@ def p_value(value: float) -> str:
     return f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
-def rank(row: BoardRow, rows: Iterable[BoardRow]) -> str:
+def rank(row: "BoardRow", rows: "Iterable[BoardRow]") -> str:
     """`3`, `1=` where other rows share the rank, `–` where there is none."""
     if row.rank is None:
         return NOT_MEASURED
@@ -152,7 +154,7 @@ def count(amount: int, one: str, many: str | None = None) -> str:
     return f"{amount:,} {one if amount == 1 else many or one + 's'}"
 
 
-def metric(board: Board) -> str:
+def metric(board: "Board") -> str:
     """The title of the board's metric, such as `mean absolute error`."""
     return metric_title(board.evidence.metric)
 
@@ -163,6 +165,8 @@ def metric_title(name: str) -> str:
     >>> metric_title("root_mean_squared_log_error")
     'RMSLE'
     """
+    from kurabe.tasks.metrics import METRICS
+
     return METRICS[name].title if name in METRICS else name
 
 
