@@ -3,11 +3,13 @@ moment and goes on where it was when it is started again."""
 
 import errno
 import os
+import signal
+import threading
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,7 @@ from kurabe.errors import (
     JournalError,
     KurabeError,
 )
+from kurabe.models.reference import is_local
 from kurabe.models.transport.budget import Budget
 from kurabe.tasks.metrics import metric_for
 from kurabe.tasks.task import Part, Task
@@ -136,6 +139,7 @@ class _Contest:
         if self.budget is not None:
             self.budget.settle(0.0, self.spent)
         self._scored = 0.0
+        self.interrupted = False
 
     def enter(self, entrant: Entrant) -> None:
         """Run one contestant to its end, whatever that is, and write down how it ended."""
@@ -211,35 +215,65 @@ class _Contest:
     def _row_by_row(self, estimator: AnswersRowByRow, work: Work, left: Sequence[int]) -> None:
         if isinstance(estimator, Prompt):
             estimator.opened(self.budget)  # loading it is not part of answering
-        last = time.perf_counter()
         answers = self._batches(estimator, self.test.X[left], left)
+        hosted = isinstance(estimator, Prompt) and not is_local(work.entrant.model or "")
         try:
-            for batch in answers:
-                now = time.perf_counter()
-                rows = [Row(self.record.inputs[left[one.row]], one.value, one.raw, one.usd) for one in batch]
-                work.add(rows, now - last)
-                last = now
-                self.spent += sum(answer.usd or 0.0 for answer in batch)
-                self.dearest = max(self.dearest, *(answer.usd or 0.0 for answer in batch))
-                self._tell(work, force=work.complete)
-                if not work.complete and not isinstance(estimator, Prompt):
-                    self._check_budget()
-            if not work.complete:
-                self._check_budget()
+            with self._patient() if hosted else nullcontext():
+                self._keep(answers, work, left, check=not isinstance(estimator, Prompt))
         finally:
             close: Callable[[], None] | None = getattr(answers, "close", None)
             if close:
                 close()
+        if not work.complete:
+            self._check_budget()
+
+    def _keep(self, answers: Iterator[list[Prediction]], work: Work, left: Sequence[int], *, check: bool) -> None:
+        """Journal the answers as they come; `check`: whether the budget is looked at here, after each of them."""
+        last = time.perf_counter()
+        for batch in answers:
+            now = time.perf_counter()
+            rows = [Row(self.record.inputs[left[one.row]], one.value, one.raw, one.usd) for one in batch]
+            work.add(rows, now - last)
+            last = now
+            self.spent += sum(answer.usd or 0.0 for answer in batch)
+            self.dearest = max(self.dearest, *(answer.usd or 0.0 for answer in batch))
+            self._tell(work, force=work.complete)
+            if check and not work.complete:
+                self._check_budget()
+
+    @contextmanager
+    def _patient(self) -> Iterator[None]:
+        """Ctrl-C lets the calls under way come in, since they are paid for; a second one does not wait for them."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = signal.getsignal(signal.SIGINT)
+
+        def interrupt(number: int, frame: Any) -> None:
+            signal.signal(signal.SIGINT, before)
+            self.interrupted = True
+            self.observer.note("waiting for the calls under way, which are paid for; Ctrl-C again leaves them")
+
+        signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+        if self.interrupted:
+            raise KeyboardInterrupt
 
     def _batches(self, estimator: AnswersRowByRow, X: pl.DataFrame, left: Sequence[int]) -> Iterator[list[Prediction]]:
         """Answers as they come. A model's calls under way are waited for when the budget ends: they are paid."""
         if isinstance(estimator, Prompt):
-            return estimator.iter_batches(X, self._over_budget)
+            return estimator.iter_batches(X, self._finished)
         if isinstance(estimator, Human):
             return ([answer] for answer in estimator.iter_predict(X, left))
         return ([answer] for answer in estimator.iter_predict(X))
 
-    def _over_budget(self) -> bool:
+    def _finished(self) -> bool:
+        """Whether nothing more is to be asked."""
+        if self.interrupted:
+            return True
         try:
             self._check_budget()
         except BudgetExceededError:

@@ -2,11 +2,9 @@
 
 import asyncio
 import contextlib
-import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, Literal, Protocol, Self, overload, runtime_checkable
 
 import msgspec
@@ -18,9 +16,6 @@ from kurabe.models.transport import loop
 
 ROOM = 4
 """Answers that may wait to be taken, for each call in flight."""
-GRACE = 10.0
-"""Seconds that calls under way have to come to their end after Ctrl-C."""
-_NOTHING = Reply("", "other", Usage(0, 0))
 
 
 @runtime_checkable
@@ -185,38 +180,23 @@ class ChatModel(ABC):
             yield from batch
 
     def chat_batches(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
-        """`chat_many` in lists: each holds all that has come since the one before, so that it can be kept at once.
-
-        After Ctrl-C nothing more is asked, and what is under way has GRACE seconds to come; a second one ends at once.
-        """
+        """`chat_many` in lists: each holds all that has come since the one before, so that it can be kept at once."""
         results: SimpleQueue[tuple[int, Reply] | BaseException | None] = SimpleQueue()
-        stop = threading.Event()
-        future = loop.start(self._many(requests, results, stop))
-        until: float | None = None
+        future = loop.start(self._many(requests, results))
         try:
             while True:
                 batch: list[tuple[int, Reply]] = []
-                end: tuple[int, Reply] | BaseException | None = (0, _NOTHING)
-                try:
-                    end = results.get(timeout=None if until is None else max(until - time.monotonic(), 0.0))
-                    while isinstance(end, tuple):
-                        batch.append(end)
-                        end = (0, _NOTHING)
-                        if results.empty():
-                            break
-                        end = results.get()
-                except (KeyboardInterrupt, Empty):
-                    if until is not None:
-                        raise KeyboardInterrupt from None
-                    stop.set()
-                    until = time.monotonic() + GRACE
+                come = results.get()
+                while isinstance(come, tuple):
+                    batch.append(come)
+                    if results.empty():
+                        break
+                    come = results.get()
                 if batch:
                     yield batch
-                if isinstance(end, BaseException):
-                    raise end
-                if end is None:
-                    if until is not None:
-                        raise KeyboardInterrupt
+                if isinstance(come, BaseException):
+                    raise come
+                if come is None:
                     return
         finally:
             future.cancel()
@@ -225,13 +205,13 @@ class ChatModel(ABC):
         """Whether the model takes a field of Request, such as `temperature`."""
         return True
 
-    async def _many(self, requests: Iterable[Request], results: "SimpleQueue[Any]", stop: threading.Event) -> None:
+    async def _many(self, requests: Iterable[Request], results: "SimpleQueue[Any]") -> None:
         numbered = enumerate(requests)
         fault: BaseException | None = None
 
         async def work() -> None:
             nonlocal fault
-            while fault is None and not stop.is_set():
+            while fault is None:
                 while results.qsize() > ROOM * self.concurrency:  # answers that nobody has written down yet
                     await asyncio.sleep(0.005)
                 try:

@@ -12,7 +12,10 @@ from typing import Any
 WINDOW = 60.0
 FIRST_PAUSE = 1.0  # seconds, after a 429 that names no time; doubled with each one that follows
 LONGEST_PAUSE = 60.0
-GROWTH = 1.1  # of a limit learned from a 429, with each minute that saw none
+CUT = 0.7  # of the rate, with each 429 that names no limit
+GROWTH = 1.005  # of that learned rate, with each answer: some seventy answers make up for a cut
+LEAST = 6  # requests per minute that a learned limit leaves
+MOST = 100_000  # requests per minute from which on a learned limit is none
 
 
 class Turn:
@@ -42,7 +45,7 @@ class Limiter:
         self._recent: deque[list[int]] = deque()  # [second, calls] of the last minute
         self._pause_until = 0.0
         self._pauses = 0
-        self._learned_at: float | None = None
+        self._learned: float | None = None  # requests per minute, from 429s alone
         self._lock = threading.Lock()
 
     def take(self, now: float, tokens: int) -> Turn:
@@ -55,7 +58,6 @@ class Limiter:
             start = max(now, self._last, self._pause_until)
             if self.requests is None and self.tokens is None:
                 return Turn(start, tokens)
-            self._grow(now)
             while self._turns and self._turns[0].start <= start - WINDOW:
                 self._drop()
             if self.requests is not None:
@@ -90,10 +92,9 @@ class Limiter:
                 self._pauses += 1
                 pause = min(FIRST_PAUSE * 2 ** (self._pauses - 1), LONGEST_PAUSE)
                 self._pause_until = now + (pause if retry_after is None else retry_after)
-                if not self._given[0] and (self.requests is None or self._learned_at is not None):
-                    recent = sum(calls for second, calls in self._recent if second > now - WINDOW)
-                    self.requests = max(1, int(recent * 0.8))
-                    self._learned_at = now
+                if self._learned is not None or self.requests is None:
+                    self._learned = max(LEAST, CUT * (self._learned or self._rate(now)))
+                    self.requests = int(self._learned)
             elif retry_after is not None:
                 self._pause_until = max(self._pause_until, now + retry_after)
 
@@ -102,7 +103,12 @@ class Limiter:
         self._pauses = 0
         requests, tokens = stated_limits(headers)
         if requests is not None and not self._given[0]:
-            self.requests, self._learned_at = requests, None
+            self.requests, self._learned = requests, None
+        elif self._learned is not None:
+            self._learned *= GROWTH
+            self.requests = int(self._learned)
+            if self._learned > MOST:
+                self.requests = self._learned = None
         if tokens is not None and not self._given[1]:
             self.tokens = tokens
 
@@ -122,10 +128,11 @@ class Limiter:
         while self._recent[0][0] <= now - WINDOW - 1:
             self._recent.popleft()
 
-    def _grow(self, now: float) -> None:
-        if self._learned_at is not None and self.requests is not None and now - self._learned_at > WINDOW:
-            self.requests = int(self.requests * GROWTH) + 1
-            self._learned_at = now
+    def _rate(self, now: float) -> float:
+        """Calls per minute of the last minute, or of the time since the first call where that is shorter."""
+        calls = sum(count for second, count in self._recent if second > now - WINDOW)
+        since = self._recent[0][0] if self._recent else now
+        return calls * WINDOW / min(max(now - since, 1.0), WINDOW)
 
 
 def stated_limits(headers: Any) -> tuple[int | None, int | None]:

@@ -1,0 +1,164 @@
+"""Contests with hosted models, against simulated providers on the loopback."""
+
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from kurabe import Task
+from kurabe.testing import Fault, Simulator
+
+PRICE = {"input": 1.0, "output": 2.0}
+PASSING = [
+    Fault.status(429), Fault.status(500), Fault.html(), Fault.status(503), Fault.status(529), Fault.reset(),
+    Fault.truncated(), Fault.invalid_json(), Fault.empty(),
+]  # fmt: skip
+"""Faults that another try gets over."""
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+    monkeypatch.setattr("kurabe.models.transport.retry.BASE", 0.01)
+
+
+def price(text: str) -> str:
+    """A model that sees the number in the text, and is a little off."""
+    words = [word for word in text.replace("?", " ").split() if word.isdigit()]
+    return f"{int(words[-1]) + 1}" if words else "no idea"
+
+
+def make_task(folder: Path, rows: int, server: Simulator, *, usd: float | None = None, **options: Any) -> Task:
+    values = [n % 90 + 10 for n in range(rows)]
+    frame = pl.DataFrame({"text": [f"thing {n} at {value}" for n, value in enumerate(values)], "price": values})
+    frame.write_csv(folder / "rows.csv")
+    given = {"base_url": server.url, "price": PRICE, **options}
+    test = rows - 200
+    (folder / "task.yaml").write_text(
+        textwrap.dedent(f"""
+        name: hosted
+        data: {{source: rows.csv, split: {{test: {test}, validation: 50, seed: 0}}}}
+        input: "{{{{ text }}}}"
+        target: price
+        kind: number
+        contestants:
+          - constant
+          - prompt: {{model: "openai:gpt-4o-mini", options: {given!r}}}
+        """)
+        + (f"budget: {{usd: {usd}}}\n" if usd else ""),
+        encoding="utf-8",
+    )
+    return Task.from_file(folder / "task.yaml")
+
+
+def test_a_hosted_model_competes_with_faults_on_the_way(tmp_path: Path) -> None:
+    with Simulator("openai", answer=price, faults=Fault.mix(0.1, seed=1, of=PASSING)) as server:
+        board = make_task(tmp_path, 500, server, concurrency=32, attempts=12).compete()
+        row = next(row for row in board.rows if row.model == "openai:gpt-4o-mini")
+        assert (row.status, row.unread, row.rank) == ("done", 0, 1)
+        assert row.score == pytest.approx(1.0)
+        assert row.usd is not None and row.usd > 0
+        assert sum(server.outcomes.values()) > 300  # some were asked again
+        calls = server.calls
+        again = Task.from_file(tmp_path / "task.yaml").compete()
+        assert server.calls == calls  # every answer was in the journal
+        assert again.to_dict() == board.to_dict()
+
+
+def test_the_budget_of_dollars_is_never_exceeded_and_nothing_paid_is_lost(tmp_path: Path) -> None:
+    with Simulator("openai", answer=price, delay=0.02) as server:
+        task = make_task(tmp_path, 700, server, usd=0.005, concurrency=64)
+        board = task.compete()
+        row = next(row for row in board.rows if row.model is not None)
+        assert row.status == "partial"
+        assert row.usd is not None and 0.003 < row.usd <= 0.005
+        kept = int(str(row.reason).split(" ")[0].replace(",", ""))
+        assert kept == server.calls == server.outcomes["answer"]
+        assert "budget of $0.0" in str(row.reason)
+
+
+def test_a_key_that_is_refused_stops_the_contestant_and_no_other(tmp_path: Path) -> None:
+    with Simulator("openai", faults=Fault.status(401)) as server:
+        board = make_task(tmp_path, 260, server, concurrency=4).compete()
+        rows = {row.contestant: row for row in board.rows}
+        assert rows["constant"].status == "done"
+        (asked,) = (row for row in board.rows if row.model is not None)
+        assert asked.status == "failed"
+        assert "does not accept the key" in str(asked.reason)
+        assert server.calls <= 4  # those under way when the first refusal came
+
+
+def test_a_missing_key_is_a_reason_on_the_board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    monkeypatch.setenv("KURABE_NO_KEYRING", "1")
+    with Simulator("openai") as server:
+        board = make_task(tmp_path, 260, server).compete()
+        (row,) = (row for row in board.rows if row.model is not None)
+        assert row.status == "skipped"
+        assert "OPENAI_API_KEY" in str(row.reason)
+        assert "kurabe keys set openai" in str(row.reason)
+
+
+RUN = """
+import sys
+from kurabe import Task
+Task.from_file(sys.argv[1]).compete()
+"""
+
+
+def test_ctrl_c_lets_the_calls_under_way_come_in(tmp_path: Path) -> None:
+    with Simulator("openai", answer=price, delay=0.5) as server:
+        make_task(tmp_path, 2200, server, concurrency=16)
+        child = subprocess.Popen(
+            [sys.executable, "-c", RUN, tmp_path / "task.yaml"], env=os.environ, stderr=subprocess.PIPE
+        )
+        until = time.monotonic() + 60
+        while server.calls < 40 and time.monotonic() < until:
+            time.sleep(0.02)
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=60)
+        assert child.returncode != 0, errors
+        made = server.calls
+        assert 40 <= made < 2000
+        server.delay = 0.0
+        board = Task.from_file(tmp_path / "task.yaml").compete()
+        assert server.calls == 2000  # none of those that were under way was asked twice
+        (row,) = (row for row in board.rows if row.model is not None)
+        assert row.status == "done"
+
+
+@pytest.mark.slow
+def test_20_000_rows_keep_256_calls_in_flight(tmp_path: Path) -> None:
+    with Simulator("openai", answer=price, delay=0.3, keep=10) as server:
+        task = make_task(tmp_path, 20_200, server)
+        seen: list[int] = []
+        over = threading.Event()
+
+        def look() -> None:
+            while not over.wait(0.05):
+                if 1000 < server.calls < 19_500:
+                    seen.append(server.in_flight)
+
+        watcher = threading.Thread(target=look)
+        watcher.start()
+        try:
+            board = task.compete()
+        finally:
+            over.set()
+            watcher.join()
+        (row,) = (row for row in board.rows if row.model is not None)
+        print(f"in flight: median {statistics.median(seen)}, least {min(seen)}, looks {len(seen)}")
+        assert (row.status, row.unread) == ("done", 0)
+        assert server.calls == 20_000
+        assert server.most_in_flight <= 256
+        assert statistics.median(seen) >= 250
+        assert statistics.quantiles(seen, n=20)[0] >= 200  # 95 % of the looks
