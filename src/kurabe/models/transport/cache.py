@@ -39,11 +39,14 @@ class Cache:
 
     def get(self, key: bytes) -> Reply | None:
         """The reply, free and without waiting, or None."""
-        with self._lock:
-            row = self._database.execute(f"SELECT reply FROM replies_{VERSION} WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            return None
-        reply = msgspec.msgpack.decode(row[0], type=Reply)
+        try:
+            with self._lock:
+                row = self._database.execute(f"SELECT reply FROM replies_{VERSION} WHERE key = ?", (key,)).fetchone()
+            if row is None:
+                return None
+            reply = msgspec.msgpack.decode(row[0], type=Reply)
+        except (sqlite3.DatabaseError, msgspec.DecodeError) as error:
+            raise InputError(f"the cache {self.path} is damaged: {error}; delete it") from None
         return msgspec.structs.replace(reply, usd=0.0, seconds=0.0, first_seconds=None)
 
     def put(self, key: bytes, reply: Reply) -> None:

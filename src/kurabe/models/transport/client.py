@@ -26,7 +26,15 @@ from kurabe.models.transport.limits import Limiter, retry_after
 from kurabe.models.transport.retry import ATTEMPTS, delay, worth_retrying
 
 T = TypeVar("T")
-REQUEST_IDS = ("x-request-id", "request-id", "x-amzn-requestid", "apim-request-id", "x-goog-request-id", "cf-ray")
+REQUEST_IDS = (
+    "x-request-id",
+    "request-id",
+    "x-amzn-requestid",
+    "apim-request-id",
+    "x-goog-request-id",
+    "mistral-correlation-id",
+    "cf-ray",
+)
 
 
 class Lane(msgspec.Struct, frozen=True):

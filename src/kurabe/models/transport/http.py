@@ -15,13 +15,7 @@ from typing import Any
 
 import msgspec
 from pyreqwest.client import Client, ClientBuilder
-from pyreqwest.exceptions import (
-    BuilderError,
-    ConnectError,
-    ConnectTimeoutError,
-    PyreqwestError,
-    RequestTimeoutError,
-)
+from pyreqwest.exceptions import BuilderError, PyreqwestError, RequestTimeoutError
 
 from kurabe.errors import CallTimeoutError, ConnectionFailedError, InputError, ProviderError, UnreadableAnswerError
 
@@ -86,13 +80,24 @@ class Http:
 
     def __init__(self, timeouts: Timeouts, pin: Pin | None = None) -> None:
         self.timeouts = timeouts
+        self._pin = pin
         self._total = timedelta(seconds=timeouts.total)
-        self._client = _build(timeouts, pin)
+        self._client: Client | None = _build(timeouts, pin)
+
+    def forget(self) -> None:
+        """In a forked process: the threads behind the pool are not there, so another one is made."""
+        _left_behind.append(self._client)  # to let go of it would wait for them
+        self._client = None
+
+    def _pool(self) -> Client:
+        if self._client is None:
+            self._client = _build(self.timeouts, self._pin)
+        return self._client
 
     async def send(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Answer:
         """Send and read the whole answer. Raises CallTimeoutError, ConnectionFailedError and UnreadableAnswerError."""
         try:
-            builder = self._client.request(method, url).headers(headers).timeout(self._total)
+            builder = (self._client or self._pool()).request(method, url).headers(headers).timeout(self._total)
             response = await (builder.body_bytes(body) if body else builder).build().send()
             return Answer(response.status, response.headers, bytes(await response.bytes()))
         except PyreqwestError as error:
@@ -105,7 +110,7 @@ class Http:
         watch = _Watch(self.timeouts)
         try:
             # 1: else the answer is held back until the buffer is full.
-            builder = self._client.request(method, url).headers(headers).timeout(self._total)
+            builder = (self._client or self._pool()).request(method, url).headers(headers).timeout(self._total)
             request = builder.body_bytes(body).streamed_read_buffer_limit(1).build_streamed()
             with watch:
                 async with request as response:
@@ -159,13 +164,27 @@ def shared(timeouts: Timeouts) -> Http:
     return _clients[timeouts]
 
 
+_left_behind: list[Client | None] = []
+_forks = 0  # since which the threads of a runtime are gone; pyreqwest has one runtime of each of two kinds
+
+
+def _forget() -> None:
+    global _forks
+    _forks += bool(_clients)
+    for http in _clients.values():
+        http.forget()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_clients.clear)  # the threads behind a pool do not survive a fork
+    os.register_at_fork(after_in_child=_forget)
 
 
 def _build(timeouts: Timeouts, pin: Pin | None = None) -> Client:
+    if _forks > 1:
+        raise InputError("a process that was forked twice can't call hosted models; start it with 'spawn' instead")
     builder = (
         ClientBuilder()
+        .runtime_multithreaded(_forks > 0)
         .connect_timeout(timedelta(seconds=timeouts.connect))
         .read_timeout(timedelta(seconds=max(timeouts.first, timeouts.between)))
         .max_connections(most_connections())
@@ -203,11 +222,10 @@ def _ours(error: PyreqwestError) -> ProviderError:
     details = getattr(error, "details", None)
     causes = [cause["message"] for cause in (details or {}).get("causes") or []] if isinstance(details, dict) else []
     said = causes[-1] if causes else str(getattr(error, "message", error))
-    if isinstance(error, ConnectTimeoutError):
-        return CallTimeoutError("no connection in time", sent=False)
+    unconnected = any("(Connect)" in cause for cause in causes)  # the classes say so of every fault before the head
     if isinstance(error, RequestTimeoutError):
-        return CallTimeoutError("no whole answer in time")
-    if isinstance(error, ConnectError):
+        return CallTimeoutError(f"no {'connection' if unconnected else 'whole answer'} in time", sent=not unconnected)
+    if unconnected:
         return ConnectionFailedError(said, sent=False)
     if isinstance(error, BuilderError):
         raise InputError(f"the address can't be used: {said}")
