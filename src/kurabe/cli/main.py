@@ -18,6 +18,13 @@ COMMANDS = {
     "predict": "Let a trained contestant answer new rows.",
     "human": "Answer a task's test rows yourself and join the board.",
     "runs": "List the runs in a folder.",
+    "chat": "Talk with a model.",
+    "ask": "Ask several models the same and compare them side by side.",
+    "embed": "Turn texts into vectors.",
+    "summarise": "Fetch a web page and summarise it.",
+    "models": "List the models that a provider offers.",
+    "providers": "List the providers and whether a key is set.",
+    "keys": "Keep providers' keys in the system's keyring.",
     "pull": "Fetch a model into the cache.",
     "doctor": "Show engines, keys, memory and devices.",
 }

@@ -42,12 +42,17 @@ def find_key(provider: Provider) -> tuple[Key, str] | None:
     for variable in provider.key:
         if value := os.environ.get(variable, "").strip():
             return Key(value), variable
-    kept = keyring_key(provider.name)
+    kept = keyring_key(keyring_name(provider)) if provider.key else None
     return (Key(kept), "keyring") if kept else None
 
 
+def keyring_name(provider: Provider) -> str:
+    """The name of its key in the keyring: that of its variable, which rows of one provider share."""
+    return provider.key[0]
+
+
 def keyring_key(name: str) -> str | None:
-    """The key that `kurabe keys set NAME` put into the system's keyring, or None where there is none or no keyring."""
+    """The key that `kurabe keys set` put into the system's keyring, or None where there is none or no keyring."""
     if os.environ.get("KURABE_NO_KEYRING"):
         return None
     try:

@@ -1,0 +1,97 @@
+"""kurabe ask"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+
+import click
+from rich.console import Console
+from rich.live import Live
+
+from kurabe.cli.answer import facts, shown
+from kurabe.cli.columns import columns
+from kurabe.cli.main import Command
+from kurabe.cli.race import Runner, race
+from kurabe.errors import InputError, KurabeError
+from kurabe.models.reference import parse_reference, split_chain
+from kurabe.models.transport import loop
+
+FRAMES = 12  # a second
+
+
+@click.command(cls=Command)
+@click.argument("words", metavar='REF... "QUESTION"', nargs=-1, required=True)
+@click.option("--system", metavar="TEXT", help="What the models are told before everything else.")
+@click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="The longest answer, in tokens.")
+@click.option("--temperature", type=click.FloatRange(0, 2), metavar="T", help="0 to 2; higher is more varied.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of the answers.")
+@click.pass_context
+def command(
+    context: click.Context,
+    words: tuple[str, ...],
+    system: str | None,
+    max_tokens: int | None,
+    temperature: float | None,
+    as_json: bool,
+) -> None:
+    """Ask several models the same and compare them side by side.
+
+    All are asked at once. Below each answer stand tokens, time to the first token and in all, and cost. Exit code 1
+    where every model failed.
+    """
+    references, question = _split(words)
+    settings = {"max_tokens": max_tokens, "temperature": temperature}
+    given = {name: value for name, value in settings.items() if value is not None}
+    runners = [Runner(reference) for reference in references]
+    future = loop.start(race(runners, system, question, given))
+    try:
+        if as_json or not sys.stdout.isatty():
+            future.result()
+        else:
+            _watch(runners, future.done)
+            future.result()
+    except (KeyboardInterrupt, CancelledError):
+        future.cancel()
+        raise KeyboardInterrupt from None
+    if as_json:
+        click.echo(json.dumps([runner.as_dict() for runner in runners], ensure_ascii=False))
+    elif not sys.stdout.isatty():
+        click.echo("\n\n".join(_plain(runner) for runner in runners))
+    if all(runner.error is not None for runner in runners):
+        context.exit(1)
+
+
+def _split(words: tuple[str, ...]) -> tuple[list[str], str]:
+    """(references, question). Raises InputError where one is missing."""
+    *references, question = words
+    if not references or not question.strip() or _is_reference(question):
+        raise InputError('ask some models a question, which stands last: kurabe ask REF REF "QUESTION"')
+    for reference in references:
+        for link in split_chain(reference):
+            parse_reference(link)  # a typing mistake is said at once, before anybody is asked
+    return references, question
+
+
+def _is_reference(text: str) -> bool:
+    try:
+        parse_reference(text)
+    except KurabeError:
+        return False
+    return " " not in text
+
+
+def _watch(runners: list[Runner], done: Callable[[], bool]) -> None:
+    console = Console()
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while not done():
+            live.update(columns(runners, console.width, console.height - 1), refresh=True)
+            time.sleep(1 / FRAMES)
+    console.print(columns(runners, console.width, None))
+
+
+def _plain(runner: Runner) -> str:
+    body = shown(str(runner.error)) if runner.error is not None else runner.text.strip()
+    note = f"\n[{facts(runner.reply)}]" if runner.reply is not None else ""
+    return f"── {runner.reference}\n{'error: ' if runner.error is not None else ''}{body}{note}"

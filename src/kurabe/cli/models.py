@@ -1,0 +1,32 @@
+"""kurabe models"""
+
+import json
+import re
+
+import click
+
+from kurabe.cli.main import Command
+from kurabe.models.connect import connect, listed_provider
+from kurabe.models.reference import COMPATIBLE, Reference
+
+
+@click.command(cls=Command)
+@click.argument("provider")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def command(provider: str, as_json: bool) -> None:
+    """List the models that a provider offers.
+
+    PROVIDER is a name that `kurabe providers` lists, or openai@ADDRESS for any server of that format. The provider is
+    asked, with your key.
+    """
+    if found := re.fullmatch(r"openai@(https?://.+)", provider):
+        reference, prefix = Reference(COMPATIBLE, "", {}, found[1].rstrip("/")), f"openai@{found[1].rstrip('/')}"
+    else:
+        reference, prefix = Reference(listed_provider(provider).name, ""), provider
+    with connect(reference) as opened:
+        names = opened.models()
+    if as_json:
+        click.echo(json.dumps(names, ensure_ascii=False))
+    else:
+        for name in names:
+            click.echo(f"{prefix}:{name}")
