@@ -116,10 +116,14 @@ Part = Text | Image | Audio | Document | Reasoning | ToolCall | ToolResult
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One turn of a conversation. Results of tools stand in the user's turn."""
+    """One turn of a conversation. Results of tools stand in the user's turn.
+
+    `protocol` is the format that an assistant's turn came in: what it signed is not sent to a provider of another one.
+    """
 
     role: Role
     content: str | tuple[Part, ...]
+    protocol: str = ""
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -248,6 +252,7 @@ class Reply(msgspec.Struct, frozen=True):
     logprobs: tuple[TokenLogprob, ...] = ()
     citations: tuple[str, ...] = ()
     raw: bytes = b""
+    protocol: str = ""
 
     def __repr__(self) -> str:
         return f"Reply({self.text!r}, {self.finish_reason!r}, {self.usage}, usd={self.usd}, seconds={self.seconds:.3g})"
@@ -260,7 +265,7 @@ class Reply(msgspec.Struct, frozen=True):
     @property
     def message(self) -> Message:
         """The assistant's turn, to be put into the conversation as it is."""
-        return Message("assistant", self.content)
+        return Message("assistant", self.content, self.protocol)
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:

@@ -15,6 +15,7 @@ from kurabe.messages import (
     Document,
     Image,
     Message,
+    Reasoning,
     Request,
     System,
     Text,
@@ -237,3 +238,20 @@ def test_any_setting_gives_a_request_or_an_input_error(settings: dict[str, Any])
     except InputError:
         return
     assert isinstance(made, Request)
+
+
+def test_what_another_provider_signed_is_not_sent_on() -> None:
+    turn = Message(
+        "assistant",
+        (
+            Reasoning("hm", signature="s"),
+            Text("yes", signature="t"),
+            ToolCall("1", "look", {}, signature="u", item="fc_1"),
+        ),
+        "gemini",
+    )
+    request = Request((Message("user", "x"), turn))
+    kept = fit(request, Full(), Profile(), "x:y", "error", "gemini")
+    assert kept.messages[1] == turn
+    sent = fit(request, Full(), Profile(), "x:y", "error", "anthropic")
+    assert sent.messages[1] == Message("assistant", (Text("yes"), ToolCall("1", "look", {})))

@@ -66,6 +66,7 @@ def connect(
         str(reference),
         model=reference.name,
         provider=provider.name,
+        protocol=provider.protocol,
         codec=codec,
         client=client,
         profile=provider.profile(reference.name),

@@ -34,6 +34,7 @@ class HostedModel(ChatModel):
         *,
         model: str,
         provider: str,
+        protocol: str,
         codec: Codec,
         client: Client,
         profile: Profile,
@@ -49,6 +50,7 @@ class HostedModel(ChatModel):
         self.reference = reference
         self.model = model
         self.provider = provider
+        self._protocol = protocol
         self.context = profile.context
         self.concurrency = concurrency
         self.unsupported: Unsupported = unsupported
@@ -117,6 +119,8 @@ class HostedModel(ChatModel):
             self._settle(most, None, error)
             raise
         reply = self._finished(reply, began, None, request_id)
+        if request.prefill:
+            reply = _without_prefill(reply, request.prefill)
         self._settle(most, reply, None)
         if self._cache is not None:
             self._cache.put(key, reply)
@@ -155,7 +159,7 @@ class HostedModel(ChatModel):
         return setting in self._codec.settings and setting not in self._profile.without
 
     def _fitted(self, request: Request) -> Request:
-        request = fit(request, self._codec, self._profile, self.reference, self.unsupported)
+        request = fit(request, self._codec, self._profile, self.reference, self.unsupported, self._protocol)
         if self._budget is not None and request.max_tokens is None:  # else the cost would have no bound
             request = msgspec.structs.replace(request, max_tokens=self._profile.max_tokens)
         return request
@@ -169,7 +173,9 @@ class HostedModel(ChatModel):
         return telemetry.span(operation, self.provider, self.model, request, self.client.host)
 
     def cost(self, usage: Usage) -> float | None:
-        """Dollars of a call, or None where the price is not known."""
+        """Dollars of a call, or None where the price or the usage is not known."""
+        if not usage.input and not usage.output and not self._local:
+            return None
         if self._price is not None:
             return self._price.usd(usage)
         if self._local:
@@ -216,4 +222,12 @@ class HostedModel(ChatModel):
             reply.logprobs,
             reply.citations,
             reply.raw,
+            self._protocol,
         )
+
+
+def _without_prefill(reply: Reply, prefill: str) -> Reply:
+    """The reply without the beginning that the request gave it, which some providers repeat (Mistral)."""
+    if not isinstance(reply.content, str) or not reply.content.startswith(prefill):
+        return reply
+    return msgspec.structs.replace(reply, content=reply.content.removeprefix(prefill))

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from kurabe.errors import InputError, missing
-from kurabe.messages import Effort, Message, OutputFormat, Part, Request, Text, Tool, User
+from kurabe.messages import Effort, Message, OutputFormat, Part, Reasoning, Request, Text, Tool, ToolCall, User
 from kurabe.models.codecs.base import Codec, Profile
 
 Unsupported = Literal["error", "drop"]
@@ -81,11 +81,13 @@ def _listed(value: Any) -> tuple[Any, ...]:
     return () if value is None else (value,)
 
 
-def fit(request: Request, codec: Codec, profile: Profile, where: str, unsupported: Unsupported) -> Request:
+def fit(
+    request: Request, codec: Codec, profile: Profile, where: str, unsupported: Unsupported, protocol: str = ""
+) -> Request:
     """The request without what the model does not take.
 
     Such a setting is an InputError, or with `drop` is left out with a warning. A model without a system role gets the
-    system text in its first user turn.
+    system text in its first user turn. Turns of another provider's model lose their thinking and signatures.
     """
     refused = [name for name in _given(request) if name in profile.without or name not in codec.settings]
     if refused:
@@ -100,10 +102,31 @@ def fit(request: Request, codec: Codec, profile: Profile, where: str, unsupporte
         request = msgspec.structs.replace(request, **{name: getattr(empty, name) for name in refused})
     if "system" in profile.without and any(message.role == "system" for message in request.messages):
         request = msgspec.structs.replace(request, messages=without_system(request.messages))
+    if any(message.protocol not in ("", protocol) for message in request.messages):
+        messages = tuple(
+            _unsigned(message) if message.protocol != protocol else message for message in request.messages
+        )
+        request = msgspec.structs.replace(request, messages=messages)
     for message in request.messages:
         if not isinstance(message.content, str):
             _check_parts(message, codec, profile, where)
     return request
+
+
+def _unsigned(message: Message) -> Message:
+    """A turn without the thinking and the signatures of the provider it came from, which no other one understands."""
+    if isinstance(message.content, str):
+        return message
+    kept = [part for part in message.content if not isinstance(part, Reasoning)]
+    content = [
+        msgspec.structs.replace(part, signature="")
+        if isinstance(part, Text)
+        else msgspec.structs.replace(part, signature="", item="")
+        if isinstance(part, ToolCall)
+        else part
+        for part in kept
+    ]
+    return Message(message.role, tuple(content))
 
 
 def without_system(messages: tuple[Message, ...]) -> tuple[Message, ...]:

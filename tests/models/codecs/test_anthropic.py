@@ -203,15 +203,14 @@ def test_what_models_accept(model: str, refused: set[str], quirks: set[str]) -> 
 
 
 def test_vertex_addresses() -> None:
-    """As the SDK makes them; `kurabe.models.connect` fills the options in their order."""
+    """As the SDK makes them."""
     row = providers()["anthropic-vertex"]
-    for host, location in [("", "us-east5"), ("aiplatform.googleapis.com", "global")]:
-        options = {"host": host or row.options["host"].default or "", "project": "p-1", "location": location}
-        assert list(options) == list(row.options)
+    for location in ("us-east5", "global", "us", "eu"):
+        options = {"project": "p-1", "location": location}
         sdk = AnthropicVertexSdk(region=location, project_id="p-1", access_token="test-key")
         with sdk:
             url = str(sdk.base_url).rstrip("/") + f"/projects/p-1/locations/{location}/publishers/anthropic"
-            assert fill(row.base_url, options) == url
+            assert AnthropicVertex().address(fill(row.base_url, options)) == url
 
 
 # ── Structured output ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -30,6 +30,7 @@ from kurabe.models.codecs.base import (
     json_body,
     provider_error,
 )
+from kurabe.models.codecs.vertex_hosts import vertex_address
 
 _SAMPLING: Final = ("temperature", "top_p", "top_k")
 _EFFORTS: Final = {"minimal": "low"}  # the others have the same name
@@ -93,6 +94,10 @@ class AnthropicVertex(Anthropic):
     """The same on Vertex AI; the base address ends in `/publishers/anthropic`."""
 
     versions = ("2026-10-21", "vertex-2023-10-16")
+
+    def address(self, address: str) -> str:
+        """`global`, `us` and `eu` have hosts of their own."""
+        return vertex_address(address)
 
     def _request(self, model: str, body: dict[str, Any], stream: bool, version: str) -> HttpRequest:
         body = {"anthropic_version": version} | body

@@ -34,6 +34,7 @@ from kurabe.messages import (
 )
 from kurabe.models.codecs.base import Codec, HttpRequest, Profile, json_body, read_json
 from kurabe.models.codecs.gemini_answer import OWN_ID, StreamDecoder, WireError, find_error, make_error, read_reply
+from kurabe.models.codecs.vertex_hosts import vertex_address
 
 _SETTINGS = {
     "max_tokens": "maxOutputTokens",
@@ -129,6 +130,10 @@ class Gemini(Codec):
 
 class Vertex(Gemini):
     """The same on Vertex AI, below `projects/{project}/locations/{location}`; embeddings have three forms there."""
+
+    def address(self, address: str) -> str:
+        """`global`, `us` and `eu` have hosts of their own."""
+        return vertex_address(address)
 
     def embed(self, model: str, texts: list[str], dimensions: int | None, task: str | None) -> HttpRequest:
         path, config = self._path(model), _embed_config(dimensions, task)

@@ -39,7 +39,7 @@ class Budget:
                 return True
             if self.reserved <= 1e-12:
                 raise BudgetExceededError(
-                    f"the budget of ${self.usd:.2f} is used up: ${self.spent:.4f} is spent, and the next call may cost"
+                    f"the budget of ${self.usd:g} is used up: ${self.spent:.4f} is spent, and the next call may cost"
                     f" ${most:.4f}. Allow more, or ask for fewer tokens with max_tokens"
                 )
             return False
