@@ -4,7 +4,6 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError
 
 import click
 from rich.console import Console
@@ -45,20 +44,25 @@ def command(
     settings = {"max_tokens": max_tokens, "temperature": temperature}
     given = {name: value for name, value in settings.items() if value is not None}
     runners = [Runner(reference) for reference in references]
+    drawn = sys.stdout.isatty() and not as_json
     future = loop.start(race(runners, system, question, given))
+    stopped = False
     try:
-        if as_json or not sys.stdout.isatty():
-            future.result()
-        else:
+        if drawn:
             _watch(runners, future.done)
-            future.result()
-    except (KeyboardInterrupt, CancelledError):
+        future.result()
+    except KeyboardInterrupt:  # what has come is shown all the same
         future.cancel()
-        raise KeyboardInterrupt from None
+        stopped = True
     if as_json:
         click.echo(json.dumps([runner.as_dict() for runner in runners], ensure_ascii=False))
-    elif not sys.stdout.isatty():
+    elif drawn:
+        console = Console()
+        console.print(columns(runners, console.width, None))
+    else:
         click.echo("\n\n".join(_plain(runner) for runner in runners))
+    if stopped:
+        context.exit(130)
     if all(runner.error is not None for runner in runners):
         context.exit(1)
 
@@ -88,7 +92,6 @@ def _watch(runners: list[Runner], done: Callable[[], bool]) -> None:
         while not done():
             live.update(columns(runners, console.width, console.height - 1), refresh=True)
             time.sleep(1 / FRAMES)
-    console.print(columns(runners, console.width, None))
 
 
 def _plain(runner: Runner) -> str:

@@ -49,7 +49,7 @@ def command(
         content += [] if piped is None or piped == Text("") else [piped]
         if not content:
             raise InputError("there is nothing to say: give a text, or pipe one in")
-        answer_once(Conversation(model, system), _spaced(content), **settings)
+        answer_once(Conversation(model, system), _turn(content), **settings)
 
 
 def with_images(text: str) -> list[Part]:
@@ -59,11 +59,11 @@ def with_images(text: str) -> list[Part]:
     return [Text(text), *(Image.from_path(path) for path in dict.fromkeys(paths) if path.is_file())]
 
 
-def _spaced(content: list[Part]) -> list[Part]:
-    """Texts that follow each other, an empty line between them."""
-    texts = [part.text for part in content if isinstance(part, Text)]
-    others: list[Part] = [part for part in content if not isinstance(part, Text)]
-    return [Text("\n\n".join(texts)), *others] if texts else others
+def _turn(parts: list[Part]) -> str | list[Part]:
+    """What is said at once: the texts as one, an empty line between them, and the images behind it."""
+    text = "\n\n".join(part.text for part in parts if isinstance(part, Text))
+    others: list[Part] = [part for part in parts if not isinstance(part, Text)]
+    return text if not others else [Text(text), *others] if text else others
 
 
 def _piped() -> Part:
@@ -132,7 +132,7 @@ class _Chat:
         return False
 
     def say(self, text: str) -> None:
-        content = [*with_images(text), *self.images]
+        content = _turn([*with_images(text), *self.images])
         with self.conversation.stream(content) as stream:
             show(stream)
         self.images = []

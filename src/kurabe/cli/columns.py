@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -37,8 +36,16 @@ def _panel(runner: Runner, width: int, lines: int | None) -> Panel:
     body = Text(text)
     if runner.error is not None:
         body.append(f"\n\n{shown(str(runner.error))}" if text else shown(str(runner.error)), style="red")
-    note = facts(runner.reply) if runner.reply is not None else "failed" if runner.error is not None else "…"
-    foot = Text(note, style="dim")
+    note = (
+        facts(runner.reply)
+        if runner.reply is not None
+        else "failed"
+        if runner.error is not None
+        else "no whole answer"
+        if lines is None
+        else "…"
+    )
+    foot = Text(f"\n{note}" if body else note, style="dim")
     if lines is not None:
         console = Console(width=width)
         wrapped = body.wrap(console, width)
@@ -46,4 +53,6 @@ def _panel(runner: Runner, width: int, lines: int | None) -> Panel:
         body = Text("\n").join(wrapped[-room:])
     style = "red" if runner.error is not None else "green" if runner.reply is not None else "dim"
     title = Text(runner.reference, style="bold", overflow="ellipsis", no_wrap=True)
-    return Panel(Group(body, Padding(foot)), title=title, title_align="left", border_style=style, width=width + _FRAME)
+    return Panel(
+        Group(body, foot) if body else foot, title=title, title_align="left", border_style=style, width=width + _FRAME
+    )

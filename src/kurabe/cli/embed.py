@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 from kurabe.cli.main import Command
 from kurabe.errors import InputError, missing
 from kurabe.models.shortcuts import embed
+from kurabe.report.format import count
 
 AT_ONCE = 2_000
 """Texts between two steps of the progress; each step is sent in the provider's batches, side by side."""
@@ -46,7 +47,7 @@ def command(reference: str, texts: tuple[str, ...], output: Path | None) -> None
         raise InputError("there are no texts: standard input is empty")
     vectors = np.concatenate([vectors for _, vectors in parts])
     _write(output, [text for part, _ in parts for text in part], vectors)
-    click.echo(f"{len(vectors):,} vectors of {vectors.shape[1]:,} numbers in {output}", err=True)
+    click.echo(f"{count(len(vectors), 'vector')} of {vectors.shape[1]:,} numbers in {output}", err=True)
 
 
 def _lines() -> Iterator[str]:

@@ -8,9 +8,9 @@ import click
 from kurabe.cli.answer import answer_once
 from kurabe.cli.main import Command
 from kurabe.cli.readable import page_text
-from kurabe.errors import DownloadError
+from kurabe.errors import DownloadError, ModelError
 from kurabe.messages import System, User
-from kurabe.models import open_model
+from kurabe.models import availability, open_model
 from kurabe.models.base import ChatModel
 from kurabe.models.conversation import estimate_tokens
 from kurabe.models.transport.page import fetch
@@ -36,11 +36,13 @@ def command(url: str, reference: str, max_tokens: int, allow_private: bool) -> N
 
     Only http and https; hosts with an address that is not public are refused, also behind a redirect.
     """
+    if (reason := availability(reference)) is not None:  # said before anything is fetched or loaded
+        raise ModelError(reason)
+    page = fetch(url, allow_private=allow_private)
+    text = page_text(page)
+    if not text:
+        raise DownloadError(f"{page.url} holds no text; perhaps a program in the browser writes it")
     with open_model(reference) as model:
-        page = fetch(url, allow_private=allow_private)
-        text = page_text(page)
-        if not text:
-            raise DownloadError(f"{page.url} holds no text; perhaps a program in the browser writes it")
         mark = f"page-{secrets.token_hex(4)}"  # not to be guessed, so the page can't end itself
         kept = _fitting(text, model, max_tokens)
         if len(kept) < len(text):
