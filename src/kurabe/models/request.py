@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Any, Literal
 
 import msgspec
@@ -19,6 +20,9 @@ _NUMBERS = {
     "frequency_penalty": (-2.0, 2.0),
     "presence_penalty": (-2.0, 2.0),
 }
+_NAMES = tuple(sorted(SETTINGS))
+_values = attrgetter(*_NAMES)
+_NOTHING = _values(Request(messages=()))
 _EFFORTS = Effort.__args__  # type: ignore[attr-defined]
 
 
@@ -34,6 +38,8 @@ def make_request(
 
     Raises InputError for an unknown setting, a value out of its range, or a tool or type that can't be described.
     """
+    if not settings and not tools and output is None and stop == ():  # as most calls are
+        return Request(as_messages(content))
     for name in settings:
         if name not in SETTINGS and name != "extra":
             raise InputError(missing("setting", name, sorted(SETTINGS)))
@@ -102,14 +108,14 @@ def fit(
         request = msgspec.structs.replace(request, **{name: getattr(empty, name) for name in refused})
     if "system" in profile.without and any(message.role == "system" for message in request.messages):
         request = msgspec.structs.replace(request, messages=without_system(request.messages))
-    if any(message.protocol not in ("", protocol) for message in request.messages):
-        messages = tuple(
-            _unsigned(message) if message.protocol != protocol else message for message in request.messages
-        )
-        request = msgspec.structs.replace(request, messages=messages)
+    foreign = False
     for message in request.messages:
         if not isinstance(message.content, str):
+            foreign = foreign or message.protocol not in ("", protocol)
             _check_parts(message, codec, profile, where)
+    if foreign:
+        turns = [_unsigned(message) if message.protocol != protocol else message for message in request.messages]
+        request = msgspec.structs.replace(request, messages=tuple(turns))
     return request
 
 
@@ -143,8 +149,10 @@ def without_system(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 def _given(request: Request) -> list[str]:
     """The settings that the request has, `messages` and `extra` left out."""
-    empty: tuple[Any, ...] = (None, "", (), {})
-    return [name for name in SETTINGS if getattr(request, name) not in empty]
+    values = _values(request)
+    if values == _NOTHING:
+        return []
+    return [name for name, value, empty in zip(_NAMES, values, _NOTHING, strict=True) if value != empty]
 
 
 def _check_parts(message: Message, codec: Codec, profile: Profile, where: str) -> None:
