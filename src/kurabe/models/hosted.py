@@ -15,7 +15,7 @@ from kurabe.models.codecs.base import Codec, HttpRequest, Profile, Ranking
 from kurabe.models.request import Unsupported, fit
 from kurabe.models.transport import cost as costs
 from kurabe.models.transport import loop, telemetry
-from kurabe.models.transport.budget import Budget
+from kurabe.models.transport.budget import Budget, Reservation
 from kurabe.models.transport.cache import Cache
 from kurabe.models.transport.client import Client
 
@@ -102,26 +102,27 @@ class HostedModel(ChatModel):
         """Answer a Request as it is."""
         request = self._fitted(request)
         wire = self._routed(self._codec.chat(self.model, request, self._profile, stream=False), "chat")
-        key = self._cache.key(self.client.where, self.model, wire) if self._cache is not None else b""
+        key = self._cache.key(self.client.place, self.model, wire) if self._cache is not None else b""
         if self._cache is not None and (kept := self._cache.get(key)) is not None:
             return kept
         tokens = len(wire.body) // 4 + (request.max_tokens or GUESSED_OUTPUT)
-        most = await self._reserve(request)
+        held = await self._reserve(request)
+        paid = held.hold if held is not None else None
         began = time.perf_counter()
         try:
             if telemetry.active():
                 with self._span("chat", request) as span:
-                    reply, request_id = await self.client.call(wire, self._codec.reply, tokens)
+                    reply, request_id = await self.client.call(wire, self._codec.reply, tokens, paid)
                     span.reply(reply)
             else:
-                reply, request_id = await self.client.call(wire, self._codec.reply, tokens)
+                reply, request_id = await self.client.call(wire, self._codec.reply, tokens, paid)
         except BaseException as error:
-            self._settle(most, None, error)
+            _settle(held, None, error)
             raise
         reply = self._finished(reply, began, None, request_id)
         if request.prefill:
             reply = _without_prefill(reply, request.prefill)
-        self._settle(most, reply, None)
+        _settle(held, reply, None)
         if self._cache is not None:
             self._cache.put(key, reply)
         return reply
@@ -134,12 +135,13 @@ class HostedModel(ChatModel):
         request = self._fitted(request)
         wire = self._routed(self._codec.chat(self.model, request, self._profile, stream=True), "chat")
         tokens = len(wire.body) // 4 + (request.max_tokens or GUESSED_OUTPUT)
-        most = await self._reserve(request)
+        held = await self._reserve(request)
+        paid = held.hold if held is not None else None
         began, first = time.perf_counter(), None
         reply: Reply | None = None
         try:
             with self._span("chat", request) as span:
-                async with contextlib.aclosing(self.client.stream(wire, tokens)) as pieces:
+                async with contextlib.aclosing(self.client.stream(wire, tokens, paid)) as pieces:
                     async for piece in pieces:
                         if isinstance(piece, list):
                             first = first or time.perf_counter() - began
@@ -148,9 +150,9 @@ class HostedModel(ChatModel):
                             reply = self._finished(piece[0], began, first, piece[1])
                             span.reply(reply)
         except BaseException as error:
-            self._settle(most, None, error)
+            _settle(held, None, error)
             raise
-        self._settle(most, reply, None)
+        _settle(held, reply, None)
         if reply is not None:
             yield reply
 
@@ -183,28 +185,18 @@ class HostedModel(ChatModel):
         known = costs.known_cost(self._priced_as, self.model, int(time.time() // 3600))
         return None if known is None else known(usage)
 
-    async def _reserve(self, request: Request) -> float:
+    async def _reserve(self, request: Request) -> Reservation | None:
         if self._budget is None:
-            return 0.0
+            return None
         most = self.cost(Usage(costs.most_tokens(request), request.max_tokens or 0))
         if most is None:
             raise ModelError(
                 f"the price of {self.reference} is not known, so a budget can't be kept; give it with"
                 " price=Price(input, output) in dollars per million tokens"
             )
-        await self._budget.reserve(most)
-        return most
-
-    def _settle(self, most: float, reply: Reply | None, error: BaseException | None) -> None:
-        """Count what the call cost: one that was refused nothing, one that broke off perhaps all that was reserved."""
-        if self._budget is None:
-            return
-        if reply is not None:
-            spent = reply.usd
-        else:
-            refused = getattr(error, "status", None) is not None or getattr(error, "sent", True) is False
-            spent = 0.0 if refused else None
-        self._budget.settle(most, most if spent is None else spent)
+        held = Reservation(self._budget, most)
+        await held.hold()
+        return held
 
     def _finished(self, reply: Reply, began: float, first: float | None, request_id: str) -> Reply:
         """The reply with what only the client knows."""
@@ -231,3 +223,14 @@ def _without_prefill(reply: Reply, prefill: str) -> Reply:
     if not isinstance(reply.content, str) or not reply.content.startswith(prefill):
         return reply
     return msgspec.structs.replace(reply, content=reply.content.removeprefix(prefill))
+
+
+def _settle(held: Reservation | None, reply: Reply | None, error: BaseException | None) -> None:
+    """Count what the call cost: one that was refused nothing, one that broke off perhaps all that was reserved."""
+    if held is None:
+        return
+    if reply is not None:
+        held.settle(reply.usd)
+        return
+    refused = getattr(error, "status", None) is not None or getattr(error, "sent", True) is False
+    held.settle(0.0 if refused else None)

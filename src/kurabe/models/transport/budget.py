@@ -43,3 +43,26 @@ class Budget:
                     f" ${most:.4f}. Allow more, or ask for fewer tokens with max_tokens"
                 )
             return False
+
+
+class Reservation:
+    """What one call has set aside of a budget."""
+
+    def __init__(self, budget: Budget, most: float) -> None:
+        self._budget = budget
+        self._most = most
+        self._held = 0.0
+
+    async def hold(self) -> None:
+        """Set it aside; where an attempt before this one may have been paid for, count that one first.
+
+        Raises BudgetExceededError.
+        """
+        self.settle(None)
+        await self._budget.reserve(self._most)
+        self._held = self._most
+
+    def settle(self, usd: float | None) -> None:
+        """The call is over and cost `usd`; None: perhaps all that was set aside."""
+        held, self._held = self._held, 0.0
+        self._budget.settle(held, held if usd is None else usd)

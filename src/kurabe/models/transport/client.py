@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, TypeVar
 from urllib.parse import urlencode, urlsplit
 
@@ -80,12 +80,21 @@ class Client:
         self._base_url = base_url.rstrip("/")
         self._query = query
         self._headers = {"accept": "application/json", "content-type": "application/json", **headers}
+        self.place = repr((where, self._base_url, sorted(query.items()), sorted(headers.items())))
+        """All but the key that is sent with each call, for the cache."""
         self._codec = codec
         self._authorize = authorize
         self._attempts = attempts
 
-    async def call(self, request: HttpRequest, read: Callable[[bytes], T], tokens: int) -> tuple[T, str]:
-        """What `read` makes of the answer, and the request id. `tokens`: about how many the call will count.
+    async def call(
+        self,
+        request: HttpRequest,
+        read: Callable[[bytes], T],
+        tokens: int,
+        paid: Callable[[], Awaitable[None]] | None = None,
+    ) -> tuple[T, str]:
+        """What `read` makes of the answer, and the request id. `tokens`: about how many the call will count. `paid` is
+        awaited before the repeat of an attempt that may have been paid for.
 
         Raises ProviderError.
         """
@@ -105,9 +114,13 @@ class Client:
                 raise self._fault(answer.status, answer.headers, answer.body)
             except ProviderError as error:
                 await self._again(error, request_id, attempt, until)
+                if paid is not None and error.sent and error.status is None:
+                    await paid()
                 attempt += 1
 
-    async def stream(self, request: HttpRequest, tokens: int) -> AsyncGenerator[list[Delta] | tuple[Reply, str], None]:
+    async def stream(
+        self, request: HttpRequest, tokens: int, paid: Callable[[], Awaitable[None]] | None = None
+    ) -> AsyncGenerator[list[Delta] | tuple[Reply, str], None]:
         """Lists of deltas as they come, and at last (the whole reply, the request id).
 
         Repeated only while nothing was passed on. Raises ProviderError, with what came in `partial`.
@@ -137,6 +150,8 @@ class Client:
                 if passed_on:
                     raise self._named(_with_partial(error, decoder), request_id, attempt) from None
                 await self._again(error, request_id, attempt, until)
+                if paid is not None and error.sent and error.status is None:
+                    await paid()
                 attempt += 1
 
     async def _turn(self, tokens: int) -> None:

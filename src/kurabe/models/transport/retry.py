@@ -6,6 +6,7 @@ from collections.abc import Callable
 from kurabe.errors import (
     CallTimeoutError,
     ConnectionFailedError,
+    CutStreamError,
     ProviderError,
     QuotaExceededError,
     RateLimitedError,
@@ -33,7 +34,9 @@ def worth_retrying(error: ProviderError) -> bool:
         return False
     if isinstance(error, CallTimeoutError):
         return not error.sent or error.status is not None
-    if isinstance(error, RateLimitedError | ServerError | ConnectionFailedError | UnreadableAnswerError):
+    if isinstance(
+        error, RateLimitedError | ServerError | ConnectionFailedError | UnreadableAnswerError | CutStreamError
+    ):
         return True
     return error.status == 409
 
