@@ -12,6 +12,7 @@ from kurabe.testing.wire.anthropic import AnthropicWire, stream_events
 from kurabe.testing.wire.base import Asked, Call, Wire, arguments_of, halves, pieces_of
 
 _ERRORS = {
+    400: "ValidationException", 422: "ValidationException", 500: "InternalServerException",
     401: "UnrecognizedClientException", 403: "AccessDeniedException", 404: "ResourceNotFoundException",
     408: "ModelTimeoutException", 424: "ModelErrorException", 429: "ThrottlingException",
     503: "ServiceUnavailableException",
@@ -138,7 +139,9 @@ def _chunk(data: bytes) -> bytes:
 
 
 def _error(status: int) -> dict[str, str]:
-    kind = _ERRORS.get(status, "ValidationException" if status < 500 else "InternalServerException")
+    kind = _ERRORS.get(status)
+    if kind is None:  # from what stands before the service
+        return {}
     return {"x-amzn-errortype": f"{kind}:http://internal.amazon.com/coral/com.amazon.bedrock/"}
 
 

@@ -1,0 +1,176 @@
+"""A budget is never exceeded, whatever goes wrong; calls in flight are waited for."""
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kurabe import errors
+from kurabe.messages import Reply, Usage
+from kurabe.models.transport import limits, loop, retry
+from kurabe.models.transport.budget import Budget
+from kurabe.models.transport.cost import Price
+from kurabe.models.transport.http import Timeouts
+from kurabe.testing import Fault, Simulator
+
+
+@given(st.floats(0.01, 2), st.lists(st.tuples(st.floats(0, 0.3), st.floats(0, 1)), max_size=60), st.integers(1, 20))
+@settings(max_examples=40, deadline=None)
+def test_spent_and_reserved_never_exceed_it(usd: float, calls: list[tuple[float, float]], at_once: int) -> None:
+    budget = Budget(usd)
+    refused = 0
+
+    async def call(most: float, share: float, places: asyncio.Semaphore) -> None:
+        nonlocal refused
+        async with places:
+            try:
+                await budget.reserve(most)
+            except errors.BudgetExceededError:
+                refused += 1
+                return
+            assert budget.spent + budget.reserved <= usd + 1e-9
+            await asyncio.sleep(0)
+            budget.settle(most, most * share)
+            assert budget.spent + budget.reserved <= usd + 1e-9
+
+    async def run() -> None:
+        places = asyncio.Semaphore(at_once)
+        await asyncio.gather(*(call(most, share, places) for most, share in calls))
+
+    asyncio.run(run())
+    assert budget.reserved == pytest.approx(0, abs=1e-9)
+    assert budget.spent <= usd + 1e-9
+    assert refused == 0 or budget.spent + max(most for most, _ in calls) > usd - 1e-9
+
+
+def test_calls_in_flight_are_waited_for() -> None:
+    async def run() -> None:
+        budget = Budget(1.0)
+        await budget.reserve(0.8)
+        waiting = asyncio.create_task(budget.reserve(0.5))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        budget.settle(0.8, 0.1)
+        await asyncio.wait_for(waiting, 1)
+        assert budget.spent == pytest.approx(0.1)
+        assert budget.reserved == pytest.approx(0.5)
+        budget.settle(0.5, 0.5)
+        with pytest.raises(errors.BudgetExceededError, match="is used up"):
+            await budget.reserve(0.5)
+
+    asyncio.run(run())
+
+
+def test_a_cancelled_call_gives_its_reservation_back_or_counts_it() -> None:
+    with Simulator("openai", faults=Fault.silence()) as server:
+        budget = Budget(1.0)
+        model = server.open(budget=budget, price=Price(1, 1), attempts=1)
+
+        async def run() -> None:
+            call = asyncio.create_task(model.achat("x", max_tokens=1000))
+            while not server.in_flight:
+                await asyncio.sleep(0.005)
+            assert budget.reserved > 0
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+
+        loop.run(run())
+        assert budget.reserved == 0
+        assert budget.spent > 0.001  # the provider may be at work on it
+
+
+def test_what_was_refused_costs_nothing() -> None:
+    with Simulator("openai", faults=[Fault.status(400)]) as server:
+        budget = Budget(1.0)
+        model = server.open(budget=budget, price=Price(1e3, 1e3))
+        with pytest.raises(errors.BadRequestError):
+            model.chat("x", max_tokens=10)
+        assert (budget.spent, budget.reserved) == (0, 0)
+        reply = model.chat("x", max_tokens=10)
+        assert budget.spent == reply.usd == pytest.approx(2e-3)
+
+
+def test_a_model_of_unknown_price_is_refused() -> None:
+    with Simulator("openai") as server:
+        model = server.open("nobody-knows-me", budget=1.0)
+        with pytest.raises(errors.ModelError, match=r"the price of .* is not known"):
+            model.chat("x")
+        assert server.calls == 0
+
+
+def test_a_budget_bounds_the_answer() -> None:
+    with Simulator("openai") as server:
+        server.open("gpt-4.1-mini", budget=1.0).chat("x")
+        assert server.requests[0].json["max_completion_tokens"] == 4096
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+def test_a_storm_does_not_exceed_it(stream: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "BASE", 0.001)
+    monkeypatch.setattr(limits, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(limits, "LEAST", 10**9)  # faults at random are no limit to learn
+    chance = random.Random(3)
+    charged: list[float] = []
+    price = Price(1e3, 1e4)
+
+    def answer(text: str) -> Reply:
+        usage = Usage(len(text), chance.randint(1, 20))
+        charged.append(price.usd(usage))
+        return Reply("ok", "stop", usage)
+
+    with Simulator("openai", answer=answer, faults=Fault.mix(0.2, seed=1)) as server:
+        budget = Budget(20.0)
+        model = server.open(budget=budget, price=price, attempts=3, timeout=Timeouts(5, 0.3, 0.3, 0.3))
+        watched: list[float] = []
+        settle = budget.settle
+
+        def watch(most: float, usd: float) -> None:
+            settle(most, usd)
+            watched.append(budget.spent + budget.reserved)
+
+        monkeypatch.setattr(budget, "settle", watch)
+        ends: dict[str, int] = {"answer": 0, "fault": 0, "refused": 0}
+
+        async def one(number: int) -> None:
+            try:
+                if stream:
+                    pieces = model.astream("hello", max_tokens=20)
+                    _ = [piece async for piece in pieces]
+                else:
+                    await model.achat("hello", max_tokens=20)
+                ends["answer"] += 1
+            except errors.BudgetExceededError:
+                ends["refused"] += 1
+            except errors.ProviderError:
+                ends["fault"] += 1
+
+        async def all_of_them() -> None:
+            places = asyncio.Semaphore(40)
+
+            async def in_turn(number: int) -> None:
+                async with places:
+                    await one(number)
+
+            await asyncio.gather(*(in_turn(number) for number in range(400)))
+
+        loop.run(all_of_them())
+        assert sum(ends.values()) == 400
+        assert ends["refused"] > 0
+        assert ends["answer"] > 0
+        assert max(watched) <= 20.0 + 1e-9
+        assert budget.reserved == pytest.approx(0, abs=1e-9)
+        assert sum(charged) <= 20.0, "what the provider charged is more than the budget"
+
+
+def test_one_budget_serves_several_models() -> None:
+    with Simulator("openai") as server:
+        budget = Budget(1.0)
+        options: dict[str, Any] = {"budget": budget, "price": Price(0, 4e5)}
+        server.open("one", **options).chat("x", max_tokens=2)
+        with pytest.raises(errors.BudgetExceededError):
+            server.open("other", **options).chat("x", max_tokens=2)
+        assert budget.spent == pytest.approx(0.4)
