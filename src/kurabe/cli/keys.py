@@ -42,10 +42,7 @@ command.params.append(debug_option())
 def set_key(provider: str) -> None:
     """Keep a provider's key: typed unseen, or from standard input."""
     row = _provider(provider)
-    if sys.stdin.isatty():
-        typed = click.prompt(f"Key of {row.title}", hide_input=True, err=True)
-    else:
-        typed = sys.stdin.readline()
+    typed = _typed(row) if sys.stdin.isatty() else sys.stdin.readline()
     if not typed.strip():
         raise InputError("no key was given")
     key = Key(typed.strip())
@@ -84,6 +81,10 @@ def delete_key(provider: str) -> None:
         raise InputError(f"the keyring holds no key of {row.title}")
     _with_keyring(row, lambda keyring: keyring.delete_password(SERVICE, keyring_name(row)))
     click.echo(f"The key of {row.title} is no longer in the keyring.")
+
+
+def _typed(row: Provider) -> str:
+    return str(click.prompt(f"Key of {row.title}", hide_input=True, err=True))
 
 
 def _provider(name: str) -> Provider:

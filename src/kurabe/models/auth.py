@@ -25,7 +25,7 @@ class Key:
     __slots__ = ("_value",)
 
     def __init__(self, value: str) -> None:
-        if not value.isascii() or not value.isprintable() or value != value.strip():
+        if not value.isascii() or not value.isprintable() or " " in value:
             raise InputError("the key holds characters that no key has (spaces, line ends, accents); copy it again")
         self._value = value
 
