@@ -88,9 +88,9 @@ def _is_reference(text: str) -> bool:
 
 def _watch(runners: list[Runner], done: Callable[[], bool]) -> None:
     console = Console()
-    with Live(console=console, auto_refresh=False, transient=True) as live:
+    with Live(console=console, auto_refresh=False, screen=True) as live:
         while not done():
-            live.update(columns(runners, console.width, console.height - 1), refresh=True)
+            live.update(columns(runners, console.width, console.height), refresh=True)
             time.sleep(1 / FRAMES)
 
 

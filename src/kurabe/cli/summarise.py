@@ -2,10 +2,11 @@
 
 import math
 import secrets
+import sys
 
 import click
 
-from kurabe.cli.answer import answer_once
+from kurabe.cli.answer import answer_once, shown
 from kurabe.cli.main import Command
 from kurabe.cli.readable import page_text
 from kurabe.errors import DownloadError, ModelError
@@ -42,6 +43,8 @@ def command(url: str, reference: str, max_tokens: int, allow_private: bool) -> N
     text = page_text(page)
     if not text:
         raise DownloadError(f"{page.url} holds no text; perhaps a program in the browser writes it")
+    if sys.stderr.isatty():
+        click.secho(f"{shown(page.url)}: {len(text):,} characters of text", dim=True, err=True)
     with open_model(reference) as model:
         mark = f"page-{secrets.token_hex(4)}"  # not to be guessed, so the page can't end itself
         kept = _fitting(text, model, max_tokens)
