@@ -42,7 +42,7 @@ def answer(request: Request) -> str:
 
 @pytest.fixture(autouse=True)
 def _scripted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompt, "open_shared", lambda reference: ScriptedModel(answer))
+    monkeypatch.setattr(prompt, "open_shared", lambda reference, options, budget: ScriptedModel(answer))
 
 
 @pytest.mark.parametrize(("name", "kind", "check"), CASES)

@@ -64,13 +64,14 @@ class Prompt(Contestant):
     """Ask a chat model for each row's answer.
 
     `model`: a reference such as `gguf:smollm2-135m` or `openai:gpt-5.1`, or a Model object. `options`: those of
-    `kurabe.open_model` for a hosted model, such as `{requests_per_minute: 500, concurrency: 64}`. `examples`: how many
-    training rows are shown as earlier turns, or a list of `{input, output}`. `choose`: `fixed`, the same for every
-    row and spread over the target, so that the model evaluates them once; or `nearest`, the training rows whose words are most like the row's, the
-    nearest last. `system`, `user` (a sandboxed Jinja2 template over the columns and `input`) and `prefill`, which
-    begins the answer, override the task's prompt. `constrain`: hold the answer by a grammar to a number or to the
-    labels; `auto` does so where the model runs in process. Every text column is cut to `max_input_chars` before it is
-    rendered, and a prompt that still does not fit the model's context is cut in halves, then loses its first examples.
+    `kurabe.open_model` for a hosted model, such as `{requests_per_minute: 500, concurrency: 64}`. `examples`: how
+    many training rows are shown as earlier turns, or a list of `{input, output}`. `choose`: `fixed`, the same for
+    every row and spread over the target, so that the model evaluates them once; or `nearest`, the training rows
+    whose words are most like the row's, the nearest last. `system`, `user` (a sandboxed Jinja2 template over the
+    columns and `input`) and `prefill`, which begins the answer, override the task's prompt. `constrain`: hold the
+    answer by a grammar to a number or to the labels; `auto` does so where the model runs in process. Every text
+    column is cut to `max_input_chars` before it is rendered, and a prompt that still does not fit the model's
+    context is cut in halves, then loses its first examples.
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label", "text"})
