@@ -43,8 +43,7 @@ def connect(
     codec = codec_of(provider)
     address = codec.address(base_url or reference.address or fill(provider.base_url, options))
     key = Key(api_key) if api_key is not None else None
-    if not address.startswith(("http://", "https://")):
-        raise InputError(f"the address {address!r} of {provider.title} does not begin with http:// or https://")
+    _check_address(address, provider)
     times = timeout if isinstance(timeout, Timeouts) else _timeouts(timeout)
     found = key or _first(find_key(provider))
     shared_lane = lane(address, found.reveal() if found else "")
@@ -115,6 +114,17 @@ _CODECS: dict[str, tuple[str, str]] = {
     "mistral": ("mistral", "Mistral"),
     "ollama": ("ollama", "Ollama"),
 }
+
+
+def _check_address(address: str, provider: Provider) -> None:
+    from pyreqwest.http import Url
+
+    if not address.startswith(("http://", "https://")):
+        raise InputError(f"the address {address!r} of {provider.title} does not begin with http:// or https://")
+    try:
+        Url(address)
+    except ValueError as error:
+        raise InputError(f"the address {address!r} of {provider.title} is none: {error}") from None
 
 
 def _options(reference: Reference, provider: Provider) -> dict[str, str]:

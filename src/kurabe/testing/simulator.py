@@ -21,8 +21,8 @@ from kurabe.testing.faults import Fault
 from kurabe.testing.server import HttpCall, Response, Server
 from kurabe.testing.wire.base import Asked, Call, Refused, Wire, text_in
 
-Answer = str | ToolCall | Sequence[Part] | Reply
-Script = Callable[[str], Answer] | list[Answer] | Answer
+Answer = str | ToolCall | tuple[Part, ...] | Reply
+Script = Callable[[str], Answer] | list[str] | list[Answer] | Answer
 Faults = Fault | Iterable[Fault | None] | Callable[[Call], Fault | None] | None
 WINDOW = 60.0
 
