@@ -18,11 +18,17 @@ DOCS = Path(__file__).parent
 def command_line() -> str:
     """Every command's help."""
     parts = ["# The command line\n\nThis page is generated from the commands' own help.\n"]
-    for name, command in [("", cli), *((name, import_module(f"kurabe.cli.{name}").command) for name in COMMANDS)]:
+    commands = [("", cli), *((name, import_module(f"kurabe.cli.{name}").command) for name in COMMANDS)]
+    for name, command in [(name, command) for found in commands for name, command in _with_subcommands(*found)]:
         title = f"kurabe {name}".strip()
         context = click.Context(command, info_name=title, terminal_width=100, max_content_width=100)
         parts.append(f"## {title}\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)
+
+
+def _with_subcommands(name: str, command: click.Command) -> list[tuple[str, click.Command]]:
+    below = command.commands if isinstance(command, click.Group) else {}
+    return [(name, command), *((f"{name} {word}", below[word]) for word in below)]
 
 
 def contestants() -> str:
