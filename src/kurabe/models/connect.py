@@ -59,6 +59,7 @@ def connect(
         authorize=authorize(provider, key, options),
         http=shared(times),
         lane=shared_lane,
+        key=found,
         attempts=attempts,
     )
     return HostedModel(

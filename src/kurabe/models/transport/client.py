@@ -18,7 +18,7 @@ from kurabe.errors import (
     ServerError,
 )
 from kurabe.messages import Delta, Reply
-from kurabe.models.auth import Authorize
+from kurabe.models.auth import Authorize, Key
 from kurabe.models.codecs.base import Codec, Decoder, HttpRequest
 from kurabe.models.transport.breaker import Breaker
 from kurabe.models.transport.http import Http
@@ -26,6 +26,7 @@ from kurabe.models.transport.limits import Limiter, retry_after
 from kurabe.models.transport.retry import ATTEMPTS, delay, worth_retrying
 
 T = TypeVar("T")
+HIDDEN = "•••"
 REQUEST_IDS = (
     "x-request-id",
     "request-id",
@@ -70,6 +71,7 @@ class Client:
         authorize: Authorize,
         http: Http,
         lane: Lane,
+        key: Key | None = None,
         attempts: int = ATTEMPTS,
     ) -> None:
         self.where = where
@@ -80,10 +82,12 @@ class Client:
         self._base_url = base_url.rstrip("/")
         self._query = query
         self._headers = {"accept": "application/json", "content-type": "application/json", **headers}
-        self.place = repr((where, self._base_url, sorted(query.items()), sorted(headers.items())))
-        """All but the key that is sent with each call, for the cache."""
+        place = repr((where, self._base_url, sorted(query.items()), sorted(headers.items())))
+        self.place = hashlib.sha256(place.encode()).hexdigest()
+        """A name for all but the key that is sent with each call, for the cache."""
         self._codec = codec
         self._authorize = authorize
+        self._key = key
         self._attempts = attempts
 
     async def call(
@@ -101,22 +105,28 @@ class Client:
         until = time.monotonic() + self.http.timeouts.total
         attempt = 1
         while True:
-            request_id = ""
             try:
-                await self._turn(tokens)
-                url, headers = self._address(request)
-                answer = await self.http.send(request.method, url, headers, request.body)
-                request_id = _request_id(answer.headers)
-                if 200 <= answer.status < 300:
-                    value = read(answer.body)
-                    self._succeeded(answer.headers)
-                    return value, request_id
-                raise self._fault(answer.status, answer.headers, answer.body)
+                return await self._attempt(request, read, tokens)
             except ProviderError as error:
-                await self._again(error, request_id, attempt, until)
+                await self._again(error, attempt, until)
                 if paid is not None and error.sent and error.status is None:
                     await paid()
                 attempt += 1
+
+    async def _attempt(self, request: HttpRequest, read: Callable[[bytes], T], tokens: int) -> tuple[T, str]:
+        """`call`, once."""
+        await self._turn(tokens)
+        answer = await self.http.send(request.method, *self._address(request), request.body)
+        request_id = _request_id(answer.headers)
+        if not 200 <= answer.status < 300:
+            raise self._fault(answer.status, answer.headers, answer.body)
+        try:
+            value = read(answer.body)
+        except ProviderError as error:
+            error.request_id = request_id
+            raise
+        self._succeeded(answer.headers)
+        return value, request_id
 
     async def stream(
         self, request: HttpRequest, tokens: int, paid: Callable[[], Awaitable[None]] | None = None
@@ -128,13 +138,12 @@ class Client:
         until = time.monotonic() + self.http.timeouts.total
         attempt = 1
         while True:
-            request_id = ""
+            request_id, piece = "", b""
             passed_on = False
             decoder = self._codec.decoder()
             try:
                 await self._turn(tokens)
-                url, headers = self._address(request)
-                async with self.http.stream(request.method, url, headers, request.body) as answer:
+                async with self.http.stream(request.method, *self._address(request), request.body) as answer:
                     request_id = _request_id(answer.headers)
                     if not 200 <= answer.status < 300:
                         raise self._fault(answer.status, answer.headers, await answer.read())
@@ -147,9 +156,11 @@ class Client:
                     yield reply, request_id
                     return
             except ProviderError as error:
+                piece = b""  # it may repeat the key, and a traceback with locals would show it
+                error.request_id = error.request_id or request_id
                 if passed_on:
-                    raise self._named(_with_partial(error, decoder), request_id, attempt) from None
-                await self._again(error, request_id, attempt, until)
+                    raise self._named(_with_partial(error, decoder), attempt) from None
+                await self._again(error, attempt, until)
                 if paid is not None and error.sent and error.status is None:
                     await paid()
                 attempt += 1
@@ -182,9 +193,10 @@ class Client:
         error = self._codec.error(status, named, body)
         if error.retry_after is None:
             error.retry_after = retry_after(named, time.time())
+        error.request_id = _request_id(named)
         return error
 
-    async def _again(self, error: ProviderError, request_id: str, attempt: int, until: float) -> None:
+    async def _again(self, error: ProviderError, attempt: int, until: float) -> None:
         """Wait before the next attempt, or raise the error where there is to be none."""
         now = time.monotonic()
         if isinstance(error, RateLimitedError) and error.retryable:
@@ -196,14 +208,21 @@ class Client:
             self.lane.breaker.succeeded()
         wait = delay(error, attempt) if attempt < self._attempts and worth_retrying(error) else None
         if wait is None or now + wait > until:
-            raise self._named(error, request_id, attempt) from None
+            raise self._named(error, attempt) from None
         await asyncio.sleep(wait)
 
-    def _named(self, error: ProviderError, request_id: str, attempts: int) -> ProviderError:
+    def _named(self, error: ProviderError, attempts: int) -> ProviderError:
+        """The error with where it happened, and without the key: some providers repeat it."""
         error.provider, error.model = error.provider or self.where, error.model or self.model
-        error.request_id = error.request_id or request_id
         error.attempts = attempts
-        return error
+        if self._key is not None:
+            key = self._key.reveal()
+            error.message, error.code = error.message.replace(key, HIDDEN), error.code.replace(key, HIDDEN)
+            if isinstance(error.partial, Reply):
+                raw = error.partial.raw.replace(key.encode(), HIDDEN.encode())
+                error.partial = msgspec.structs.replace(error.partial, raw=raw)
+        error.args = (error.message,)
+        return error.with_traceback(None)  # its frames hold what was sent and what came
 
 
 def _with_partial(error: ProviderError, decoder: Decoder) -> ProviderError:

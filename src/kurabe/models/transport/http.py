@@ -98,6 +98,7 @@ class Http:
         """Send and read the whole answer. Raises CallTimeoutError, ConnectionFailedError and UnreadableAnswerError."""
         try:
             builder = (self._client or self._pool()).request(method, url).headers(headers).timeout(self._total)
+            del headers  # a traceback with locals would show the key
             response = await (builder.body_bytes(body) if body else builder).build().send()
             return Answer(response.status, response.headers, bytes(await response.bytes()))
         except PyreqwestError as error:
@@ -111,6 +112,7 @@ class Http:
         try:
             # 1: else the answer is held back until the buffer is full.
             builder = (self._client or self._pool()).request(method, url).headers(headers).timeout(self._total)
+            del headers  # a traceback with locals would show the key
             request = builder.body_bytes(body).streamed_read_buffer_limit(1).build_streamed()
             with watch:
                 async with request as response:
