@@ -1,0 +1,108 @@
+"""Hosted models as a whole: chains, what a reply holds, and spans."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from kurabe import errors
+from kurabe.models.fallback import Fallback
+from kurabe.models.transport import limits, retry
+from kurabe.testing import Fault, Simulator
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "BASE", 0.001)
+    monkeypatch.setattr(limits, "FIRST_PAUSE", 0.001)
+
+
+def test_a_reply_says_what_only_the_client_knows() -> None:
+    with Simulator("openai", delay=0.05) as server:
+        reply = server.open("gpt-4.1-mini").chat("hello there")
+        assert reply.request_id == "req-0"
+        assert reply.seconds >= 0.05
+        assert reply.first_seconds is None
+        assert reply.usd == pytest.approx((2 * 0.4 + 2 * 1.6) / 1e6)
+        assert b"hello there" in reply.raw
+        assert server.open("nobody-knows-me").chat("x").usd is None
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+@pytest.mark.parametrize("fault", [Fault.status(503), Fault.status(401), Fault.reset(), Fault.empty(), Fault.html()])
+def test_where_one_model_fails_the_next_is_asked(fault: Fault, stream: bool) -> None:
+    with Simulator("openai", faults=fault) as first, Simulator("anthropic", answer="I am here") as second:
+        chain = Fallback([first.open(attempts=1), second.open("claude-sonnet-5-5")])
+        reply = chain.stream("x").reply if stream else chain.chat("x")
+        assert (reply.text, reply.model, first.calls, second.calls) == ("I am here", "claude-sonnet-5-5", 1, 1)
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+def test_a_request_that_is_wrong_goes_to_nobody_else(stream: bool) -> None:
+    with Simulator("openai", faults=Fault.status(400)) as first, Simulator("openai") as second:
+        chain = Fallback([first.open(), second.open()])
+        with pytest.raises(errors.BadRequestError):
+            _ = chain.stream("x").reply if stream else chain.chat("x")
+        assert second.calls == 0
+
+
+def test_a_stream_that_was_begun_is_not_begun_again_elsewhere() -> None:
+    with Simulator("openai", answer="a b c d", faults=Fault.end()) as first, Simulator("openai") as second:
+        chain = Fallback([first.open(), second.open()])
+        with pytest.raises(errors.CutStreamError):
+            _ = chain.stream("x").reply
+        assert second.calls == 0
+
+
+def test_where_all_fail_the_last_error_comes() -> None:
+    with Simulator("openai", faults=Fault.status(503)) as first, Simulator("mistral", faults=Fault.status(500)) as last:
+        chain = Fallback([first.open(attempts=1), last.open(attempts=1)])
+        with pytest.raises(errors.ServerError, match="mistral:small"):
+            chain.chat("x")
+
+
+@pytest.fixture(scope="module")
+def exporter() -> Iterator[InMemorySpanExporter]:
+    """Spans of this file's models; the program's provider can be set once only, so it is not set at all."""
+    made = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(made))
+    patch = pytest.MonkeyPatch()
+    patch.setattr(trace, "get_tracer", lambda name: provider.get_tracer(name))
+    yield made
+    patch.undo()
+    provider.shutdown()
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
+def test_spans_follow_the_conventions(stream: bool, exporter: InMemorySpanExporter) -> None:
+    exporter.clear()
+    with Simulator("openai", faults=[None, Fault.status(401)]) as server:
+        model = server.open("gpt-4.1-mini")
+        settings: dict[str, Any] = {"max_tokens": 9, "temperature": 0.5}
+        _ = model.stream("a secret prompt", **settings).reply if stream else model.chat("a secret prompt", **settings)
+        with pytest.raises(errors.AuthenticationError):
+            _ = model.stream("x").reply if stream else model.chat("x")
+    good, bad = exporter.get_finished_spans()
+    assert (good.name, good.kind) == ("chat gpt-4.1-mini", trace.SpanKind.CLIENT)
+    found = dict(good.attributes or {})
+    assert found == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "gpt-4.1-mini",
+        "gen_ai.request.max_tokens": 9,
+        "gen_ai.request.temperature": 0.5,
+        "gen_ai.response.model": "gpt-4.1-mini",
+        "gen_ai.response.finish_reasons": ("stop",),
+        "gen_ai.usage.input_tokens": 3,
+        "gen_ai.usage.output_tokens": 3,
+        "gen_ai.usage.cache_read.input_tokens": 0,
+        "server.address": "127.0.0.1",
+    }
+    assert not bad.status.is_ok
+    assert (bad.attributes or {})["error.type"] == "AuthenticationError"
+    assert (bad.attributes or {})["http.response.status_code"] == 401
