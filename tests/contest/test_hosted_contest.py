@@ -66,7 +66,8 @@ def test_a_hosted_model_competes_with_faults_on_the_way(tmp_path: Path) -> None:
         row = next(row for row in board.rows if row.model == "openai:gpt-4o-mini")
         assert (row.status, row.unread, row.rank) == ("done", 0, 1)
         assert row.score == pytest.approx(1.0)
-        assert row.usd is not None and row.usd > 0
+        assert row.usd is not None
+        assert row.usd > 0
         assert sum(server.outcomes.values()) > 300  # some were asked again
         calls = server.calls
         again = Task.from_file(tmp_path / "task.yaml").compete()
@@ -80,7 +81,8 @@ def test_the_budget_of_dollars_is_never_exceeded_and_nothing_paid_is_lost(tmp_pa
         board = task.compete()
         row = next(row for row in board.rows if row.model is not None)
         assert row.status == "partial"
-        assert row.usd is not None and 0.003 < row.usd <= 0.005
+        assert row.usd is not None
+        assert 0.003 < row.usd <= 0.005
         kept = int(str(row.reason).split(" ")[0].replace(",", ""))
         assert kept == server.calls == server.outcomes["answer"]
         assert "budget of $0.0" in str(row.reason)

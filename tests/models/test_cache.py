@@ -114,3 +114,15 @@ def test_many_threads_and_processes_share_a_file(tmp_path: Path) -> None:
             replies = list(pool.map(lambda n: models[n % 4].chat(f"text {n % 20}").text, range(400)))
         assert replies == [f"text {n % 20}" for n in range(400)]
         assert server.calls < 120
+
+
+def test_a_stream_is_kept_and_comes_back_in_pieces(tmp_path: Path) -> None:
+    with Simulator("openai", answer="one two three") as server:
+        model = server.open("m", cache=tmp_path / "replies.sqlite")
+        first = model.stream("count")
+        assert "".join(delta.text for delta in first) == "one two three"
+        again = model.stream("count")
+        assert [delta.text for delta in again] == ["one two three"]
+        assert (again.reply.text, again.reply.usd) == ("one two three", 0.0)
+        assert model.chat("count").text == "one two three"
+        assert server.calls == 1

@@ -10,6 +10,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from kurabe import errors
+from kurabe.errors import InputError, ModelError
+from kurabe.messages import Message, Request
 from kurabe.models.fallback import Fallback
 from kurabe.models.transport import limits, retry
 from kurabe.testing import Fault, Simulator
@@ -106,3 +108,30 @@ def test_spans_follow_the_conventions(stream: bool, exporter: InMemorySpanExport
     assert not bad.status.is_ok
     assert (bad.attributes or {})["error.type"] == "AuthenticationError"
     assert (bad.attributes or {})["http.response.status_code"] == 401
+
+
+def test_a_call_inside_the_requests_of_another_says_why_it_cannot_be() -> None:
+    with Simulator("openai") as server:
+        model = server.open("m")
+
+        def requests() -> Iterator[Request]:
+            yield Request((Message("user", "one"),))
+            yield Request((Message("user", model.chat("what comes next?").text),))
+
+        replies = model.chat_many(requests())
+        assert next(replies)[1].text == "one"
+        with pytest.raises(ModelError, match="wait for itself"):
+            next(replies)
+
+
+def test_what_was_used_counts_against_the_limit_instead_of_the_guess() -> None:
+    with Simulator("openai", answer="yes") as server:
+        model = server.open("m", tokens_per_minute=1000)
+        for _ in range(20):  # each guesses 256 tokens of output: four of them would fill the minute
+            assert model.chat("again").text == "yes"
+        assert server.calls == 20
+
+
+def test_a_model_without_embeddings_says_so() -> None:
+    with Simulator("anthropic") as server, pytest.raises(InputError, match="embeddings"):
+        server.open("m").embed("text")

@@ -25,6 +25,7 @@ from kurabe.models.reference import LOCAL, Reference, parse_reference, split_cha
             "openai@http://127.0.0.1:8000/v1:org/m:tag",
             Reference("openai-compatible", "org/m:tag", {}, "http://127.0.0.1:8000/v1"),
         ),
+        ("openai@https://h/v1:m?key=MY_KEY", Reference("openai-compatible", "m", {"key": "MY_KEY"}, "https://h/v1")),
         ("openai@https://h:8080:m", Reference("openai-compatible", "m", {}, "https://h:8080")),
         ("openai@http://[::1]:8000/v1:m", Reference("openai-compatible", "m", {}, "http://[::1]:8000/v1")),
     ],

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from kurabe.errors import InputError, MissingExtraError
 from kurabe.models.codecs.base import HttpRequest
 from kurabe.models.providers import Provider
+from kurabe.models.reference import COMPATIBLE
 
 SERVICE = "kurabe"
 """The name under which keys lie in the system's keyring."""
@@ -91,6 +92,8 @@ def authorize(provider: Provider, key: Key | None, options: dict[str, str]) -> A
 def missing_key(provider: Provider) -> str:
     """What to do where no key is set."""
     variables = " or ".join(provider.key)
+    if provider.name == COMPATIBLE:
+        return f"no key for the server: {variables}, which the reference names, is not set in the environment"
     return f"no key for {provider.title}: set {variables} in the environment, or run: kurabe keys set {provider.name}"
 
 

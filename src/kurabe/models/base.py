@@ -3,16 +3,21 @@
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from queue import SimpleQueue
-from typing import Any, Literal, Protocol, Self, overload, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, overload, runtime_checkable
 
 import msgspec
 
-from kurabe.errors import ContentFilteredError, ContextTooLongError, ModelError, OutputError
+from kurabe.errors import ContentFilteredError, ContextTooLongError, InputError, ModelError, OutputError
 from kurabe.messages import Delta, Reply, Request, Usage
 from kurabe.models.request import Content, make_request
 from kurabe.models.transport import loop
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from kurabe.models.codecs.base import Ranking
 
 ROOM = 4
 """Answers that may wait to be taken, for each call in flight."""
@@ -204,6 +209,34 @@ class ChatModel(ABC):
     def takes(self, setting: str) -> bool:
         """Whether the model takes a field of Request, such as `temperature`."""
         return True
+
+    def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        dimensions: int | None = None,
+        task: Literal["query", "document"] | None = None,
+    ) -> "np.ndarray":
+        """(n, d) float32: one vector a text, in order; of one text that is no list, (1, d)."""
+        return loop.run(self.aembed(texts, dimensions=dimensions, task=task))
+
+    async def aembed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        dimensions: int | None = None,
+        task: Literal["query", "document"] | None = None,
+    ) -> "np.ndarray":
+        """`embed`, awaited."""
+        raise InputError(f"{self.reference} gives no embeddings; open an embedding model, or use kurabe.embed")
+
+    def rerank(self, query: str, documents: Sequence[str], *, top: int | None = None) -> "Ranking":
+        """The documents by their relevance for the query, the best first."""
+        return loop.run(self.arerank(query, documents, top=top))
+
+    async def arerank(self, query: str, documents: Sequence[str], *, top: int | None = None) -> "Ranking":
+        """`rerank`, awaited."""
+        raise InputError(f"{self.reference} does not order documents; Cohere's rerank models do")
 
     async def _many(self, requests: Iterable[Request], results: "SimpleQueue[Any]") -> None:
         numbered = enumerate(requests)

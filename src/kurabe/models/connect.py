@@ -10,7 +10,7 @@ from kurabe.models.auth import Key, authorize, fill, find_key
 from kurabe.models.codecs.base import Codec
 from kurabe.models.hosted import CONCURRENCY, HostedModel
 from kurabe.models.providers import Provider, providers
-from kurabe.models.reference import COMPATIBLE, Reference
+from kurabe.models.reference import COMPATIBLE, KEY, Reference
 from kurabe.models.request import Unsupported
 from kurabe.models.transport.budget import Budget
 from kurabe.models.transport.cache import Cache
@@ -38,7 +38,7 @@ def connect(
     headers: dict[str, str] | None = None,
 ) -> HostedModel:
     """The model that a reference names; no connection is made yet. See `kurabe.models.open_model`."""
-    provider = providers()[reference.scheme]
+    provider = _row(reference)
     options = _options(reference, provider)
     codec = codec_of(provider)
     address = codec.address(base_url or reference.address or fill(provider.base_url, options))
@@ -85,12 +85,19 @@ def connect(
 
 def unavailable(reference: Reference) -> str | None:
     """Why a hosted model can't be asked here (no key, an option that is not set), or None where it can."""
-    provider = providers()[reference.scheme]
+    provider = _row(reference)
     try:
         authorize(provider, None, _options(reference, provider))
     except (InputError, ModelError) as error:
         return str(error)
     return None
+
+
+def _row(reference: Reference) -> Provider:
+    """The provider's row; with `openai@…?key=VARIABLE`, its key is in that variable."""
+    provider = providers()[reference.scheme]
+    variable = reference.options.get(KEY) if reference.address else None
+    return provider if variable is None else msgspec.structs.replace(provider, key=(variable,))
 
 
 def codec_of(provider: Provider) -> Codec:

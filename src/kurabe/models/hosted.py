@@ -64,16 +64,6 @@ class HostedModel(ChatModel):
         self._budget = budget
         self._cache = cache
 
-    def embed(
-        self,
-        texts: str | Sequence[str],
-        *,
-        dimensions: int | None = None,
-        task: Literal["query", "document"] | None = None,
-    ) -> np.ndarray:
-        """(n, d) float32: one vector a text, in order; of one text that is no list, (1, d)."""
-        return loop.run(self.aembed(texts, dimensions=dimensions, task=task))
-
     async def aembed(
         self,
         texts: str | Sequence[str],
@@ -87,10 +77,6 @@ class HostedModel(ChatModel):
         listed = [texts] if isinstance(texts, str) else list(texts)
         with self._span("embeddings", None):
             return await embed_all(self.client, self._codec, self._routed, self.model, listed, dimensions, task)
-
-    def rerank(self, query: str, documents: Sequence[str], *, top: int | None = None) -> Ranking:
-        """The documents by their relevance for the query, the best first."""
-        return loop.run(self.arerank(query, documents, top=top))
 
     async def arerank(self, query: str, documents: Sequence[str], *, top: int | None = None) -> Ranking:
         """`rerank`, awaited."""
@@ -134,6 +120,14 @@ class HostedModel(ChatModel):
     async def _stream(self, request: Request) -> AsyncGenerator[list[Delta] | Reply, None]:
         request = self._fitted(request)
         wire = self._routed(self._codec.chat(self.model, request, self._profile, stream=True), "chat")
+        key = b""
+        if self._cache is not None:  # under the name of the plain call, whose answer is the same
+            plain = self._routed(self._codec.chat(self.model, request, self._profile, stream=False), "chat")
+            key = self._cache.key(self.client.place, self.model, plain)
+            if (kept := self._cache.get(key)) is not None:
+                yield _as_deltas(kept)
+                yield kept
+                return
         tokens = len(wire.body) // 4 + (request.max_tokens or GUESSED_OUTPUT)
         held = await self._reserve(request)
         paid = held.hold if held is not None else None
@@ -154,6 +148,8 @@ class HostedModel(ChatModel):
             raise
         _settle(held, reply, None)
         if reply is not None:
+            if self._cache is not None:
+                self._cache.put(key, reply)
             yield reply
 
     def takes(self, setting: str) -> bool:
@@ -188,13 +184,14 @@ class HostedModel(ChatModel):
     async def _reserve(self, request: Request) -> Reservation | None:
         if self._budget is None:
             return None
-        most = self.cost(Usage(costs.most_tokens(request), request.max_tokens or 0))
-        if most is None:
+        tokens, output = costs.most_tokens(request), request.max_tokens or 0
+        plain, written = self.cost(Usage(tokens, output)), self.cost(Usage(tokens, output, cache_written=tokens))
+        if plain is None or written is None:
             raise ModelError(
                 f"the price of {self.reference} is not known, so a budget can't be kept; give it with"
                 " price=Price(input, output) in dollars per million tokens"
             )
-        held = Reservation(self._budget, most)
+        held = Reservation(self._budget, max(plain, written))
         await held.hold()
         return held
 
@@ -223,6 +220,16 @@ def _without_prefill(reply: Reply, prefill: str) -> Reply:
     if not isinstance(reply.content, str) or not reply.content.startswith(prefill):
         return reply
     return msgspec.structs.replace(reply, content=reply.content.removeprefix(prefill))
+
+
+def _as_deltas(reply: Reply) -> list[Delta]:
+    """A whole reply as the pieces of a stream."""
+    deltas = [Delta(reasoning=reply.reasoning)] if reply.reasoning else []
+    deltas += [Delta(reply.text)] if reply.text else []
+    for index, call in enumerate(reply.tool_calls):
+        arguments = msgspec.json.encode(call.arguments).decode()
+        deltas.append(Delta(index=index, id=call.id, name=call.name, arguments=arguments))
+    return deltas
 
 
 def _settle(held: Reservation | None, reply: Reply | None, error: BaseException | None) -> None:

@@ -19,9 +19,12 @@ NOT_YET: Final = frozenset({"hf", "replicate", "transformers"})
 
 COMPATIBLE: Final = "openai-compatible"
 """The row of providers.toml behind `openai@https://…`."""
-_ADDRESS: Final = re.compile(r"openai@(https?://(?:[^/:?@\s]+|\[[^\]]+\])(?::\d+)?(?:/[^:?\s]*)?):(.*)", re.DOTALL)
+_ADDRESS: Final = re.compile(r"openai@(https?://(?:[^/:?@\s\[]+|\[[^\]]+\])(?::\d+)?(?:/[^:?\s]*)?):(.*)", re.DOTALL)
 CONCURRENCY: Final = "concurrency"
 """The option of every hosted model: how many calls of a contest are in flight."""
+
+KEY: Final = "key"
+"""The option of `openai@…` that names the environment's variable with the key."""
 
 
 class Reference(msgspec.Struct, frozen=True):
@@ -115,7 +118,7 @@ def _compatible(text: str) -> Reference:
             f"model reference {text!r}: after 'openai@' stand an address and a model, such as"
             " 'openai@http://127.0.0.1:8000/v1:my-model'"
         )
-    name, options = _name_and_options(text, "openai@", parts[2], (CONCURRENCY,))
+    name, options = _name_and_options(text, "openai@", parts[2], (CONCURRENCY, KEY))
     reference = Reference(COMPATIBLE, name, options, parts[1])
     reference.number(CONCURRENCY)
     return reference

@@ -13,7 +13,6 @@ from kurabe.errors import InputError
 from kurabe.messages import Reply
 from kurabe.models import open_model
 from kurabe.models.base import AsyncStream, ChatModel, Stream
-from kurabe.models.hosted import HostedModel
 from kurabe.models.reference import is_local
 from kurabe.models.request import Content
 
@@ -79,12 +78,10 @@ async def aembed(
     return await _embedder(reference, options).aembed(texts, dimensions=dimensions, task=task)
 
 
-def _embedder(reference: str, options: dict[str, Any]) -> HostedModel:
+def _embedder(reference: str, options: dict[str, Any]) -> ChatModel:
     model, rest = _opened(reference, options)
     if rest:
         raise InputError(f"embed takes no {', '.join(rest)}")
-    if not isinstance(model, HostedModel):
-        raise InputError(f"{reference!r} gives no embeddings here; use a hosted embedding model or 'wordllama:256'")
     return model
 
 

@@ -22,7 +22,7 @@ from kurabe.models.auth import Authorize, Key
 from kurabe.models.codecs.base import Codec, Decoder, HttpRequest
 from kurabe.models.transport.breaker import Breaker
 from kurabe.models.transport.http import Http
-from kurabe.models.transport.limits import Limiter, retry_after
+from kurabe.models.transport.limits import Limiter, Turn, retry_after
 from kurabe.models.transport.retry import ATTEMPTS, delay, worth_retrying
 
 T = TypeVar("T")
@@ -115,7 +115,7 @@ class Client:
 
     async def _attempt(self, request: HttpRequest, read: Callable[[bytes], T], tokens: int) -> tuple[T, str]:
         """`call`, once."""
-        await self._turn(tokens)
+        turn = await self._turn(tokens)
         answer = await self.http.send(request.method, *self._address(request), request.body)
         request_id = _request_id(answer.headers)
         if not 200 <= answer.status < 300:
@@ -125,7 +125,7 @@ class Client:
         except ProviderError as error:
             error.request_id = request_id
             raise
-        self._succeeded(answer.headers)
+        self._succeeded(answer.headers, turn, value)
         return value, request_id
 
     async def stream(
@@ -142,7 +142,7 @@ class Client:
             passed_on = False
             decoder = self._codec.decoder()
             try:
-                await self._turn(tokens)
+                turn = await self._turn(tokens)
                 async with self.http.stream(request.method, *self._address(request), request.body) as answer:
                     request_id = _request_id(answer.headers)
                     if not 200 <= answer.status < 300:
@@ -152,7 +152,7 @@ class Client:
                             passed_on = True
                             yield deltas
                     reply = decoder.finish()
-                    self._succeeded(answer.headers)
+                    self._succeeded(answer.headers, turn, reply)
                     yield reply, request_id
                     return
             except ProviderError as error:
@@ -165,7 +165,7 @@ class Client:
                     await paid()
                 attempt += 1
 
-    async def _turn(self, tokens: int) -> None:
+    async def _turn(self, tokens: int) -> Turn:
         """Wait for a turn; raises OverloadedError while the provider is left alone."""
         now = time.monotonic()
         self.lane.breaker.check(now)
@@ -175,6 +175,7 @@ class Client:
             now = time.monotonic()
             if self.lane.limiter.paused_since(turn):
                 turn = self.lane.limiter.take(now, tokens)
+        return turn
 
     def _address(self, request: HttpRequest) -> tuple[str, dict[str, str]]:
         """(URL, headers with the key)."""
@@ -183,9 +184,11 @@ class Client:
             url += "?" + urlencode({**self._query, **request.query})
         return url, {**self._headers, **request.headers, **self._authorize(request, url)}
 
-    def _succeeded(self, headers: Any) -> None:
+    def _succeeded(self, headers: Any, turn: Turn, value: Any) -> None:
         self.lane.breaker.succeeded()
         self.lane.limiter.answered(headers)
+        if turn.counted and isinstance(value, Reply):
+            self.lane.limiter.used(turn, value.usage.input + value.usage.output)
 
     def _fault(self, status: int, headers: Any, body: bytes) -> ProviderError:
         """The typed error of an answer that is none."""

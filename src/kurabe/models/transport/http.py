@@ -51,6 +51,7 @@ class Streaming:
     async def read(self) -> bytes:
         """The whole body, of an error say."""
         try:
+            self._watch.begin()
             return bytes(await self._response.bytes())
         except PyreqwestError as error:
             raise _ours(error) from None
@@ -59,10 +60,12 @@ class Streaming:
         """The body's pieces as they come. Raises CallTimeoutError and ConnectionFailedError."""
         read, watch = self._response.body_reader.read_chunk, self._watch
         try:
+            watch.begin()
             while (piece := await read()) is not None:
                 watch.seen = True
-                watch.last = watch.now()
+                watch.task = None
                 yield bytes(piece)
+                watch.begin()
         except PyreqwestError as error:
             raise _ours(error) from None
 
@@ -116,6 +119,7 @@ class Http:
             request = builder.body_bytes(body).streamed_read_buffer_limit(1).build_streamed()
             with watch:
                 async with request as response:
+                    watch.task = None
                     yield Streaming(response, watch)
         except PyreqwestError as error:
             raise _ours(error) from None
@@ -124,36 +128,42 @@ class Http:
 class _Watch:
     """Cancels the task that waits too long for the first or for the next bytes, and makes a time-out of it.
 
-    One timer that looks at the time of the last byte, so that a piece costs no timer of its own.
+    One timer that looks at the time the wait began, so that a piece costs no timer of its own. While the caller is at
+    work on a piece nothing is waited for, however long that takes: `task` is None.
     """
 
     def __init__(self, timeouts: Timeouts) -> None:
         self._timeouts = timeouts
         self._late = ""
+        self._cancelling = 0
         self.seen = False
 
     def __enter__(self) -> None:
         loop = asyncio.get_running_loop()
-        self.now: Callable[[], float] = loop.time
-        self._task = asyncio.current_task()
-        self.last = loop.time()
+        self._now: Callable[[], float] = loop.time
+        self.begin()
         self._handle = loop.call_later(min(self._timeouts.first, self._timeouts.between), self._look, loop)
+
+    def begin(self) -> None:
+        """The current task waits from now on."""
+        self.task = asyncio.current_task()
+        self._last = self._now()
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         limit = self._timeouts.between if self.seen else self._timeouts.first
-        left = self.last + limit - loop.time()
-        if left > 0:
+        left = limit if self.task is None else self._last + limit - loop.time()
+        if left > 0 or self.task is None:
             self._handle = loop.call_later(left + 0.001, self._look, loop)
-        elif self._task is not None:
+        else:
             self._late = f"no {'more bytes' if self.seen else 'answer'} within {limit:g} s"
-            self._task.cancel()
+            self._cancelling = self.task.cancelling()
+            self.task.cancel()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
         self._handle.cancel()
-        if self._late and kind is asyncio.CancelledError:
-            if self._task is not None:
-                self._task.uncancel()
-            raise CallTimeoutError(self._late) from None
+        if self._late and kind is asyncio.CancelledError and self.task is not None:
+            if self.task.uncancel() <= self._cancelling:  # else it is cancelled from outside as well
+                raise CallTimeoutError(self._late) from None
 
 
 _clients: dict[Timeouts, Http] = {}

@@ -12,9 +12,9 @@ from typing import Any
 WINDOW = 60.0
 FIRST_PAUSE = 1.0  # seconds, after a 429 that names no time; doubled with each one that follows
 LONGEST_PAUSE = 60.0
-CUT = 0.7  # of the rate, with each 429 that names no limit
-GROWTH = 1.005  # of that learned rate, with each answer: some seventy answers make up for a cut
-LEAST = 6  # requests per minute that a learned limit leaves
+CUT = 0.8  # of the rate, with each 429 of a provider that states no limit
+GROWTH = 1.01  # of that learned rate, with each answer: 23 answers make up for a cut, so stray 429s do no harm
+LEAST = 60  # requests per minute that a learned limit leaves
 MOST = 100_000  # requests per minute from which on a learned limit is none
 
 

@@ -7,20 +7,24 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from kurabe.errors import ModelError
+
 T = TypeVar("T")
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
+_ident: int | None = None  # of the loop's thread
 
 
 def background() -> asyncio.AbstractEventLoop:
     """The loop, running in a daemon thread."""
-    global _loop
+    global _loop, _ident
     with _lock:
         if _loop is None:
             loop = asyncio.new_event_loop()
-            threading.Thread(target=loop.run_forever, name="kurabe-io", daemon=True).start()
-            _loop = loop
+            thread = threading.Thread(target=loop.run_forever, name="kurabe-io", daemon=True)
+            thread.start()
+            _loop, _ident = loop, thread.ident
         return _loop
 
 
@@ -30,7 +34,14 @@ def start(coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run and wait for the result, also where an event loop is running in this thread; Ctrl-C cancels the call."""
+    """Run and wait for the result, also where an event loop is running in this thread; Ctrl-C cancels the call.
+
+    Raises ModelError on the background loop itself, where waiting would never end: in a generator that `chat_many`
+    draws from, say.
+    """
+    if threading.get_ident() == _ident:
+        coroutine.close()
+        raise ModelError("a call inside the requests of another one would wait for itself; make those requests before")
     future = start(coroutine)
     try:
         return future.result()
