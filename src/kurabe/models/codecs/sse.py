@@ -1,11 +1,13 @@
 """Server-sent events, from bytes in any pieces (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from kurabe.errors import UnreadableAnswerError
 
-LONGEST = 64 * 1024 * 1024
+LONGEST: Final = 64 * 1024 * 1024
 """An event longer than this many bytes is no answer of a model."""
+
+_MARK: Final = b"\xef\xbb\xbf"
 
 
 class Event(NamedTuple):
@@ -19,34 +21,49 @@ class EventReader:
     """Takes a stream of events apart. Lines end in LF, CR LF or CR; comments, ids and retry times are left out."""
 
     def __init__(self) -> None:
-        self._rest = b""
-        self._first = True
+        self._pieces: list[bytes] = []  # of the event at work, joined once: a picture comes in thousands
+        self._pending = 0
+        self._line_ended = False  # the last byte so far is LF
+        self._after_cr = False  # it was CR, so that LF at once is the second half of one line's end
+        self._start: bytes | None = b""  # of the stream, until it is known whether it is a byte order mark
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that these bytes complete. Raises UnreadableAnswerError for one of more than 64 MiB."""
-        rest = self._rest + data
-        if self._first and rest:
-            if b"\xef\xbb\xbf".startswith(rest[:3]) and len(rest) < 3:
-                self._rest = rest
+        if self._start is not None:
+            data = self._start + data
+            if len(data) < 3 and _MARK.startswith(data):
+                self._start = data
                 return []
-            rest = rest.removeprefix(b"\xef\xbb\xbf")
-            self._first = False
-        if b"\r" in rest:
-            held = b"\r" if rest.endswith(b"\r") else b""  # it may be the first half of CR LF
-            rest = rest[: len(rest) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        else:
-            held = b""
-        blocks = rest.split(b"\n\n")
-        self._rest = blocks.pop() + held
-        if len(self._rest) > LONGEST:
+            data, self._start = data.removeprefix(_MARK), None
+        if self._after_cr or b"\r" in data:
+            data = self._with_lf(data)
+        if not data:
+            return []
+        self._pieces.append(data)
+        self._pending += len(data)
+        complete = b"\n\n" in data or (self._line_ended and data[0] == 10)
+        self._line_ended = data[-1] == 10
+        blocks: list[bytes] = []
+        if complete:
+            blocks = b"".join(self._pieces).split(b"\n\n")
+            rest = blocks.pop()
+            self._pieces, self._pending, self._line_ended = [rest], len(rest), rest.endswith(b"\n")
+        if self._pending > LONGEST:
             raise UnreadableAnswerError(f"an event of more than {LONGEST >> 20} MiB")
         return [event for block in blocks if (event := _event(block)) is not None]
 
     def close(self) -> list[Event]:
         """What is left at the end of the stream: a last event without its empty line, as some servers leave it."""
-        rest, self._rest = self._rest.replace(b"\r", b"\n"), b""
-        event = _event(rest)
+        event = _event(b"".join(self._pieces))
+        self._pieces, self._pending, self._line_ended = [], 0, False
         return [] if event is None else [event]
+
+    def _with_lf(self, data: bytes) -> bytes:
+        if self._after_cr and data:
+            data = data.removeprefix(b"\n")
+            self._after_cr = False
+        self._after_cr = self._after_cr or data.endswith(b"\r")
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def _event(block: bytes) -> Event | None:
