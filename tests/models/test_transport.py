@@ -108,6 +108,20 @@ def test_a_slow_answer_that_comes_in_time_is_waited_for() -> None:
         assert 0.3 < reply.first_seconds < reply.seconds - 0.3
 
 
+def test_a_caller_may_take_longer_over_a_piece_than_pieces_may_take_to_come() -> None:
+    with Simulator("openai", answer="a b c d", pace=0.02) as server:
+
+        async def read() -> str:
+            text = ""
+            async with server.open(timeout=Timeouts(between=0.1)).astream("x") as stream:
+                async for delta in stream:
+                    text += delta.text
+                    await asyncio.sleep(0.3)
+            return text
+
+        assert asyncio.run(read()) == "a b c d"
+
+
 def test_the_first_piece_is_passed_on_at_once() -> None:
     with Simulator("openai", answer="a b c d", pace=0.2) as server:
         model = server.open()

@@ -137,6 +137,7 @@ class _Watch:
         self._late = ""
         self._cancelling = 0
         self.seen = False
+        self.task: asyncio.Task[Any] | None = None
 
     def __enter__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -161,9 +162,10 @@ class _Watch:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
         self._handle.cancel()
-        if self._late and kind is asyncio.CancelledError and self.task is not None:
-            if self.task.uncancel() <= self._cancelling:  # else it is cancelled from outside as well
-                raise CallTimeoutError(self._late) from None
+        if not self._late or kind is not asyncio.CancelledError or self.task is None:
+            return
+        if self.task.uncancel() <= self._cancelling:  # else it is cancelled from outside as well
+            raise CallTimeoutError(self._late) from None
 
 
 _clients: dict[Timeouts, Http] = {}
