@@ -505,6 +505,12 @@ def test_errors(status: int, code: str, kind: type[errors.ProviderError], client
         assert ours.code == said["Error"]["Code"]
 
 
+def read_stream(body: bytes) -> Reply:
+    reader = CODEC.decoder()
+    reader.feed(body)
+    return reader.finish()
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
@@ -521,7 +527,7 @@ def test_exceptions_inside_a_stream(code: str, kind: type[Exception], client: An
     with pytest.raises(botocore.exceptions.EventStreamError) as theirs:
         events_of(client, messages=ASK)
     with pytest.raises(errors.ProviderError) as ours:
-        CODEC.decoder().feed(body)
+        read_stream(body)
     assert type(ours.value) is kind
     said = theirs.value.response["Error"]
     assert (ours.value.code, ours.value.message) == (said["Code"], said["Message"])
@@ -542,10 +548,8 @@ def test_a_cut_stream_is_silent_in_the_sdk_and_an_error_here(end: int, client: A
     recorder.answer(body, headers={"content-type": "application/vnd.amazon.eventstream"})
     events = events_of(client, messages=ASK)
     assert not any("metadata" in each for each in events)
-    decoder = CODEC.decoder()
-    decoder.feed(body)
     with pytest.raises(errors.CutStreamError) as cut:
-        decoder.finish()
+        read_stream(body)
     assert cut.value.partial.text == "Grüß Gott"
 
 

@@ -33,6 +33,7 @@ from kurabe.messages import (
     Image,
     OutputFormat,
     Reasoning,
+    Reply,
     Request,
     System,
     Text,
@@ -446,6 +447,12 @@ def test_errors(status: int, body: Any, kind: Any, message: str, recorder: Any, 
     assert message in ours.message
 
 
+def read_stream(body: bytes) -> Reply:
+    reader = CODEC.decoder()
+    reader.feed(body)
+    return reader.finish()
+
+
 def test_an_error_inside_a_stream(recorder: Any, client: Sdk) -> None:
     body = chunk({"content": "Hel"}) + event({"object": "error", "message": "Service unavailable.", "code": "3000"})
     recorder.answer(body, headers=STREAM)
@@ -453,7 +460,7 @@ def test_an_error_inside_a_stream(recorder: Any, client: Sdk) -> None:
     with pytest.raises(sdk_errors.ResponseValidationError):
         list(client.chat.stream(model="m", messages=messages))
     with pytest.raises(errors.OverloadedError, match="Service unavailable") as ours:
-        CODEC.decoder().feed(body)
+        read_stream(body)
     assert ours.value.partial.text == "Hel"
 
 
@@ -462,8 +469,6 @@ def test_a_stream_that_ends_early_is_an_error_with_us_alone(recorder: Any, clien
     recorder.answer(body, headers=STREAM)
     messages: Any = HELLO
     assert len(list(client.chat.stream(model="m", messages=messages))) == 2
-    reader = CODEC.decoder()
-    reader.feed(body)
     with pytest.raises(errors.CutStreamError) as ours:
-        reader.finish()
+        read_stream(body)
     assert ours.value.partial.text == "Hello"

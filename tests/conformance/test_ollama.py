@@ -313,13 +313,19 @@ def test_errors(
         assert ours.message == theirs.value.error
 
 
+def read_stream(body: bytes) -> Reply:
+    reader = CODEC.decoder()
+    reader.feed(body)
+    return reader.finish()
+
+
 def test_an_error_inside_a_stream(client: ollama.Client, recorder: Any) -> None:
     body = lines({"message": {"role": "assistant", "content": "Hi"}}) + b'{"error":"it broke"}\n'
     recorder.answer(body)
     with pytest.raises(ollama.ResponseError) as theirs:
         list(client.chat("llama3.2", ASK, stream=True))
     with pytest.raises(errors.ServerError) as ours:
-        CODEC.decoder().feed(body)
+        read_stream(body)
     assert ours.value.message == theirs.value.error
     assert ours.value.partial.text == "Hi"
 
@@ -337,8 +343,6 @@ def test_a_cut_stream_is_silent_in_the_sdk_and_an_error_here(client: ollama.Clie
     body = lines({"message": {"role": "assistant", "content": "Hal"}, "done": False})
     recorder.answer(body)
     assert [chunk.message.content for chunk in client.chat("llama3.2", ASK, stream=True)] == ["Hal"]
-    decoder = CODEC.decoder()
-    decoder.feed(body)
     with pytest.raises(errors.CutStreamError) as cut:
-        decoder.finish()
+        read_stream(body)
     assert cut.value.partial.message == Message("assistant", "Hal")

@@ -27,6 +27,7 @@ from kurabe.messages import (
     Document,
     Image,
     OutputFormat,
+    Reply,
     Request,
     System,
     Text,
@@ -520,14 +521,19 @@ def test_errors(status: int, body: Any, theirs: Any, ours: Any, recorder: Any, c
         assert (read.code, read.message) == (caught.value.code, "no")
 
 
+def read_stream(body: bytes) -> Reply:
+    reader = CODEC.decoder()
+    reader.feed(body)
+    return reader.finish()
+
+
 def test_an_error_inside_a_stream(recorder: Any, client: openai.OpenAI) -> None:
     body = chunk({"content": "Hel"}) + event(failure("server_error", "it broke"))
     recorder.answer(body, headers={"content-type": "text/event-stream"})
     with pytest.raises(openai.APIError) as caught:
         list(client.chat.completions.create(model="gpt-4.1", messages=[{"role": "user", "content": "?"}], stream=True))
-    reader = CODEC.decoder()
     with pytest.raises(errors.ServerError) as ours:
-        reader.feed(body)
+        read_stream(body)
     assert (ours.value.message, ours.value.code, ours.value.status) == (caught.value.message, "server_error", None)
     assert ours.value.partial.text == "Hel"
 
@@ -538,8 +544,6 @@ def test_a_stream_that_ends_early_is_an_error_with_us_alone(recorder: Any, clien
     chunks = list(
         client.chat.completions.create(model="gpt-4.1", messages=[{"role": "user", "content": "?"}], stream=True)
     )
-    reader = CODEC.decoder()
-    reader.feed(body)
     with pytest.raises(errors.CutStreamError) as ours:
-        reader.finish()
+        read_stream(body)
     assert ours.value.partial.text == "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "Hello"

@@ -365,14 +365,17 @@ def test_streams_that_break_hold_what_came(rest: bytes, kind: type[errors.Provid
 
 
 def test_a_call_that_has_begun_is_none_until_its_end() -> None:
+    begun = b"".join(
+        start(place, toolUseId=id, name="w") + delta(place, {"toolUse": {"input": "{}"}})
+        for place, id in enumerate("ab")
+    ) + event("contentBlockStop", {"contentBlockIndex": 0})
     decoder = CODEC.decoder()
-    for place, id in enumerate("ab"):
-        decoder.feed(start(place, toolUseId=id, name="w") + delta(place, {"toolUse": {"input": "{}"}}))
-    decoder.feed(event("contentBlockStop", {"contentBlockIndex": 0}))
+    decoder.feed(begun)
     with pytest.raises(errors.CutStreamError) as cut:
         decoder.finish()
     assert cut.value.partial.tool_calls == (ToolCall("a", "w"),)
-    decoder.feed(STOP + METADATA)
+    decoder = CODEC.decoder()
+    decoder.feed(begun + STOP + METADATA)
     assert decoder.finish().tool_calls == (ToolCall("a", "w"), ToolCall("b", "w"))
 
 

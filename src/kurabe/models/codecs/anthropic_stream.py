@@ -4,11 +4,12 @@ from typing import Any, Final
 
 import msgspec
 
-from kurabe.errors import CutStreamError, ProviderError, UnreadableAnswerError
+from kurabe.errors import UnreadableAnswerError
 from kurabe.messages import Delta, FinishReason, Part, Reasoning, Reply, Text, ToolCall, Usage
 from kurabe.models.codecs.aws_events import EventStreamReader
 from kurabe.models.codecs.base import generic_error, provider_error, read_arguments, read_json
-from kurabe.models.codecs.sse import Event, EventReader
+from kurabe.models.codecs.sse import Event
+from kurabe.models.codecs.streamed import JsonEvents
 
 
 class _Citation(msgspec.Struct):
@@ -71,8 +72,6 @@ class _Chunk(msgspec.Struct):
 
     bytes: bytes
 
-
-_decode_event: Final = msgspec.json.Decoder(_Event).decode
 
 _FINISH: Final[dict[str, FinishReason]] = {
     "end_turn": "stop",
@@ -179,12 +178,13 @@ class _Open:
         return part
 
 
-class StreamDecoder:
-    """Reads the stream of events of one answer."""
+class StreamDecoder(JsonEvents):
+    """Reads the stream of events of one answer. What an event is says its `event:` line; data without it is skipped."""
+
+    terminal = "message_stop"
 
     def __init__(self) -> None:
-        self._events = EventReader()
-        self._raw: list[bytes] = []
+        super().__init__()
         self._blocks: list[_Open] = []
         self._by_index: dict[int, _Open] = {}
         self._urls: dict[str, None] = {}
@@ -192,58 +192,12 @@ class StreamDecoder:
         self._model = ""
         self._calls = 0
         self._stop_reason: str | None = None
-        self._ended = False
-        self._fault: ProviderError | None = None
 
-    def feed(self, data: bytes) -> list[Delta]:
-        """The deltas that these bytes complete; what stands before a fault is returned first, the next call raises."""
-        self._raw.append(data)
-        deltas: list[Delta] = []
-        if self._fault is None:
-            try:
-                self._read(data, deltas)
-            except ProviderError as error:
-                self._fault = error
-        if self._fault is not None and not deltas:
-            raise self._with_partial(self._fault)
-        return deltas
-
-    def finish(self) -> Reply:
-        """The whole answer. Raises CutStreamError, with what came, where no `message_stop` did."""
-        if self._fault is None:
-            try:
-                self._close()
-                if not self._ended:
-                    raise CutStreamError("the stream ended without message_stop")
-                return self._reply(partial=False)
-            except ProviderError as error:
-                self._fault = error
-        raise self._with_partial(self._fault)
-
-    def _with_partial(self, error: ProviderError) -> ProviderError:
-        if error.partial is None:
-            error.partial = self._reply(partial=True)
-        return error
-
-    def _read(self, data: bytes, deltas: list[Delta]) -> None:
-        self._take(self._events.feed(data), deltas)
-
-    def _close(self) -> None:
-        self._take(self._events.close(), [])
-
-    def _take(self, events: list[Event], deltas: list[Delta]) -> None:
-        for name, data in events:
-            if name in _KINDS:
-                self._event(name.decode(), data, deltas)
-            elif name == b"error":
-                raise provider_error(None, *generic_error(data))
-
-    def _event(self, kind: str, data: bytes, deltas: list[Delta]) -> None:
-        try:
-            event = _decode_event(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            event = read_json(data, _Event)  # raises, and says what is wrong
-        self._apply(kind, event, deltas)
+    def _event(self, event: Event, deltas: list[Delta]) -> None:
+        if event.event in _KINDS:
+            self._apply(event.event.decode(), read_json(event.data, _Event), deltas)
+        elif event.event == b"error":
+            raise provider_error(None, *generic_error(event.data))
 
     def _apply(self, kind: str, event: _Event, deltas: list[Delta]) -> None:
         if kind == "content_block_delta":
@@ -318,7 +272,7 @@ class StreamDecoder:
                 raise
             if part is not None:
                 parts.append(part)
-        return _reply(parts, self._urls, self._stop_reason, self._usage, self._model, b"".join(self._raw))
+        return _reply(parts, self._urls, self._stop_reason, self._usage, self._model, self._all())
 
 
 class BedrockDecoder(StreamDecoder):
@@ -330,6 +284,7 @@ class BedrockDecoder(StreamDecoder):
 
     def _read(self, data: bytes, deltas: list[Delta]) -> None:
         for headers, payload in self._messages.feed(data):
+            self._some = True
             kind = headers.get(":message-type", "event")
             if kind != "event":
                 code = headers.get(":exception-type") or headers.get(":error-code") or kind
@@ -343,5 +298,5 @@ class BedrockDecoder(StreamDecoder):
                 raise provider_error(None, *generic_error(chunk))
             self._apply(event.type or "", event, deltas)
 
-    def _close(self) -> None:
+    def _last(self) -> None:
         self._messages.close()

@@ -11,6 +11,7 @@ from kurabe.errors import CutStreamError, ProviderError, QuotaExceededError, Unr
 from kurabe.messages import Delta, FinishReason, Part, Reasoning, Reply, Text, ToolCall, Usage
 from kurabe.models.codecs.aws_events import EventStreamReader
 from kurabe.models.codecs.base import generic_error, provider_error, read_arguments, read_json
+from kurabe.models.codecs.streamed import StreamedAnswer
 
 
 class _TokenUsage(msgspec.Struct, rename="camel"):
@@ -201,8 +202,8 @@ class _Building:
         self.redacted: list[str] = []
         self.arguments: list[str] = []
 
-    def parts(self, *, broken: bool) -> list[Part]:
-        """Its parts; where `broken`, without a tool call that is not at its end, and without what can't be read."""
+    def parts(self, *, partial: bool) -> list[Part]:
+        """Its parts; where `partial`, without a tool call that is not at its end, and without what can't be read."""
         parts: list[Part] = []
         if self.text:
             parts.append(Text("".join(self.text)))
@@ -210,15 +211,15 @@ class _Building:
             try:
                 data = _joined(self.redacted)
             except UnreadableAnswerError:
-                if not broken:
+                if not partial:
                     raise
                 data = ""
             parts.append(Reasoning("".join(self.reasoning), "".join(self.signature), data))
-        if self.start is not None and self.call is not None and (self.ended or not broken):
+        if self.start is not None and self.call is not None and (self.ended or not partial):
             try:
                 arguments = read_arguments("".join(self.arguments))
             except UnreadableAnswerError:
-                if not broken:
+                if not partial:
                     raise
             else:
                 parts.append(ToolCall(self.start.tool_use_id, self.start.name, arguments))
@@ -235,12 +236,12 @@ def _joined(pieces: list[str]) -> str:
         raise UnreadableAnswerError(f"redacted reasoning that is no base64: {error}") from None
 
 
-class ConverseDecoder:
+class ConverseDecoder(StreamedAnswer):
     """Reads a ConverseStream; `metadata`, which comes after `messageStop`, is its last event."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._reader = EventStreamReader()
-        self._raw: list[bytes] = []
         self._blocks: dict[int, _Building] = {}
         self._calls = 0
         self._stop_reason: str | None = None
@@ -248,26 +249,16 @@ class ConverseDecoder:
         self._usage: _TokenUsage | None = None
         self._cited: list[str] = []
 
-    def feed(self, data: bytes) -> list[Delta]:
-        self._raw.append(data)
-        deltas: list[Delta] = []
-        try:
-            for headers, payload in self._reader.feed(data):
-                if (delta := self._event(headers, payload)) is not None:
-                    deltas.append(delta)
-        except ProviderError as error:
-            raise self._with_partial(error) from None
-        return deltas
+    def _read(self, data: bytes, deltas: list[Delta]) -> None:
+        for headers, payload in self._reader.feed(data):
+            if (delta := self._event(headers, payload)) is not None:
+                deltas.append(delta)
 
-    def finish(self) -> Reply:
-        try:
-            self._reader.close()
-            if not self._stopped or self._usage is None:
-                last = "messageStop" if not self._stopped else "metadata"
-                raise CutStreamError(f"no event {last} came")
-            return self._reply(broken=False)
-        except ProviderError as error:
-            raise self._with_partial(error) from None
+    def _whole(self) -> Reply:
+        self._reader.close()
+        if not self._stopped or self._usage is None:
+            raise CutStreamError(f"no event {'metadata' if self._stopped else 'messageStop'} came")
+        return self._reply(partial=False)
 
     def _event(self, headers: dict[str, str], payload: bytes) -> Delta | None:
         kind = headers.get(":event-type")
@@ -329,13 +320,9 @@ class ConverseDecoder:
             self._cited.append(delta.citation.url)
         return None
 
-    def _reply(self, *, broken: bool) -> Reply:
-        parts = [part for _, block in sorted(self._blocks.items()) for part in block.parts(broken=broken)]
-        return _reply(parts, self._stop_reason, self._usage, self._cited, b"".join(self._raw))
-
-    def _with_partial(self, error: ProviderError) -> ProviderError:
-        error.partial = self._reply(broken=True)
-        return error
+    def _reply(self, *, partial: bool) -> Reply:
+        parts = [part for _, block in sorted(self._blocks.items()) for part in block.parts(partial=partial)]
+        return _reply(parts, self._stop_reason, self._usage, self._cited, self._all())
 
 
 _STATUS: Final = {

@@ -18,7 +18,8 @@ from kurabe.messages import (
     text_of,
 )
 from kurabe.models.codecs.base import provider_error, read_arguments, read_json
-from kurabe.models.codecs.json_events import JsonEventDecoder
+from kurabe.models.codecs.sse import Event
+from kurabe.models.codecs.streamed import JsonEvents
 
 PLAN: Final = "tool_plan"
 """The id of a Reasoning part that is the plan before tool calls."""
@@ -108,16 +109,9 @@ class _Event(msgspec.Struct):
     message: str | None = None
 
 
-_decode_answer = msgspec.json.Decoder(_Answer).decode
-_decode_event = msgspec.json.Decoder(_Event).decode
-
-
 def read_answer(body: bytes) -> Reply:
     """Read a whole answer. Raises the typed error of a failed one, with what came as `partial`."""
-    try:
-        answer = _decode_answer(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        answer = read_json(body, _Answer)  # raises, and says what is wrong
+    answer = read_json(body, _Answer)
     if isinstance(answer.message, str) or (answer.message is None and answer.error):
         raise provider_error(None, "", answer.message or answer.error or "")
     if answer.message is None:
@@ -251,7 +245,7 @@ def _addresses(citations: list[_Citation]) -> tuple[str, ...]:
     return tuple(found)
 
 
-class CohereDecoder(JsonEventDecoder):
+class CohereDecoder(JsonEvents):
     """Reads the stream of events of one answer."""
 
     terminal = "message-end"
@@ -260,11 +254,10 @@ class CohereDecoder(JsonEventDecoder):
         super().__init__()
         self._made = _Made()
 
-    def _event(self, data: bytes, deltas: list[Delta]) -> None:
-        try:
-            event = _decode_event(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            event = read_json(data, _Event)  # raises, and says what is wrong
+    def _event(self, event: Event, deltas: list[Delta]) -> None:
+        self._apply(read_json(event.data, _Event), event.data, deltas)
+
+    def _apply(self, event: _Event, data: bytes, deltas: list[Delta]) -> None:
         if event.type == "message-end":
             self._end(event.delta or _Delta())
         elif event.type is None or event.type == "error":
@@ -313,4 +306,4 @@ class CohereDecoder(JsonEventDecoder):
         self._ended = True
 
     def _reply(self, *, partial: bool) -> Reply:
-        return self._made.reply(b"".join(self._raw), partial=partial)
+        return self._made.reply(self._all(), partial=partial)

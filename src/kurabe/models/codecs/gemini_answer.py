@@ -32,7 +32,8 @@ from kurabe.messages import (
 )
 from kurabe.models.codecs.base import provider_error, read_json
 from kurabe.models.codecs.gemini_calls import Call, OpenCall
-from kurabe.models.codecs.json_events import JsonEventDecoder
+from kurabe.models.codecs.sse import Event
+from kurabe.models.codecs.streamed import JsonEvents
 
 OWN_ID = "kurabe-"
 """How the ids begin that we give to tool calls that came without one. They are never sent."""
@@ -342,7 +343,7 @@ class Collector:
             self._calls += 1
 
 
-class StreamDecoder(JsonEventDecoder):
+class StreamDecoder(JsonEvents):
     """Reads `streamGenerateContent?alt=sse`."""
 
     terminal = "a finish reason"
@@ -351,19 +352,19 @@ class StreamDecoder(JsonEventDecoder):
         super().__init__()
         self._collector = Collector()
 
-    def _event(self, data: bytes, deltas: list[Delta]) -> None:
-        self._collector.read(data, deltas)
+    def _event(self, event: Event, deltas: list[Delta]) -> None:
+        self._collector.read(event.data, deltas)
 
     def _last(self) -> None:
         super()._last()
         self._ended = bool(self._collector.finish)  # only now: usage may come after the finish reason
 
     def _reply(self, *, partial: bool) -> Reply:
-        return self._collector.reply(b"".join(self._raw))
+        return self._collector.reply(self._all())
 
     def _cut(self) -> ProviderError:
         """An error may come as plain lines of JSON, after the events or in their place."""
-        blocks = b"".join(self._raw).replace(b"\r\n", b"\n").strip().split(b"\n\n")
+        blocks = self._all().replace(b"\r\n", b"\n").strip().split(b"\n\n")
         error = find_error(blocks[-1])
         return super()._cut() if error is None else make_error(error, None)
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from kurabe.errors import CutStreamError, InputError, ProviderError, UnreadableAnswerError
+from kurabe.errors import CutStreamError, InputError, UnreadableAnswerError
 from kurabe.messages import (
     Delta,
     Embeddings,
@@ -29,6 +29,7 @@ from kurabe.messages import (
 )
 from kurabe.models.codecs.base import Codec, HttpRequest, Profile, generic_error, json_body, provider_error, read_json
 from kurabe.models.codecs.sse import LONGEST
+from kurabe.models.codecs.streamed import StreamedAnswer
 
 _OPTIONS = {
     "max_tokens": "num_predict",
@@ -225,9 +226,6 @@ class _Tags(msgspec.Struct):
     models: list[_Tag] | None = None
 
 
-_decode = msgspec.json.Decoder(_Chunk).decode
-
-
 def _raise_error(error: Any) -> None:
     if error:
         raise provider_error(None, *generic_error(json_body({"error": error})))
@@ -298,45 +296,36 @@ def _finish(reason: str | None) -> FinishReason:
     return "stop" if reason in ("stop", None) else "other"  # older servers give no reason
 
 
-class LineDecoder:
+class LineDecoder(StreamedAnswer):
     """Reads a stream of JSON lines; the one with `done: true` is the last."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._answer = _Answer()
         self._rest: list[bytes] = []
         self._pending = 0
-        self._raw: list[bytes] = []
 
-    def feed(self, data: bytes) -> list[Delta]:
-        self._raw.append(data)
+    def _read(self, data: bytes, deltas: list[Delta]) -> None:
         if b"\n" not in data:
             self._rest.append(data)
             self._pending += len(data)
             if self._pending > LONGEST:
-                raise self._with_partial(UnreadableAnswerError(f"a line of more than {LONGEST >> 20} MiB"))
-            return []
+                raise UnreadableAnswerError(f"a line of more than {LONGEST >> 20} MiB")
+            return
         *lines, rest = b"".join((*self._rest, data)).split(b"\n")
         self._rest, self._pending = [rest], len(rest)
-        return [delta for line in lines for delta in self._line(line)]
+        for line in lines:
+            self._line(line, deltas)
 
-    def finish(self) -> Reply:
-        self._line(b"".join(self._rest))
-        self._rest = []
+    def _whole(self) -> Reply:
+        self._line(b"".join(self._rest), [])
         if not self._answer.done:
-            raise self._with_partial(CutStreamError("no line with `done: true` came"))
-        return self._answer.reply(b"".join(self._raw))
+            raise CutStreamError("no line with `done: true` came")
+        return self._reply(partial=False)
 
-    def _line(self, line: bytes) -> list[Delta]:
-        if not line.strip() or self._answer.done:
-            return []
-        try:
-            return self._answer.add(_decode(line))
-        except ProviderError as error:
-            raise self._with_partial(error) from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            said = f"a line of the stream is not what Ollama sends ({error}): {line[:120].decode('utf-8', 'replace')!r}"
-            raise self._with_partial(UnreadableAnswerError(said)) from None
+    def _line(self, line: bytes, deltas: list[Delta]) -> None:
+        if line.strip() and not self._answer.done:
+            deltas += self._answer.add(read_json(line, _Chunk))
 
-    def _with_partial(self, error: ProviderError) -> ProviderError:
-        error.partial = self._answer.reply(b"".join(self._raw))
-        return error
+    def _reply(self, *, partial: bool) -> Reply:
+        return self._answer.reply(self._all())

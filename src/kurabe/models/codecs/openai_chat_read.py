@@ -7,8 +7,9 @@ import msgspec
 from kurabe.errors import CutStreamError, ProviderError, UnreadableAnswerError
 from kurabe.messages import Delta, FinishReason, Part, Reasoning, Reply, Text, TokenLogprob, ToolCall, Usage
 from kurabe.models.codecs.base import provider_error, read_arguments, read_json
-from kurabe.models.codecs.openai_chat_errors import BROKEN, failure, reported, tells_an_error
+from kurabe.models.codecs.openai_chat_errors import failure, reported, tells_an_error
 from kurabe.models.codecs.sse import Event, EventReader
+from kurabe.models.codecs.streamed import StreamedAnswer
 
 
 # ── What is read of an answer ────────────────────────────────────────────────────────────────────────────────────────
@@ -115,17 +116,13 @@ class _Answer(msgspec.Struct, gc=False):
     x_groq: _Groq | None = None
 
 
-_answer = msgspec.json.Decoder(_Answer).decode
 _EMPTY = _Message()
 
 
 # ── Whole answers ────────────────────────────────────────────────────────────────────────────────────────────────────
 def reply(body: bytes) -> Reply:
     """The answer in the body of a call without stream."""
-    try:
-        answer = _answer(body)
-    except BROKEN:
-        answer = read_json(body, _Answer)  # raises, and says where it is broken
+    answer = read_json(body, _Answer)
     if not answer.choices or answer.error:
         raise failure(body)
     choice = answer.choices[0]
@@ -383,12 +380,12 @@ def _thinks(message: _Message) -> bool:
 
 
 # ── Streams ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-class ChatDecoder:
+class ChatDecoder(StreamedAnswer):
     """Reads a streamed answer. Its end is `[DONE]` or a finish reason; some servers send only one of them."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._reader = EventReader()
-        self._raw: list[bytes] = []
         self._parts = _Parts()
         self._answer = _Answer()
         self._last = _Choice()
@@ -397,29 +394,18 @@ class ChatDecoder:
         self._events = False
         self._done = False
 
-    def feed(self, data: bytes) -> list[Delta]:
-        """The deltas that these bytes complete."""
-        self._raw.append(data)
-        deltas: list[Delta] = []
-        try:
-            for event in self._reader.feed(data):
-                if not self._done:
-                    self._read(event, deltas)
-        except ProviderError as error:
-            error.partial = self._partial()
-            raise
-        return deltas
+    def _read(self, data: bytes, deltas: list[Delta]) -> None:
+        for event in self._reader.feed(data):
+            self._event(event, deltas)
 
-    def _read(self, event: Event, deltas: list[Delta]) -> None:
-        data = event.data
+    def _event(self, event: Event, deltas: list[Delta]) -> None:
         self._events = True
-        try:
-            chunk = _answer(data)
-        except BROKEN:
-            if data.strip() == b"[DONE]":
-                self._done = True
-                return
-            chunk = read_json(data, _Answer)  # raises, and says where it is broken
+        if self._done:
+            return
+        if event.data.strip() == b"[DONE]":
+            self._done = True
+            return
+        chunk = read_json(event.data, _Answer)
         choices = chunk.choices
         if not choices or chunk.error or event.event == b"error" or chunk.x_groq is not None:
             self._check(chunk, event)
@@ -461,30 +447,24 @@ class ChatDecoder:
         if not chunk.choices and chunk.usage is None and tells_an_error(event.data):
             raise reported(event.data)
 
-    def finish(self) -> Reply:
-        """The whole answer; raises CutStreamError where the stream ended before it."""
-        if not self._events and b"".join(self._raw).lstrip()[:1] not in (b"d", b"e", b"i", b"r", b":"):
-            return reply(b"".join(self._raw))  # no stream: an error with status 200, or a server that can't stream
-        try:
-            for event in self._reader.close():
-                if not self._done:
-                    self._read(event, [])
-        except UnreadableAnswerError:
-            pass  # the last event is cut
-        except ProviderError as error:
-            error.partial = self._partial()
-            raise
+    def _whole(self) -> Reply:
+        if not self._events and self._all().lstrip()[:1] not in (b"d", b"e", b"i", b"r", b":"):
+            return reply(self._all())  # no stream: an error with status 200, or a server that can't stream
+        for event in self._reader.close():
+            try:
+                self._event(event, [])
+            except UnreadableAnswerError:
+                break  # the last event is cut
         if not self._done and not self._last.finish_reason:
-            raise CutStreamError(partial=self._partial())
+            raise CutStreamError
         made, broken = self._made()
         if broken is not None:
-            broken.partial = made
             raise broken
         if self._last.error or self._last.finish_reason in _FAILED:
             raise _broke_off(self._last, made)
         return made
 
-    def _partial(self) -> Reply:
+    def _reply(self, *, partial: bool) -> Reply:
         return self._made()[0]
 
     def _made(self) -> tuple[Reply, ProviderError | None]:
@@ -498,6 +478,6 @@ class ChatDecoder:
             model=kept.model or "",
             logprobs=_logprobs(_Logprobs(self._tokens)),
             citations=_citations(kept.citations, kept.search_results, self._annotations),
-            raw=b"".join(self._raw),
+            raw=self._all(),
         )
         return made, broken

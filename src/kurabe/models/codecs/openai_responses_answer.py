@@ -18,7 +18,8 @@ from kurabe.messages import (
     text_of,
 )
 from kurabe.models.codecs.base import provider_error, read_arguments, read_json
-from kurabe.models.codecs.json_events import JsonEventDecoder
+from kurabe.models.codecs.sse import Event
+from kurabe.models.codecs.streamed import JsonEvents
 
 
 class _Annotation(msgspec.Struct):
@@ -105,16 +106,9 @@ class _Event(msgspec.Struct):
     error: _Error | str | None = None
 
 
-_decode_answer = msgspec.json.Decoder(_Answer).decode
-_decode_event = msgspec.json.Decoder(_Event).decode
-
-
 def read_answer(body: bytes) -> Reply:
     """Read a whole answer. Raises the typed error of a failed one, with what came as `partial`."""
-    try:
-        answer = _decode_answer(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        answer = read_json(body, _Answer)  # raises, and says what is wrong
+    answer = read_json(body, _Answer)
     if answer.output is None and answer.error is None and answer.status != "failed":
         raise UnreadableAnswerError(f"an answer without output: {body[:120].decode('utf-8', 'replace')!r}")
     if (error := _failure(answer)) is not None:
@@ -244,7 +238,7 @@ _PIECES: Final = {
 _TERMINAL: Final = ("response.completed", "response.incomplete", "response.failed")
 
 
-class ResponsesDecoder(JsonEventDecoder):
+class ResponsesDecoder(JsonEvents):
     terminal = "response.completed"
 
     def __init__(self) -> None:
@@ -253,11 +247,10 @@ class ResponsesDecoder(JsonEventDecoder):
         self._answer = _Answer()
         self._calls = 0
 
-    def _event(self, data: bytes, deltas: list[Delta]) -> None:
-        try:
-            event = _decode_event(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            event = read_json(data, _Event)  # raises, and says what is wrong
+    def _event(self, event: Event, deltas: list[Delta]) -> None:
+        self._apply(read_json(event.data, _Event), deltas)
+
+    def _apply(self, event: _Event, deltas: list[Delta]) -> None:
         kind = event.type
         if kind in _PIECES:
             if event.delta:
@@ -330,7 +323,7 @@ class ResponsesDecoder(JsonEventDecoder):
         if not items:
             opened = [self._items[index] for index in sorted(self._items)]
             items = [one.so_far() for one in opened if one.done or one.call is None or not partial]
-        return _reply(self._answer, items, b"".join(self._raw), partial=partial)
+        return _reply(self._answer, items, self._all(), partial=partial)
 
 
 def _text(item: _Item) -> str:
