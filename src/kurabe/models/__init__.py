@@ -10,7 +10,7 @@ from kurabe.errors import InputError, KurabeError, MissingExtraError, ModelError
 from kurabe.models.base import ChatModel
 from kurabe.models.catalog import catalog as known_models
 from kurabe.models.catalog import catalog_entry
-from kurabe.models.reference import Reference, parse_reference, split_chain
+from kurabe.models.reference import Reference, is_local, parse_reference, split_chain
 
 
 def open_model(reference: str, **options: Any) -> ChatModel:
@@ -20,21 +20,45 @@ def open_model(reference: str, **options: Any) -> ChatModel:
     `base_url` instead of the environment's and the provider's; `timeout`, seconds in all or a `Timeouts`; `attempts`;
     `requests_per_minute`, `tokens_per_minute`; `concurrency`, calls of a contest in flight; `budget`, dollars or a
     `Budget` that models share; `cache`, True or the path of a file; `price`, a `Price` in dollars per million tokens;
-    `unsupported`, `error` or `drop` for settings that the model does not take; `headers`, sent with each call.
+    `unsupported`, `error` or `drop` for settings that the model does not take; `headers`, sent with each call. The
+    models of a chain share all of these; of several providers it takes no key, address or headers, and never a price.
 
     Raises ModelError where there is no such model or its file is not on this machine yet, InputError where a key or an
     option is missing, and MissingExtraError where its engine is not installed.
     """
     links = split_chain(reference)
     if len(links) > 1:
-        from kurabe.models.fallback import Fallback
+        return _chain(links, options)
+    return _opened(reference, options)
 
-        return Fallback([open_model(link, **options) for link in links])
+
+def _chain(links: list[str], options: dict[str, Any]) -> ChatModel:
+    """The models of a chain with the options that they share."""
+    from kurabe.models.fallback import Fallback
+    from kurabe.models.transport.budget import Budget
+
+    hosted = [parsed for parsed in map(parse_reference, links) if not parsed.local]
+    several = len({(parsed.scheme, parsed.address) for parsed in hosted}) > 1
+    for name in ("api_key", "base_url", "headers", "price"):
+        if options.get(name) is not None and (several or name == "price"):
+            raise InputError(
+                f"{name} is that of one model, and {' | '.join(links)!r} names several; set keys in the environment,"
+                " or open each model and join them with kurabe.models.fallback.Fallback"
+            )
+    if isinstance(usd := options.get("budget"), int | float):
+        options = {**options, "budget": Budget(usd)}
+    opened = [_opened(link, {} if is_local(link) else options, last=link is links[-1]) for link in links]
+    return Fallback(opened)
+
+
+def _opened(reference: str, options: dict[str, Any], *, last: bool = True) -> ChatModel:
+    """The model of one reference. `last`: whether there is no other to ask where its provider is down."""
     parsed = _chat_reference(reference)
     if not parsed.local:
-        from kurabe.models.connect import connect
+        from kurabe.models.connect import check_options, connect
 
-        return connect(parsed, **options)
+        check_options(options)
+        return connect(parsed, patient=last, **options)
     if options:
         raise InputError(f"{reference!r} is a local model and takes no {', '.join(options)}")
     path = _model_file(parsed)

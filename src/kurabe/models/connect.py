@@ -1,5 +1,6 @@
 """A hosted model from its reference: the provider's row, the key, the codec and the lane it shares with others."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,16 @@ def connect(
     price: Price | dict[str, float] | None = None,
     unsupported: Unsupported = "error",
     headers: dict[str, str] | None = None,
+    patient: bool = True,
 ) -> HostedModel:
-    """The model that a reference names; no connection is made yet. See `kurabe.models.open_model`."""
+    """The model that a reference names; no connection is made yet. See `kurabe.models.open_model`, and for `patient`
+    Client."""
     provider = _row(reference)
     options = _options(reference, provider)
     codec = codec_of(provider)
     address = codec.address(base_url or reference.address or fill(provider.base_url, options))
     key = Key(api_key) if api_key is not None else None
-    _check_address(address, provider)
+    check_address(address, provider.title)
     times = timeout if isinstance(timeout, Timeouts) else _timeouts(timeout)
     found = key or _first(find_key(provider))
     shared_lane = lane(address, found.reveal() if found else "")
@@ -61,6 +64,7 @@ def connect(
         lane=shared_lane,
         key=found,
         attempts=attempts,
+        patient=patient,
     )
     return HostedModel(
         str(reference),
@@ -124,15 +128,62 @@ _CODECS: dict[str, tuple[str, str]] = {
 }
 
 
-def _check_address(address: str, provider: Provider) -> None:
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_amount(value: Any, least: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= 1e9
+
+
+OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "api_key": (lambda value: isinstance(value, str) and value != "", "a text that is not empty"),
+    "base_url": (lambda value: isinstance(value, str), "an address such as https://host/v1"),
+    "timeout": (lambda value: isinstance(value, Timeouts) or _is_amount(value, 1e-3), "seconds above 0 or a Timeouts"),
+    "attempts": (_is_count, "a whole number above 0"),
+    "requests_per_minute": (_is_count, "a whole number above 0"),
+    "tokens_per_minute": (_is_count, "a whole number above 0"),
+    "concurrency": (_is_count, "a whole number above 0"),
+    "budget": (lambda value: isinstance(value, Budget) or _is_amount(value, 0.0), "dollars or a Budget"),
+    "cache": (lambda value: isinstance(value, bool | str | Path), "True or the path of a file"),
+    "price": (
+        lambda value: isinstance(value, Price | dict),
+        "a Price or {input: …, output: …} in dollars per million tokens",
+    ),
+    "unsupported": (lambda value: value in ("error", "drop"), "'error' or 'drop'"),
+    "headers": (
+        lambda value: isinstance(value, dict) and all(isinstance(x, str) for pair in value.items() for x in pair),
+        "a dictionary of texts",
+    ),
+}
+"""What `connect` takes besides the reference: the test of a value, and what it must be."""
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Raises InputError for an unknown option or a wrong value, which is not shown, as it may be a key."""
+    for name, value in options.items():
+        if name not in OPTIONS:
+            raise InputError(missing("option", name, sorted(OPTIONS)))
+        fits, what = OPTIONS[name]
+        if value is not None and not fits(value):
+            raise InputError(f"{name} must be {what}")
+
+
+def check_address(address: str, whose: str) -> None:
+    """Raises InputError where it is no http or https address, or holds what may be a secret."""
     from pyreqwest.http import Url
 
     if not address.startswith(("http://", "https://")):
-        raise InputError(f"the address {address!r} of {provider.title} does not begin with http:// or https://")
+        raise InputError(f"the address {address!r} of {whose} does not begin with http:// or https://")
+    if "?" in address or "#" in address or "@" in address.split("/", 3)[2]:
+        raise InputError(
+            f"the address of {whose} must end with its path and hold no name or password: give the key by the"
+            " environment or with api_key="
+        )
     try:
         Url(address)
     except ValueError as error:
-        raise InputError(f"the address {address!r} of {provider.title} is none: {error}") from None
+        raise InputError(f"the address {address!r} of {whose} is none: {error}") from None
 
 
 def _options(reference: Reference, provider: Provider) -> dict[str, str]:
@@ -153,8 +204,6 @@ def _options(reference: Reference, provider: Provider) -> dict[str, str]:
 def _timeouts(seconds: float | None) -> Timeouts:
     if seconds is None:
         return Timeouts()
-    if not seconds > 0:
-        raise InputError(f"timeout is {seconds!r}; it must be seconds above 0")
     usual = Timeouts()
     return Timeouts(min(usual.connect, seconds), min(usual.first, seconds), min(usual.between, seconds), seconds)
 

@@ -1,10 +1,8 @@
 """`chat`, `complete` and `embed` in one line: the model is opened by its reference and kept for the next call."""
 
 import hashlib
-import inspect
 import threading
 from collections.abc import Sequence
-from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -93,7 +91,9 @@ def _wordllama(reference: str, texts: str | Sequence[str]) -> np.ndarray:
 
 def _opened(reference: str, settings: dict[str, Any]) -> tuple[ChatModel, dict[str, Any]]:
     """(the open model, the settings that are not options of `open_model`)."""
-    options = {name: value for name, value in settings.items() if name in _options()}
+    from kurabe.models.connect import OPTIONS
+
+    options = {name: value for name, value in settings.items() if name in OPTIONS}
     rest = {name: value for name, value in settings.items() if name not in options}
     if any(name in options for name in ("budget", "cache", "timeout", "price", "headers")):
         return open_model(reference, **options), rest  # values that can't be compared by what they say
@@ -107,10 +107,3 @@ def _opened(reference: str, settings: dict[str, Any]) -> tuple[ChatModel, dict[s
                 _open.pop(next(iter(_open))).close()
             _open[name] = open_model(reference, **options)
         return _open[name], rest
-
-
-@cache
-def _options() -> frozenset[str]:
-    from kurabe.models.connect import connect
-
-    return frozenset(inspect.signature(connect).parameters) - {"reference"}

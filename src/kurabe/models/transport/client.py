@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, TypeVar
@@ -13,6 +14,7 @@ from kurabe.errors import (
     CallTimeoutError,
     ConnectionFailedError,
     CutStreamError,
+    OverloadedError,
     ProviderError,
     RateLimitedError,
     ServerError,
@@ -51,13 +53,12 @@ _lanes: dict[tuple[str, str], Lane] = {}
 def lane(base_url: str, secret: str) -> Lane:
     """The lane of this address and key; the key itself is not kept."""
     name = (base_url, hashlib.sha256(secret.encode()).hexdigest())
-    if name not in _lanes:
-        _lanes[name] = Lane(Limiter(), Breaker())
-    return _lanes[name]
+    return _lanes.get(name) or _lanes.setdefault(name, Lane(Limiter(), Breaker()))
 
 
 class Client:
-    """Sends requests to one provider. `where` and `model` are what errors name. Usable from any thread and loop."""
+    """Sends requests to one provider. `where` and `model` are what errors name. `patient`: whether a call waits while
+    the breaker is open, as there is no other model to ask. Usable from any thread and loop."""
 
     def __init__(
         self,
@@ -73,6 +74,7 @@ class Client:
         lane: Lane,
         key: Key | None = None,
         attempts: int = ATTEMPTS,
+        patient: bool = True,
     ) -> None:
         self.where = where
         self.model = model
@@ -89,6 +91,7 @@ class Client:
         self._authorize = authorize
         self._key = key
         self._attempts = attempts
+        self._patient = patient
 
     async def call(
         self,
@@ -102,20 +105,21 @@ class Client:
 
         Raises ProviderError.
         """
-        until = time.monotonic() + self.http.timeouts.total
+        until = math.inf
         attempt = 1
         while True:
             try:
-                return await self._attempt(request, read, tokens)
+                turn = await self._turn(tokens)
+                until = min(until, time.monotonic() + self.http.timeouts.total)  # waiting for a turn is no failure
+                return await self._attempt(request, read, turn)
             except ProviderError as error:
                 await self._again(error, attempt, until)
                 if paid is not None and error.sent and error.status is None:
                     await paid()
                 attempt += 1
 
-    async def _attempt(self, request: HttpRequest, read: Callable[[bytes], T], tokens: int) -> tuple[T, str]:
+    async def _attempt(self, request: HttpRequest, read: Callable[[bytes], T], turn: Turn) -> tuple[T, str]:
         """`call`, once."""
-        turn = await self._turn(tokens)
         answer = await self.http.send(request.method, *self._address(request), request.body)
         request_id = _request_id(answer.headers)
         if not 200 <= answer.status < 300:
@@ -135,7 +139,7 @@ class Client:
 
         Repeated only while nothing was passed on. Raises ProviderError, with what came in `partial`.
         """
-        until = time.monotonic() + self.http.timeouts.total
+        until = math.inf
         attempt = 1
         while True:
             request_id, piece = "", b""
@@ -143,6 +147,7 @@ class Client:
             decoder = self._codec.decoder()
             try:
                 turn = await self._turn(tokens)
+                until = min(until, time.monotonic() + self.http.timeouts.total)
                 async with self.http.stream(request.method, *self._address(request), request.body) as answer:
                     request_id = _request_id(answer.headers)
                     if not 200 <= answer.status < 300:
@@ -171,7 +176,7 @@ class Client:
         self.lane.breaker.check(now)
         turn = self.lane.limiter.take(now, tokens)
         while (wait := turn.start - now) > 0:
-            await asyncio.sleep(wait)
+            await _sleep(wait, sent=False)
             now = time.monotonic()
             if self.lane.limiter.paused_since(turn):
                 turn = self.lane.limiter.take(now, tokens)
@@ -209,10 +214,12 @@ class Client:
                 self.lane.breaker.failed(now)
         else:
             self.lane.breaker.succeeded()
-        wait = delay(error, attempt) if attempt < self._attempts and worth_retrying(error) else None
+        left_alone = isinstance(error, OverloadedError) and not error.sent
+        again = attempt < self._attempts and worth_retrying(error) and (self._patient or not left_alone)
+        wait = delay(error, attempt) if again else None
         if wait is None or now + wait > until:
             raise self._named(error, attempt) from None
-        await asyncio.sleep(wait)
+        await _sleep(wait, sent=error.sent and error.status is None)
 
     def _named(self, error: ProviderError, attempts: int) -> ProviderError:
         """The error with where it happened, and without the key: some providers repeat it."""
@@ -226,6 +233,15 @@ class Client:
                 error.partial = msgspec.structs.replace(error.partial, raw=raw)
         error.args = (error.message,)
         return error.with_traceback(None)  # its frames hold what was sent and what came
+
+
+async def _sleep(seconds: float, *, sent: bool) -> None:
+    """Sleep. `sent`: whether a call that is cancelled meanwhile may have to be paid for, as in ProviderError."""
+    try:
+        await asyncio.sleep(seconds)
+    except asyncio.CancelledError as error:
+        error.sent = sent  # type: ignore[attr-defined]
+        raise
 
 
 def _with_partial(error: ProviderError, decoder: Decoder) -> ProviderError:

@@ -1,0 +1,108 @@
+"""What `open_model` takes, refuses and shares along a chain."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from kurabe.errors import InputError
+from kurabe.messages import Message, Request
+from kurabe.models import open_model
+from kurabe.models.fallback import Fallback
+from kurabe.models.hosted import HostedModel
+from kurabe.models.transport import breaker, retry
+from kurabe.models.transport.budget import Budget
+from kurabe.models.transport.cost import Price
+from kurabe.testing import Fault, Simulator
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"api_kye": "x"}, "no option 'api_kye'; did you mean 'api_key'"),
+        ({"api_key": ""}, "api_key must be"),
+        ({"api_key": 5}, "api_key must be"),
+        ({"base_url": 5}, "base_url must be"),
+        ({"timeout": "5"}, "timeout must be seconds"),
+        ({"timeout": 0}, "timeout must be seconds"),
+        ({"attempts": 0}, "attempts must be"),
+        ({"requests_per_minute": 0}, "requests_per_minute must be"),
+        ({"tokens_per_minute": -1}, "tokens_per_minute must be"),
+        ({"concurrency": -1}, "concurrency must be"),
+        ({"concurrency": True}, "concurrency must be"),
+        ({"budget": "5"}, "budget must be dollars"),
+        ({"budget": float("nan")}, "budget must be dollars"),
+        ({"cache": 5}, "cache must be"),
+        ({"price": 5}, "price must be"),
+        ({"unsupported": "eror"}, "unsupported must be"),
+        ({"headers": {"a": 5}}, "headers must be"),
+    ],
+)
+def test_a_wrong_option_is_told_when_the_model_is_opened(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        open_model("openai:gpt-4.1", **{"api_key": "k", **options})
+
+
+@pytest.mark.parametrize("address", ["https://me:planted-secret@host/v1", "https://host/v1?key=planted-secret"])
+def test_an_address_with_a_secret_in_it_is_refused_and_not_repeated(address: str) -> None:
+    with pytest.raises(InputError, match="hold no name or password") as caught:
+        open_model("openai:gpt-4.1", api_key="k", base_url=address)
+    assert "planted-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", [{"api_key": "k"}, {"base_url": "https://host/v1"}, {"headers": {"x-key": "k"}}])
+def test_the_key_of_one_provider_goes_to_no_other(option: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+        monkeypatch.setenv(variable, "k")
+    with pytest.raises(InputError, match="names several"):
+        open_model("openai:a | anthropic:b", **option)
+    assert isinstance(open_model("openai:a | openai:b", **option), Fallback)
+
+
+def test_a_chain_has_one_budget() -> None:
+    chain = open_model("openai:gpt-4.1 | openai:gpt-4.1-mini", api_key="k", budget=1.0)
+    assert isinstance(chain, Fallback)
+    first, second = chain.models
+    assert isinstance(first, HostedModel)
+    assert isinstance(second, HostedModel)
+    assert first._budget is second._budget is not None
+
+
+def test_a_provider_that_is_left_alone_is_not_waited_for_where_there_is_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(retry, "BASE", 0.001)
+    monkeypatch.setattr(breaker, "FAILURES", 4)
+    with Simulator("openai", faults=Fault.status(503)) as down, Simulator("openai", answer="here") as up:
+        monkeypatch.setenv("SERVER_KEY", "k")
+        chain = open_model(f"openai@{down.url}:m?key=SERVER_KEY | openai@{up.url}:m?key=SERVER_KEY")
+        began = time.perf_counter()
+        assert [chain.chat("x").text, chain.stream("x").reply.text] == ["here", "here"]
+        assert down.calls == 4
+        assert time.perf_counter() - began < 2
+
+
+def test_waiting_for_a_turn_takes_nothing_from_the_time_for_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "BASE", 0.001)
+    monkeypatch.setattr("kurabe.models.transport.limits.WINDOW", 0.5)
+    with Simulator("openai", faults=lambda call: Fault.status(500) if call.number == 1 else None) as server:
+        model = server.open(requests_per_minute=1, timeout=0.3, concurrency=2)
+        replies = list(model.chat_many([Request((Message("user", text),)) for text in ("one", "two")]))
+        assert sorted(reply.text for _, reply in replies) == ["one", "two"]
+        assert server.calls == 3
+
+
+def test_a_call_that_is_cancelled_before_it_was_sent_costs_nothing() -> None:
+    with Simulator("openai") as server:
+        budget = Budget(1.0)
+        model = server.open(requests_per_minute=1, budget=budget, price=Price(1, 1))
+        spent = model.chat("x").usd
+
+        async def wait() -> None:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await model.achat("x")
+
+        asyncio.run(wait())
+        assert (budget.spent, budget.reserved, server.calls) == (spent, 0.0, 1)
