@@ -1,5 +1,6 @@
 """Hosted models as a whole: chains, what a reply holds, and spans."""
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -108,6 +109,23 @@ def test_spans_follow_the_conventions(stream: bool, exporter: InMemorySpanExport
     assert not bad.status.is_ok
     assert (bad.attributes or {})["error.type"] == "AuthenticationError"
     assert (bad.attributes or {})["http.response.status_code"] == 401
+
+
+def test_the_span_of_a_stream_is_not_its_caller_s(exporter: InMemorySpanExporter) -> None:
+    exporter.clear()
+    with Simulator("openai", answer="a b c") as server:
+        with server.open("m").stream("x") as stream:
+            next(iter(stream))
+
+        async def left() -> bool:
+            pieces = server.open("m").astream("x")
+            await anext(aiter(pieces))
+            found = trace.get_current_span().get_span_context().is_valid
+            await pieces.aclose()
+            return found
+
+        assert not asyncio.run(left())
+    assert [span.name for span in exporter.get_finished_spans()] == ["chat m", "chat m"]
 
 
 def test_a_call_inside_the_requests_of_another_says_why_it_cannot_be() -> None:

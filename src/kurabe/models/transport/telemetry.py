@@ -69,19 +69,17 @@ def span(operation: str, provider: str, model: str, request: Request | None, add
         value = getattr(request, field, None)
         if value is not None:
             attributes[name] = value
-    tracer = trace.get_tracer("kurabe")
-    with tracer.start_as_current_span(
-        f"{operation} {model}",
-        kind=trace.SpanKind.CLIENT,
-        attributes=attributes,
-        record_exception=False,
-        set_status_on_exception=False,
-    ) as current:
-        try:
-            yield Span(current)
-        except KurabeError as error:
-            current.set_attribute("error.type", type(error).__name__)
-            if isinstance(error, ProviderError) and error.status is not None:
-                current.set_attribute("http.response.status_code", error.status)
-            current.set_status(trace.StatusCode.ERROR, type(error).__name__)
-            raise
+    # not made the current one: a stream's caller would find it there between the pieces, and close it elsewhere
+    current = trace.get_tracer("kurabe").start_span(
+        f"{operation} {model}", kind=trace.SpanKind.CLIENT, attributes=attributes
+    )
+    try:
+        yield Span(current)
+    except KurabeError as error:
+        current.set_attribute("error.type", type(error).__name__)
+        if isinstance(error, ProviderError) and error.status is not None:
+            current.set_attribute("http.response.status_code", error.status)
+        current.set_status(trace.StatusCode.ERROR, type(error).__name__)
+        raise
+    finally:
+        current.end()
