@@ -59,9 +59,12 @@ class Image(_Media, frozen=True, tag="image"):
 
     @staticmethod
     def from_url(url: str) -> "Image":
-        """An image that the provider fetches; `data:` addresses are taken apart here."""
+        """An image that the provider fetches; `data:` addresses are taken apart here. Raises InputError for what is no
+        address."""
         if url.startswith("data:"):
             return Image.from_bytes(_data_url(url))
+        if "://" not in url:
+            raise InputError(f"{url!r} is no address of an image; for a file there is Image.from_path")
         return Image(url=url, media_type=mimetypes.guess_type(url)[0] or "")
 
 
@@ -146,23 +149,28 @@ def text_of(content: str | tuple[Part, ...]) -> str:
 
 
 def System(text: str) -> Message:
-    """A system turn."""
+    """A system turn. Raises InputError for what is no text."""
+    if not isinstance(text, str):
+        raise InputError(f"the system's turn is a text, not {type(text).__name__}: {text!r:.80}")
     return Message("system", text)
 
 
 def User(*content: str | Part) -> Message:
-    """A user's turn of texts and other parts."""
+    """A user's turn of texts and other parts. Raises InputError for what is neither."""
     return Message("user", _content(content))
 
 
 def Assistant(*content: str | Part) -> Message:
-    """An assistant's turn of texts and other parts."""
+    """An assistant's turn of texts and other parts. Raises InputError for what is neither."""
     return Message("assistant", _content(content))
 
 
 def _content(content: tuple[str | Part, ...]) -> str | tuple[Part, ...]:
     if len(content) == 1 and isinstance(content[0], str):
         return content[0]
+    for part in content:
+        if not isinstance(part, str | _Part):
+            raise InputError(f"a turn is made of texts and parts, not {type(part).__name__}: {part!r:.80}")
     return tuple(Text(part) if isinstance(part, str) else part for part in content)
 
 
@@ -331,9 +339,8 @@ def _read(path: str | Path, what: str) -> bytes:
 
 def _data_url(url: str) -> bytes:
     import base64
-    import binascii
 
     try:
         return base64.b64decode(url.partition("base64,")[2], validate=True)
-    except binascii.Error:
+    except ValueError:
         raise InputError("a data: address is no valid base64") from None
