@@ -28,6 +28,7 @@ from kurabe.models.codecs.base import (
     Profile,
     generic_error,
     json_body,
+    merged,
     provider_error,
 )
 from kurabe.models.codecs.vertex_hosts import vertex_address
@@ -166,7 +167,7 @@ def _body(request: Request, profile: Profile) -> dict[str, Any]:
         config["format"] = {"type": "json_schema", "schema": closed_schema(request.output.schema)}
     if config:
         body["output_config"] = config
-    return body | request.extra
+    return merged(body, request.extra)
 
 
 def _tool_choice(request: Request, profile: Profile) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ import msgspec
 from kurabe.errors import UnreadableAnswerError
 from kurabe.messages import Delta, FinishReason, Part, Reasoning, Reply, Text, ToolCall, Usage
 from kurabe.models.codecs.aws_events import EventStreamReader
-from kurabe.models.codecs.base import generic_error, provider_error, read_arguments, read_json
+from kurabe.models.codecs.base import generic_error, joined, provider_error, read_arguments, read_json
 from kurabe.models.codecs.sse import Event
 from kurabe.models.codecs.streamed import JsonEvents
 
@@ -123,9 +123,7 @@ def _part(block: _Block) -> Part | None:
 def _reply(
     parts: list[Part], urls: dict[str, None], stop_reason: str | None, usage: _Usage, model: str, raw: bytes
 ) -> Reply:
-    content: str | tuple[Part, ...] = tuple(part for part in parts if part != Text(""))
-    if all(isinstance(part, Text) for part in parts):
-        content = "".join(part.text for part in parts if isinstance(part, Text))
+    content = joined([part for part in parts if part != Text("")])
     finish = _FINISH.get(stop_reason or "", "other")
     if finish == "stop" and any(isinstance(part, ToolCall) for part in parts):
         finish = "tool_calls"

@@ -1,8 +1,8 @@
 """What a codec is: our values to an HTTP request, and a provider's bytes back to our values. No sockets."""
 
 import base64
-from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final, Protocol, TypeVar
 
 import msgspec
 
@@ -23,7 +23,7 @@ from kurabe.errors import (
     ServerError,
     UnreadableAnswerError,
 )
-from kurabe.messages import Delta, Embeddings, Reply, Request
+from kurabe.messages import Delta, Embeddings, Part, Reply, Request, Text, text_of
 
 T = TypeVar("T")
 
@@ -150,11 +150,31 @@ def json_body(value: Any) -> bytes:
         return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
 
 
+BROKEN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding any bytes may raise."""
+
+
+def merged(body: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+    """The body with a request's `extra` over it. An object adds to ours, so that `extra` and a setting can both speak
+    of one, such as `{"options": {"num_ctx": 8192}}`."""
+    return body | {
+        name: {**ours, **value} if isinstance(ours := body.get(name), dict) and isinstance(value, dict) else value
+        for name, value in extra.items()
+    }
+
+
+def joined(parts: Sequence[Part]) -> str | tuple[Part, ...]:
+    """The content of a Reply: a text where there is nothing but text that no signature belongs to, else the parts."""
+    if all(isinstance(part, Text) and not part.signature for part in parts):
+        return text_of(tuple(parts))
+    return tuple(parts)
+
+
 def read_json(body: bytes, type: type[T]) -> T:
     """Decode into a struct; raises UnreadableAnswerError that says where it does not fit."""
     try:
         return msgspec.json.decode(body, type=type)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except BROKEN as error:
         raise UnreadableAnswerError(_unreadable(body, error)) from None
 
 
@@ -188,13 +208,13 @@ def generic_error(body: bytes) -> tuple[str, str]:
     """(code, message) of an error body in any of the common shapes, else ('', the text of it without tags)."""
     try:
         value: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except BROKEN:
         return "", _plain(body)
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if not isinstance(value, dict):
         return "", _plain(body)
-    inner = value.get("error", value)
+    inner = value.get("error") or value
     if isinstance(inner, str):
         return "", inner
     if not isinstance(inner, dict):
@@ -271,7 +291,7 @@ def _by_word(said: str) -> type[ProviderError]:
 
 
 def _token_counts(message: str) -> dict[str, int]:
-    """The tokens of the conversation and the limit where a message names exactly two large numbers of tokens."""
+    """The tokens of the conversation and the limit: the first two large numbers of a message, where it has two."""
     import re
 
     numbers = [int(n.replace(",", "")) for n in re.findall(r"\d[\d,]{2,}", message)]

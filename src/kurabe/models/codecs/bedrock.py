@@ -30,7 +30,7 @@ from kurabe.messages import (
 )
 from kurabe.models.codecs.anthropic import thinking
 from kurabe.models.codecs.anthropic_schema import closed_schema
-from kurabe.models.codecs.base import Codec, HttpRequest, Profile, json_body, read_json
+from kurabe.models.codecs.base import Codec, HttpRequest, Profile, json_body, merged, read_json
 from kurabe.models.codecs.bedrock_answer import ConverseDecoder, read_answer, read_error
 
 _INFERENCE = {"max_tokens": "maxTokens", "temperature": "temperature", "top_p": "topP"}
@@ -99,10 +99,9 @@ class Bedrock(Codec):
             body["outputConfig"] = output
         if more:
             body["additionalModelRequestFields"] = more
-        for name, value in request.extra.items():
-            ours = body.get(name)
-            body[name] = {**ours, **value} if isinstance(ours, dict) and isinstance(value, dict) else value
-        return HttpRequest(_path(model, "converse-stream" if stream else "converse"), json_body(body))
+        return HttpRequest(
+            _path(model, "converse-stream" if stream else "converse"), json_body(merged(body, request.extra))
+        )
 
     def reply(self, body: bytes) -> Reply:
         return read_answer(body)
@@ -188,7 +187,7 @@ def _tools(request: Request, profile: Profile) -> dict[str, Any] | None:
     if not request.tools:
         return None
     if choice == "none":
-        if any(isinstance(part, ToolCall | ToolResult) for turn in request.messages for part in turn.content):
+        if any(isinstance(part, ToolCall | ToolResult) for turn in request.messages for part in turn.parts):
             raise InputError(
                 "Bedrock wants the tools named once the conversation holds calls of them, and has no tool_choice 'none'"
             )

@@ -10,7 +10,7 @@ import msgspec
 from kurabe.errors import CutStreamError, ProviderError, QuotaExceededError, UnreadableAnswerError
 from kurabe.messages import Delta, FinishReason, Part, Reasoning, Reply, Text, ToolCall, Usage
 from kurabe.models.codecs.aws_events import EventStreamReader
-from kurabe.models.codecs.base import generic_error, provider_error, read_arguments, read_json
+from kurabe.models.codecs.base import BROKEN, generic_error, joined, provider_error, read_arguments, read_json
 from kurabe.models.codecs.streamed import StreamedAnswer
 
 
@@ -127,10 +127,8 @@ def _reply(
     finish = _FINISH.get(stop_reason or "", "other")
     if finish == "stop" and any(isinstance(part, ToolCall) for part in parts):
         finish = "tool_calls"
-    texts = [part.text for part in parts if isinstance(part, Text)]
-    content = "".join(texts) if len(texts) == len(parts) else tuple(parts)
     citations = tuple(dict.fromkeys(url for url in cited if url))
-    return Reply(content, finish, usage.usage() if usage else Usage(0, 0), citations=citations, raw=raw)
+    return Reply(joined(parts), finish, usage.usage() if usage else Usage(0, 0), citations=citations, raw=raw)
 
 
 class _ToolStart(msgspec.Struct, rename="camel"):
@@ -276,7 +274,7 @@ class ConverseDecoder(StreamedAnswer):
                 self._stop_reason, self._stopped = _stop(payload).stop_reason, True
             elif kind == "metadata":
                 self._usage = _metadata(payload).usage or _TokenUsage()
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except BROKEN as error:
             said = payload[:120].decode("utf-8", "replace")
             raise UnreadableAnswerError(f"an event {kind} that is not what Bedrock sends ({error}): {said!r}") from None
         return None
@@ -353,7 +351,7 @@ def read_error(status: int, headers: Mapping[str, str], body: bytes) -> Provider
     code, message = generic_error(body)
     try:
         value: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except BROKEN:
         value = None
     if isinstance(value, dict):
         code = str(value.get("__type") or code)

@@ -28,6 +28,7 @@ from kurabe.models.codecs.base import (
     data_url,
     generic_error,
     json_body,
+    merged,
     provider_error,
     read_json,
 )
@@ -79,11 +80,7 @@ class Cohere(Codec):
             if request.logprobs > 0:
                 raise InputError("Cohere gives no alternatives to a token; ask for logprobs=0")
             body["logprobs"] = True
-        extra = {  # an object adds to ours, so that `extra` and a setting can both speak of one
-            name: body[name] | value if isinstance(value, dict) and isinstance(body.get(name), dict) else value
-            for name, value in request.extra.items()
-        }
-        return HttpRequest("/v2/chat", json_body(body | extra))
+        return HttpRequest("/v2/chat", json_body(merged(body, request.extra)))
 
     def reply(self, body: bytes) -> Reply:
         """Read a whole answer. Raises the typed error of a failed one, with what came as `partial`."""

@@ -15,9 +15,8 @@ from kurabe.messages import (
     TokenLogprob,
     ToolCall,
     Usage,
-    text_of,
 )
-from kurabe.models.codecs.base import provider_error, read_arguments, read_json
+from kurabe.models.codecs.base import joined, provider_error, read_arguments, read_json
 from kurabe.models.codecs.sse import Event
 from kurabe.models.codecs.streamed import JsonEvents
 
@@ -208,7 +207,7 @@ class _Made:
         if finish_reason == "stop" and self.calls:
             finish_reason = "tool_calls"
         reply = Reply(
-            content=text_of(tuple(parts)) if all(isinstance(part, Text) for part in parts) else tuple(parts),
+            content=joined(parts),
             finish_reason=finish_reason,
             usage=_usage(self.usage or _Usage()),
             logprobs=tuple(TokenLogprob(entry.text or "", sum(entry.logprobs or ())) for entry in self.logprobs),

@@ -32,7 +32,7 @@ from kurabe.messages import (
     ToolCall,
     ToolResult,
 )
-from kurabe.models.codecs.base import Codec, HttpRequest, Profile, json_body, read_json
+from kurabe.models.codecs.base import Codec, HttpRequest, Profile, json_body, merged, read_json
 from kurabe.models.codecs.gemini_answer import OWN_ID, StreamDecoder, WireError, find_error, make_error, read_reply
 from kurabe.models.codecs.vertex_hosts import vertex_address
 
@@ -80,11 +80,8 @@ class Gemini(Codec):
             body["toolConfig"] = {"functionCallingConfig": _tool_choice(request.tool_choice)}
         if config := _config(request, profile):
             body["generationConfig"] = config
-        for name, value in request.extra.items():
-            ours = body.get(name)
-            body[name] = {**ours, **value} if isinstance(ours, dict) and isinstance(value, dict) else value
         method, query = ("streamGenerateContent", {"alt": "sse"}) if stream else ("generateContent", {})
-        return HttpRequest(f"/{self._path(model)}:{method}", json_body(body), query=query)
+        return HttpRequest(f"/{self._path(model)}:{method}", json_body(merged(body, request.extra)), query=query)
 
     def reply(self, body: bytes) -> Reply:
         return read_reply(body)

@@ -30,7 +30,7 @@ from kurabe.messages import (
     ToolCall,
     Usage,
 )
-from kurabe.models.codecs.base import provider_error, read_json
+from kurabe.models.codecs.base import BROKEN, joined, provider_error, read_json
 from kurabe.models.codecs.gemini_calls import Call, OpenCall
 from kurabe.models.codecs.sse import Event
 from kurabe.models.codecs.streamed import JsonEvents
@@ -139,7 +139,6 @@ class ErrorBody(_Wire):
 
 _ANSWER = msgspec.json.Decoder(_Answer)
 _ERROR: msgspec.json.Decoder[ErrorBody | list[ErrorBody]] = msgspec.json.Decoder(ErrorBody | list[ErrorBody])
-_UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 _FILTERED = (
     "SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT",
@@ -154,7 +153,7 @@ def find_error(body: bytes) -> WireError | None:
     """The error of a body of the form `{"error": {…}}`, or of a list that holds just that; None for any other."""
     try:
         found = _ERROR.decode(body)
-    except _UNREADABLE:
+    except BROKEN:
         return None
     if isinstance(found, list):
         return found[0].error if len(found) == 1 else None
@@ -223,7 +222,7 @@ class Collector:
         """Read an answer or one event of a stream, and append its deltas. Raises ProviderError, without `partial`."""
         try:
             answer = _ANSWER.decode(data)
-        except _UNREADABLE:
+        except BROKEN:
             if error := find_error(data):
                 raise make_error(error, None) from None
             answer = read_json(data, _Answer)  # says what is wrong
@@ -244,16 +243,13 @@ class Collector:
     def reply(self, raw: bytes) -> Reply:
         """The answer so far; a tool call that has begun is none until it is whole."""
         self._end_text()
-        content: str | tuple[Part, ...] = tuple(self._parts)
-        if all(isinstance(part, Text) and not part.signature for part in content):
-            content = "".join(part.text for part in content if isinstance(part, Text))
         finish = _FINISH.get(self.finish, "other")
         if finish == "stop" and self._calls:
             finish = "tool_calls"
         usage = self._usage
         thoughts = usage.thoughts_token_count or 0
         return Reply(
-            content,
+            joined(self._parts),
             finish,
             Usage(
                 input=(usage.prompt_token_count or 0) + (usage.tool_use_prompt_token_count or 0),

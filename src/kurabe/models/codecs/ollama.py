@@ -27,7 +27,17 @@ from kurabe.messages import (
     Usage,
     text_of,
 )
-from kurabe.models.codecs.base import Codec, HttpRequest, Profile, generic_error, json_body, provider_error, read_json
+from kurabe.models.codecs.base import (
+    Codec,
+    HttpRequest,
+    Profile,
+    generic_error,
+    joined,
+    json_body,
+    merged,
+    provider_error,
+    read_json,
+)
 from kurabe.models.codecs.sse import LONGEST
 from kurabe.models.codecs.streamed import StreamedAnswer
 
@@ -96,10 +106,7 @@ class Ollama(Codec):
             body["logprobs"] = True
             if request.logprobs:
                 body["top_logprobs"] = request.logprobs
-        for name, value in request.extra.items():
-            ours = body.get(name)
-            body[name] = {**ours, **value} if isinstance(ours, dict) and isinstance(value, dict) else value
-        return HttpRequest("/api/chat", json_body(body))
+        return HttpRequest("/api/chat", json_body(merged(body, request.extra)))
 
     def reply(self, body: bytes) -> Reply:
         answer = _Answer()
@@ -281,13 +288,13 @@ class _Answer:
 
     def reply(self, raw: bytes) -> Reply:
         text, thinking = "".join(self._text), "".join(self._thinking)
-        content: str | tuple[Part, ...] = text
-        if thinking or self._calls:
-            parts: list[Part] = [Reasoning(thinking)] if thinking else []
-            content = (*parts, *([Text(text)] if text else []), *self._calls)
+        parts: list[Part] = [Reasoning(thinking)] if thinking else []
+        parts += [Text(text)] if text else []
         finish: FinishReason = "tool_calls" if self._calls and self._finish == "stop" else self._finish
         usage = Usage(self._input, self._output)
-        return Reply(content, finish, usage, model=self._model, logprobs=tuple(self._logprobs), raw=raw)
+        return Reply(
+            joined([*parts, *self._calls]), finish, usage, model=self._model, logprobs=tuple(self._logprobs), raw=raw
+        )
 
 
 def _finish(reason: str | None) -> FinishReason:

@@ -39,16 +39,18 @@ from kurabe.messages import (
 )
 from kurabe.models.codecs import openai_chat_read as read
 from kurabe.models.codecs.base import (
+    BROKEN,
     Codec,
     Decoder,
     HttpRequest,
     Profile,
     data_url,
     json_body,
+    merged,
     provider_error,
     read_json,
 )
-from kurabe.models.codecs.openai_chat_errors import BROKEN, error_facts, failure
+from kurabe.models.codecs.openai_chat_errors import error_facts, failure
 from kurabe.models.codecs.strict import strict_schema
 
 _PLAIN = (
@@ -90,7 +92,7 @@ class OpenAIChat(Codec):
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         if stream:
             self._streamed(body, profile.quirks)
-        return HttpRequest("/chat/completions", json_body(body | request.extra if request.extra else body))
+        return HttpRequest("/chat/completions", json_body(merged(body, request.extra)))
 
     def reply(self, body: bytes) -> Reply:
         return read.reply(body)

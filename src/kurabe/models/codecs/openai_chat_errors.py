@@ -5,10 +5,7 @@ from typing import Any
 import msgspec
 
 from kurabe.errors import ProviderError, UnreadableAnswerError
-from kurabe.models.codecs.base import generic_error, provider_error
-
-BROKEN = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What decoding any bytes may raise."""
+from kurabe.models.codecs.base import BROKEN, generic_error, provider_error
 
 
 def error_facts(body: bytes) -> tuple[str, str, int | None]:
@@ -19,7 +16,7 @@ def error_facts(body: bytes) -> tuple[str, str, int | None]:
         value: Any = msgspec.json.decode(body)
     except BROKEN:
         return code, message, status
-    inner = value.get("error", value) if isinstance(value, dict) else None
+    inner = value.get("error") or value if isinstance(value, dict) else None
     if isinstance(inner, dict):
         if code.isdecimal() and isinstance(inner.get("type"), str):
             code = inner["type"] or code

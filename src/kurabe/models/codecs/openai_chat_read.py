@@ -6,7 +6,7 @@ import msgspec
 
 from kurabe.errors import CutStreamError, ProviderError, UnreadableAnswerError
 from kurabe.messages import Delta, FinishReason, Part, Reasoning, Reply, Text, TokenLogprob, ToolCall, Usage
-from kurabe.models.codecs.base import provider_error, read_arguments, read_json
+from kurabe.models.codecs.base import joined, provider_error, read_arguments, read_json
 from kurabe.models.codecs.openai_chat_errors import failure, reported, tells_an_error
 from kurabe.models.codecs.sse import Event, EventReader
 from kurabe.models.codecs.streamed import StreamedAnswer
@@ -368,11 +368,7 @@ class _Parts:
                 broken = error
                 continue
             parts.append(ToolCall(call.id, call.name, arguments))
-        if not parts:
-            return "", broken
-        if len(parts) == 1 and isinstance(parts[0], Text):
-            return parts[0].text, broken
-        return tuple(parts), broken
+        return joined(parts), broken
 
 
 def _thinks(message: _Message) -> bool:

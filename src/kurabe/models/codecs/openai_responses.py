@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 
 from kurabe.errors import InputError
 from kurabe.messages import Document, Image, Message, Part, Reasoning, Reply, Request, Text, Tool, ToolCall, ToolResult
-from kurabe.models.codecs.base import Codec, Decoder, HttpRequest, Profile, data_url, json_body
+from kurabe.models.codecs.base import Codec, Decoder, HttpRequest, Profile, data_url, json_body, merged
 from kurabe.models.codecs.openai_responses_answer import ResponsesDecoder, read_answer
 from kurabe.models.codecs.strict import strict_schema
 
@@ -59,11 +59,7 @@ class OpenAIResponses(Codec):
             body["include"] = include
         if stream:
             body["stream"] = True
-        extra = {  # an object adds to ours, so that `extra` and a setting can both speak of one
-            name: body[name] | value if isinstance(value, dict) and isinstance(body.get(name), dict) else value
-            for name, value in request.extra.items()
-        }
-        return HttpRequest("/responses", json_body(body | extra))
+        return HttpRequest("/responses", json_body(merged(body, request.extra)))
 
     def reply(self, body: bytes) -> Reply:
         """Read a whole answer. Raises the typed error of a failed one, with what came as `partial`."""

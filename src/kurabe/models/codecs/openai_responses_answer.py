@@ -15,9 +15,8 @@ from kurabe.messages import (
     TokenLogprob,
     ToolCall,
     Usage,
-    text_of,
 )
-from kurabe.models.codecs.base import provider_error, read_arguments, read_json
+from kurabe.models.codecs.base import joined, provider_error, read_arguments, read_json
 from kurabe.models.codecs.sse import Event
 from kurabe.models.codecs.streamed import JsonEvents
 
@@ -142,11 +141,10 @@ def _reply(answer: _Answer, items: list[_Item], raw: bytes, *, partial: bool) ->
             cut = error
     contents = [content for item in items if item.type == "message" for content in item.content or ()]
     notes = [note for content in contents for note in content.annotations or ()]
-    plain = all(isinstance(part, Text) and not part.signature for part in parts)
     usage = answer.usage or _Usage()
     cached, thought = usage.input_tokens_details or _Cached(), usage.output_tokens_details or _Thought()
     reply = Reply(
-        content=text_of(tuple(parts)) if plain else tuple(parts),
+        content=joined(parts),
         finish_reason=_finish_reason(answer, parts, contents, partial),
         usage=Usage(
             usage.input_tokens or 0,
