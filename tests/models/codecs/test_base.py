@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from kurabe.messages import OutputFormat, Reasoning, Request, Text, ToolCall, User
+from kurabe.messages import OutputFormat, Part, Reasoning, Request, Text, ToolCall, User
 from kurabe.models.codecs.anthropic import Anthropic, AnthropicBedrock, AnthropicVertex
 from kurabe.models.codecs.base import Codec, Profile, generic_error, joined, merged
 from kurabe.models.codecs.bedrock import Bedrock
@@ -53,7 +53,8 @@ def test_extra_goes_over_what_is_there() -> None:
 def test_the_content_of_a_reply() -> None:
     assert joined([]) == ""
     assert joined([Text("a"), Text("b")]) == "ab"
-    for parts in ([Text("a", "signed")], [Reasoning("a")], [Text("a"), ToolCall("1", "f")]):
+    kept: list[list[Part]] = [[Text("a", "signed")], [Reasoning("a")], [Text("a"), ToolCall("1", "f")]]
+    for parts in kept:
         assert joined(parts) == tuple(parts)
 
 
