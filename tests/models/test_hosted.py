@@ -1,6 +1,7 @@
 """Hosted models as a whole: chains, what a reply holds, and spans."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,8 @@ from kurabe.errors import InputError, ModelError
 from kurabe.messages import Message, Request
 from kurabe.models.fallback import Fallback
 from kurabe.models.transport import limits, retry
+from kurabe.models.transport.budget import Budget
+from kurabe.models.transport.cost import Price
 from kurabe.testing import Fault, Simulator
 
 
@@ -142,6 +145,22 @@ def test_a_call_inside_the_requests_of_another_says_why_it_cannot_be() -> None:
             next(replies)
 
 
+def test_answers_of_one_model_are_not_drawn_from_by_another_s_requests_unseen() -> None:
+    with Simulator("openai") as server:
+        model = server.open("m")
+        first = model.chat_many([Request((Message("user", "one"),))])
+        with pytest.raises(ModelError, match="wait for itself"):
+            list(model.chat_many(Request((reply.message,)) for _, reply in first))
+
+
+@pytest.mark.parametrize(
+    ("requests", "said"), [(None, "not NoneType"), (5, "not int"), (["a"], "request 0 is 'a'"), ("a", "request 0")]
+)
+def test_what_are_no_requests_is_told(requests: Any, said: str) -> None:
+    with Simulator("openai") as server, pytest.raises(InputError, match=said):
+        list(server.open("m").chat_many(requests))
+
+
 def test_what_was_used_counts_against_the_limit_instead_of_the_guess() -> None:
     with Simulator("openai", answer="yes") as server:
         model = server.open("m", tokens_per_minute=1000)
@@ -153,3 +172,32 @@ def test_what_was_used_counts_against_the_limit_instead_of_the_guess() -> None:
 def test_a_model_without_embeddings_says_so() -> None:
     with Simulator("anthropic") as server, pytest.raises(InputError, match="embeddings"):
         server.open("m").embed("text")
+
+
+def test_embeddings_count_against_the_budget() -> None:
+    with Simulator("openai") as server:
+        budget = Budget(1.0)
+        model = server.open("m", budget=budget, price=Price(1000, 0))
+        assert model.embed(["one two three"]).shape == (1, 8)
+        assert budget.spent == pytest.approx(3e-3)
+        assert budget.reserved == 0
+        with pytest.raises(errors.BudgetExceededError):
+            model.embed(["word " * 1000])
+        assert server.calls == 1
+        with pytest.raises(ModelError, match="no budget can be kept"):
+            model.rerank("a", ["b"])
+
+
+def test_after_a_fault_no_more_is_embedded() -> None:
+    with Simulator("openai", faults=Fault.status(400), delay=0.05) as server:
+        with pytest.raises(errors.BadRequestError):
+            server.open("m").embed([f"text {n}" for n in range(256 * 40)])
+        calls = server.calls
+        time.sleep(0.3)
+        assert server.calls == calls < 20
+
+
+@pytest.mark.parametrize("texts", [5, None])
+def test_what_is_no_text_is_not_embedded(texts: Any) -> None:
+    with Simulator("openai") as server, pytest.raises(InputError, match="a list of texts"):
+        server.open("m").embed(texts)

@@ -179,15 +179,17 @@ class ChatModel(ABC):
 
         A request that the content filter stops or that does not fit the context gives an empty Reply with the reason
         `content_filter` or `length`. Another fault is raised after everything under way has come and been yielded, so
-        that nothing paid is lost.
+        that nothing paid is lost. Raises InputError for what is no Request.
         """
         for batch in self.chat_batches(requests):
             yield from batch
 
     def chat_batches(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
         """`chat_many` in lists: each holds all that has come since the one before, so that it can be kept at once."""
+        if not isinstance(requests, Iterable):
+            raise InputError(f"requests are several Requests, such as a list of them, not {type(requests).__name__}")
         results: SimpleQueue[tuple[int, Reply] | BaseException | None] = SimpleQueue()
-        future = loop.start(self._many(requests, results))
+        future = loop.start(self._many(enumerate(requests), results))
         try:
             while True:
                 batch: list[tuple[int, Reply]] = []
@@ -238,8 +240,7 @@ class ChatModel(ABC):
         """`rerank`, awaited."""
         raise InputError(f"{self.reference} does not order documents; Cohere's rerank models do")
 
-    async def _many(self, requests: Iterable[Request], results: "SimpleQueue[Any]") -> None:
-        numbered = enumerate(requests)
+    async def _many(self, numbered: Iterator[tuple[int, Request]], results: "SimpleQueue[Any]") -> None:
         fault: BaseException | None = None
 
         async def work() -> None:
@@ -251,6 +252,10 @@ class ChatModel(ABC):
                     drawn = next(numbered, None)
                     if drawn is None:
                         return
+                    if not isinstance(drawn[1], Request):
+                        raise InputError(
+                            f"request {drawn[0]} is {drawn[1]!r:.80}; it must be a Request, as make_request makes one"
+                        )
                     results.put((drawn[0], await self._answered(drawn[1])))
                 except (Exception, asyncio.CancelledError) as error:
                     fault = fault or error

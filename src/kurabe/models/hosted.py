@@ -2,13 +2,13 @@
 
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
-from kurabe.errors import ModelError
+from kurabe.errors import InputError, ModelError
 from kurabe.messages import Delta, Reply, Request, Usage
 from kurabe.models.base import ChatModel
 from kurabe.models.codecs.base import Codec, HttpRequest, Profile, Ranking
@@ -74,12 +74,39 @@ class HostedModel(ChatModel):
         """`embed`, awaited."""
         from kurabe.models.vectors import embed_all
 
+        if not isinstance(texts, Iterable):
+            raise InputError(f"what is embedded is a text or a list of texts, not {type(texts).__name__}")
         listed = [texts] if isinstance(texts, str) else list(texts)
         with self._span("embeddings", None):
-            return await embed_all(self.client, self._codec, self._routed, self.model, listed, dimensions, task)
+            return await embed_all(
+                listed, self._codec.batch, dimensions, lambda part: self._embedded(part, dimensions, task)
+            )
+
+    async def _embedded(self, texts: list[str], dimensions: int | None, task: str | None) -> np.ndarray:
+        """The vectors of one batch."""
+        from kurabe.models.vectors import as_array
+
+        def read(body: bytes) -> tuple[np.ndarray, int]:
+            embeddings = self._codec.embeddings(body)
+            return as_array(embeddings, len(texts)), embeddings.input_tokens
+
+        wire = self._routed(self._codec.embed(self.model, texts, dimensions, task), "embed")
+        held = await self._reserve(sum(costs.TURN_TOKENS + len(text.encode("utf-8", "replace")) for text in texts), 0)
+        try:
+            paid = held.hold if held is not None else None
+            (array, tokens), _ = await self.client.call(wire, read, sum(map(len, texts)) // 4, paid)
+        except BaseException as error:
+            _settle(held, None, error)
+            raise
+        _settle(held, self.cost(Usage(tokens, 0)), None)
+        return array
 
     async def arerank(self, query: str, documents: Sequence[str], *, top: int | None = None) -> Ranking:
         """`rerank`, awaited."""
+        if self._budget is not None:
+            raise ModelError(
+                f"what {self.reference} takes for ordering documents is not known, so no budget can be kept"
+            )
         request = self._routed(self._codec.rerank(self.model, query, list(documents), top), "rerank")
         ranking, _ = await self.client.call(request, self._codec.ranking, 0)
         return ranking
@@ -92,7 +119,7 @@ class HostedModel(ChatModel):
         if self._cache is not None and (kept := self._cache.get(key)) is not None:
             return kept
         tokens = len(wire.body) // 4 + (request.max_tokens or GUESSED_OUTPUT)
-        held = await self._reserve(request)
+        held = await self._reserve(costs.most_tokens(request), request.max_tokens or 0)
         paid = held.hold if held is not None else None
         began = time.perf_counter()
         try:
@@ -108,7 +135,7 @@ class HostedModel(ChatModel):
         reply = self._finished(reply, began, None, request_id)
         if request.prefill:
             reply = _without_prefill(reply, request.prefill)
-        _settle(held, reply, None)
+        _settle(held, reply.usd, None)
         if self._cache is not None:
             self._cache.put(key, reply)
         return reply
@@ -129,7 +156,7 @@ class HostedModel(ChatModel):
                 yield kept
                 return
         tokens = len(wire.body) // 4 + (request.max_tokens or GUESSED_OUTPUT)
-        held = await self._reserve(request)
+        held = await self._reserve(costs.most_tokens(request), request.max_tokens or 0)
         paid = held.hold if held is not None else None
         began, first = time.perf_counter(), None
         reply: Reply | None = None
@@ -146,7 +173,7 @@ class HostedModel(ChatModel):
         except BaseException as error:
             _settle(held, None, error)
             raise
-        _settle(held, reply, None)
+        _settle(held, None if reply is None else reply.usd, None)
         if reply is not None:
             if self._cache is not None:
                 self._cache.put(key, reply)
@@ -181,10 +208,10 @@ class HostedModel(ChatModel):
         known = costs.known_cost(self._priced_as, self.model, int(time.time() // 3600))
         return None if known is None else known(usage)
 
-    async def _reserve(self, request: Request) -> Reservation | None:
+    async def _reserve(self, tokens: int, output: int) -> Reservation | None:
+        """Set aside what so many tokens of input and output cost at most."""
         if self._budget is None:
             return None
-        tokens, output = costs.most_tokens(request), request.max_tokens or 0
         plain, written = self.cost(Usage(tokens, output)), self.cost(Usage(tokens, output, cache_written=tokens))
         if plain is None or written is None:
             raise ModelError(
@@ -232,12 +259,10 @@ def _as_deltas(reply: Reply) -> list[Delta]:
     return deltas
 
 
-def _settle(held: Reservation | None, reply: Reply | None, error: BaseException | None) -> None:
+def _settle(held: Reservation | None, usd: float | None, error: BaseException | None) -> None:
     """Count what the call cost: one that was refused nothing, one that broke off perhaps all that was reserved."""
     if held is None:
         return
-    if reply is not None:
-        held.settle(reply.usd)
-        return
-    refused = getattr(error, "status", None) is not None or getattr(error, "sent", True) is False
-    held.settle(0.0 if refused else None)
+    unsent = isinstance(error, InputError) or getattr(error, "sent", True) is False
+    refused = unsent or getattr(error, "status", None) is not None
+    held.settle(0.0 if refused else usd)

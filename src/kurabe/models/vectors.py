@@ -1,49 +1,43 @@
 """Embeddings of any number of texts: in batches, side by side, in order, as one float32 array."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from kurabe.errors import InputError, UnreadableAnswerError
 from kurabe.messages import Embeddings
-from kurabe.models.codecs.base import Codec, HttpRequest
-from kurabe.models.transport.client import Client
 
 AT_ONCE = 8
 """Batches in flight."""
-Route = Callable[[HttpRequest, str], HttpRequest]
 
 
 async def embed_all(
-    client: Client,
-    codec: Codec,
-    route: Route,
-    model: str,
-    texts: Sequence[str],
-    dimensions: int | None,
-    task: Literal["query", "document"] | None,
+    texts: Sequence[str], batch: int, dimensions: int | None, embed: Callable[[list[str]], Awaitable[np.ndarray]]
 ) -> np.ndarray:
-    """(n, d) float32 vectors of n texts. Raises InputError for an empty text, and ProviderError."""
+    """(n, d) float32 vectors of n texts, made by `embed` of at most `batch` texts at a time.
+
+    Raises InputError for an empty text, and ProviderError.
+    """
     for position, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
             raise InputError(f"text {position} is empty or no text; a provider embeds only texts with words in them")
     if not texts:
         return np.zeros((0, dimensions or 0), np.float32)
-    batch = max(codec.batch, 1)
     places = asyncio.Semaphore(AT_ONCE)
 
-    async def one(start: int) -> np.ndarray:
-        part = list(texts[start : start + batch])
+    async def one(part: list[str]) -> np.ndarray:
         async with places:
-            wire = route(codec.embed(model, part, dimensions, task), "embed")
-            read = codec.embeddings
-            tokens = sum(len(text) for text in part) // 4
-            embeddings, _ = await client.call(wire, lambda body: as_array(read(body), len(part)), tokens)
-            return embeddings
+            return await embed(part)
 
-    arrays = await asyncio.gather(*(one(start) for start in range(0, len(texts), batch)))
+    batch = max(batch, 1)
+    tasks = [asyncio.ensure_future(one(list(texts[at : at + batch]))) for at in range(0, len(texts), batch)]
+    try:
+        arrays = await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:  # after a fault nothing more is asked, which would be paid for nothing
+            task.cancel()
     if len({array.shape[1] for array in arrays}) > 1:
         raise UnreadableAnswerError("the vectors have different lengths")
     return np.concatenate(arrays)

@@ -29,19 +29,19 @@ def background() -> asyncio.AbstractEventLoop:
 
 
 def start(coroutine: Coroutine[Any, Any, T]) -> "Future[T]":
-    """Run in the background; the future can be cancelled."""
-    return asyncio.run_coroutine_threadsafe(coroutine, background())
+    """Run in the background; the future can be cancelled.
 
-
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run and wait for the result, also where an event loop is running in this thread; Ctrl-C cancels the call.
-
-    Raises ModelError on the background loop itself, where waiting would never end: in a generator that `chat_many`
-    draws from, say.
+    Raises ModelError on the background loop itself, where the caller's waiting would never end: in a generator that
+    `chat_many` draws from, say.
     """
     if threading.get_ident() == _ident:
         coroutine.close()
         raise ModelError("a call inside the requests of another one would wait for itself; make those requests before")
+    return asyncio.run_coroutine_threadsafe(coroutine, background())
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run and wait for the result, also where an event loop is running in this thread; Ctrl-C cancels the call."""
     future = start(coroutine)
     try:
         return future.result()
@@ -51,8 +51,8 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def _forget() -> None:
-    global _loop, _lock
-    _loop, _lock = None, threading.Lock()
+    global _loop, _ident, _lock
+    _loop, _ident, _lock = None, None, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
