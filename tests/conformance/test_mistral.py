@@ -10,6 +10,8 @@ The SDK's habits that we do not follow:
 - It reads a delta without id as the id `"null"`; we read none.
 - Cached tokens stay unknown extra fields; we read them.
 - A forced tool's `stop` is `tool_calls` with us. `model_length` is `length`, and `error` raises.
+- A body or event that is no JSON is a validation error, or a ValueError outside its tree; with us it is an
+  UnreadableAnswerError.
 - It returns what came of a stream that ended early; we raise CutStreamError. An error inside a stream becomes a
   validation error there, and a typed error with us.
 """
@@ -426,12 +428,16 @@ ERRORS: list[tuple[int, Any, type[errors.ProviderError], str]] = [
     (401, {"detail": "Unauthorized"}, errors.AuthenticationError, "Unauthorized"),
     (403, {"detail": "No."}, errors.PermissionDeniedError, "No."),
     (404, {"detail": "Not Found"}, errors.NotFoundError, "Not Found"),
+    (408, {"detail": "Timeout"}, errors.CallTimeoutError, "Timeout"),
+    (409, {"detail": "Conflict"}, errors.BadRequestError, "Conflict"),
+    (413, {"detail": "Too large"}, errors.RequestTooLargeError, "Too large"),
     (422, {"detail": DETAILS}, errors.BadRequestError, "body.messages: Field required"),
     (422, {"object": "error", "message": {"detail": DETAILS}}, errors.BadRequestError, "body.messages: Field required"),
     (429, {"message": "Requests rate limit exceeded"}, errors.RateLimitedError, "Requests rate limit exceeded"),
     (500, {"object": "error", "message": "Oops.", "type": "internal"}, errors.ServerError, "Oops."),
     (502, b"<html><body>Bad Gateway</body></html>", errors.ServerError, "Bad Gateway"),
     (503, b"", errors.OverloadedError, ""),
+    (529, b"{", errors.OverloadedError, ""),
 ]  # fmt: skip
 
 
@@ -472,3 +478,24 @@ def test_a_stream_that_ends_early_is_an_error_with_us_alone(recorder: Any, clien
     with pytest.raises(errors.CutStreamError) as ours:
         read_stream(body)
     assert ours.value.partial.text == "Hello"
+
+
+@pytest.mark.parametrize("body", [b"", b'{"choices": [{"mess', b"<html>busy</html>"])
+def test_a_body_that_is_no_json(body: bytes, recorder: Any, client: Sdk) -> None:
+    recorder.answer(body)
+    messages: Any = HELLO
+    with pytest.raises((sdk_errors.MistralError, ValueError)):
+        client.chat.complete(model="m", messages=messages)
+    with pytest.raises(errors.UnreadableAnswerError):
+        CODEC.reply(body)
+
+
+def test_an_event_that_is_no_json(recorder: Any, client: Sdk) -> None:
+    body = chunk({"content": "Hel"}) + b"data: {nope\n\n"
+    recorder.answer(body, headers=STREAM)
+    messages: Any = HELLO
+    with pytest.raises((sdk_errors.MistralError, ValueError)):
+        list(client.chat.stream(model="m", messages=messages))
+    with pytest.raises(errors.UnreadableAnswerError) as ours:
+        read_stream(body)
+    assert ours.value.partial.text == "Hel"

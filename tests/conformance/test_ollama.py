@@ -293,6 +293,10 @@ def test_streams(name: str, client: ollama.Client, recorder: Any, read_every_way
         (401, b'{"error":"unauthorized"}', errors.AuthenticationError),
         (403, b'{"error":"forbidden"}', errors.PermissionDeniedError),
         (404, b'{"error":"model \'x\' not found"}', errors.NotFoundError),
+        (408, b'{"error":"timeout"}', errors.CallTimeoutError),
+        (409, b'{"error":"conflict"}', errors.BadRequestError),
+        (422, b'{"error":"unprocessable"}', errors.BadRequestError),
+        (529, b'{"error":"overloaded"}', errors.OverloadedError),
         (413, b'{"error":"too large"}', errors.RequestTooLargeError),
         (429, b'{"error":"slow down"}', errors.RateLimitedError),
         (500, b'{"error":"llama runner process has terminated"}', errors.ServerError),
@@ -346,3 +350,20 @@ def test_a_cut_stream_is_silent_in_the_sdk_and_an_error_here(client: ollama.Clie
     with pytest.raises(errors.CutStreamError) as cut:
         read_stream(body)
     assert cut.value.partial.message == Message("assistant", "Hal")
+
+
+def test_a_line_that_is_no_json(client: ollama.Client, recorder: Any) -> None:
+    body = lines({"message": {"role": "assistant", "content": "Hal"}, "done": False}) + b"{nope\n"
+    recorder.answer(body)
+    with pytest.raises(ValueError):
+        list(client.chat("llama3.2", ASK, stream=True))
+    with pytest.raises(errors.UnreadableAnswerError) as broken:
+        read_stream(body)
+    assert broken.value.partial.text == "Hal"
+
+
+@pytest.mark.parametrize("choice", ["required", "weather"])
+def test_no_tool_can_be_forced(choice: str) -> None:
+    """Neither the service nor the SDK has a word for it, so that it is no wish to be lost in silence."""
+    with pytest.raises(errors.InputError, match="tool_choice is 'auto' or 'none'"):
+        CODEC.chat("m", Request((User("a"),), tools=(TOOL,), tool_choice=choice), Profile(), stream=False)

@@ -1,4 +1,5 @@
-"""Our chat completions beside the openai SDK's: the same requests, and the same reading of the same answers.
+"""Our chat completions beside the openai SDK's: the same requests, and the same reading of the same answers, at OpenAI,
+at a deployment of Azure, and at Azure's surface without versions. test_azure has keys and tokens.
 
 The SDK's habits that we do not follow:
 
@@ -7,12 +8,14 @@ The SDK's habits that we do not follow:
   here ask for it.
 - A refusal is a field of its own and ends with `stop`; we give it as text that ends with `content_filter`, so that it
   can't be taken for the answer that was asked for. A forced tool's `stop` is `tool_calls` with us.
-- It returns what came of a stream that ended early; we raise CutStreamError.
+- It returns what came of a stream that ended early; we raise CutStreamError. A body or event that is no JSON leaves its
+  tree of errors as a ValueError; with us it is an UnreadableAnswerError.
 """
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
@@ -37,8 +40,10 @@ from kurabe.messages import (
     Usage,
     User,
 )
-from kurabe.models.codecs.base import Profile
+from kurabe.models.auth import fill
+from kurabe.models.codecs.base import HttpRequest, Profile
 from kurabe.models.codecs.openai_chat import OpenAIChat
+from kurabe.models.providers import providers
 
 CODEC = OpenAIChat()
 PNG = base64.b64decode(
@@ -217,10 +222,32 @@ REQUESTS: dict[str, tuple[Request, Profile, dict[str, Any]]] = {
 }
 
 
+SURFACES: dict[str, Callable[[str], openai.OpenAI]] = {
+    "openai": lambda url: openai.OpenAI(api_key="test-key", base_url=url + "/v1", max_retries=0),
+    "azure": lambda url: openai.AzureOpenAI(api_key="test-key", azure_endpoint=url, api_version="v", max_retries=0),
+    "azure-v1": lambda url: openai.OpenAI(api_key="test-key", base_url=url + "/openai/v1", max_retries=0),
+}
+
+
+@pytest.fixture(params=SURFACES)
+def surface(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def client(recorder: Any) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(api_key="test-key", base_url=recorder.url + "/v1", max_retries=0) as client:
+def client(surface: str, recorder: Any) -> Iterator[openai.OpenAI]:
+    with SURFACES[surface](recorder.url) as client:
         yield client
+
+
+def routed(surface: str, kind: str, wire: HttpRequest, model: str = "gpt-4.1") -> HttpRequest:
+    """The request as the provider's row sends it, behind its endpoint."""
+    row = providers()[surface]
+    path = fill(row.paths.get(kind, wire.path), {"model": model}, escape=True)
+    query = {name: fill(value, {"api_version": "v"}) for name, value in row.query.items()}
+    return msgspec.structs.replace(
+        wire, path=urlsplit(row.base_url.removeprefix("{endpoint}")).path + path, query=query
+    )
 
 
 def answer(message: dict[str, Any], reason: str = "stop", **more: Any) -> dict[str, Any]:
@@ -264,7 +291,7 @@ USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
 
 @pytest.mark.parametrize("case", REQUESTS)
 @pytest.mark.parametrize("stream", [False, True])
-def test_requests(case: str, stream: bool, recorder: Any, client: openai.OpenAI, same: Any) -> None:
+def test_requests(case: str, stream: bool, surface: str, recorder: Any, client: openai.OpenAI, same: Any) -> None:
     request, profile, arguments = REQUESTS[case]
     ours = CODEC.chat("gpt-4.1", request, profile, stream=stream)
     if stream:
@@ -277,8 +304,9 @@ def test_requests(case: str, stream: bool, recorder: Any, client: openai.OpenAI,
     else:
         recorder.answer(answer({"content": "Hi"}))
         client.chat.completions.create(model="gpt-4.1", **arguments)
-    same(ours, recorder.last, "/v1")
-    assert recorder.last.headers["authorization"] == "Bearer test-key"
+    same(routed(surface, "chat", ours), recorder.last)
+    key = {"api-key": "test-key"} if surface == "azure" else {"authorization": "Bearer test-key"}
+    assert key.items() <= recorder.last.headers.items()
     assert recorder.last.headers["content-type"] == "application/json"
 
 
@@ -293,7 +321,7 @@ class Product(pydantic.BaseModel):
     tags: list[str] = []
 
 
-def test_structured_output(recorder: Any, client: openai.OpenAI, same: Any) -> None:
+def test_structured_output(surface: str, recorder: Any, client: openai.OpenAI, same: Any) -> None:
     body = '{"name":"box","size":null,"tags":[]}'
     recorder.answer(answer({"content": body}))
     theirs = client.chat.completions.parse(
@@ -306,7 +334,7 @@ def test_structured_output(recorder: Any, client: openai.OpenAI, same: Any) -> N
         assert value.pop("stream") is False
         return value
 
-    same(ours, recorder.last, "/v1", body=without_stream)
+    same(routed(surface, "chat", ours), recorder.last, body=without_stream)
     assert theirs.choices[0].message.parsed == Product(name="box")
 
 
@@ -315,6 +343,7 @@ MESSAGES: dict[str, tuple[dict[str, Any], str]] = {
     "cut by the limit": ({"content": "Grü"}, "length"),
     "filtered": ({"content": ""}, "content_filter"),
     "a call": ({"content": None, "tool_calls": [sdk_call("a", '{"city":"Oslo"}')]}, "tool_calls"),
+    "a forced call, which ends with stop": ({"content": "", "tool_calls": [sdk_call("a", "{}")]}, "stop"),
     "text and two calls": (
         {"content": "Let me see.", "tool_calls": [sdk_call("a", '{"city": "Oslo"}'), sdk_call("b", "{}")]},
         "tool_calls",
@@ -331,7 +360,7 @@ def test_answers(case: str, recorder: Any, client: openai.OpenAI) -> None:
     ours = CODEC.reply(body)
     choice, usage = theirs.choices[0], theirs.usage
     assert ours.text == (choice.message.content or "")
-    assert ours.finish_reason == choice.finish_reason
+    assert ours.finish_reason == ("tool_calls" if ours.tool_calls else choice.finish_reason)
     assert [(c.id, c.name, c.arguments) for c in ours.tool_calls] == [
         (c.id, c.function.name, msgspec.json.decode(c.function.arguments))
         for c in choice.message.tool_calls or []
@@ -452,7 +481,7 @@ def test_streams(case: str, recorder: Any, client: openai.OpenAI, read_every_way
 
 
 @pytest.mark.parametrize("numbers", [False, True], ids=["base64", "numbers"])
-def test_embeddings(numbers: bool, recorder: Any, client: openai.OpenAI, same: Any) -> None:
+def test_embeddings(numbers: bool, surface: str, recorder: Any, client: openai.OpenAI, same: Any) -> None:
     vectors = np.array([[0.25, -1.5, 3e-8], [1.0, 2.0, -0.0]], "<f4")
     shown: list[Any] = vectors.tolist() if numbers else [base64.b64encode(row.tobytes()).decode() for row in vectors]
     value = {
@@ -462,10 +491,11 @@ def test_embeddings(numbers: bool, recorder: Any, client: openai.OpenAI, same: A
         "usage": {"prompt_tokens": 5, "total_tokens": 5},
     }
     recorder.answer(value)
-    theirs = client.embeddings.create(model="text-embedding-3-small", input=["one", "two"], dimensions=3)
-    same(CODEC.embed("text-embedding-3-small", ["one", "two"], 3, None), recorder.last, "/v1")
-    client.embeddings.create(model="text-embedding-3-small", input=["one"])
-    same(CODEC.embed("text-embedding-3-small", ["one"], None, "query"), recorder.last, "/v1")
+    model = "text-embedding-3-small"
+    theirs = client.embeddings.create(model=model, input=["one", "two"], dimensions=3)
+    same(routed(surface, "embed", CODEC.embed(model, ["one", "two"], 3, None), model), recorder.last)
+    client.embeddings.create(model=model, input=["one"])
+    same(routed(surface, "embed", CODEC.embed(model, ["one"], None, "query"), model), recorder.last)
     ours = CODEC.embeddings(msgspec.json.encode(value))
     read = np.array([np.frombuffer(v, "<f4") if isinstance(v, bytes) else v for v in ours.vectors], "<f4")
     assert np.array_equal(read, vectors)
@@ -474,14 +504,14 @@ def test_embeddings(numbers: bool, recorder: Any, client: openai.OpenAI, same: A
     assert ours.input_tokens == theirs.usage.prompt_tokens
 
 
-def test_the_list_of_models(recorder: Any, client: openai.OpenAI, same: Any) -> None:
+def test_the_list_of_models(surface: str, recorder: Any, client: openai.OpenAI, same: Any) -> None:
     value = {
         "object": "list",
         "data": [{"id": name, "object": "model", "created": 1, "owned_by": "o"} for name in "ab"],
     }
     recorder.answer(value)
     theirs = [model.id for model in client.models.list()]
-    same(CODEC.models(), recorder.last, "/v1")
+    same(routed(surface, "models", CODEC.models()), recorder.last)
     assert CODEC.model_names(msgspec.json.encode(value)) == theirs == ["a", "b"]
 
 
@@ -547,3 +577,22 @@ def test_a_stream_that_ends_early_is_an_error_with_us_alone(recorder: Any, clien
     with pytest.raises(errors.CutStreamError) as ours:
         read_stream(body)
     assert ours.value.partial.text == "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "Hello"
+
+
+@pytest.mark.parametrize("body", [b"", b'{"choices": [{"mess', b"<html>busy</html>"])
+def test_a_body_that_is_no_json(body: bytes, recorder: Any, client: openai.OpenAI) -> None:
+    recorder.answer(body)
+    with pytest.raises(ValueError):
+        client.chat.completions.create(model="gpt-4.1", messages=[{"role": "user", "content": "?"}])
+    with pytest.raises(errors.UnreadableAnswerError):
+        CODEC.reply(body)
+
+
+def test_an_event_that_is_no_json(recorder: Any, client: openai.OpenAI) -> None:
+    body = chunk({"content": "Hel"}) + b"data: {nope\n\n"
+    recorder.answer(body, headers={"content-type": "text/event-stream"})
+    with pytest.raises(ValueError):
+        list(client.chat.completions.create(model="gpt-4.1", messages=[{"role": "user", "content": "?"}], stream=True))
+    with pytest.raises(errors.UnreadableAnswerError) as ours:
+        read_stream(body)
+    assert ours.value.partial.text == "Hel"

@@ -90,7 +90,7 @@ def test_openai_models(provider: str, models: list[str], refused: set[str], take
         ("xai", "grok-4.3", {"stop"}, {"reasoning"}, None),
         ("deepseek", "deepseek-chat", {"seed", "image"}, {"logprobs"}, None),
         ("deepseek", "deepseek-reasoner", {"logprobs"}, {"tools"}, None),
-        ("perplexity", "sonar-pro", {"tools", "stop"}, {"output"}, 200_000),
+        ("perplexity", "sonar-pro", {"seed"}, {"output", "tools", "stop"}, 200_000),
         ("groq", "openai/gpt-oss-120b", {"logprobs"}, {"prefill"}, 131_072),
         ("openai", "gpt-4o", {"prefill"}, {"image", "audio"}, 128_000),
         ("llama-server", "any", {"document"}, {"grammar", "top_k", "prefill"}, None),
