@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kurabe.errors import ModelError
-from kurabe.models.gguf import read_header
+from kurabe.models.gguf import TensorInfo, read_header
 
 
 def string(text: str) -> bytes:
@@ -33,6 +33,9 @@ def test_reads_a_header(tmp_path: Path) -> None:
     header = read_header(path)
     assert (header.version, header.tensors, header.context_length) == (3, 1, 2048)
     assert header.metadata == {"general.architecture": "llama", "llama.context_length": 2048}
+    assert header.lengths == {"tokens": 2, "scores": 2}
+    assert header.infos == (TensorInfo("w", (64,), 0, 0),)
+    assert header.infos[0].bytes == 256
 
 
 @pytest.mark.parametrize(
@@ -45,6 +48,7 @@ def test_reads_a_header(tmp_path: Path) -> None:
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 2**63) + bytes(64), "ends inside the header"),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + struct.pack("<Q", 2**64 - 1) + bytes(64), "ends inside the header"),
         (b"GGUF" + struct.pack("<IQQ", 3, 0, 0) + bytes(64), "names no architecture"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 2**40, 0) + bytes(64), "no model has that many"),
         (gguf(data=255), "is cut short"),
         (gguf(tensor_rows=2**62), "is cut short"),
     ],

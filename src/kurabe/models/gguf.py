@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from kurabe.errors import ModelError
 
@@ -21,24 +21,60 @@ _SCALARS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?
 _STRING: Final = 8
 _ARRAY: Final = 9
 
-# Elements and bytes of one block, by tensor type. A type missing here (newer than this table) is only held to start
-# inside the file.
-_BLOCKS: Final = {
-    0: (1, 4), 1: (1, 2), 2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 36),
-    10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176), 14: (256, 210), 15: (256, 292),
-    16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50), 20: (32, 18), 21: (256, 110), 22: (256, 82),
-    23: (256, 136), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 29: (256, 56), 30: (1, 2),
-    34: (256, 54), 35: (256, 66), 39: (32, 17),
-}  # fmt: skip
+MAX_TENSORS: Final = 1_000_000
+
+
+class BlockType(NamedTuple):
+    """A tensor type: a row is cut into blocks of so many `elements`, each of so many `bytes`, scales included."""
+
+    name: str
+    elements: int
+    bytes: int
+
+
+# A type missing here (newer than this table) is only held to start inside the file.
+BLOCK_TYPES: Final = {number: BlockType(*row) for number, row in {
+    0: ("F32", 1, 4), 1: ("F16", 1, 2), 2: ("Q4_0", 32, 18), 3: ("Q4_1", 32, 20), 6: ("Q5_0", 32, 22),
+    7: ("Q5_1", 32, 24), 8: ("Q8_0", 32, 34), 9: ("Q8_1", 32, 36), 10: ("Q2_K", 256, 84), 11: ("Q3_K", 256, 110),
+    12: ("Q4_K", 256, 144), 13: ("Q5_K", 256, 176), 14: ("Q6_K", 256, 210), 15: ("Q8_K", 256, 292),
+    16: ("IQ2_XXS", 256, 66), 17: ("IQ2_XS", 256, 74), 18: ("IQ3_XXS", 256, 98), 19: ("IQ1_S", 256, 50),
+    20: ("IQ4_NL", 32, 18), 21: ("IQ3_S", 256, 110), 22: ("IQ2_S", 256, 82), 23: ("IQ4_XS", 256, 136),
+    24: ("I8", 1, 1), 25: ("I16", 1, 2), 26: ("I32", 1, 4), 27: ("I64", 1, 8), 28: ("F64", 1, 8),
+    29: ("IQ1_M", 256, 56), 30: ("BF16", 1, 2), 34: ("TQ1_0", 256, 54), 35: ("TQ2_0", 256, 66), 39: ("MXFP4", 32, 17),
+}.items()}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """What the header says of one tensor. `shape` is as stored: the length of a row first. `type` is the number of a
+    BlockType; `bytes` is None where that type is newer than the table."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: int
+    offset: int
+
+    @property
+    def bytes(self) -> int | None:
+        """Bytes of the tensor's data."""
+        block = BLOCK_TYPES.get(self.type)
+        return prod(self.shape) // block.elements * block.bytes if block else None
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a GGUF file says of itself. `metadata` holds scalars and strings; arrays are checked and left out."""
+    """What a GGUF file says of itself. `metadata` holds scalars and strings; of arrays, which are checked and left out,
+    `lengths` says how many elements they have."""
 
     version: int
     metadata: dict[str, Any]
-    tensors: int
+    infos: tuple[TensorInfo, ...]
+    lengths: dict[str, int]
+
+    @property
+    def tensors(self) -> int:
+        """The number of tensors."""
+        return len(self.infos)
 
     @property
     def context_length(self) -> int | None:
@@ -49,6 +85,10 @@ class Header:
 
 class _DamagedError(Exception):
     """The header cannot be read; the message says at which byte and why."""
+
+
+class _Length(int):
+    """The number of elements of an array that was walked over."""
 
 
 class _Cursor:
@@ -73,7 +113,7 @@ class _Cursor:
         return bytes(self.data[start : start + length]).decode("utf-8", "replace")
 
     def value(self, kind: int, nesting: int = 0) -> Any:
-        """Read a value; an array is walked over and given back as None."""
+        """Read a value; an array is walked over and given back as its length."""
         if kind in _SCALARS:
             return self.scalar(_SCALARS[kind])
         if kind == _STRING:
@@ -92,7 +132,7 @@ class _Cursor:
             # Bounded by the file: every element takes at least eight bytes of it.
             for _ in range(count):
                 skip()
-        return None
+        return _Length(count)
 
 
 def read_header(path: Path) -> Header:
@@ -122,34 +162,39 @@ def _read(cursor: _Cursor, size: int) -> Header:
     if version not in (2, 3):
         raise _DamagedError(f"its format version is {version}, and llama.cpp reads 2 and 3")
     tensors, pairs = cursor.scalar("Q"), cursor.scalar("Q")
+    if tensors > MAX_TENSORS:
+        raise _DamagedError(f"its header promises {tensors:,} tensors, and no model has that many")
     metadata: dict[str, Any] = {}
+    lengths: dict[str, int] = {}
     for _ in range(pairs):
         key = cursor.string()
         value = cursor.value(cursor.scalar("I"))
-        if value is not None:
+        if isinstance(value, _Length):
+            lengths[key] = int(value)
+        else:
             metadata[key] = value
-    extents = [_tensor(cursor) for _ in range(tensors)]
+    infos = tuple(_tensor(cursor) for _ in range(tensors))
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment <= 0 or alignment % 8:
         raise _DamagedError(f"its alignment is {alignment!r}")
     data_start = -(-cursor.at // alignment) * alignment
-    end = data_start + max(extents, default=0)
+    end = data_start + max((info.offset + (info.bytes or 0) for info in infos), default=0)
     if end > size:
         raise _DamagedError(f"it is cut short: {size:,} bytes of {end:,}")
     if "general.architecture" not in metadata or not tensors:
         raise _DamagedError("it names no architecture or holds no tensors")
-    return Header(version, metadata, tensors)
+    return Header(version, metadata, infos, lengths)
 
 
-def _tensor(cursor: _Cursor) -> int:
-    """Read one tensor's description and return where its data ends, counted from the start of the data."""
+def _tensor(cursor: _Cursor) -> TensorInfo:
+    """Read one tensor's description."""
     name = cursor.string()
     count = cursor.scalar("I")
     if not 1 <= count <= MAX_DIMENSIONS:
         raise _DamagedError(f"the tensor {name!r} has {count} dimensions")
-    shape = [cursor.scalar("Q") for _ in range(count)]
+    shape = tuple(cursor.scalar("Q") for _ in range(count))
     kind, offset = cursor.scalar("I"), cursor.scalar("Q")
-    elements, block_bytes = _BLOCKS.get(kind, (1, 0))
+    elements = BLOCK_TYPES[kind].elements if kind in BLOCK_TYPES else 1
     if shape[0] % elements:
         raise _DamagedError(f"the tensor {name!r} has rows of {shape[0]}, no multiple of {elements}")
-    return int(offset + prod(shape) // elements * block_bytes)
+    return TensorInfo(name, shape, kind, offset)

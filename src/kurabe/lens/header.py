@@ -1,0 +1,155 @@
+"""A model's header as values: its tensors and settings, from a GGUF file or a folder of safetensors. No weights."""
+
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from safetensors import SafetensorError, safe_open
+
+from kurabe.errors import ModelError, missing
+from kurabe.models.catalog import catalog
+from kurabe.models.gguf import BLOCK_TYPES, read_header
+from kurabe.models.store import pulled_path
+
+# Bytes of one element, by the names of the safetensors format.
+ELEMENT_BYTES: Final = {
+    "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
+    "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "I8": 1, "U8": 1, "BOOL": 1, "F4": 0.5,
+}  # fmt: skip
+
+
+class Tensor(msgspec.Struct, frozen=True):
+    """One tensor. `shape` has the outermost dimension first, as PyTorch prints it; a linear layer's is (out, in)."""
+
+    name: str
+    shape: tuple[int, ...]
+    type: str
+    bytes: int
+
+    @property
+    def parameters(self) -> int:
+        """The number of elements."""
+        return prod(self.shape)
+
+
+class Header(msgspec.Struct, frozen=True):
+    """What a model's files say of it. `settings` are GGUF metadata or config.json; `tokenizer` is the number of tokens,
+    None where the files don't say; `promised_bytes` the total that an index of shards names."""
+
+    path: Path
+    format: str
+    files: int
+    settings: dict[str, Any]
+    tensors: tuple[Tensor, ...]
+    tokenizer: int | None
+    promised_bytes: int | None = None
+
+
+def locate(ref: str) -> Path:
+    """The file or folder that `ref` means: a path, or a model of the catalog that was pulled, with or without `gguf:`
+    or `hf:` in front. Raises ModelError."""
+    name = ref.removeprefix("gguf:").removeprefix("hf:").partition("?")[0]
+    for text in (ref, name):
+        if (path := Path(text).expanduser()).exists() and text:
+            return path
+    if name in catalog():
+        if (pulled := pulled_path(name)) is None:
+            raise ModelError(f"the model {name!r} is not on this machine yet; fetch it with: kurabe pull {name}")
+        return pulled
+    if "/" in name or "\\" in name or name.lower().endswith((".gguf", ".safetensors")):
+        raise ModelError(f"there is no file or folder {name}; name a GGUF file or a folder with config.json")
+    raise ModelError(f"{missing('model', name, catalog())}; or name a GGUF file or a folder with config.json")
+
+
+def read(ref: str) -> Header:
+    """The header of the model that `ref` names. Raises ModelError where there is none or it can't be read."""
+    path = locate(ref)
+    return _folder(path) if path.is_dir() else _gguf(path)
+
+
+def _gguf(path: Path) -> Header:
+    if path.suffix == ".safetensors":
+        raise ModelError(f"{path.name} says nothing of its model by itself; name the folder {path.parent}")
+    header = read_header(path)
+    tensors = []
+    for info in header.infos:
+        if (size := info.bytes) is None:
+            raise ModelError(
+                f"{path}: the tensor {info.name!r} has the type {info.type}, newer than this version of kurabe knows"
+            )
+        tensors.append(Tensor(info.name, info.shape[::-1], BLOCK_TYPES[info.type].name, size))
+    return Header(path, "GGUF", 1, header.metadata, tuple(tensors), header.lengths.get("tokenizer.ggml.tokens"))
+
+
+def _folder(path: Path) -> Header:
+    config = _json(path / "config.json")
+    index = path / "model.safetensors.index.json"
+    promised = None
+    if index.is_file():
+        found = _json(index)
+        weight_map, metadata = found.get("weight_map"), found.get("metadata")
+        if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+            raise ModelError(f"{index} has no 'weight_map' from tensors to files; fetch it again")
+        names = sorted(set(weight_map.values()))
+        total = metadata.get("total_size") if isinstance(metadata, dict) else None
+        promised = int(total) if isinstance(total, int | float) else None
+    else:
+        names = sorted(file.name for file in path.glob("*.safetensors"))
+    if any("/" in name or "\\" in name for name in names):
+        raise ModelError(f"{index} names a file outside its folder; fetch it again")
+    tensors = [tensor for name in names for tensor in _safetensors(path / name)]
+    if not tensors:
+        raise ModelError(f"{path} holds a config.json and no .safetensors; fetch the model's weights there")
+    # Some settings of models that also see or hear stand one level down.
+    settings = config | (config["text_config"] if isinstance(config.get("text_config"), dict) else {})
+    return Header(path, "safetensors", len(names), settings, tuple(tensors), _tokens(path), promised)
+
+
+def _safetensors(path: Path) -> list[Tensor]:
+    """The tensors of one file; the library reads its header and checks it against the file's size."""
+    tensors = []
+    try:
+        with safe_open(path, framework="numpy") as file:
+            for name in file.keys():  # noqa: SIM118 - not a dict
+                part = file.get_slice(name)
+                shape, kind = tuple(part.get_shape()), str(part.get_dtype())
+                if kind not in ELEMENT_BYTES:
+                    raise ModelError(f"{path}: the tensor {name!r} has the type {kind}, unknown to kurabe")
+                tensors.append(Tensor(name, shape, kind, int(prod(shape) * ELEMENT_BYTES[kind])))
+    except FileNotFoundError:
+        raise ModelError(f"there is no file {path}, which the index names; fetch the model again") from None
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is not a usable safetensors file: {error}; fetch it again") from None
+    return tensors
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except FileNotFoundError:
+        raise ModelError(
+            f"there is no {path.name} in {path.parent}; name a GGUF file or a folder with config.json and .safetensors"
+        ) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path} can't be read: {error}; fetch it again") from None
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _tokens(path: Path) -> int | None:
+    """One more than the largest token id of tokenizer.json; None where there is no such file."""
+    if not (path / "tokenizer.json").is_file():
+        return None
+    found = _json(path / "tokenizer.json")
+    model = found.get("model")
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
+    ids: list[Any] = []
+    if isinstance(vocabulary, Mapping):
+        ids += vocabulary.values()
+    elif isinstance(vocabulary, list):  # Unigram: pairs of piece and score, the id is the place
+        ids.append(len(vocabulary) - 1)
+    added = found.get("added_tokens")
+    ids += [token.get("id") for token in added if isinstance(token, dict)] if isinstance(added, list) else []
+    return max((number for number in ids if isinstance(number, int)), default=-1) + 1 or None

@@ -1,0 +1,211 @@
+"""How a tokenizer cuts a text: the tokens with their numbers, and which of them hold only a part of a character."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from kurabe.errors import InputError
+from kurabe.models import open_model
+from kurabe.models.reference import parse_reference
+
+SCHEMES: Final = ("gguf", "wordllama")
+"""What has its tokenizer at hand; a hosted model keeps its own to itself."""
+_VISIBLE: Final = str.maketrans({" ": "·", "\n": "↵", "\r": "␍", "\t": "→", "\x7f": "␡", "\u00a0": "⍽"})
+_CONTROL: Final = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\r\t"}
+
+
+class Token(msgspec.Struct, frozen=True):
+    """A token: its number in the vocabulary, its bytes, and the same for people to read.
+
+    In `shown` a space is `·` and a new line `↵`; `‹日1–2/3›` holds bytes 1 and 2 of the 3 of 日, and `‹E6›` is a byte
+    that is no part of any character. A special token is shown by its name.
+    """
+
+    id: int
+    data: bytes
+    shown: str
+    special: bool = False
+
+
+class Tokens(msgspec.Struct, frozen=True):
+    """A text as a model's tokenizer cuts it."""
+
+    reference: str
+    text: str
+    tokens: tuple[Token, ...]
+
+    @property
+    def ids(self) -> list[int]:
+        """The numbers alone."""
+        return [token.id for token in self.tokens]
+
+    @property
+    def kinds(self) -> dict[str, tuple[int, int]]:
+        """(characters, tokens that hold any of them) of digits, of letters beyond ASCII, and of the white space before
+        and between words where it is longer than one; kinds that the text has none of are left out."""
+        classes = [_kind(character) for character in self.text]
+        spaces = _long_spaces(self.text)
+        places = [(i, "white space" if i in spaces else kind) for i, kind in enumerate(classes)]
+        spans = _character_spans([token for token in self.tokens if not token.special], self.text)
+        found: dict[str, tuple[int, int]] = {}
+        for name in ("digits", "letters beyond ASCII", "white space"):
+            characters = {i for i, kind in places if kind == name}
+            if characters:
+                found[name] = (len(characters), sum(not characters.isdisjoint(span) for span in spans))
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; bytes in hexadecimal."""
+        return {
+            "reference": self.reference,
+            "characters": len(self.text),
+            "count": len(self.tokens),
+            "kinds": {name: {"characters": c, "tokens": t} for name, (c, t) in self.kinds.items()},
+            "tokens": [
+                {"id": token.id, "text": token.shown, "bytes": token.data.hex(), "special": token.special}
+                for token in self.tokens
+            ],
+        }
+
+
+def tokens(reference: str, text: str) -> Tokens:
+    """`text` as the tokenizer of `reference` cuts it, with the special tokens that it puts around every text and those
+    that the text names.
+
+    Raises InputError for a hosted model, and ModelError where the model cannot be opened.
+    """
+    scheme = parse_reference(reference).scheme
+    if scheme not in SCHEMES:
+        raise InputError(
+            f"{reference!r} is hosted and shows no tokens; name a model on this machine, such as 'gguf:smollm2-135m'"
+            " or 'wordllama:256'"
+        )
+    text = text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate has no UTF-8 form
+    found = _wordllama(reference, text) if scheme == "wordllama" else _gguf(reference, text)
+    return Tokens(reference, text, tuple(found))
+
+
+def _gguf(reference: str, text: str) -> list[Token]:
+    from kurabe.models.engines.llama_cpp import LlamaCpp
+
+    with open_model(reference) as model:
+        assert isinstance(model, LlamaCpp)
+        pieces = model.tokenize(text)
+        # A special token never comes out of a text that is only text; of the others each may.
+        plain = {piece.id for piece in model.tokenize(text, special=False)}
+        special = {
+            piece.id
+            for piece in set(pieces)
+            if piece.id not in plain and (name := model.name_of(piece.id)) and _is_special(model, piece.id, name)
+        }
+    return token_list([(piece.id, piece.data) for piece in pieces], special)
+
+
+def _is_special(model: Any, token: int, name: str) -> bool:
+    return [piece.id for piece in model.tokenize(name, special=False)] != [token] and token in (
+        piece.id for piece in model.tokenize(name)
+    )
+
+
+def _wordllama(reference: str, text: str) -> list[Token]:
+    from kurabe.models.embeddings import embedding_dimensions, tokenizer
+
+    embedding_dimensions(reference)  # a name that is none is said before anything is read
+    encoding = tokenizer().encode(text)
+    pieces = [(number, _sentencepiece(token)) for number, token in zip(encoding.ids, encoding.tokens, strict=True)]
+    special = {number for number, mask in zip(encoding.ids, encoding.special_tokens_mask, strict=True) if mask}
+    return token_list(pieces, special)
+
+
+def _sentencepiece(token: str) -> bytes:
+    """A token's bytes: SentencePiece writes a space as ▁ and a byte as <0xE6>."""
+    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+        return bytes([int(token[3:5], 16)])
+    return token.replace("▁", " ").encode()
+
+
+def token_list(pieces: Sequence[tuple[int, bytes]], special: set[int]) -> list[Token]:
+    """Tokens of (number, bytes), in order, with the parts of characters named."""
+    shown = list(_shown([b"" if number in special else data for number, data in pieces]))
+    return [
+        Token(number, data, data.decode("utf-8", "replace") if number in special else text, number in special)
+        for (number, data), text in zip(pieces, shown, strict=True)
+    ]
+
+
+def _shown(parts: Sequence[bytes]) -> Iterator[str]:
+    """Each part as text, where the parts follow each other and may cut a character."""
+    places = list(_characters(b"".join(parts)))
+    at = 0
+    for part in parts:
+        text, start, end = "", at, at + len(part)
+        while at < end:
+            character, first, size = places[at]
+            stop = min(end, first + size)
+            if at == first and stop == first + size:
+                text += visible(character) if character else f"‹{part[at - start]:02X}›"
+            else:
+                span = f"{at - first + 1}" if stop - at == 1 else f"{at - first + 1}–{stop - first}"
+                text += f"‹{visible(character)}{span}/{size}›"
+            at = stop
+        yield text
+
+
+def _characters(data: bytes) -> Iterator[tuple[str, int, int]]:
+    """For each byte the character it belongs to, where that begins and its length; '' for a byte of none."""
+    at = 0
+    while at < len(data):
+        for size in range(1, 5):
+            try:
+                character = data[at : at + size].decode("utf-8")
+            except UnicodeDecodeError:
+                continue
+            if len(character) == 1:
+                break
+        else:
+            character, size = "", 1
+        for _ in range(size if character else 1):
+            yield character, at, size
+        at += size
+
+
+def visible(text: str) -> str:
+    """`text` with white space and control characters as signs.
+
+    >>> visible(" a\\n\\x1b")
+    '·a↵␛'
+    """
+    return text.translate(_VISIBLE).translate(_CONTROL)
+
+
+def _kind(character: str) -> str:
+    if character.isdigit():
+        return "digits"
+    return "letters beyond ASCII" if character.isalpha() and not character.isascii() else ""
+
+
+def _long_spaces(text: str) -> set[int]:
+    """The places of white space beside more white space, such as a line's indentation."""
+    return {
+        i
+        for i, character in enumerate(text)
+        if character.isspace() and (text[max(i - 1, 0) : i].isspace() or text[i + 1 : i + 2].isspace())
+    }
+
+
+def _character_spans(found: Sequence[Token], text: str) -> list[range]:
+    """The places of the characters that each token holds a part of.
+
+    A tokenizer may put a space before the text that is not in it.
+    """
+    data = b"".join(token.data for token in found)
+    extra = len(data) - len(text.encode())
+    starts = [i for i, character in enumerate(text) for _ in character.encode()]
+    spans = []
+    at = -max(extra, 0)
+    for token in found:
+        inside = starts[max(at, 0) : max(at + len(token.data), 0)]
+        spans.append(range(inside[0], inside[-1] + 1) if inside else range(0))
+        at += len(token.data)
+    return spans

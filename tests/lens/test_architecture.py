@@ -1,0 +1,218 @@
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from kurabe.errors import ModelError
+from kurabe.lens import architecture
+from kurabe.lens.architecture import Architecture
+
+KINDS = {"F32": (0, 4), "F16": (1, 2)}
+
+
+def string(text: str) -> bytes:
+    return struct.pack("<Q", len(text.encode())) + text.encode()
+
+
+def write_gguf(
+    path: Path, metadata: dict[str, str | int], tensors: Mapping[str, tuple[int, ...]], tokens: int = 0
+) -> Path:
+    """A GGUF file of float32 tensors, whose data is a hole in the file. Shapes have the outermost dimension first."""
+    pairs = [
+        string(key) + (struct.pack("<I", 8) + string(value) if isinstance(value, str) else struct.pack("<II", 4, value))
+        for key, value in metadata.items()
+    ]
+    if tokens:
+        pairs.append(string("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, tokens) + string("a") * tokens)
+    described, offset = [], 0
+    for name, shape in tensors.items():
+        packed = struct.pack(f"<I{len(shape)}Q", len(shape), *reversed(shape))
+        described.append(string(name) + packed + struct.pack("<IQ", 0, offset))
+        offset += 4 * _product(shape)
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(pairs)) + b"".join(pairs) + b"".join(described)
+    with path.open("wb") as file:
+        file.write(head + bytes(-len(head) % 32))
+        file.truncate(len(head) + -len(head) % 32 + offset)
+    return path
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, tuple[int, ...]], kind: str = "BF16", width: int = 2) -> int:
+    """A safetensors file whose data is a hole; returns the bytes of the data."""
+    header: dict[str, Any] = {}
+    offset = 0
+    for name, shape in tensors.items():
+        size = width * _product(shape)
+        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [offset, offset + size]}
+        offset += size
+    packed = msgspec.json.encode(header)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(packed)) + packed)
+        file.truncate(8 + len(packed) + offset)
+    return offset
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    total = 1
+    for length in shape:
+        total *= length
+    return total
+
+
+def llama_tensors(
+    layers: int, hidden: int, heads: int, kv_heads: int, feed_forward: int, vocabulary: int, prefix: str = "model."
+) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a Llama in Transformers."""
+    kv = hidden // heads * kv_heads
+    block = {
+        "self_attn.q_proj": (hidden, hidden), "self_attn.k_proj": (kv, hidden), "self_attn.v_proj": (kv, hidden),
+        "self_attn.o_proj": (hidden, hidden), "mlp.gate_proj": (feed_forward, hidden),
+        "mlp.up_proj": (feed_forward, hidden), "mlp.down_proj": (hidden, feed_forward),
+        "input_layernorm": (hidden,), "post_attention_layernorm": (hidden,),
+    }  # fmt: skip
+    found: dict[str, tuple[int, ...]] = {f"{prefix}embed_tokens.weight": (vocabulary, hidden)}
+    for number in range(layers):
+        found |= {f"{prefix}layers.{number}.{name}.weight": shape for name, shape in block.items()}
+    return found | {f"{prefix}norm.weight": (hidden,), "lm_head.weight": (vocabulary, hidden)}
+
+
+SEVENTY = {
+    "model_type": "llama", "num_hidden_layers": 80, "hidden_size": 8192, "num_attention_heads": 64,
+    "num_key_value_heads": 8, "intermediate_size": 28672, "vocab_size": 128256, "max_position_embeddings": 131072,
+}  # fmt: skip
+
+
+def write_seventy(folder: Path) -> Path:
+    """Llama-3.1-70B as published: 80 layers in shards with an index. The weights are holes."""
+    tensors = llama_tensors(80, 8192, 64, 8, 28672, 128256)
+    names = sorted(tensors)
+    weight_map, total = {}, 0
+    for number in range(3):
+        shard = f"model-{number + 1:05}-of-00003.safetensors"
+        part = {name: tensors[name] for name in names[number::3]}
+        total += write_safetensors(folder / shard, part)
+        weight_map |= dict.fromkeys(part, shard)
+    (folder / "config.json").write_bytes(msgspec.json.encode(SEVENTY))
+    index = {"metadata": {"total_size": total}, "weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_bytes(msgspec.json.encode(index))
+    return folder
+
+
+def states(found: Architecture) -> dict[str, str]:
+    return {check.name: check.state for check in found.checks}
+
+
+def test_the_real_model(smollm2: Path) -> None:
+    found = architecture(str(smollm2))
+    assert (found.parameters, found.format, found.family, found.tied) == (134_515_008, "GGUF", "llama", True)
+    assert {name: total.tensors for name, total in found.types.items()} == {"Q4_1": 210, "Q8_0": 1, "F32": 61}
+    assert [(node.label, node.repeats) for node in found.tree] == [
+        ("token_embd.weight", 1), ("blk 0–29", 30), ("output_norm.weight", 1),
+    ]  # fmt: skip
+    assert set(states(found).values()) == {"ok"}
+    assert found.dimensions.kv_elements == 2 * 30 * 3 * 64
+    assert found.tokenizer == 49152
+
+
+def test_seventy_billion_parameters_are_shown_without_loading_them(tmp_path: Path) -> None:
+    found = architecture(str(write_seventy(tmp_path)))
+    assert found.parameters == 70_553_706_496  # what Meta's model card calls 70 B
+    assert found.bytes == 2 * found.parameters
+    assert [node.label for node in found.tree] == ["model", "lm_head.weight"]
+    embedding, blocks, norm = found.tree[0].children
+    assert (embedding.label, blocks.label, blocks.repeats, norm.label) == (
+        "embed_tokens.weight", "layers 0–79", 80, "norm.weight",
+    )  # fmt: skip
+    assert set(states(found).values()) == {"ok", "note"}  # the tokenizer is not there
+    assert found.dimensions.kv_elements == 2 * 80 * 8 * 128
+
+
+def test_what_does_not_belong_together_is_said(tmp_path: Path) -> None:
+    metadata: dict[str, str | int] = {
+        "general.architecture": "llama", "llama.block_count": 3, "llama.embedding_length": 96,
+        "llama.attention.head_count": 6, "llama.attention.head_count_kv": 4,
+    }  # fmt: skip
+    tensors = {
+        "token_embd.weight": (10, 64), "blk.0.attn_k.weight": (8, 64), "blk.1.attn_k.weight": (8, 64),
+        "output.weight": (12, 64),
+    }  # fmt: skip
+    found = architecture(str(write_gguf(tmp_path / "m.gguf", metadata, tensors, tokens=11)))
+    assert states(found) == {
+        "vocabulary in = vocabulary out": "wrong",
+        "tokenizer = rows of the embeddings": "wrong",
+        "hidden size": "wrong",
+        "heads share keys and values evenly": "wrong",
+        "heads × head size = hidden size": "ok",
+        "blocks": "wrong",
+        "context length": "note",
+    }
+
+
+def test_blocks_of_other_shapes_are_told_apart(tmp_path: Path) -> None:
+    tensors = {f"blk.{number}.ffn_up.weight": (8 if number % 2 else 16, 4) for number in range(8)}
+    found = architecture(str(write_gguf(tmp_path / "m.gguf", {"general.architecture": "x"}, tensors)))
+    assert [(node.label, node.repeats) for node in found.tree] == [("blk 0, 2 … 6", 4), ("blk 1, 3 … 7", 4)]
+    assert sum(node.parameters for node in found.tree) == found.parameters == 4 * (8 + 16) * 4
+
+
+def test_experts_fold_inside_folded_blocks(tmp_path: Path) -> None:
+    tensors: dict[str, tuple[int, ...]] = {
+        f"layers.{a}.experts.{b}.w2.weight": (4, 8) for a in range(3) for b in range(5)
+    }
+    tensors |= {f"layers.{a}.norm.weight": (8,) for a in range(3)}
+    found = architecture(str(write_gguf(tmp_path / "m.gguf", {"general.architecture": "x"}, tensors)))
+    (layers,) = found.tree
+    assert (layers.label, layers.repeats, layers.parameters) == ("layers 0–2", 3, 3 * (5 * 32 + 8))
+    assert [(node.label, node.repeats) for node in layers.children] == [("experts 0–4", 5), ("norm.weight", 1)]
+
+
+@pytest.mark.parametrize(
+    ("files", "part"),
+    [
+        ({}, "there is no config.json"),
+        ({"config.json": b"{}"}, "no .safetensors"),
+        ({"config.json": b"[1"}, "can't be read"),
+        ({"config.json": b"{}", "m.safetensors": b"\xff" * 64}, "not a usable safetensors file"),
+        ({"config.json": b"{}", "m.safetensors": struct.pack("<Q", 2**60)}, "not a usable safetensors file"),
+        ({"config.json": b"{}", "model.safetensors.index.json": b"{}"}, "no 'weight_map'"),
+        (
+            {"config.json": b"{}", "model.safetensors.index.json": b'{"weight_map": {"a": "b.safetensors"}}'},
+            "which the index names",
+        ),
+        (
+            {"config.json": b"{}", "model.safetensors.index.json": b'{"weight_map": {"a": "../b.safetensors"}}'},
+            "outside its folder",
+        ),
+    ],
+)
+def test_a_folder_that_is_no_model(files: dict[str, bytes], part: str, tmp_path: Path) -> None:
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError) as caught:
+        architecture(str(tmp_path))
+    assert part in str(caught.value)
+
+
+def test_a_cut_shard_is_refused(tmp_path: Path) -> None:
+    write_seventy(tmp_path)
+    with (tmp_path / "model-00002-of-00003.safetensors").open("r+b") as file:
+        file.truncate(10_000_000)
+    with pytest.raises(ModelError, match="model-00002-of-00003"):
+        architecture(str(tmp_path))
+
+
+@pytest.mark.parametrize("ref", ["smollm2-135", "gguf:smollm2-135"])
+def test_an_unknown_name_is_answered_with_the_nearest(ref: str) -> None:
+    with pytest.raises(ModelError, match="smollm2-135m"):
+        architecture(ref)
+
+
+def test_a_name_and_a_missing_path(tmp_path: Path, smollm2: Path) -> None:
+    assert architecture("gguf:smollm2-135m?context=512").parameters == 134_515_008
+    with pytest.raises(ModelError, match="no file or folder"):
+        architecture(str(tmp_path / "none.gguf"))
+    (tmp_path / "m.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match="name the folder"):
+        architecture(str(tmp_path / "m.safetensors"))
