@@ -4,12 +4,15 @@ Habits of the SDK that we do not follow, each with its reason:
 
 - It sends temperature, top_p and top_k (through `extra_body`) in the version 2026-10-21, which refuses them for every
   model. We send the last version that takes them, with a request that has one; so here the SDK is told that version.
+- It refuses, before it sends, a call without a stream whose max_tokens may take longer than ten minutes. How long a
+  call may take is a setting of ours (`test_a_long_answer_without_a_stream`).
 - It sends headers about itself (x-stainless-…, user-agent). They say nothing to the service.
 """
 
 import base64
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import anthropic as sdk
@@ -34,6 +37,7 @@ from kurabe.messages import (
 )
 from kurabe.models.codecs.anthropic import Anthropic, AnthropicBedrock, AnthropicVertex
 from kurabe.models.codecs.base import Profile
+from kurabe.models.sigv4 import sign
 
 MODEL = "claude-sonnet-5-5"
 PROFILE = Profile(max_tokens=80)
@@ -281,6 +285,31 @@ def test_requests_are_equal(case: str, platform: Platform, recorder: Any, same: 
     for stream in (False, True):
         send(platform, recorder, {"stream": True} if stream else {}, arguments)
         same(platform.codec.chat(platform.model, request, PROFILE, stream=stream), recorder.last, platform.prefix)
+    assert_authorized_alike(platform, recorder)
+
+
+def assert_authorized_alike(platform: Platform, recorder: Any) -> None:
+    """A bearer key or token; on Bedrock our signature of what the SDK sent is the one that it sent."""
+    sent = recorder.last
+    if not isinstance(platform.codec, AnthropicBedrock):
+        assert sent.headers["authorization"] == "Bearer test-key"
+        assert "x-api-key" not in sent.headers
+        return
+    now = datetime.strptime(sent.headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    names = sent.headers["authorization"].partition("SignedHeaders=")[2].partition(",")[0].split(";")
+    headers = {name: sent.headers[name] for name in names if name not in ("host", "x-amz-date")}
+    made = sign(
+        sent.method, recorder.url + sent.path, headers, sent.body,
+        "AKIDEXAMPLE", "test-key", "", "us-east-1", "bedrock", now,
+    )  # fmt: skip
+    assert made["authorization"] == sent.headers["authorization"]
+
+
+def test_a_long_answer_without_a_stream(platform: Platform, recorder: Any) -> None:
+    with platform.client(recorder.url) as client, pytest.raises(ValueError, match="10 minutes"):
+        client.messages.create(model=platform.model, max_tokens=100_000, messages=HI)
+    ours = platform.codec.chat(platform.model, asked(max_tokens=100_000), PROFILE, stream=False)
+    assert msgspec.json.decode(ours.body)["max_tokens"] == 100_000
 
 
 def test_sampling_settings_go_in_the_version_that_takes_them(platform: Platform, recorder: Any, same: Any) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from zlib import crc32
 
 import boto3
+import botocore.eventstream
 import botocore.exceptions
 import pytest
 from botocore.config import Config
@@ -248,6 +249,14 @@ CASES: dict[str, tuple[Request, dict[str, Any]]] = {
             "additionalModelRequestFields": {"top_k": 5},
         },
     ),
+    "a budget of thinking": (
+        Request(WEATHER, reasoning="low", max_tokens=8000),
+        {
+            "messages": ASK,
+            "inferenceConfig": {"maxTokens": 8000},
+            "additionalModelRequestFields": {"thinking": {"type": "enabled", "budget_tokens": 2000}},
+        },
+    ),
     "effort": (Request(WEATHER, reasoning="high"), {"messages": ASK, "outputConfig": {"effort": "high"}}),
     "beyond": (
         Request(
@@ -298,7 +307,8 @@ def test_requests(case: str, streamed: bool, client: Any, recorder: Any, same: A
         events_of(client, **call)
     else:
         client.converse(modelId=MODEL, **call)
-    ours = CODEC.chat(MODEL, request, Profile(), stream=streamed)
+    quirks = frozenset({"claude", "thinking_budget"} if case == "a budget of thinking" else ())
+    ours = CODEC.chat(MODEL, request, Profile(quirks=quirks), stream=streamed)
     same(parsed(ours), recorder.last, body=plain)
     assert_signed_alike(ours, recorder)
     assert "accept" not in recorder.last.headers or recorder.last.headers["accept"] == "*/*"
@@ -475,6 +485,10 @@ def test_streams(name: str, client: Any, recorder: Any, read_every_way: Callable
     ("status", "code", "kind"),
     [
         (400, "ValidationException", errors.BadRequestError),
+        (401, "UnauthorizedException", errors.AuthenticationError),
+        (409, "ConflictException", errors.BadRequestError),
+        (413, "", errors.RequestTooLargeError),
+        (422, "", errors.BadRequestError),
         (400, "ValidationException:http://internal.amazon.com/coral/com.amazon.bedrock/", errors.BadRequestError),
         (400, "ThrottlingException", errors.RateLimitedError),
         (400, "ServiceQuotaExceededException", errors.QuotaExceededError),
@@ -542,6 +556,27 @@ def test_a_broken_body_is_silent_in_the_sdk_and_an_error_here(body: bytes, clien
         CODEC.reply(body)
 
 
+def test_an_html_page_is_a_server_error(client: Any, recorder: Any) -> None:
+    page = b"<html><body><h1>Bad Gateway</h1></body></html>"
+    recorder.answer(page, status=502, headers={"content-type": "text/html"})
+    with pytest.raises(botocore.exceptions.ClientError) as theirs:
+        client.converse(modelId=MODEL, messages=ASK)
+    ours = CODEC.error(502, {}, page)
+    assert type(ours) is errors.ServerError
+    assert (ours.status, ours.message) == (theirs.value.response["ResponseMetadata"]["HTTPStatusCode"], "Bad Gateway")
+
+
+def test_a_wrong_checksum_is_an_error_to_both(client: Any, recorder: Any) -> None:
+    body = bytearray(STREAMS["text"])
+    body[-1] ^= 1  # of the last event, metadata
+    recorder.answer(bytes(body), headers={"content-type": "application/vnd.amazon.eventstream"})
+    with pytest.raises(botocore.eventstream.ChecksumMismatch):
+        events_of(client, messages=ASK)
+    with pytest.raises(errors.UnreadableAnswerError, match="checksum") as ours:
+        read_stream(bytes(body))
+    assert ours.value.partial.text == "Grüß Gott"
+
+
 @pytest.mark.parametrize("end", [-1, -40, -200, -400])
 def test_a_cut_stream_is_silent_in_the_sdk_and_an_error_here(end: int, client: Any, recorder: Any) -> None:
     body = STREAMS["text"][:end]
@@ -553,12 +588,32 @@ def test_a_cut_stream_is_silent_in_the_sdk_and_an_error_here(end: int, client: A
     assert cut.value.partial.text == "Grüß Gott"
 
 
-def test_embeddings(client: Any, recorder: Any) -> None:
-    for model, settings, body in (
-        ("amazon.titan-embed-text-v2:0", {"dimensions": 2}, {"inputText": "one", "dimensions": 2}),
-        ("cohere.embed-multilingual-v3", {}, {"texts": ["one"], "input_type": "search_document"}),
-    ):
-        recorder.answer({"embedding": [0.5, 1], "inputTextTokenCount": 3})
-        client.invoke_model(modelId=model, body=json.dumps(body), contentType="application/json")
-        ours = CODEC.embed(model, ["one"], settings.get("dimensions"), "document")
-        assert (ours.path, json.loads(ours.body)) == (recorder.last.path, recorder.last.json)
+VECTORS = [[0.5, 1], [2, -3.0]]
+# (model, texts, the SDK's body, the answer, the tokens it counts)
+EMBEDDINGS: list[tuple[str, list[str], dict[str, Any], dict[str, Any], int]] = [
+    ("amazon.titan-embed-text-v2:0", ["one"], {"inputText": "one", "dimensions": 2},
+     {"embedding": VECTORS[0], "inputTextTokenCount": 3}, 3),
+    ("cohere.embed-multilingual-v3", ["one", "two"],
+     {"texts": ["one", "two"], "input_type": "search_document", "output_dimension": 2}, {"embeddings": VECTORS}, 0),
+    ("cohere.embed-v4:0", ["one", "two"],
+     {"texts": ["one", "two"], "input_type": "search_document", "output_dimension": 2},
+     {"embeddings": {"float": VECTORS}}, 0),
+    ("amazon.nova-2-multimodal-embeddings-v1:0", ["one"],
+     {"taskType": "SINGLE_EMBEDDING", "singleEmbeddingParams": {
+         "embeddingPurpose": "GENERIC_INDEX", "embeddingDimension": 2,
+         "text": {"truncationMode": "NONE", "value": "one"}}},
+     {"embeddings": [{"embeddingType": "TEXT", "embedding": VECTORS[0]}]}, 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "texts", "body", "answer", "tokens"), EMBEDDINGS)
+def test_embeddings(
+    model: str, texts: list[str], body: dict[str, Any], answer: dict[str, Any], tokens: int, client: Any, recorder: Any
+) -> None:
+    """The SDK knows no bodies of InvokeModel: it passes on what it is given and what comes."""
+    recorder.answer(answer)
+    theirs = client.invoke_model(modelId=model, body=json.dumps(body), contentType="application/json")["body"].read()
+    ours = CODEC.embed(model, texts, 2, "document")
+    assert (ours.path, json.loads(ours.body)) == (recorder.last.path, recorder.last.json)
+    read = CODEC.embeddings(theirs)
+    assert (read.vectors, read.input_tokens) == (VECTORS[: len(texts)], tokens)

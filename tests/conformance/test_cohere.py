@@ -346,6 +346,16 @@ def test_errors_are_read_alike(recorder: Any, client: cohere.ClientV2, status: i
     assert (error.status, error.message) == (caught.value.status_code, caught.value.body["message"])
 
 
+@pytest.mark.parametrize("page", [b"<html><h1>Bad Gateway</h1></html>", b"", b"{"])
+def test_an_error_that_is_no_json(recorder: Any, client: cohere.ClientV2, page: bytes) -> None:
+    recorder.answer(page, status=502, headers={"content-type": "text/html"})
+    with pytest.raises(ApiError) as caught:
+        client.chat(model=MODEL, messages=[cohere.UserChatMessageV2(content="x")])
+    error = CODEC.error(502, {}, page)
+    assert type(error) is errors.ServerError
+    assert error.status == caught.value.status_code
+
+
 def read_stream(body: bytes) -> Any:
     reader = CODEC.decoder()
     reader.feed(body)

@@ -5,7 +5,7 @@ Habits of google-genai 3.4 that we do not follow:
 - It mixes snake_case into a camelCase body (`SPELLINGS`); the reference, and we, write camelCase.
 - It decodes a thought signature and encodes it again as URL-safe base64; we send the text that came.
 - It sends `generationConfig: {}` where none of its settings is set.
-- It names its version in `x-goog-api-client` and `user-agent`.
+- It names its version in `x-goog-api-client` and `user-agent`, and sends a caller's time-out as `x-server-timeout`.
 - Asked for the embeddings of a list of texts from a newer Gemini model, it sends them as parts of one content and gets
   one vector; a list of contents gives one each, which is what we always mean.
 - On `finishReason: CONTINUATION` it asks again by itself; we end there, with `length`.

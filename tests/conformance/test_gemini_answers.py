@@ -423,3 +423,13 @@ def test_what_is_no_json_is_an_error_to_both(where: str, client: genai.Client, r
         ask(client, HI, {}, stream=False)
     with pytest.raises(UnreadableAnswerError):
         CODECS[where].reply(body)
+
+
+def test_an_event_that_is_no_json(where: str, client: genai.Client, recorder: Any) -> None:
+    body = stream_of(ANSWERS["text"][:2]) + b"data: {nope\r\n\r\n"
+    recorder.answer(body)
+    with pytest.raises(ValueError):
+        ask(client, HI, {}, stream=True)
+    with pytest.raises(UnreadableAnswerError) as ours:
+        read(CODECS[where].decoder, body)
+    assert ours.value.partial.text == "Hello 日本"

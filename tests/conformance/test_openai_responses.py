@@ -1,13 +1,18 @@
 """Our Responses codec beside the openai SDK: the same call gives the same request, the same bytes the same reading.
 
-No habit of the SDK had to be allowed for in a body: every recorded one is equal as it is. Two differ in what they do
-with an answer: the SDK returns a failed answer and a cut stream without raising, and leaves a body that is no JSON to
-`json.JSONDecodeError`; ours are typed errors (`test_what_the_sdk_passes_over`).
+At OpenAI and at Azure. No habit of the SDK had to be allowed for in a body: every recorded one is equal as it is. What
+it does with an answer differs:
+
+- It returns a failed answer and a cut stream without raising, and leaves a body that is no JSON to
+  `json.JSONDecodeError`; ours are typed errors (`test_what_the_sdk_passes_over`).
+- A refusal is content of its own kind; we give it as text that ends with `content_filter`, so that it can't be taken
+  for the answer that was asked for (`test_a_refusal`).
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 import openai
@@ -30,8 +35,10 @@ from kurabe.messages import (
     ToolResult,
     User,
 )
-from kurabe.models.codecs.base import Profile
+from kurabe.models.auth import fill
+from kurabe.models.codecs.base import HttpRequest, Profile
 from kurabe.models.codecs.openai_responses import OpenAIResponses
+from kurabe.models.providers import providers
 
 CODEC = OpenAIResponses()
 PNG = bytes.fromhex("89504e470d0a1a0a0000")
@@ -165,10 +172,31 @@ REQUESTS: dict[str, tuple[Request, dict[str, Any]]] = {
 }  # fmt: skip
 
 
+SURFACES: dict[str, Callable[[str], openai.OpenAI]] = {
+    "openai-responses": lambda url: openai.OpenAI(api_key="test-key", base_url=url + "/v1", max_retries=0),
+    "azure-responses": lambda url: openai.AzureOpenAI(
+        api_key="test-key", azure_endpoint=url, api_version="v", max_retries=0
+    ),
+}
+
+
+@pytest.fixture(params=SURFACES)
+def surface(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
-def client(recorder: Any) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(api_key="test-key", base_url=f"{recorder.url}/v1", max_retries=0) as made:
+def client(surface: str, recorder: Any) -> Iterator[openai.OpenAI]:
+    with SURFACES[surface](recorder.url) as made:
         yield made
+
+
+def routed(surface: str, wire: HttpRequest) -> HttpRequest:
+    """The request as the provider's row sends it, behind its endpoint; Azure's deployment stands in the body only."""
+    row = providers()[surface]
+    query = {name: fill(value, {"api_version": "v"}) for name, value in row.query.items()}
+    path = urlsplit(row.base_url.removeprefix("{endpoint}")).path + row.paths.get("chat", wire.path)
+    return msgspec.structs.replace(wire, path=path, query=query)
 
 
 def answer(*output: dict[str, Any], **fields: Any) -> dict[str, Any]:
@@ -256,7 +284,9 @@ def assert_read_alike(ours: Any, theirs: Any) -> None:
 
 @pytest.mark.parametrize("name", REQUESTS)
 @pytest.mark.parametrize("stream", [False, True])
-def test_requests_are_equal(recorder: Any, same: Any, client: openai.OpenAI, name: str, stream: bool) -> None:
+def test_requests_are_equal(
+    recorder: Any, same: Any, client: openai.OpenAI, surface: str, name: str, stream: bool
+) -> None:
     request, theirs = REQUESTS[name]
     arguments = STATELESS | theirs
     recorder.answer(answer(message("ok")))
@@ -265,22 +295,27 @@ def test_requests_are_equal(recorder: Any, same: Any, client: openai.OpenAI, nam
         list(client.responses.create(**arguments, stream=True))
     else:
         client.responses.create(**arguments)
-    same(CODEC.chat("gpt-5.1", request, Profile(), stream=stream), recorder.last, "/v1")
+    same(routed(surface, CODEC.chat("gpt-5.1", request, Profile(), stream=stream)), recorder.last)
+    key = {"api-key": "test-key"} if surface == "azure-responses" else {"authorization": "Bearer test-key"}
+    assert key.items() <= recorder.last.headers.items()
 
 
-def test_a_model_that_thinks_is_asked_for_its_thinking(recorder: Any, same: Any, client: openai.OpenAI) -> None:
+def test_a_model_that_thinks_is_asked_for_its_thinking(
+    recorder: Any, same: Any, client: openai.OpenAI, surface: str
+) -> None:
     recorder.answer(answer(message("ok")))
     client.responses.create(**STATELESS, input=[ASK], include=["reasoning.encrypted_content"])  # type: ignore[list-item]
     profile = Profile(quirks=frozenset({"reasoning"}))
-    same(CODEC.chat("gpt-5.1", asked(User("Weather?")), profile, stream=False), recorder.last, "/v1")
+    same(routed(surface, CODEC.chat("gpt-5.1", asked(User("Weather?")), profile, stream=False)), recorder.last)
 
 
-def test_structured_output_is_equal(recorder: Any, same: Any, client: openai.OpenAI) -> None:
+def test_structured_output_is_equal(recorder: Any, same: Any, client: openai.OpenAI, surface: str) -> None:
     said = '{"name":"Ada","home":{"street":"1 Main","zip":null},"other":[]}'
     recorder.answer(answer(message(said)))
     theirs = client.responses.parse(**STATELESS, input=[ASK], text_format=Person)  # type: ignore[list-item]
     output = OutputFormat("Person", Person.model_json_schema())
-    same(CODEC.chat("gpt-5.1", asked(User("Weather?"), output=output), Profile(), stream=False), recorder.last, "/v1")
+    wire = CODEC.chat("gpt-5.1", asked(User("Weather?"), output=output), Profile(), stream=False)
+    same(routed(surface, wire), recorder.last)
     ours = CODEC.reply(msgspec.json.encode(answer(message(said))))
     assert Person.model_validate_json(ours.text) == theirs.output_parsed
 
@@ -440,7 +475,8 @@ def test_a_stream_that_is_no_json(recorder: Any, client: openai.OpenAI) -> None:
     assert caught.value.partial.text == "Hello, 世界 🌍"
 
 
-def test_the_list_of_models(recorder: Any, same: Any, client: openai.OpenAI) -> None:
+@pytest.mark.parametrize("surface", ["openai-responses"])
+def test_the_list_of_models(recorder: Any, same: Any, client: openai.OpenAI, surface: str) -> None:
     body = {"object": "list", "data": [{"id": "gpt-5.1", "object": "model", "created": 1, "owned_by": "openai"}]}
     recorder.answer(body)
     theirs = [model.id for model in client.models.list()]
@@ -448,15 +484,10 @@ def test_the_list_of_models(recorder: Any, same: Any, client: openai.OpenAI) -> 
     assert CODEC.model_names(msgspec.json.encode(body)) == theirs
 
 
-def test_azure(recorder: Any) -> None:
-    """The deployment stands in the body only; the key and the version as the row azure-responses says."""
-    recorder.answer(answer(message("ok")))
-    with openai.AzureOpenAI(
-        api_key="test-key", azure_endpoint=recorder.url, api_version="2025-04-01-preview", max_retries=0
-    ) as client:
-        client.responses.create(model="my-gpt", store=False, input=[ASK])  # type: ignore[list-item]
-    ours = CODEC.chat("my-gpt", asked(User("Weather?")), Profile(), stream=False)
-    assert recorder.last.path == "/openai" + ours.path
-    assert recorder.last.query == {"api-version": "2025-04-01-preview"}
-    assert recorder.last.headers["api-key"] == "test-key"
-    assert recorder.last.json == msgspec.json.decode(ours.body)
+def test_a_refusal(recorder: Any, client: openai.OpenAI) -> None:
+    said = {"type": "message", "id": "msg_1", "status": "completed", "role": "assistant",
+            "content": [{"type": "refusal", "refusal": "I can't."}]}  # fmt: skip
+    recorder.answer(answer(said))
+    theirs: Any = client.responses.create(**STATELESS, input="x").output[0]
+    ours = CODEC.reply(msgspec.json.encode(answer(said)))
+    assert (ours.text, ours.finish_reason) == (theirs.content[0].refusal, "content_filter")
