@@ -126,3 +126,10 @@ def test_a_stream_is_kept_and_comes_back_in_pieces(tmp_path: Path) -> None:
         assert (again.reply.text, again.reply.usd) == ("one two three", 0.0)
         assert model.chat("count").text == "one two three"
         assert server.calls == 1
+
+
+def test_an_answer_that_can_t_be_kept_is_not_lost(tmp_path: Path) -> None:
+    call = ToolCall("1", "count", {"stars": 2**70})
+    with Simulator("openai", answer=call) as server:
+        reply = server.open(cache=tmp_path / "cache.sqlite").chat("x")
+        assert reply.tool_calls[0].arguments == {"stars": 2**70}

@@ -50,13 +50,13 @@ class Cache:
         return msgspec.structs.replace(reply, usd=0.0, seconds=0.0, first_seconds=None)
 
     def put(self, key: bytes, reply: Reply) -> None:
-        """Keep a whole answer; a disk that is full only means that it is not kept."""
+        """Keep a whole answer. Where that fails (a full disk, a number that has no place in the file) it is not kept,
+        and not lost either: it has been paid for."""
         if reply.finish_reason not in KEPT:
             return
-        with self._lock:
-            try:
-                self._database.execute(
-                    f"INSERT OR REPLACE INTO replies_{VERSION} VALUES (?, ?)", (key, msgspec.msgpack.encode(reply))
-                )
-            except sqlite3.OperationalError:
-                return
+        try:
+            row = (key, msgspec.msgpack.encode(reply))
+            with self._lock:
+                self._database.execute(f"INSERT OR REPLACE INTO replies_{VERSION} VALUES (?, ?)", row)
+        except (sqlite3.Error, OverflowError, UnicodeError):
+            return

@@ -102,15 +102,18 @@ class Limiter:
         """Read an answer's headers: limits per minute, as OpenAI's and Anthropic's formats name them."""
         self._pauses = 0
         requests, tokens = stated_limits(headers)
-        if requests is not None and not self._given[0]:
-            self.requests, self._learned = requests, None
-        elif self._learned is not None:
-            self._learned *= GROWTH
-            self.requests = int(self._learned)
-            if self._learned > MOST:
-                self.requests = self._learned = None
-        if tokens is not None and not self._given[1]:
-            self.tokens = tokens
+        if requests is None and tokens is None and self._learned is None:  # as with most answers
+            return
+        with self._lock:
+            if requests is not None and not self._given[0]:
+                self.requests, self._learned = requests, None
+            elif self._learned is not None:
+                self._learned *= GROWTH
+                self.requests = int(self._learned)
+                if self._learned > MOST:
+                    self.requests = self._learned = None
+            if tokens is not None and not self._given[1]:
+                self.tokens = tokens
 
     def _drop(self) -> float:
         """Take the oldest turn out of the window; its start."""
