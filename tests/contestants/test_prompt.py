@@ -11,7 +11,7 @@ from sklearn.base import clone
 
 from kurabe.contestants.examples import decimals_of, spread, write_number
 from kurabe.contestants.prompt import Prompt, default_prompt, release
-from kurabe.errors import ContestantError, TaskError
+from kurabe.errors import ContestantError, InputError, TaskError
 from kurabe.messages import Message, Request
 from kurabe.tasks.spec import Prompt as TaskPrompt
 from kurabe.testing import EchoModel, ScriptedModel
@@ -266,3 +266,13 @@ def test_the_grammar_has_room_for_ten_times_the_largest_answer() -> None:
     model = ScriptedModel(["1"])
     prompt(model, constrain=True).fit(X, Y).predict(X[:1])
     assert "[0-9]{1,4})" in (model.requests[0].grammar or "")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"base_url": "https://me:planted@h/v1"}, {"base_url": "https://h/v1?key=planted"}, {"attempts": "planted"}],
+)
+def test_options_that_may_hold_a_secret_are_refused_before_anything_is_kept(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError) as caught:
+        prompt("openai:m", options=options).fit(X, Y)
+    assert "planted" not in str(caught.value)

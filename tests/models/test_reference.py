@@ -63,6 +63,13 @@ def test_points_at_what_cannot_be_read(text: str, part: str) -> None:
     assert part in str(caught.value)
 
 
+@pytest.mark.parametrize("text", ["openai@https://me:planted@h/v1:m", "openai@https://h/v1:m?key=sk-planted-0123"])
+def test_a_secret_in_a_reference_is_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        parse_reference(text)
+    assert "planted" not in str(caught.value)
+
+
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
     for candidate in (text, f"gguf:{text}", f"openai:{text}", f"openai@http://h/v1:{text}"):

@@ -125,6 +125,7 @@ def test_settings_tools_and_output_become_a_request() -> None:
         ({"reasoning": ["high"]}, "no reasoning effort"),
         ({"tools": [weather], "tool_choice": "wether"}, "no tool to choose 'wether'; did you mean 'weather'"),
         ({"tools": [weather], "tool_choice": {"type": "function"}}, "no tool to choose"),
+        ({"tool_choice": "required"}, "tool_choice is 'required', and there are no tools"),
         ({"tools": [weather, weather]}, "two tools have the same name: weather, weather"),
         ({"tools": [len]}, "the tool len"),
         ({"output": int}, "output=int"),

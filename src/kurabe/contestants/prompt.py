@@ -206,6 +206,12 @@ class Prompt(Contestant):
                 raise ContestantError(f"options: {option} does not belong here; set the key in the environment")
         if self.options and (not isinstance(self.model, str) or is_local(self.model)):
             raise ContestantError(f"options are those of a hosted model, and {self.model!r} is none")
+        if self.options:
+            from kurabe.models.connect import check_address, check_options
+
+            check_options(self.options)
+            if address := self.options.get("base_url"):
+                check_address(address, "the model")  # before it is kept, as it may hold a secret
         if isinstance(self.examples, int) and self.examples < 0:
             raise ContestantError(f"examples is {self.examples}; it must be 0 or more, or a list of examples")
         if self.max_input_chars < 1 or (self.max_tokens is not None and self.max_tokens < 1):

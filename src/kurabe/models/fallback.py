@@ -3,12 +3,15 @@
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 
-from kurabe.errors import BadRequestError, ContentFilteredError, ProviderError
+from kurabe.errors import BadRequestError, ContentFilteredError, ContextTooLongError, ProviderError
 from kurabe.messages import Delta, Reply, Request
 from kurabe.models.base import ChatModel
 
-FAULTS_OF_THE_REQUEST = (BadRequestError, ContentFilteredError)
-"""The next model would refuse it as well, or should not be asked what another one's filter stopped."""
+
+def is_final(error: ProviderError) -> bool:
+    """Whether the next model is not to be asked: it would refuse the request as well, or should not be asked what
+    another one's filter stopped. What is too long for one may fit the next."""
+    return isinstance(error, BadRequestError | ContentFilteredError) and not isinstance(error, ContextTooLongError)
 
 
 class Fallback(ChatModel):
@@ -26,10 +29,9 @@ class Fallback(ChatModel):
         for model in self.models[:-1]:
             try:
                 return await model.ask(request)
-            except FAULTS_OF_THE_REQUEST:
-                raise
-            except ProviderError:
-                continue
+            except ProviderError as error:
+                if is_final(error):
+                    raise
         return await self.models[-1].ask(request)
 
     async def _stream(self, request: Request) -> AsyncGenerator[list[Delta] | Reply, None]:
@@ -42,10 +44,8 @@ class Fallback(ChatModel):
                         passed_on = True
                         yield piece
                 return
-            except FAULTS_OF_THE_REQUEST:
-                raise
-            except ProviderError:
-                if passed_on or position == len(self.models) - 1:
+            except ProviderError as error:
+                if passed_on or is_final(error) or position == len(self.models) - 1:
                     raise
 
     def takes(self, setting: str) -> bool:

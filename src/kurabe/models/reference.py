@@ -63,6 +63,8 @@ def split_chain(text: str) -> list[str]:
     >>> split_chain("openai:gpt-5.1 | anthropic:claude-sonnet-5-5")
     ['openai:gpt-5.1', 'anthropic:claude-sonnet-5-5']
     """
+    if not isinstance(text, str):
+        raise ModelError(f"a model is named by a text such as 'openai:gpt-5.1', not by {text!r:.80}")
     links = [link.strip() for link in text.split(" | ")]
     if not all(links):
         raise ModelError(f"model reference {text!r} has an empty place beside a '|'")
@@ -112,6 +114,11 @@ def parse_reference(text: str) -> Reference:
 
 def _compatible(text: str) -> Reference:
     """`openai@https://host:8000/v1:name`: the name stands after the first ':' behind host, port and path."""
+    if re.match(r"openai@https?://[^/?]*@", text):
+        raise ModelError(
+            "model reference 'openai@…': after 'openai@' stand an address and a model, and no name or password; the"
+            " variable of a key is named behind the model, as in 'openai@https://host/v1:my-model?key=MY_KEY'"
+        )
     parts = _ADDRESS.fullmatch(text)
     if parts is None or re.match(r"\d+(/|$)", parts[2]):  # a port, and no model behind it
         raise ModelError(
@@ -121,6 +128,10 @@ def _compatible(text: str) -> Reference:
     name, options = _name_and_options(text, "openai@", parts[2], (CONCURRENCY, KEY))
     reference = Reference(COMPATIBLE, name, options, parts[1])
     reference.number(CONCURRENCY)
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", options.get(KEY, KEY.upper())):  # not shown: it may be a key
+        raise ModelError(
+            "model reference 'openai@…': ?key= is the name of the variable that holds the key, such as MY_KEY"
+        )
     return reference
 
 

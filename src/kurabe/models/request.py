@@ -188,6 +188,8 @@ def _check(request: Request) -> None:
     names = [tool.name for tool in request.tools]
     if request.tool_choice is not None and request.tool_choice not in ("auto", "none", "required", *names):
         raise InputError(missing("tool to choose", str(request.tool_choice), ["auto", "none", "required", *names]))
+    if request.tool_choice not in (None, "auto", "none") and not names:
+        raise InputError(f"tool_choice is {request.tool_choice!r}, and there are no tools; give some with tools=")
     if len(set(names)) < len(names):
         raise InputError(f"two tools have the same name: {', '.join(names)}")
 
