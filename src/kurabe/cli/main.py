@@ -25,6 +25,7 @@ COMMANDS = {
     "models": "List the models that a provider offers.",
     "providers": "List the providers and whether a key is set.",
     "keys": "Keep providers' keys in the system's keyring.",
+    "tokens": "Show how tokenizers cut a text, side by side.",
     "architecture": "Show how a model is built.",
     "pull": "Fetch a model into the cache.",
     "doctor": "Show engines, keys, memory and devices.",

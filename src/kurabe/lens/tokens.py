@@ -1,6 +1,6 @@
 """How a tokenizer cuts a text: the tokens with their numbers, and which of them hold only a part of a character."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -42,18 +42,16 @@ class Tokens(msgspec.Struct, frozen=True):
 
     @property
     def kinds(self) -> dict[str, tuple[int, int]]:
-        """(characters, tokens that hold any of them) of digits, of letters beyond ASCII, and of the white space before
-        and between words where it is longer than one; kinds that the text has none of are left out."""
-        classes = [_kind(character) for character in self.text]
-        spaces = _long_spaces(self.text)
-        places = [(i, "white space" if i in spaces else kind) for i, kind in enumerate(classes)]
-        spans = _character_spans([token for token in self.tokens if not token.special], self.text)
-        found: dict[str, tuple[int, int]] = {}
-        for name in ("digits", "letters beyond ASCII", "white space"):
-            characters = {i for i, kind in places if kind == name}
-            if characters:
-                found[name] = (len(characters), sum(not characters.isdisjoint(span) for span in spans))
-        return found
+        """(characters, tokens) of digits, of characters beyond ASCII, and of white space, where the text has any: the
+        tokens that hold a digit, a part of such a character, or white space alone."""
+        plain = [token.data for token in self.tokens if not token.special]
+        rules: dict[str, tuple[Callable[[str], bool], Callable[[bytes], bool]]] = {
+            "digits": (lambda c: c in "0123456789", lambda data: any(0x30 <= byte <= 0x39 for byte in data)),
+            "beyond ASCII": (lambda c: not c.isascii(), lambda data: not data.isascii()),
+            "white space": (str.isspace, lambda data: data.isspace()),
+        }
+        counts = {name: (sum(map(of, self.text)), sum(map(holds, plain))) for name, (of, holds) in rules.items()}
+        return {name: both for name, both in counts.items() if both[0]}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; bytes in hexadecimal."""
@@ -177,35 +175,3 @@ def visible(text: str) -> str:
     '·a↵␛'
     """
     return text.translate(_VISIBLE).translate(_CONTROL)
-
-
-def _kind(character: str) -> str:
-    if character.isdigit():
-        return "digits"
-    return "letters beyond ASCII" if character.isalpha() and not character.isascii() else ""
-
-
-def _long_spaces(text: str) -> set[int]:
-    """The places of white space beside more white space, such as a line's indentation."""
-    return {
-        i
-        for i, character in enumerate(text)
-        if character.isspace() and (text[max(i - 1, 0) : i].isspace() or text[i + 1 : i + 2].isspace())
-    }
-
-
-def _character_spans(found: Sequence[Token], text: str) -> list[range]:
-    """The places of the characters that each token holds a part of.
-
-    A tokenizer may put a space before the text that is not in it.
-    """
-    data = b"".join(token.data for token in found)
-    extra = len(data) - len(text.encode())
-    starts = [i for i, character in enumerate(text) for _ in character.encode()]
-    spans = []
-    at = -max(extra, 0)
-    for token in found:
-        inside = starts[max(at, 0) : max(at + len(token.data), 0)]
-        spans.append(range(inside[0], inside[-1] + 1) if inside else range(0))
-        at += len(token.data)
-    return spans

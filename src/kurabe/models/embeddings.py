@@ -32,9 +32,9 @@ def embed(texts: Sequence[str], reference: str = "wordllama:256") -> np.ndarray:
     Never touches the network. Raises ModelError for a reference other than `wordllama:` and one of DIMENSIONS.
     """
     dimensions = embedding_dimensions(reference)
-    tokenizer, table = _load()
+    words, table = _load()
     vectors = np.zeros((len(texts), dimensions), dtype=np.float32)
-    for row, ids in enumerate(_token_ids(tokenizer, texts)):
+    for row, ids in enumerate(_token_ids(words, texts)):
         for start in range(0, len(ids), _TOKENS_AT_ONCE):
             vectors[row] += table[ids[start : start + _TOKENS_AT_ONCE], :dimensions].sum(axis=0)
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -52,15 +52,20 @@ def embedding_dimensions(reference: str) -> int:
     return int(parsed.name)
 
 
+def tokenizer() -> Tokenizer:
+    """The tokenizer of every `wordllama:` model; it neither pads nor cuts."""
+    return _load()[0]
+
+
 def _names() -> list[str]:
     return [f"wordllama:{size}" for size in DIMENSIONS]
 
 
-def _token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[int]]:
+def _token_ids(words: Tokenizer, texts: Sequence[str]) -> Iterator[list[int]]:
     for start in range(0, len(texts), _TEXTS_AT_ONCE):
         # A lone surrogate has no UTF-8 form, and the tokenizer refuses it.
         clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts[start : start + _TEXTS_AT_ONCE]]
-        for encoding in tokenizer.encode_batch_fast(clean, add_special_tokens=False):
+        for encoding in words.encode_batch_fast(clean, add_special_tokens=False):
             yield encoding.ids
 
 
@@ -71,10 +76,10 @@ def _load() -> tuple[Tokenizer, np.ndarray]:
         raise ModelError("the package 'wordllama' is not installed; install it with: pip install wordllama")
     folder = Path(spec.submodule_search_locations[0])
     weights = folder / "weights" / "l2_supercat_256.safetensors"
-    words = folder / "tokenizers" / "l2_supercat_tokenizer_config.json"
-    if absent := [path.name for path in (weights, words) if not path.is_file()]:
+    config = folder / "tokenizers" / "l2_supercat_tokenizer_config.json"
+    if absent := [path.name for path in (weights, config) if not path.is_file()]:
         raise ModelError(f"the installed package 'wordllama' lacks {absent[0]}; install wordllama 0.4 again")
-    tokenizer = Tokenizer.from_file(str(words))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer, load_file(weights)["embedding.weight"].astype(np.float32)
+    words = Tokenizer.from_file(str(config))
+    words.no_padding()
+    words.no_truncation()
+    return words, load_file(weights)["embedding.weight"].astype(np.float32)

@@ -18,7 +18,7 @@ import secrets
 import tempfile
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from queue import SimpleQueue
@@ -29,7 +29,7 @@ import msgspec
 import xllamacpp
 
 from kurabe.errors import ModelError
-from kurabe.messages import Delta, Reply, Request, Usage
+from kurabe.messages import Delta, Message, Reply, Request, TokenLogprob, Usage
 from kurabe.models.base import ChatModel
 from kurabe.models.codecs.base import Codec, Profile
 from kurabe.models.gguf import read_header
@@ -49,12 +49,19 @@ class _Lane(NamedTuple):
     slot: int
 
 
+class Piece(NamedTuple):
+    """A token: its number in the vocabulary, and the bytes it stands for, which may be a part of a character."""
+
+    id: int
+    data: bytes
+
+
 class _Takes(Codec):
     """What the engine can express of a Request."""
 
     settings: ClassVar[frozenset[str]] = frozenset({
         "prefill", "max_tokens", "temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "seed",
-        "stop", "grammar", "output",
+        "stop", "grammar", "output", "logprobs",
     })  # fmt: skip
     parts: ClassVar[frozenset[str]] = frozenset({"text"})
 
@@ -167,6 +174,51 @@ class LlamaCpp(ChatModel):
         """The number of tokens of `text` by itself, without the chat template's."""
         return len(self._post("/tokenize", {"content": _encodable(text)})["tokens"])
 
+    def tokenize(self, text: str, *, special: bool = True) -> list[Piece]:
+        """The tokens of `text`. `special`: names of special tokens in the text become those tokens, and what the model
+        puts before every text is added; else the text is only text."""
+        body = {"content": _encodable(text), "with_pieces": True, "add_special": special, "parse_special": special}
+        return [
+            Piece(token["id"], _piece_bytes(token["piece"]))
+            for token in self._post("/tokenize", body)["tokens"]
+        ]  # fmt: skip
+
+    def name_of(self, token: int) -> str:
+        """The name of a special token such as `<|im_end|>`; of another token, its text."""
+        name: str = self._post("/detokenize", {"tokens": [token]})["content"]
+        return name
+
+    def render(self, messages: Iterable[Message]) -> str:
+        """The conversation as the model reads it: through its chat template, the assistant's turn opened."""
+        listed = [{"role": message.role, "content": _encodable(message.text)} for message in messages]
+        prompt: str = self._post("/apply-template", {"messages": listed})["prompt"]
+        return prompt
+
+    def next_tokens(self, ids: Sequence[int], count: int) -> list[tuple[Piece, float]]:
+        """The `count` likeliest tokens behind the tokens `ids`, the likeliest first, with their natural
+        log-probabilities before any setting of sampling; all of the vocabulary where it has fewer. A special token
+        stands for no bytes.
+
+        llama.cpp adds up in float32, so that the whole vocabulary's probabilities sum to 1 within 0.001.
+        """
+        if not ids:
+            raise ModelError(f"{self.reference!r} needs at least one token to say what comes next: the text is empty")
+        self._require_open()
+        free = self._free
+        lane = free.get()
+        body = {"prompt": list(ids), "max_tokens": 1, "temperature": 0.0, "logprobs": count, "cache_prompt": True}
+        chunks: list[dict[str, Any]] = []
+        try:
+            lane.server.handle_completions(body | {"id_slot": lane.slot, "stream": True}, chunks.append)
+        finally:
+            free.put(lane)
+        for chunk in chunks:
+            if "error" in chunk:
+                raise _error(self.reference, chunk["error"])
+            for entry in _logprobs(chunk):
+                return [(Piece(top["id"], bytes(top["bytes"])), top["logprob"]) for top in entry["top_logprobs"]]
+        raise ModelError(f"the model {self.reference!r} gave no probabilities")
+
     def close(self) -> None:
         """Release the model's memory; a closed model can't be used again."""
         self._lanes.clear()
@@ -183,22 +235,29 @@ class LlamaCpp(ChatModel):
         free = self._free
         lane = free.get()
         try:
-            reply = self._complete(lane, body, cancelled, put)
+            reply = self._complete(lane, body, request.logprobs or 0, cancelled, put)
             self._last = lane
             return reply
         finally:
             free.put(lane)
 
     def _complete(
-        self, lane: _Lane, body: dict[str, Any], cancelled: threading.Event, put: Callable[[str], None] | None
+        self,
+        lane: _Lane,
+        body: dict[str, Any],
+        alternatives: int,
+        cancelled: threading.Event,
+        put: Callable[[str], None] | None,
     ) -> Reply:
         began = time.perf_counter()
         pieces: list[str] = []
+        logprobs: list[dict[str, Any]] = []
         last: dict[str, Any] = {}
 
         def take(chunk: dict[str, Any]) -> bool:
             """Called with each token and each batch of the prompt; True ends the request."""
             last.update(chunk)
+            logprobs.extend(_logprobs(chunk))
             for choice in chunk.get("choices", ()):
                 pieces.append(choice["text"])
                 if put is not None and choice["text"]:
@@ -221,13 +280,12 @@ class LlamaCpp(ChatModel):
             ),
             usd=0.0,
             seconds=time.perf_counter() - began,
+            logprobs=tuple(_token_logprob(entry, alternatives) for entry in logprobs),
         )
 
     def _body(self, request: Request) -> dict[str, Any]:
-        messages = [{"role": message.role, "content": _encodable(message.text)} for message in request.messages]
-        prompt = self._post("/apply-template", {"messages": messages})["prompt"] + _encodable(request.prefill)
         body: dict[str, Any] = {
-            "prompt": prompt,
+            "prompt": self.render(request.messages) + _encodable(request.prefill),
             "max_tokens": -1 if request.max_tokens is None else request.max_tokens,
             "temperature": request.temperature or 0.0,
             "seed": request.seed or 0,
@@ -239,6 +297,8 @@ class LlamaCpp(ChatModel):
         for name in ("top_p", "top_k", "frequency_penalty", "presence_penalty", "grammar"):
             if (value := getattr(request, name)) is not None:
                 body[name] = value
+        if request.logprobs is not None:
+            body["logprobs"] = max(request.logprobs, 1)  # with 0, llama.cpp leaves out the token's own as well
         if request.output is not None:
             body["json_schema"] = request.output.schema
         return body | request.extra
@@ -324,6 +384,23 @@ def _error(reference: str, error: dict[str, Any]) -> ModelError:
             f"{reference!r}; shorten the input, show fewer examples, or raise the context with ?context=…"
         )
     return ModelError(f"the model {reference!r} refused a request: {error.get('message', error)}")
+
+
+def _logprobs(chunk: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The entries of a chunk that hold a token with its probability and the likeliest in its place."""
+    for choice in chunk.get("choices", ()):
+        yield from (choice.get("logprobs") or {}).get("content", ())
+
+
+def _token_logprob(entry: dict[str, Any], alternatives: int) -> TokenLogprob:
+    """Of a character that is cut into several tokens llama.cpp reports one entry, with the last one's probability."""
+    top = tuple((other["token"], other["logprob"]) for other in entry["top_logprobs"][:alternatives])
+    return TokenLogprob(entry["token"], entry["logprob"], top)
+
+
+def _piece_bytes(piece: str | list[int]) -> bytes:
+    """llama.cpp gives a piece that is no text by itself as a list of its bytes."""
+    return piece.encode() if isinstance(piece, str) else bytes(piece)
 
 
 def _encodable(text: str) -> str:

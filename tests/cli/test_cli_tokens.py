@@ -1,0 +1,62 @@
+"""kurabe tokens: side by side, below each other, as JSON."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from kurabe.cli.main import cli
+from kurabe.errors import KurabeError
+
+
+def call(*args: str, text: str | bytes = "", columns: int = 120) -> Result:
+    return CliRunner().invoke(cli, ["tokens", *args], input=text, env={"COLUMNS": str(columns)})
+
+
+def test_two_tokenizers_side_by_side(smollm2: Path) -> None:
+    result = call(f"gguf:{smollm2}", "wordllama:256", "12 日")
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert any("5 tokens of 4 characters" in line for line in lines)
+    assert any("·‹日1/3›│‹日2/3›│‹日3/3›" in line and "<s>│·│1│2│·│日" in line.replace(" ", "") for line in lines)
+    assert any("17097" in line and "30325" in line for line in lines)
+    assert max(map(len, lines)) <= 120
+
+
+def test_a_narrow_terminal_has_them_below_each_other() -> None:
+    result = call("wordllama:64", "wordllama:256", "a long text " * 8, columns=60)
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert [line.strip() for line in lines if "wordllama" in line] == ["wordllama:64", "wordllama:256"]
+    assert max(map(len, lines)) <= 60
+    assert result.output.count("·long") == 16
+
+
+def test_a_token_wider_than_the_terminal() -> None:
+    result = call("wordllama:256", "x" + " " * 400 + "日", columns=30)
+    assert result.exit_code == 0, result.output
+    assert max(map(len, result.output.splitlines())) <= 30
+
+
+def test_json_and_standard_input() -> None:
+    result = call("wordllama:256", "-", "--json", text="two\nlines")
+    (found,) = json.loads(result.stdout)
+    assert found["count"] == len(found["tokens"])
+    assert bytes.fromhex("".join(token["bytes"] for token in found["tokens"][1:])) == b" two\nlines"
+    assert found["tokens"][0] == {"id": 1, "text": "<s>", "bytes": b"<s>".hex(), "special": True}
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (("wordllama:256",), "name tokenizers and a text"),
+        (("wordllama:256", "gguf:smollm2-135m"), "name tokenizers and a text"),
+        (("openai:gpt-5.1", "x"), "is hosted and shows no tokens"),
+        (("wordlama:256", "x"), "did you mean 'wordllama'"),
+    ],
+)
+def test_bad_input(args: tuple[str, ...], says: str) -> None:
+    result = call(*args)
+    assert isinstance(result.exception, KurabeError)
+    assert says in str(result.exception)
