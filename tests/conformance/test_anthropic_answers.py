@@ -403,13 +403,25 @@ def test_a_stream_that_ends_early(platform: Platform, recorder: Any) -> None:
     assert (theirs.content[0].type, theirs.stop_reason) == ("text", None)  # no error: the SDK's habit
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"<html>", b'{"type": "message"}', b"[]", b"null"])
+@pytest.mark.parametrize("body", [b"", b"{", b"<html>busy</html>"])
+def test_a_body_that_is_no_json(body: bytes, platform: Platform, recorder: Any) -> None:
+    recorder.answer(body)
+    with pytest.raises(ValueError):
+        called(platform, recorder)
+    with pytest.raises(errors.UnreadableAnswerError):
+        platform.codec.reply(body)
+
+
+@pytest.mark.parametrize("body", [b'{"type": "message"}', b"[]", b"null"])
 def test_a_body_that_is_no_message(body: bytes, platform: Platform) -> None:
     with pytest.raises(errors.UnreadableAnswerError):
         platform.codec.reply(body)
 
 
-def test_an_event_that_is_no_json(platform: Platform) -> None:
-    ours = broken(platform.codec.decoder(), platform.encode([*TEXT[:4], ("content_block_delta", b"{nope")]))
+def test_an_event_that_is_no_json(platform: Platform, recorder: Any) -> None:
+    body = platform.encode([*TEXT[:4], ("content_block_delta", b"{nope")])
+    with pytest.raises(ValueError):
+        streamed(platform, recorder, body)
+    ours = broken(platform.codec.decoder(), body)
     assert type(ours) is errors.UnreadableAnswerError
     assert ours.partial.text == "Hel"

@@ -212,6 +212,7 @@ def test_requests_are_equal(recorder: Any, same: Any, client: cohere.ClientV2, n
         recorder.answer(ANSWERS["text"])
         client.chat(model=MODEL, **theirs)
     same(CODEC.chat(MODEL, request, Profile(), stream=stream), recorder.last)
+    assert recorder.last.headers["authorization"] == "Bearer test-key"
 
 
 @pytest.mark.parametrize("name", ANSWERS)
