@@ -64,6 +64,18 @@ def test_calls_in_flight_are_waited_for() -> None:
     asyncio.run(run())
 
 
+def test_what_rounding_leaves_is_not_waited_for() -> None:
+    budget = Budget(1000.0)
+    budget.settle(-4e-12, 1000.0)  # as after some hundred thousand calls of half a dollar, with none in flight
+
+    async def run() -> None:
+        async with asyncio.timeout(1):
+            with pytest.raises(errors.BudgetExceededError, match="is used up"):
+                await budget.reserve(0.5)
+
+    asyncio.run(run())
+
+
 def test_a_cancelled_call_gives_its_reservation_back_or_counts_it() -> None:
     with Simulator("openai", faults=Fault.silence()) as server:
         budget = Budget(1.0)

@@ -5,9 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from kurabe.errors import ContextTooLongError
 from kurabe.messages import OutputFormat, Part, Reasoning, Request, Text, ToolCall, User
 from kurabe.models.codecs.anthropic import Anthropic, AnthropicBedrock, AnthropicVertex
-from kurabe.models.codecs.base import Codec, Profile, generic_error, joined, merged
+from kurabe.models.codecs.base import Codec, Profile, generic_error, joined, merged, provider_error
 from kurabe.models.codecs.bedrock import Bedrock
 from kurabe.models.codecs.cohere import Cohere
 from kurabe.models.codecs.gemini import Gemini, Vertex
@@ -77,3 +78,23 @@ def test_errors_of_any_shape(body: Any, found: tuple[str, str]) -> None:
 def test_a_page_is_read_without_its_tags() -> None:
     page = b"<html><head><title>502</title><style>p {}</style></head>\n<body><h1>Bad</h1> gateway \xff</body></html>"
     assert generic_error(page) == ("", "Bad gateway �")
+
+
+@pytest.mark.parametrize(
+    ("message", "counts"),
+    [
+        ("prompt is too long: 215000 tokens > 200000 maximum", (215_000, 200_000)),
+        ("Model gpt-4-0613: maximum context length is 8,192 tokens, you requested 9,000 tokens", (9_000, 8_192)),
+        ("claude-3-5-20241022: input is too long: 205000 of 200000 tokens", (205_000, 200_000)),
+        ("The input token count (1200000) exceeds the maximum allowed (1048576).", (1_200_000, 1_048_576)),
+        (
+            "too many tokens: size limit exceeded by 8192 tokens. The limit for this model is 128000 tokens.",
+            (136_192, 128_000),
+        ),
+        ("gpt-4-0613: the prompt is too long for its 8192 tokens", (None, None)),
+    ],
+)
+def test_by_how_much_a_conversation_is_too_long(message: str, counts: tuple[int | None, int | None]) -> None:
+    error = provider_error(400, "", message)
+    assert isinstance(error, ContextTooLongError)
+    assert (error.tokens, error.limit) == counts

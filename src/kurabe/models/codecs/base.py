@@ -291,10 +291,17 @@ def _by_word(said: str) -> type[ProviderError]:
 
 
 def _token_counts(message: str) -> dict[str, int]:
-    """The tokens of the conversation and the limit: the first two large numbers of a message, where it has two."""
+    """The tokens of the conversation and the limit: the first two large numbers of a message, where it has two.
+
+    Digits in a name (`gpt-4-0613`) are no numbers. Cohere says by how much the limit is exceeded.
+    """
     import re
 
-    numbers = [int(n.replace(",", "")) for n in re.findall(r"\d[\d,]{2,}", message)]
+    numbers = [int(n.replace(",", "")) for n in re.findall(r"(?<![\w.-])\d[\d,]{2,}(?!\w|-\w)", message)]
     if len(numbers) < 2:
         return {}
-    return {"tokens": max(numbers[:2]), "limit": min(numbers[:2])}
+    more, less = max(numbers[:2]), min(numbers[:2])
+    if re.search(r"exceeded by \d", message):
+        limit = numbers[1]
+        return {"tokens": numbers[0] + limit, "limit": limit}
+    return {"tokens": more, "limit": less}

@@ -5,6 +5,9 @@ import threading
 
 from kurabe.errors import BudgetExceededError
 
+ROUNDING = 1e-9
+"""Of the budget: what sums of floats may be off by after very many calls."""
+
 
 class Budget:
     """Dollars that calls may cost together. One budget may serve many models, threads and event loops."""
@@ -37,7 +40,7 @@ class Budget:
             if self.spent + self.reserved + most <= self.usd:
                 self.reserved += most
                 return True
-            if self.reserved <= 1e-12:
+            if self.reserved <= ROUNDING * self.usd:  # nothing is in flight
                 raise BudgetExceededError(
                     f"the budget of ${self.usd:g} is used up: ${self.spent:.4f} is spent, and the next call may cost"
                     f" ${most:.4f}. Allow more, or ask for fewer tokens with max_tokens"
