@@ -11,10 +11,11 @@ from sklearn.base import clone
 
 from kurabe.contestants.examples import decimals_of, spread, write_number
 from kurabe.contestants.prompt import Prompt, default_prompt, release
-from kurabe.errors import ContestantError, InputError, TaskError
+from kurabe.errors import BudgetExceededError, ContestantError, InputError, TaskError
 from kurabe.messages import Message, Request
+from kurabe.models.transport.budget import Budget
 from kurabe.tasks.spec import Prompt as TaskPrompt
-from kurabe.testing import EchoModel, ScriptedModel
+from kurabe.testing import EchoModel, ScriptedModel, Simulator
 
 WORDS = ["red wool coat", "blue silk dress", "oak table", "pine table", "steel knife", "silver fork"]
 X = pl.DataFrame({"title": WORDS, "input": WORDS})
@@ -276,3 +277,17 @@ def test_options_that_may_hold_a_secret_are_refused_before_anything_is_kept(opti
     with pytest.raises(InputError) as caught:
         prompt("openai:m", options=options).fit(X, Y)
     assert "planted" not in str(caught.value)
+
+
+def test_a_model_that_is_open_already_keeps_to_the_budget_of_a_contest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    with Simulator("openai", answer="7") as server:
+        fitted = prompt("openai:m", options={"base_url": server.url, "price": {"input": 1, "output": 1}}).fit(X, Y)
+        assert fitted.predict(X[:1]).tolist() == [7.0]
+        budget = Budget(1e-9)
+        model = fitted.opened(budget)
+        assert fitted.opened() is model
+        with pytest.raises(BudgetExceededError):
+            fitted.predict(X[:1])
+        fitted.close()
+        assert server.calls == 1

@@ -30,23 +30,24 @@ BATCH = 64
 SECRET_OPTIONS = ("api_key", "headers")
 """Options of a model that may hold a key; they do not belong into a task file, which the journal keeps."""
 
-_open: dict[str, Model] = {}
+_open: dict[str, tuple[Model, Budget | None]] = {}
 
 
 def open_shared(reference: str, options: dict[str, Any] | None = None, budget: Budget | None = None) -> Model:
     """The open model of this reference and options; several contestants share one. Another one in memory is closed
     first. `budget`: what hosted models may spend together."""
     from kurabe.models import open_model
-    from kurabe.models.reference import is_local
 
     name = shared_name(reference, options)
-    if name not in _open:
-        release()
-        given = dict(options or {})
-        if budget is not None and not is_local(reference):
-            given["budget"] = budget
-        _open[name] = open_model(reference, **given)
-    return _open[name]
+    budget = None if is_local(reference) else budget
+    if name in _open and (budget is None or _open[name][1] is budget):
+        return _open[name][0]
+    release()
+    given = dict(options or {})
+    if budget is not None:
+        given["budget"] = budget
+    _open[name] = (open_model(reference, **given), budget)
+    return _open[name][0]
 
 
 def shared_name(reference: str, options: dict[str, Any] | None) -> str:
@@ -57,7 +58,7 @@ def shared_name(reference: str, options: dict[str, Any] | None) -> str:
 def release() -> None:
     """Close the shared model and give its memory back."""
     while _open:
-        _open.popitem()[1].close()
+        _open.popitem()[1][0].close()
 
 
 class Prompt(Contestant):
