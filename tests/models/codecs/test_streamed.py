@@ -1,10 +1,9 @@
 """A stream that breaks: each format's decoder hands on what stands before the fault, wherever the bytes are cut."""
 
-import struct
+import time
 from base64 import b64encode
 from itertools import pairwise
 from typing import Any
-from zlib import crc32
 
 import msgspec
 import pytest
@@ -22,23 +21,11 @@ from kurabe.models.codecs.mistral import Mistral
 from kurabe.models.codecs.ollama import Ollama
 from kurabe.models.codecs.openai_chat import OpenAIChat
 from kurabe.models.codecs.openai_responses import OpenAIResponses
+from kurabe.testing.wire.aws import event
 
 
 def sse(value: Any, name: str = "") -> bytes:
     return (f"event: {name}\n".encode() if name else b"") + b"data: " + msgspec.json.encode(value) + b"\n\n"
-
-
-def frame(kind: str, value: Any) -> bytes:
-    """A message of an AWS event stream."""
-    names = {":message-type": "event", ":event-type": kind}
-    headers = b"".join(
-        bytes([len(name)]) + name.encode() + b"\x07" + struct.pack("!H", len(text)) + text.encode()
-        for name, text in names.items()
-    )
-    payload = msgspec.json.encode(value)
-    prelude = struct.pack("!II", 16 + len(headers) + len(payload), len(headers))
-    whole = prelude + struct.pack("!I", crc32(prelude)) + headers + payload
-    return whole + struct.pack("!I", crc32(whole))
 
 
 def chat(text: str) -> bytes:
@@ -58,7 +45,7 @@ def responses(text: str) -> bytes:
 
 
 def converse(text: str) -> bytes:
-    return frame("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": text}})
+    return event("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": text}})
 
 
 START = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
@@ -70,7 +57,7 @@ def piece(text: str) -> Any:
 
 
 def chunk(value: Any) -> bytes:
-    return frame("chunk", {"bytes": b64encode(msgspec.json.encode(value)).decode()})
+    return event("chunk", {"bytes": b64encode(msgspec.json.encode(value)).decode()})
 
 
 BROKEN = b"data: {nope\n\n"
@@ -160,3 +147,55 @@ def test_what_is_no_stream_at_all_is_a_typed_error(name: str, body: bytes) -> No
         assert "it is overloaded" in error.message
     if body.startswith(b"<"):
         assert type(error) is errors.UnreadableAnswerError
+
+
+ARGUMENTS = msgspec.json.encode({"a": "x" * 200_000}).decode()
+TENS = [ARGUMENTS[at : at + 10] for at in range(0, len(ARGUMENTS), 10)]
+CALL_START = {"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "id": "1", "name": "f"}}
+
+
+def tool(piece: dict[str, Any]) -> bytes:
+    return sse({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, **piece}]}}]})
+
+
+def input_piece(text: str) -> Any:
+    return {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": text}}
+
+
+LONG_CALLS: dict[str, tuple[Codec, bytes]] = {
+    "openai": (
+        OpenAIChat(),
+        tool({"id": "1", "function": {"name": "f"}})
+        + b"".join(tool({"function": {"arguments": piece}}) for piece in TENS)
+        + b"data: [DONE]\n\n",
+    ),
+    "anthropic": (
+        Anthropic(),
+        sse(CALL_START, "content_block_start")
+        + b"".join(sse(input_piece(piece), "content_block_delta") for piece in TENS)
+        + sse({"type": "message_stop"}, "message_stop"),
+    ),
+    "bedrock": (
+        Bedrock(),
+        event("contentBlockStart", {"contentBlockIndex": 0, "start": {"toolUse": {"toolUseId": "1", "name": "f"}}})
+        + b"".join(
+            event("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"toolUse": {"input": piece}}})
+            for piece in TENS
+        )
+        + event("messageStop", {"stopReason": "tool_use"})
+        + event("metadata", {"usage": {}}),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LONG_CALLS)
+def test_long_arguments_take_time_that_grows_with_their_length(name: str) -> None:
+    """20,000 pieces of ten bytes; joining what came with each would copy some 2 GB."""
+    codec, body = LONG_CALLS[name]
+    decoder = codec.decoder()
+    started = time.process_time()
+    for at in range(0, len(body), 1400):
+        decoder.feed(body[at : at + 1400])
+    reply = decoder.finish()
+    assert time.process_time() - started < 2
+    assert reply.tool_calls[0].arguments == {"a": "x" * 200_000}

@@ -27,7 +27,7 @@ class _Call(msgspec.Struct, gc=False):
 class _Piece(msgspec.Struct):
     """A piece of content where it is a list: Mistral's text, thinking and references."""
 
-    type: str = ""
+    type: str | None = None
     text: str | None = None
     thinking: "str | list[_Piece] | None" = None
     signature: str | None = None

@@ -105,6 +105,8 @@ def usage(reply: Reply) -> dict[str, Any]:
         "prompt_tokens": counts.input,
         "completion_tokens": counts.output,
         "total_tokens": counts.input + counts.output,
-        "prompt_tokens_details": {"cached_tokens": counts.cached, "audio_tokens": 0},
+        "prompt_tokens_details": {
+            "cached_tokens": counts.cached, "cache_write_tokens": counts.cache_written, "audio_tokens": 0,
+        },
         "completion_tokens_details": {"reasoning_tokens": counts.reasoning, "audio_tokens": 0},
-    }
+    }  # fmt: skip
