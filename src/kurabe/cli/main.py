@@ -26,7 +26,9 @@ COMMANDS = {
     "providers": "List the providers and whether a key is set.",
     "keys": "Keep providers' keys in the system's keyring.",
     "tokens": "Show how tokenizers cut a text, side by side.",
+    "next": "Show what a model thinks comes next.",
     "architecture": "Show how a model is built.",
+    "memory": "Estimate the memory that a model takes.",
     "pull": "Fetch a model into the cache.",
     "doctor": "Show engines, keys, memory and devices.",
 }

@@ -1,10 +1,26 @@
 """The lens: tools that show a model's inside. Each reads what it needs and nothing more.
 
-`kurabe.lens.tokens(ref, text)` is how a tokenizer cuts a text.
-`kurabe.lens.architecture(ref)` is how a model is built, `kurabe.lens.memory(ref_or_size)` what it takes to run or tune.
+`kurabe.lens.architecture(ref)` is how a model is built and `memory(ref_or_size)` what it takes to run or tune: neither
+loads weights. `tokens(ref, text)` is how a tokenizer cuts a text, `next_tokens(ref, text)` what a model thinks comes
+next, `similar(texts)` which texts an embedding model holds alike.
 """
 
 from kurabe.lens.architecture import Architecture, architecture
+from kurabe.lens.memory import Memory, memory
+from kurabe.lens.next_tokens import NextToken, NextTokens, Sampling, Walk, next_tokens
 from kurabe.lens.tokens import Token, Tokens, tokens
 
-__all__ = ["Architecture", "Token", "Tokens", "architecture", "tokens"]
+__all__ = [
+    "Architecture",
+    "Memory",
+    "NextToken",
+    "NextTokens",
+    "Sampling",
+    "Token",
+    "Tokens",
+    "Walk",
+    "architecture",
+    "memory",
+    "next_tokens",
+    "tokens",
+]

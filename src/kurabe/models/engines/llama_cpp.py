@@ -206,10 +206,13 @@ class LlamaCpp(ChatModel):
         self._require_open()
         free = self._free
         lane = free.get()
-        body = {"prompt": list(ids), "max_tokens": 1, "temperature": 0.0, "logprobs": count, "cache_prompt": True}
+        body: dict[str, Any] = {"prompt": list(ids), "max_tokens": 1, "temperature": 0.0, "logprobs": count}
+        # llama.cpp reports nothing of a token that ends inside a character. The reported probabilities are those before
+        # the bias, which only makes sure that the token that is taken, and not looked at, is a whole letter.
+        body |= {"logit_bias": [["a", 1000]], "cache_prompt": True, "id_slot": lane.slot, "stream": True}
         chunks: list[dict[str, Any]] = []
         try:
-            lane.server.handle_completions(body | {"id_slot": lane.slot, "stream": True}, chunks.append)
+            lane.server.handle_completions(body, chunks.append)
         finally:
             free.put(lane)
         for chunk in chunks:

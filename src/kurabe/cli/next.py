@@ -1,0 +1,159 @@
+"""kurabe next"""
+
+import json
+import os
+import sys
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from kurabe.cli.main import Command
+from kurabe.lens.next_tokens import COUNT, NextToken, NextTokens, Sampling, Walk, checked
+from kurabe.lens.tokens import visible
+
+BLOCKS = " ▏▎▍▌▋▊▉█"
+KEYS = "123456789"
+
+
+@click.command(cls=Command)
+@click.argument("reference", metavar="REF")
+@click.argument("text")
+@click.option("--temperature", type=float, metavar="T", help="Below 1 sharpens, above 1 flattens, 0 takes the first.")
+@click.option("--top-k", type=int, metavar="K", help="Draw only from the K likeliest.")
+@click.option("--top-p", type=float, metavar="P", help="Draw only from the likeliest that together reach P.")
+@click.option("--count", type=click.IntRange(min=1), default=COUNT, show_default=True, help="How many to show.")
+@click.option("--chat", is_flag=True, help="TEXT is a user's turn; show how the answer begins.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def command(
+    reference: str,
+    text: str,
+    temperature: float | None,
+    top_k: int | None,
+    top_p: float | None,
+    count: int,
+    chat: bool,
+    as_json: bool,
+) -> None:
+    """Show what a model thinks comes next.
+
+    REF is a model on this machine, such as gguf:smollm2-135m. Each bar is a token's probability; with settings, a
+    second one shows how likely it is to be drawn: first --top-k, then --top-p, then --temperature, as llama.cpp does.
+    In a terminal it goes on step by step: Enter takes the likeliest, a digit that one, q ends.
+    """
+    sampling = checked(Sampling(temperature, top_k, top_p))
+    with Walk(reference, text, chat=chat) as walk:
+        if as_json:
+            click.echo(json.dumps(walk.look(sampling, count=count).as_dict(), ensure_ascii=False))
+        elif sys.stdout.isatty() and sys.stdin.isatty():
+            _steps(walk, sampling, count)
+        else:
+            width = int(os.environ.get("COLUMNS", 120))
+            Console(width=width, highlight=False).print(picture(walk.look(sampling, count=count), width))
+
+
+def _steps(walk: Walk, sampling: Sampling, count: int) -> None:
+    """Show, wait for a key, go on; at the end the text stands in the terminal."""
+    console = Console(highlight=False)
+    begun, start = walk.text, len(walk.ids)
+    with Live(console=console, auto_refresh=False, screen=True) as live:
+        while True:
+            seen = walk.look(sampling, count=count)
+            hint = Text(f"\nEnter takes the first, 1–{min(len(seen.tokens), 9)} that one, q ends", "dim")
+            live.update(Group(picture(seen, console.width, begun=len(begun)), hint), refresh=True)
+            token = _asked(seen)
+            if token is None:
+                break
+            walk.take(token.token)
+    console.print(picture(seen, console.width, begun=len(begun)))
+    console.print(Text(f"{len(walk.ids) - start} tokens taken", "dim"))
+
+
+def _asked(seen: NextTokens) -> NextToken | None:
+    """The token that the next key takes; None where it ends the walk."""
+    while True:
+        try:
+            key = click.getchar()
+        except (KeyboardInterrupt, EOFError):
+            return None
+        if key in ("q", "Q", "\x1b", "\x03", "\x04"):
+            return None
+        place = 0 if key in ("\r", "\n") else KEYS.find(key) if len(key) == 1 else -1
+        if 0 <= place < len(seen.tokens):
+            return seen.tokens[place]
+
+
+def picture(seen: NextTokens, width: int, *, begun: int | None = None) -> Group:
+    """The end of the text, what was added to it in bold, and the tokens with their bars."""
+    begun = len(seen.text) if begun is None else begun
+    text = Text(overflow="fold")
+    most = width * 6
+    shown = seen.text[-most:]
+    split = max(len(shown) - (len(seen.text) - begun), 0)
+    if len(seen.text) > most:
+        text.append("…", "dim")
+    text.append(_printable(shown[:split]))
+    text.append(_printable(shown[split:]), "bold green")
+    return Group(text, Text(), _table(seen, width), *_notes(seen))
+
+
+def _table(seen: NextTokens, width: int) -> Table:
+    two = seen.sampling != Sampling()
+    words = max([5, *(Text(each.token.shown).cell_len for each in seen.tokens)])
+    words = min(words, max(width // 4, 8))
+    bar = max(min((width - words - 16 - (22 if two else 10)) // (2 if two else 1), 60), 4)
+    table = Table(box=None, padding=(0, 1, 0, 0), show_header=two, header_style="dim")
+    table.add_column("", justify="right", style="dim", width=len(str(len(seen.tokens))))
+    table.add_column("token", width=words, no_wrap=True, overflow="ellipsis")
+    table.add_column("id", justify="right", style="dim", no_wrap=True)
+    table.add_column("model", justify="right", no_wrap=True, width=7)
+    table.add_column("", width=bar)
+    if two:
+        table.add_column("drawn", justify="right", no_wrap=True, width=7)
+        table.add_column("", width=bar)
+    for place, each in enumerate(seen.tokens, 1):
+        cut = two and each.drawn == 0
+        name = Text(each.token.shown, "dim" if cut else "italic magenta" if each.token.special else "bold")
+        row: list[str | Text] = [
+            str(place),
+            name,
+            str(each.token.id),
+            percent(each.probability),
+            Text(bars(each.probability, bar), "blue"),
+        ]
+        if two:
+            row += [Text("cut", "dim") if cut else percent(each.drawn), Text(bars(each.drawn, bar), "green")]
+        table.add_row(*row)
+    return table
+
+
+def _notes(seen: NextTokens) -> list[Text]:
+    notes = [f"all other tokens: {percent(seen.rest)}"]
+    if seen.kept is not None:
+        notes.append(f"{seen.kept:,} {'token' if seen.kept == 1 else 'tokens'} can be drawn")
+    return [Text(" · ".join(notes), "dim")]
+
+
+def percent(share: float) -> str:
+    """A probability with three digits that say something.
+
+    >>> percent(0.734), percent(0.0512), percent(0.000004), percent(1.0)
+    ('73.4 %', '5.12 %', '<0.01 %', '100 %')
+    """
+    if 0 < share < 1e-4:
+        return "<0.01 %"
+    value = share * 100
+    return f"{value:.0f} %" if value >= 99.95 or value == 0 else f"{value:.1f} %" if value >= 10 else f"{value:.2f} %"
+
+
+def bars(share: float, width: int) -> str:
+    """A bar of at most `width` cells, to an eighth of one; the whole width is 100 %."""
+    eighths = round(min(max(share, 0.0), 1.0) * width * 8)
+    return "█" * (eighths // 8) + (BLOCKS[eighths % 8] if eighths % 8 else "")
+
+
+def _printable(text: str) -> str:
+    """Line breaks stay; other control characters are signs."""
+    return "".join(c if c == "\n" or c.isprintable() else visible(c) for c in text)
