@@ -16,7 +16,6 @@ class _PartialArg(msgspec.Struct, rename="camel"):
     string_value: str | None = None
     number_value: int | float | None = None
     bool_value: bool | None = None
-    null_value: Any = None
     will_continue: bool | None = None
 
 
