@@ -92,7 +92,7 @@ def test_bad_references_and_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KURABE_NO_KEYRING", "1")
     for reference, says in {
         "opnai:gpt": "did you mean 'openai'",
-        "openai": "no scheme before a ':'",
+        "openai": "no provider before a ':'",
         "openai:": "no name after 'openai:'",
         "openai:gpt?regoin=x": "'regoin'",
         "openai@localhost:x": "after 'openai@'",

@@ -17,6 +17,12 @@ from kurabe.models.transport.cost import Price
 from kurabe.testing import Fault, Simulator
 
 
+@pytest.mark.parametrize("reference", [None, 5, ["openai:gpt-5.1"]])
+def test_a_model_is_named_by_a_text(reference: Any) -> None:
+    with pytest.raises(InputError, match="named by a text such as"):
+        open_model(reference)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

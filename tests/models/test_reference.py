@@ -38,8 +38,11 @@ def test_reads_and_writes_references(text: str, expected: Reference) -> None:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("smollm2-135m", "has no scheme"),
-        ("", "has no scheme"),
+        ("smollm2-135m", "has no provider"),
+        ("", "has no provider"),
+        ("openai", "write 'openai:MODEL'; `kurabe models openai` lists its models"),
+        ("openai/gpt-5.1", "write 'openai:gpt-5.1'"),
+        ("mine/gpt-5.1", "write PROVIDER:MODEL"),
         ("guff:x", "did you mean 'gguf'?"),
         ("opnai:gpt-5.1", "did you mean 'openai'?"),
         ("openai:gpt-5.1?regoin=x", "no option of openai 'regoin'"),

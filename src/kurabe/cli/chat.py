@@ -171,5 +171,6 @@ class _Chat:
         for name, (argument, what, _take) in self.commands.items():
             click.echo(f"  {f'{name} {argument}':<14} {what}")
         click.secho(
-            "  Ctrl-C stops an answer. A path in a message that ends in .png or .jpg goes as an image.", dim=True
+            "  Ctrl-C stops an answer. A path in a message that ends in .png, .jpg, .gif or .webp is sent as an image.",
+            dim=True,
         )

@@ -26,6 +26,8 @@ def open_model(reference: str, **options: Any) -> ChatModel:
     Raises ModelError where there is no such model or its file is not on this machine yet, InputError where a key or an
     option is missing, and MissingExtraError where its engine is not installed.
     """
+    if not isinstance(reference, str):
+        raise InputError(f"a model is named by a text such as 'openai:gpt-5.1', not {type(reference).__name__}")
     links = split_chain(reference)
     if len(links) > 1:
         return _chain(links, options)

@@ -86,13 +86,10 @@ def parse_reference(text: str) -> Reference:
         return _compatible(text)
     scheme, colon, rest = text.partition(":")
     if not colon:
-        raise ModelError(
-            f"model reference {text!r} has no scheme before a ':'; write SCHEME:NAME, such as 'gguf:smollm2-135m'"
-            " or 'openai:gpt-5.1'"
-        )
+        raise ModelError(f"model reference {text!r} has no provider before a ':'; {_meant(text)}")
     if scheme in NOT_YET:
         raise ModelError(
-            f"model reference {text!r}: the scheme {scheme!r} is not available in this version of kurabe; "
+            f"model reference {text!r}: the provider {scheme!r} is not available in this version of kurabe; "
             "use a model on this machine, such as 'gguf:smollm2-135m'"
         )
     if scheme in LOCAL:
@@ -102,7 +99,7 @@ def parse_reference(text: str) -> Reference:
 
         if scheme not in providers():
             names = [*LOCAL, *(name for name in providers() if name != COMPATIBLE)]
-            raise ModelError(f"model reference {text!r}: {missing('scheme', scheme, names)}")
+            raise ModelError(f"model reference {text!r}: {missing('provider', scheme, names)}")
         known = (*providers()[scheme].options, CONCURRENCY)
     name, options = _name_and_options(text, scheme, rest, known)
     reference = Reference(scheme, name, options)
@@ -110,6 +107,19 @@ def parse_reference(text: str) -> Reference:
         if scheme in LOCAL or option == CONCURRENCY:
             reference.number(option)
     return reference
+
+
+def _meant(text: str) -> str:
+    """What to write instead of a reference without a ':': `openai` alone and `openai/gpt-5.1` tell what was meant."""
+    from kurabe.models.providers import providers
+
+    provider, slash, name = text.partition("/")
+    if provider in LOCAL or provider in providers():
+        if name:
+            return f"write {f'{provider}:{name}'!r}"
+        listed = f"; `kurabe models {provider}` lists its models" if not slash and provider not in LOCAL else ""
+        return f"write '{provider}:MODEL'{listed}"
+    return "write PROVIDER:MODEL, such as 'gguf:smollm2-135m' or 'openai:gpt-5.1'"
 
 
 def _compatible(text: str) -> Reference:
