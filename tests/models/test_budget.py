@@ -46,6 +46,18 @@ def test_spent_and_reserved_never_exceed_it(usd: float, calls: list[tuple[float,
     assert refused == 0 or budget.spent + max(most for most, _ in calls) > usd - 1e-9
 
 
+@pytest.mark.parametrize("usd", [-1, float("nan"), float("inf"), "2", True, None])
+def test_a_budget_that_is_none_says_so(usd: Any) -> None:
+    with pytest.raises(errors.InputError, match="a number of dollars, 0 or more"):
+        Budget(usd)
+
+
+def test_small_amounts_are_shown() -> None:
+    budget = Budget(0.0001)
+    budget.spent = 4e-6
+    assert repr(budget) == "Budget($4e-06 of $0.0001 spent, $0 in flight)"
+
+
 def test_calls_in_flight_are_waited_for() -> None:
     async def run() -> None:
         budget = Budget(1.0)
@@ -58,7 +70,7 @@ def test_calls_in_flight_are_waited_for() -> None:
         assert budget.spent == pytest.approx(0.1)
         assert budget.reserved == pytest.approx(0.5)
         budget.settle(0.5, 0.5)
-        with pytest.raises(errors.BudgetExceededError, match="is used up"):
+        with pytest.raises(errors.BudgetExceededError, match="does not allow another call"):
             await budget.reserve(0.5)
 
     asyncio.run(run())
@@ -70,7 +82,7 @@ def test_what_rounding_leaves_is_not_waited_for() -> None:
 
     async def run() -> None:
         async with asyncio.timeout(1):
-            with pytest.raises(errors.BudgetExceededError, match="is used up"):
+            with pytest.raises(errors.BudgetExceededError, match="does not allow another call"):
                 await budget.reserve(0.5)
 
     asyncio.run(run())

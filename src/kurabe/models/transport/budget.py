@@ -1,25 +1,31 @@
 """A budget in dollars that is never exceeded: what is in flight is reserved first."""
 
 import asyncio
+import math
 import threading
 
-from kurabe.errors import BudgetExceededError
+from kurabe.errors import BudgetExceededError, InputError
 
 ROUNDING = 1e-9
 """Of the budget: what sums of floats may be off by after very many calls."""
 
 
 class Budget:
-    """Dollars that calls may cost together. One budget may serve many models, threads and event loops."""
+    """Dollars that calls may cost together. One budget may serve many models, threads and event loops.
+
+    Raises InputError where `usd` is no number of 0 or more.
+    """
 
     def __init__(self, usd: float) -> None:
+        if not isinstance(usd, int | float) or isinstance(usd, bool) or not (math.isfinite(usd) and usd >= 0):
+            raise InputError(f"a budget is a number of dollars, 0 or more, not {usd!r}")
         self.usd = usd
         self.spent = 0.0
         self.reserved = 0.0
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"Budget(${self.spent:.4f} of ${self.usd:.4f} spent, ${self.reserved:.4f} in flight)"
+        return f"Budget(${self.spent:.4g} of ${self.usd:.4g} spent, ${self.reserved:.4g} in flight)"
 
     async def reserve(self, most: float) -> None:
         """Set aside what a call costs at most; waits for calls in flight where only they stand in the way.
@@ -42,8 +48,8 @@ class Budget:
                 return True
             if self.reserved <= ROUNDING * self.usd:  # nothing is in flight
                 raise BudgetExceededError(
-                    f"the budget of ${self.usd:g} is used up: ${self.spent:.4f} is spent, and the next call may cost"
-                    f" ${most:.4f}. Allow more, or ask for fewer tokens with max_tokens"
+                    f"the budget of ${self.usd:g} does not allow another call: ${self.spent:.4g} is spent, and the next"
+                    f" one may cost ${most:.4g}. Allow more, or ask for fewer tokens with max_tokens"
                 )
             return False
 
