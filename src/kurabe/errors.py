@@ -104,6 +104,11 @@ class AuthenticationError(ProviderError):
     what = "does not accept the key"
     next_step = "Check the key with `kurabe providers`, and set it with `kurabe keys set`."
 
+    def __str__(self) -> str:
+        if self.provider.startswith("openai@"):  # a server of one's own, which the keyring does not know
+            self.next_step = "Name the environment's variable with its key by `?key=VARIABLE`, or give `api_key`."
+        return super().__str__()
+
 
 class PermissionDeniedError(ProviderError):
     """The key is valid and may not do this: status 403."""

@@ -23,6 +23,15 @@ def test_the_list_as_references_and_as_json() -> None:
         assert sorted(json.loads(call(where, "--json").stdout)) == ["a", "b"]
 
 
+def test_the_key_of_a_server_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Simulator("openai", models=["a"]) as server:
+        with_key = f"openai@{server.url}?key=MY_SERVERS"
+        assert "MY_SERVERS" in str(call(with_key).exception)
+        monkeypatch.setenv("MY_SERVERS", "sk-mine")
+        assert call(with_key).stdout == f"openai@{server.url}:a?key=MY_SERVERS\n"
+        assert "?key=VARIABLE" in str(call(f"openai@{server.url}").exception)
+
+
 @pytest.mark.parametrize(
     ("name", "says"),
     [
