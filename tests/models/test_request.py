@@ -76,7 +76,7 @@ def test_what_a_person_writes_becomes_messages(content: Any, messages: tuple[Mes
         (5, "not int"),
         (b"Hi", "not bytes"),
         ({"role": "user", "content": "Hi"}, "not dict"),
-        ([{"role": "user", "content": "Hi"}], "not dict"),
+        ([{"role": "user", "content": "Hi"}], r"not dict: .*Write System\(…\), User\(…\) and Assistant\(…\)"),
         (["a", None], "not NoneType"),
     ],
 )

@@ -72,7 +72,10 @@ def as_messages(content: Content) -> tuple[Message, ...]:
         elif isinstance(item, str | Part):
             loose.append(item)
         else:
-            raise InputError(f"a conversation holds texts, parts and messages, not {type(item).__name__}: {item!r:.80}")
+            instead = ". Write System(…), User(…) and Assistant(…)" if isinstance(item, dict) else ""
+            raise InputError(
+                f"a conversation holds texts, parts and messages, not {type(item).__name__}: {item!r:.80}{instead}"
+            )
     if loose:
         messages.append(User(*loose))
     if not messages:
