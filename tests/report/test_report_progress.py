@@ -84,3 +84,10 @@ def test_without_a_terminal_each_contestant_is_a_line(capsys: pytest.CaptureFixt
     assert err.splitlines() == [
         "note: two rows are the same", "one: done", "fetching gguf:some", "two: failed (a[31mb)",
     ]  # fmt: skip
+
+
+def test_a_contestant_of_an_earlier_run_stands_as_whole(progress: Watched) -> None:
+    with progress:
+        progress.began(("a",), 1200, Path("journal"))
+        progress.ended("a", "done", None)
+        assert "1,200/1,200" in progress.drawn()

@@ -110,7 +110,7 @@ class Progress:
 
     def ended(self, label: str, status: Status, reason: str | None) -> None:
         bar, why = self._bar(label), plain(reason or "")
-        self._bars.update(bar, mark=MARKS[status], note=why)
+        self._bars.update(bar, mark=MARKS[status], note=why, completed=self._rows if status == "done" else None)
         self._bars.stop_task(bar)
         if not self._enabled:
             print(f"{plain(label)}: {status}{f' ({why})' if why else ''}", file=sys.stderr)
