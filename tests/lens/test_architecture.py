@@ -88,7 +88,8 @@ def write_seventy(folder: Path) -> Path:
     """Llama-3.1-70B as published: 80 layers in shards with an index. The weights are holes."""
     tensors = llama_tensors(80, 8192, 64, 8, 28672, 128256)
     names = sorted(tensors)
-    weight_map, total = {}, 0
+    weight_map: dict[str, str] = {}
+    total = 0
     for number in range(3):
         shard = f"model-{number + 1:05}-of-00003.safetensors"
         part = {name: tensors[name] for name in names[number::3]}

@@ -1,0 +1,237 @@
+"""What a model takes to run and to tune, from its header or its size alone, in every precision at once.
+
+Estimates, not measurements. Every formula stands at its function with its source. 1 GB is 10⁹ bytes.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+import psutil
+
+from kurabe.errors import InputError
+from kurabe.lens.architecture import Architecture, Dimensions, architecture
+from kurabe.lens.header import Tensor
+from kurabe.lens.published import dimensions as published_dimensions
+from kurabe.lens.published import nearest, parse_size
+from kurabe.lens.published import tensors as published_tensors
+from kurabe.lens.quantize import adapter_parameters, bytes_in
+
+DEFAULT_CONTEXT: Final = 4096
+SHOWN: Final = ("float32", "bfloat16", "int8", "nf4", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
+LORA_RANK: Final = 16
+STEP_TOKENS: Final = 512
+"""Tokens of a prompt that are evaluated together: llama.cpp's default micro-batch."""
+CACHE_BYTES: Final = 2
+"""Bytes of a key or value: bfloat16 or float16."""
+GPU_CONTEXT_BYTES: Final = 723 * 2**20
+"""What the first CUDA call of a process takes, whatever it does: measured by a user of PyTorch,
+https://discuss.pytorch.org/t/what-is-the-reason-for-pytorchs-gpu-memory-floor/73021"""
+USABLE: Final = 0.9
+"""The share of a device's memory to count on: the default of vLLM's `gpu_memory_utilization`."""
+
+# Python with llama.cpp loaded, and what llama.cpp keeps for each token of the vocabulary (texts, merges, candidates).
+# Both fitted to SmolLM2-135M on Linux (x86-64).
+PROCESS_BYTES: Final = 40_000_000
+TOKEN_BYTES: Final = 550
+
+# Memory in GB as the makers state it, and the number of cards.
+DEVICES: Final = {
+    "RTX 3060": (12, 1), "T4, RTX 4060 Ti": (16, 1), "RTX 4090, L4": (24, 1), "RTX 5090": (32, 1),
+    "A100 40 GB": (40, 1), "L40S, RTX 6000 Ada": (48, 1), "H100, A100 80 GB": (80, 1), "H200": (141, 1),
+    "MI300X": (192, 1), "8 × H100": (640, 8),
+}  # fmt: skip
+
+
+class Need(msgspec.Struct, frozen=True):
+    """Bytes that one way of using the model takes. `name` is a precision, or a way of tuning."""
+
+    name: str
+    weights: int
+    cache: int = 0
+    gradients: int = 0
+    optimizer: int = 0
+    activations: int = 0
+    overhead: int = 0
+    bits: float | None = None
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return self.weights + self.cache + self.gradients + self.optimizer + self.activations + self.overhead
+
+
+class Device(msgspec.Struct, frozen=True):
+    """A device and what fits it: the most precise way to run the model, and the ways to tune it."""
+
+    name: str
+    bytes: int
+    runs: str | None
+    tunes: tuple[str, ...]
+
+
+class Memory(msgspec.Struct, frozen=True):
+    """What a model takes. `basis` says what the figures rest on; `cache_per_token` is in bytes."""
+
+    reference: str
+    parameters: int
+    basis: str
+    context: int
+    batch: int
+    cache_per_token: int
+    run: tuple[Need, ...]
+    tune: tuple[Need, ...]
+    devices: tuple[Device, ...]
+
+
+class _Model(msgspec.Struct, frozen=True):
+    """A model as the formulas need it. `scale` stretches the tensors of a published model to the size asked for."""
+
+    tensors: tuple[Tensor, ...]
+    sizes: Dimensions
+    parameters: int
+    scale: float
+    basis: str
+    stored: int | None
+
+
+def memory(ref_or_size: str, *, context: int | None = None, batch: int = 1) -> Memory:
+    """What the model named by a reference (see `architecture`) or a size (`7B`, `176B`, `135M`) takes.
+
+    `context`: tokens of each sequence, prompt and answer together; 4,096, or what the model has if that is less.
+    `batch`: sequences at once. Raises ModelError as `architecture` does, and InputError for a context that the model
+    was not trained for.
+    """
+    model = _model(ref_or_size)
+    context = _context(context, model.sizes.context, ref_or_size)
+    if batch < 1:
+        raise InputError(f"a batch has at least one sequence, not {batch}")
+    per_token = CACHE_BYTES * (model.sizes.kv_elements or 0)
+    run = tuple(_running(model, context, batch))
+    tune = tuple(_tuning(model, context, batch))
+    return Memory(
+        reference=ref_or_size,
+        parameters=model.parameters,
+        basis=model.basis,
+        context=context,
+        batch=batch,
+        cache_per_token=per_token,
+        run=run,
+        tune=tune,
+        devices=(_device("this machine, free now", psutil.virtual_memory().available, run, tune, 0), *_gpus(run, tune)),
+    )
+
+
+def _model(ref_or_size: str) -> _Model:
+    if (parameters := parse_size(ref_or_size)) is None:
+        found = architecture(ref_or_size)
+        return _Model(found.tensors, found.dimensions, found.parameters, 1.0, f"the header: {found.name}", found.bytes)
+    decoder = nearest(parameters)
+    tensors = published_tensors(decoder)
+    scale = parameters / sum(tensor.parameters for tensor in tensors)
+    basis = (
+        f"a rule of thumb: the shape of {decoder.name}, the nearest published model; one without shared keys and values"
+        f" needs {decoder.heads // decoder.kv_heads} times the cache"
+    )
+    return _Model(tensors, published_dimensions(decoder), parameters, scale, basis, None)
+
+
+def _context(asked: int | None, trained: int | None, ref: str) -> int:
+    if asked is None:
+        return min(trained or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
+    if asked < 1:
+        raise InputError(f"a context has at least one token, not {asked}")
+    if trained is not None and asked > trained:
+        raise InputError(f"{ref} was trained for a context of {trained:,} tokens, not {asked:,}; ask for no more")
+    return asked
+
+
+def cache_bytes(sizes: Dimensions, context: int, batch: int) -> int:
+    """Bytes of the KV cache: 2 × layers × KV heads × head size × 2 bytes × tokens × sequences.
+
+    Pope et al. 2022, Efficiently Scaling Transformer Inference, section 3.3. Layers with a sliding window take less.
+    """
+    return CACHE_BYTES * (sizes.kv_elements or 0) * context * batch
+
+
+def step_bytes(sizes: Dimensions, context: int, tokens: int) -> int:
+    """Bytes of the activations while `tokens` tokens go through a block: both inner states of the feed-forward layer
+    and four of the hidden size in float32, and the mask of attention in float16. Held to llama.cpp by measurement."""
+    wide = sizes.feed_forward or 4 * sizes.hidden
+    return tokens * (4 * (2 * wide + 4 * sizes.hidden) + 2 * context)
+
+
+def _running(model: _Model, context: int, batch: int) -> Iterable[Need]:
+    cache = cache_bytes(model.sizes, context, batch)
+    step = step_bytes(model.sizes, context, min(STEP_TOKENS, context))
+    overhead = PROCESS_BYTES + TOKEN_BYTES * model.sizes.vocabulary
+    stored = [("as stored", model.stored)] if model.stored else []
+    precisions = [(name, round(model.scale * bytes_in(name, model.tensors, model.sizes))) for name in SHOWN]
+    for name, weights in stored + sorted(precisions, key=lambda pair: -pair[1]):
+        yield Need(name, weights, cache=cache, activations=step, overhead=overhead, bits=8 * weights / model.parameters)
+
+
+def _tuning(model: _Model, context: int, batch: int) -> Iterable[Need]:
+    """Full tuning, LoRA and QLoRA with AdamW in mixed precision.
+
+    Full: 16 bytes for each parameter, namely 2 of weights and 2 of gradients in bfloat16, and 12 of the optimizer
+    (weights, mean and variance in float32): Rajbhandari et al. 2020, ZeRO, section 3.1. LoRA: the frozen weights in
+    bfloat16, and those 16 bytes for each parameter of the adapters (Hu et al. 2021, section 4.2), here of rank 16 on
+    every linear layer. QLoRA: the same over weights in nf4 with double quantization (Dettmers et al. 2023).
+    """
+    half = round(model.scale * bytes_in("bfloat16", model.tensors, model.sizes))
+    adapters = round(model.scale * adapter_parameters(model.tensors, LORA_RANK))
+    activations = tuning_activations(model.sizes, context, batch)
+    overhead = PROCESS_BYTES
+    yield Need("full", half, gradients=half, optimizer=6 * half, activations=activations, overhead=overhead)
+    for name, frozen in (("LoRA", half), ("QLoRA", round(model.scale * bytes_in("nf4", model.tensors, model.sizes)))):
+        yield Need(
+            name,
+            frozen + 2 * adapters,
+            gradients=2 * adapters,
+            optimizer=12 * adapters,
+            activations=activations,
+            overhead=overhead,
+        )
+
+
+def tuning_activations(sizes: Dimensions, context: int, batch: int) -> int:
+    """Bytes of the activations of a training step with every block recomputed: 2sbh for each block's input, 34sbh for
+    the one block in work, and 8sbV for the logits and their gradients in float32.
+
+    Korthikanti et al. 2022, Reducing Activation Recomputation in Large Transformer Models, equations 1 and 5, without
+    the term 5as²b of attention scores, which FlashAttention does not store (Dao et al. 2022).
+    """
+    tokens = context * batch
+    return tokens * (2 * sizes.hidden * sizes.layers + 34 * sizes.hidden + 8 * sizes.vocabulary)
+
+
+def local_engine(found: Architecture, context: int, *, slots: int, servers: int, step_tokens: int) -> Need:
+    """What kurabe's llama.cpp engine takes: the file mapped once; in each server its slots' cache, the activations of
+    `step_tokens` tokens, and the vocabulary. `slots` counts those of all servers."""
+    step = step_bytes(found.dimensions, context, min(step_tokens, context))
+    return Need(
+        "kurabe's llama.cpp engine",
+        found.bytes,
+        cache=cache_bytes(found.dimensions, context, slots),
+        activations=servers * step,
+        overhead=PROCESS_BYTES + servers * TOKEN_BYTES * found.dimensions.vocabulary,
+        bits=8 * found.bytes / found.parameters,
+    )
+
+
+def _gpus(run: Sequence[Need], tune: Sequence[Need]) -> Iterable[Device]:
+    for name, (gigabytes, cards) in DEVICES.items():
+        yield _device(name, gigabytes * 10**9, run, tune, cards * GPU_CONTEXT_BYTES)
+
+
+def _device(name: str, size: int, run: Sequence[Need], tune: Sequence[Need], extra: int) -> Device:
+    """What fits `size` bytes of which USABLE can be counted on, `extra` of them taken before the model comes."""
+    room = USABLE * size - extra
+    fitting = [need for need in run if need.total <= room and need.name != "as stored"]
+    return Device(
+        name,
+        size,
+        max(fitting, key=lambda need: need.weights).name if fitting else None,
+        tuple(need.name for need in tune if need.total <= room),
+    )
