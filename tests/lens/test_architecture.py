@@ -1,13 +1,16 @@
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from kurabe.errors import ModelError
-from kurabe.lens import architecture
+from kurabe.errors import KurabeError, ModelError
+from kurabe.lens import architecture, memory
 from kurabe.lens.architecture import Architecture
 
 KINDS = {"F32": (0, 4), "F16": (1, 2)}
@@ -194,6 +197,61 @@ def test_a_folder_that_is_no_model(files: dict[str, bytes], part: str, tmp_path:
     with pytest.raises(ModelError) as caught:
         architecture(str(tmp_path))
     assert part in str(caught.value)
+
+
+def test_a_model_in_several_gguf_files(tmp_path: Path) -> None:
+    first: dict[str, str | int] = {"general.architecture": "llama", "split.count": 3, "split.no": 0}
+    write_gguf(tmp_path / "m-00001-of-00003.gguf", first, {})
+    for number in (2, 3):
+        split: dict[str, str | int] = {"split.count": 3, "split.no": number - 1}
+        tensors = {f"blk.{number - 2}.ffn_up.weight": (8, 4)}
+        write_gguf(tmp_path / f"m-{number:05}-of-00003.gguf", split, tensors)
+    found = architecture(str(tmp_path / "m-00001-of-00003.gguf"))
+    assert (found.files, found.parameters, [node.label for node in found.tree]) == (3, 64, ["blk 0–1"])
+    with pytest.raises(ModelError, match=r"name m-00001-of-00003\.gguf"):
+        architecture(str(tmp_path / "m-00002-of-00003.gguf"))
+    (tmp_path / "m-00001-of-00003.gguf").rename(tmp_path / "m.gguf")
+    with pytest.raises(ModelError, match="not named so"):
+        architecture(str(tmp_path / "m.gguf"))
+
+
+CONTENT = struct.pack("<4sIQQ", b"GGUF", 3, 3, 4) + b"".join([
+    string("general.architecture") + struct.pack("<I", 8) + string("llama"),
+    string("llama.attention.head_count") + struct.pack("<II", 4, 4),
+    string("llama.attention.head_count_kv") + struct.pack("<II", 4, 2),
+    string("llama.block_count") + struct.pack("<II", 4, 2),
+    string("token_embd.weight") + struct.pack("<IQQIQ", 2, 8, 6, 0, 0),
+    string("blk.0.attn_qkv.weight") + struct.pack("<IQQIQ", 2, 8, 16, 0, 192),
+    string("blk.1.attn_qkv.weight") + struct.pack("<IQQIQ", 2, 8, 16, 0, 704),
+])  # fmt: skip
+
+
+@settings(max_examples=400, deadline=None)
+@given(changes=st.lists(st.tuples(st.integers(8, len(CONTENT) - 1), st.binary(min_size=1, max_size=4)), max_size=4))
+def test_a_damaged_header_is_shown_or_refused(
+    changes: list[tuple[int, bytes]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    content = bytearray(CONTENT)
+    for at, other in changes:
+        content[at : at + len(other)] = other
+    path = tmp_path_factory.getbasetemp() / "damaged.gguf"
+    path.write_bytes(content + bytes(4096))
+    with suppress(KurabeError):
+        found = architecture(str(path))
+        assert sum(node.parameters for node in found.tree) == found.parameters
+        assert memory(str(path)).run
+
+
+def test_the_undamaged_header_is_read(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(CONTENT + bytes(4096))
+    found = architecture(str(tmp_path / "m.gguf"))
+    assert (found.dimensions.kv_elements, found.dimensions.kv_heads) == (2 * 8, 2)
+
+
+def test_numbers_no_block_has(tmp_path: Path) -> None:
+    tensors: dict[str, tuple[int, ...]] = {f"blk.{'9' * 5000}.w": (2,), "." * 3000: (3,), "a": (1,), "a.b": (1,)}
+    found = architecture(str(write_gguf(tmp_path / "m.gguf", {"general.architecture": "x"}, tensors)))
+    assert sum(node.parameters for node in found.tree) == found.parameters == 7
 
 
 def test_a_cut_shard_is_refused(tmp_path: Path) -> None:

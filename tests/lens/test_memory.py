@@ -6,10 +6,12 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from kurabe.errors import InputError, ModelError
 from kurabe.lens import architecture, memory
+from kurabe.lens.header import Tensor
 from kurabe.lens.memory import Memory, Need, cache_bytes, local_engine, tuning_activations
 from kurabe.lens.published import DECODERS, Decoder, count, dimensions, parse_size, tensors
 from kurabe.lens.quantize import PRECISIONS, adapter_parameters, bytes_in
@@ -17,6 +19,7 @@ from kurabe.lens.quantize import PRECISIONS, adapter_parameters, bytes_in
 KNOWN = {decoder.name: decoder for decoder in DECODERS} | {
     decoder.name: decoder
     for decoder in (
+        Decoder("Gemma-2-9B", 42, 3584, 16, 8, 256, 14336, 256000, tied=True),
         Decoder("Mistral-7B-v0.1", 32, 4096, 32, 8, 128, 14336, 32000),
         Decoder("Mistral-7B-v0.3", 32, 4096, 32, 8, 128, 14336, 32768),
         Decoder("TinyLlama-1.1B", 22, 2048, 32, 4, 64, 5632, 32000),
@@ -40,6 +43,9 @@ FILES = [
     ("Llama-3.1-70B", "Q4_K_M", 42_500_000_000, "bartowski/Llama-3.3-70B-Instruct-GGUF"),
     ("Llama-3.1-70B", "Q2_K", 26_400_000_000, "bartowski/Llama-3.3-70B-Instruct-GGUF"),
     ("Llama-3.2-1B", "Q8_0", 1_320_000_000, "bartowski/Llama-3.2-1B-Instruct-GGUF"),
+    ("Gemma-2-9B", "Q2_K", 3_810_000_000, "bartowski/gemma-2-9b-it-GGUF"),
+    ("Gemma-2-9B", "Q4_K_M", 5_760_000_000, "bartowski/gemma-2-9b-it-GGUF"),
+    ("Gemma-2-9B", "Q8_0", 9_830_000_000, "bartowski/gemma-2-9b-it-GGUF"),
     ("Mistral-7B-v0.1", "Q4_K_M", 4_370_000_000, "TheBloke/Mistral-7B-v0.1-GGUF"),
     ("Mistral-7B-v0.1", "Q4_K_S", 4_140_000_000, "TheBloke/Mistral-7B-v0.1-GGUF"),
     ("Mistral-7B-v0.1", "Q6_K", 5_940_000_000, "mradermacher/Mistral-7B-v0.1-GGUF"),
@@ -63,6 +69,26 @@ def test_well_known_files_within_two_percent(model: str, precision: str, publish
     decoder = KNOWN[model]
     estimate = bytes_in(precision, tensors(decoder), dimensions(decoder))
     assert estimate == pytest.approx(published, rel=0.02), HUB + source
+
+
+@pytest.mark.parametrize(
+    ("precision", "published"),
+    [("Q2_K", 17.3e9), ("Q3_K_M", 22.5e9), ("Q4_K_M", 28.4e9), ("Q5_K_M", 33.2e9), ("Q6_K", 38.4e9), ("Q8_0", 49.6e9)],
+)
+def test_a_mixture_of_experts_within_two_percent(precision: str, published: float) -> None:
+    """Mixtral-8x7B: https://huggingface.co/MaziyarPanahi/Mixtral-8x7B-v0.1-GGUF"""
+    decoder = KNOWN["Mistral-7B-v0.1"]
+    found = []
+    for tensor in tensors(decoder):
+        if ".ffn_" in tensor.name and "norm" not in tensor.name:
+            name = tensor.name.replace(".weight", "_exps.weight")
+            found.append(Tensor(name, (8, *tensor.shape), tensor.type, 8 * tensor.bytes))
+        else:
+            found.append(tensor)
+    found += [Tensor(f"blk.{number}.ffn_gate_inp.weight", (8, 4096), "BF16", 2**16) for number in range(32)]
+    sizes = msgspec.structs.replace(dimensions(decoder), experts=8, experts_used=2)
+    assert sum(tensor.parameters for tensor in found) == 46_702_792_704  # 46.7 B, as Mistral states it
+    assert bytes_in(precision, found, sizes) == pytest.approx(published, rel=0.02)
 
 
 def by_name(needs: tuple[Need, ...]) -> dict[str, Need]:

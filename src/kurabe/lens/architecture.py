@@ -149,7 +149,7 @@ def kv_elements(tensors: Iterable[Tensor], hidden: int, heads: int | None, head_
         if role(tensor) in {"k", "v", "latent"}:
             rows += tensor.shape[0]
         elif role(tensor) == "qkv" and heads and head_size:
-            rows += tensor.shape[0] - heads * head_size
+            rows += max(tensor.shape[0] - heads * head_size, 0)
     return rows or None
 
 

@@ -1,5 +1,6 @@
 """A model's header as values: its tensors and settings, from a GGUF file or a folder of safetensors. No weights."""
 
+import re
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
@@ -18,6 +19,8 @@ ELEMENT_BYTES: Final = {
     "F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
     "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "I8": 1, "U8": 1, "BOOL": 1, "F4": 0.5,
 }  # fmt: skip
+
+_PART: Final = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 
 
 class Tensor(msgspec.Struct, frozen=True):
@@ -73,14 +76,30 @@ def _gguf(path: Path) -> Header:
     if path.suffix == ".safetensors":
         raise ModelError(f"{path.name} says nothing of its model by itself; name the folder {path.parent}")
     header = read_header(path)
+    parts = _parts(path, header.metadata.get("split.count"))
     tensors = []
-    for info in header.infos:
+    for info in (info for part in parts for info in (header if part == path else read_header(part)).infos):
         if (size := info.bytes) is None:
             raise ModelError(
                 f"{path}: the tensor {info.name!r} has the type {info.type}, newer than this version of kurabe knows"
             )
         tensors.append(Tensor(info.name, info.shape[::-1], BLOCK_TYPES[info.type].name, size))
-    return Header(path, "GGUF", 1, header.metadata, tuple(tensors), header.lengths.get("tokenizer.ggml.tokens"))
+    tokens = header.lengths.get("tokenizer.ggml.tokens")
+    return Header(path, "GGUF", len(parts), header.metadata, tuple(tensors), tokens)
+
+
+def _parts(path: Path, count: object) -> list[Path]:
+    """The files of a model that `llama-gguf-split` cut: `…-00001-of-00003.gguf` and those after it."""
+    if not isinstance(count, int) or count < 2:
+        return [path]
+    name = _PART.fullmatch(path.name)
+    if name is None or int(name[3]) != count:
+        raise ModelError(
+            f"{path} is one of {count} parts and not named so; name it as it was: …-00001-of-{count:05}.gguf"
+        )
+    if int(name[2]) != 1:
+        raise ModelError(f"{path} is not the first part; name {name[1]}-00001-of-{name[3]}.gguf")
+    return [path.with_name(f"{name[1]}-{number:05}-of-{name[3]}.gguf") for number in range(1, count + 1)]
 
 
 def _folder(path: Path) -> Header:

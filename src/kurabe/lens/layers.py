@@ -12,6 +12,7 @@ import msgspec
 from kurabe.lens.header import Tensor
 
 MAX_DEPTH: Final = 24
+MAX_DIGITS: Final = 6
 
 # Names as llama.cpp and as the common families in Transformers write them.
 _ROLES: Final = {
@@ -78,7 +79,7 @@ def _branch(label: str, members: _Members) -> list[Node]:
     for path, tensor in members:
         if path:
             below.setdefault(path[0], []).append((path[1:], tensor))
-    if below and all(part.isdecimal() for part in below):
+    if below and all(part.isdecimal() and len(part) <= MAX_DIGITS for part in below):
         return nodes + _folded(label, {int(part): _holder("", _branch("", rest)) for part, rest in below.items()})
     if len(below) == 1:
         ((part, rest),) = below.items()
@@ -93,7 +94,7 @@ def _order(part: str) -> tuple[int, int, str]:
     """Embeddings first, numbers by value, the last norm and the output at the end, the rest by name."""
     if part in _FIRST:
         return (-1, 0, part)
-    return (_LATE.get(part, 0), int(part) if part.isdecimal() else 0, part)
+    return (_LATE.get(part, 0), int(part) if part.isdecimal() and len(part) <= MAX_DIGITS else 0, part)
 
 
 def _holder(label: str, children: list[Node]) -> Node:

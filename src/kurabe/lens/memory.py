@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 import psutil
 
-from kurabe.errors import InputError
+from kurabe.errors import InputError, ModelError
 from kurabe.lens.architecture import Architecture, Dimensions, architecture
 from kurabe.lens.header import Tensor
 from kurabe.lens.published import dimensions as published_dimensions
@@ -125,6 +125,8 @@ def memory(ref_or_size: str, *, context: int | None = None, batch: int = 1) -> M
 def _model(ref_or_size: str) -> _Model:
     if (parameters := parse_size(ref_or_size)) is None:
         found = architecture(ref_or_size)
+        if not found.parameters:
+            raise ModelError(f"{ref_or_size} holds no parameters; name another file")
         return _Model(found.tensors, found.dimensions, found.parameters, 1.0, f"the header: {found.name}", found.bytes)
     decoder = nearest(parameters)
     tensors = published_tensors(decoder)

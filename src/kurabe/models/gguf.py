@@ -181,7 +181,8 @@ def _read(cursor: _Cursor, size: int) -> Header:
     end = data_start + max((info.offset + (info.bytes or 0) for info in infos), default=0)
     if end > size:
         raise _DamagedError(f"it is cut short: {size:,} bytes of {end:,}")
-    if "general.architecture" not in metadata or not tensors:
+    # A model may be cut into several files: the first may hold all the metadata and no tensor.
+    if "split.count" not in metadata and ("general.architecture" not in metadata or not tensors):
         raise _DamagedError("it names no architecture or holds no tensors")
     return Header(version, metadata, infos, lengths)
 
