@@ -182,3 +182,4 @@ async def main(name: str, url: str, calls: int, streams: int) -> None:
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+        time.sleep(0.1)  # pyreqwest 0.15.1 by itself may abort an interpreter that ends right after a stream

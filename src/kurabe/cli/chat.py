@@ -16,9 +16,10 @@ from kurabe.messages import Image, Part, Text
 from kurabe.models import open_model
 from kurabe.models.conversation import Conversation
 from kurabe.models.providers import providers
-from kurabe.models.reference import COMPATIBLE, LOCAL
+from kurabe.models.reference import COMPATIBLE, LOCAL, is_local
 from kurabe.report.format import dollars
 
+LOCAL_TOKENS = 1024  # a small model may repeat itself until its context is full
 _WORD = re.compile(r"\"([^\"]+)\"|'([^']+)'|((?:\\.|[^\s\"'])+)")
 _PICTURE = re.compile(r".*\.(?:png|jpe?g|gif|webp)", re.IGNORECASE | re.DOTALL)
 
@@ -27,7 +28,12 @@ _PICTURE = re.compile(r".*\.(?:png|jpe?g|gif|webp)", re.IGNORECASE | re.DOTALL)
 @click.argument("reference", metavar="REF")
 @click.argument("text", required=False)
 @click.option("--system", metavar="TEXT", help="What the model is told before everything else.")
-@click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="The longest answer, in tokens.")
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="The longest answer, in tokens (of a local model 1024).",
+)
 @click.option("--temperature", type=click.FloatRange(0, 2), metavar="T", help="0 to 2; higher is more varied.")
 def command(
     reference: str, text: str | None, system: str | None, max_tokens: int | None, temperature: float | None
@@ -38,6 +44,8 @@ def command(
     answer on standard output and nothing else. A path in a message that ends in .png, .jpg, .gif or .webp is sent as an
     image.
     """
+    if max_tokens is None and is_local(reference):
+        max_tokens = LOCAL_TOKENS
     given = {"max_tokens": max_tokens, "temperature": temperature}
     settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     piped = None if sys.stdin.isatty() else _piped()

@@ -12,6 +12,7 @@ from kurabe.errors import InputError, ModelError
 from kurabe.messages import Delta, Reply, Request, Usage
 from kurabe.models.base import ChatModel
 from kurabe.models.codecs.base import Codec, HttpRequest, Profile, Ranking
+from kurabe.models.reference import COMPATIBLE
 from kurabe.models.request import Unsupported, fit
 from kurabe.models.transport import cost as costs
 from kurabe.models.transport import loop, telemetry
@@ -205,6 +206,8 @@ class HostedModel(ChatModel):
             return self._price.usd(usage)
         if self._local:
             return 0.0
+        if self.provider == COMPATIBLE:  # a model of the same name elsewhere says nothing of this server's price
+            return None
         known = costs.known_cost(self._priced_as, self.model, int(time.time() // 3600))
         return None if known is None else known(usage)
 

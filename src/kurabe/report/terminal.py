@@ -147,7 +147,11 @@ def _layout(board: Board, rows: list[BoardRow], width: int) -> tuple[list[Column
         Column("score", lambda row: fmt.number(row.score, decimals)),
     ]
     least_bar = _BAR[0] if width < _WIDE else 2 * _BAR[0]
-    used = sum(_width(column, rows) + _GAP for column in fixed) + least_bar
+    below = any(
+        row.model and row.model not in row.contestant for row in rows
+    )  # the model's name, under the contestant's
+    widths = [name_width if below and column.title == "contestant" else _width(column, rows) for column in fixed]
+    used = sum(widths) + _GAP * len(widths) + least_bar
     chosen: list[Column] = []
     wanted = _wanted(board, rows, decimals)
     for column in wanted:

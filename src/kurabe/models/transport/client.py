@@ -29,6 +29,8 @@ from kurabe.models.transport.retry import ATTEMPTS, delay, worth_retrying
 
 T = TypeVar("T")
 HIDDEN = "•••"
+SHORTEST_KEY = 8
+"""Characters: a shorter word is no key, and would blank innocent words."""
 REQUEST_IDS = (
     "x-request-id",
     "request-id",
@@ -225,8 +227,7 @@ class Client:
         """The error with where it happened, and without the key: some providers repeat it."""
         error.provider, error.model = error.provider or self.where, error.model or self.model
         error.attempts = attempts
-        if self._key is not None:
-            key = self._key.reveal()
+        if self._key is not None and len(key := self._key.reveal()) >= SHORTEST_KEY:
             error.message, error.code = error.message.replace(key, HIDDEN), error.code.replace(key, HIDDEN)
             if isinstance(error.partial, Reply):
                 raw = error.partial.raw.replace(key.encode(), HIDDEN.encode())

@@ -17,7 +17,14 @@ import msgspec
 from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import BuilderError, PyreqwestError, RequestTimeoutError
 
-from kurabe.errors import CallTimeoutError, ConnectionFailedError, InputError, ProviderError, UnreadableAnswerError
+from kurabe.errors import (
+    CallTimeoutError,
+    ConnectionFailedError,
+    CutStreamError,
+    InputError,
+    ProviderError,
+    UnreadableAnswerError,
+)
 
 SPARE_FILES = 128  # file descriptors left to the rest of the process
 
@@ -57,7 +64,7 @@ class Streaming:
             raise _ours(error) from None
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The body's pieces as they come. Raises CallTimeoutError and ConnectionFailedError."""
+        """The body's pieces as they come. Raises CallTimeoutError, ConnectionFailedError and CutStreamError."""
         read, watch = self._response.body_reader.read_chunk, self._watch
         try:
             watch.begin()
@@ -67,7 +74,10 @@ class Streaming:
                 yield bytes(piece)
                 watch.begin()
         except PyreqwestError as error:
-            raise _ours(error) from None
+            ours = _ours(error)
+            if isinstance(ours, UnreadableAnswerError):  # of a stream, an end too soon
+                ours = CutStreamError("the connection ended before the stream did")
+            raise ours from None
 
 
 class Pin(msgspec.Struct, frozen=True):
