@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from kurabe.errors import KurabeError, ModelError
 from kurabe.lens import architecture, memory
 from kurabe.lens.architecture import Architecture
+from kurabe.lens.header import Tensor
+from kurabe.lens.layers import tree
 
 KINDS = {"F32": (0, 4), "F16": (1, 2)}
 
@@ -159,6 +161,12 @@ def test_blocks_of_other_shapes_are_told_apart(tmp_path: Path) -> None:
     found = architecture(str(write_gguf(tmp_path / "m.gguf", {"general.architecture": "x"}, tensors)))
     assert [(node.label, node.repeats) for node in found.tree] == [("blk 0, 2 … 6", 4), ("blk 1, 3 … 7", 4)]
     assert sum(node.parameters for node in found.tree) == found.parameters == 4 * (8 + 16) * 4
+
+
+def test_blocks_of_other_types_are_one() -> None:
+    kinds = ["Q6_K", "Q4_K", "Q4_K", "Q6_K"]
+    (blocks,) = tree(Tensor(f"blk.{number}.v", (2, 256), kind, 288) for number, kind in enumerate(kinds))
+    assert (blocks.label, blocks.children[0].types) == ("blk 0–3", {"Q6_K": 2, "Q4_K": 2})
 
 
 def test_experts_fold_inside_folded_blocks(tmp_path: Path) -> None:

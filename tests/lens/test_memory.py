@@ -179,7 +179,21 @@ def test_what_cannot_be_estimated(smollm2: Path) -> None:
         bytes_in("Q4_KM", (), dimensions(KNOWN["Qwen2-7B"]))
 
 
-def test_a_frozen_value(smollm2: Path) -> None:
+def test_the_gpus_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    xllamacpp = pytest.importorskip("xllamacpp")
+    cpu = {"description": "a CPU", "type": "GGML_BACKEND_DEVICE_TYPE_CPU", "memory_free": 10**12}
+    gpu = {"description": "A card", "type": "GGML_BACKEND_DEVICE_TYPE_GPU", "memory_free": 24 * 10**9}
+    monkeypatch.setattr(xllamacpp, "get_device_info", lambda: [cpu, gpu])
+    machine, card, *_ = memory("8B").devices
+    assert machine.name == "this machine, free now"
+    assert (card.name, card.runs, card.tunes) == ("here: A card", "bfloat16", ("QLoRA",))
+
+
+def test_a_size_has_no_longest_context() -> None:
+    assert memory("7B", context=10**6).context == 10**6
+
+
+def test_a_frozen_value() -> None:
     found = memory("7B")
     assert isinstance(found, Memory)
     with pytest.raises(AttributeError):

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from kurabe.cli.main import Command
 from kurabe.lens.architecture import Architecture, architecture
-from kurabe.lens.layers import Node, one
+from kurabe.lens.layers import Node
 from kurabe.report.format import count, plain, size
 
 _MARKS = {"ok": "[green]✓[/]", "note": "[yellow]•[/]", "wrong": "[bold red]✗[/]"}
@@ -84,21 +84,18 @@ def _sizes(found: Architecture) -> str:
     return ", ".join(fact for fact in facts if fact)
 
 
-def _rows(nodes: tuple[Node, ...], guide: str) -> Iterator[tuple[str, str, str, str, str]]:
+def _rows(nodes: tuple[Node, ...], guide: str, blocks: int = 1) -> Iterator[tuple[str, str, str, str, str]]:
+    """The lines of the tree. Inside a folded block the figures are those of one of the `blocks` it stands for."""
     for place, node in enumerate(nodes):
         last = place == len(nodes) - 1
         branch, below = ("└ ", "  ") if last else ("├ ", "│ ")
         label = escape(plain(node.label)) + (f" × {node.repeats}" if node.repeats > 1 else "")
-        shape = " × ".join(f"{length:,}" for length in node.shape)
         several = len(node.types) > 1
-        types = ", ".join(f"{name} × {times}" if several else name for name, times in node.types.items())
-        parameters = f"{one(node):,}" if node.shape else f"[dim]{node.parameters:,}[/]"
-        each = node.bytes if not node.shape else node.bytes // max(sum(node.types.values()), 1)
         yield (
             f"[dim]{guide}{branch}[/]{label}",
-            shape,
-            types,
-            parameters,
-            size(each) if node.shape else f"[dim]{size(each)}[/]",
+            " × ".join(f"{length:,}" for length in node.shape),
+            ", ".join(f"{name} × {times}" if several else name for name, times in node.types.items()),
+            f"{node.parameters // blocks:,}",
+            size(node.bytes // blocks),
         )
-        yield from _rows(node.children, guide + below)
+        yield from _rows(node.children, guide + below, blocks * node.repeats)

@@ -77,11 +77,11 @@ def _tuning(found: Memory) -> Table:
 
 def _devices(devices: tuple[Device, ...]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
-    table.add_column("what fits", no_wrap=True)
+    table.add_column("what fits")
     table.add_column("memory", justify="right", no_wrap=True)
     table.add_column("runs in")
     table.add_column("tunes by")
     for device in devices:
         runs = f"[green]{device.runs}[/]" if device.runs else "[red]nothing[/]"
-        table.add_row(device.name, size(device.bytes), runs, ", ".join(device.tunes) or "[dim]–[/]")
+        table.add_row(escape(plain(device.name)), size(device.bytes), runs, ", ".join(device.tunes) or "[dim]–[/]")
     return table

@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
-from math import prod
 from typing import Final, TypeAlias
 
 import msgspec
@@ -151,8 +150,3 @@ def _span(numbers: list[int]) -> str:
     if len(steps) == 1 and len(numbers) > 3:
         return f"{numbers[0]}, {numbers[1]} … {numbers[-1]}"
     return ", ".join(map(str, numbers[:6])) + (f" … {numbers[-1]}" if len(numbers) > 6 else "")
-
-
-def one(node: Node) -> int:
-    """Parameters of one tensor that a leaf stands for."""
-    return prod(node.shape)

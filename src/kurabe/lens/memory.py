@@ -4,6 +4,7 @@ Estimates, not measurements. Every formula stands at its function with its sourc
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -118,7 +119,7 @@ def memory(ref_or_size: str, *, context: int | None = None, batch: int = 1) -> M
         cache_per_token=per_token,
         run=run,
         tune=tune,
-        devices=(_device("this machine, free now", psutil.virtual_memory().available, run, tune, 0), *_gpus(run, tune)),
+        devices=(*_here(run, tune), *_gpus(run, tune)),
     )
 
 
@@ -135,7 +136,8 @@ def _model(ref_or_size: str) -> _Model:
         f"a rule of thumb: the shape of {decoder.name}, the nearest published model; one without shared keys and values"
         f" needs {decoder.heads // decoder.kv_heads} times the cache"
     )
-    return _Model(tensors, published_dimensions(decoder), parameters, scale, basis, None)
+    sizes = msgspec.structs.replace(published_dimensions(decoder), context=None)
+    return _Model(tensors, sizes, parameters, scale, basis, None)
 
 
 def _context(asked: int | None, trained: int | None, ref: str) -> int:
@@ -220,6 +222,18 @@ def local_engine(found: Architecture, context: int, *, slots: int, servers: int,
         overhead=PROCESS_BYTES + servers * TOKEN_BYTES * found.dimensions.vocabulary,
         bits=8 * found.bytes / found.parameters,
     )
+
+
+def _here(run: Sequence[Need], tune: Sequence[Need]) -> Iterable[Device]:
+    """This machine's memory, and its GPUs where llama.cpp is there to name them; of each what is free now."""
+    yield _device("this machine, free now", psutil.virtual_memory().available, run, tune, 0)
+    with suppress(ImportError):
+        import xllamacpp
+
+        for found in xllamacpp.get_device_info():
+            if "GPU" in str(found["type"]):
+                name = f"here: {found['description']}"
+                yield _device(name, int(found["memory_free"]), run, tune, GPU_CONTEXT_BYTES)
 
 
 def _gpus(run: Sequence[Need], tune: Sequence[Need]) -> Iterable[Device]:
