@@ -27,6 +27,7 @@ COMMANDS = {
     "keys": "Keep providers' keys in the system's keyring.",
     "tokens": "Show how tokenizers cut a text, side by side.",
     "next": "Show what a model thinks comes next.",
+    "similar": "Show which texts are alike.",
     "architecture": "Show how a model is built.",
     "memory": "Estimate the memory that a model takes.",
     "pull": "Fetch a model into the cache.",

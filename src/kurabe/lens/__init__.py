@@ -8,19 +8,23 @@ next, `similar(texts)` which texts an embedding model holds alike.
 from kurabe.lens.architecture import Architecture, architecture
 from kurabe.lens.memory import Memory, memory
 from kurabe.lens.next_tokens import NextToken, NextTokens, Sampling, Walk, next_tokens
+from kurabe.lens.similar import Cluster, Similar, similar
 from kurabe.lens.tokens import Token, Tokens, tokens
 
 __all__ = [
     "Architecture",
+    "Cluster",
     "Memory",
     "NextToken",
     "NextTokens",
     "Sampling",
+    "Similar",
     "Token",
     "Tokens",
     "Walk",
     "architecture",
     "memory",
     "next_tokens",
+    "similar",
     "tokens",
 ]
