@@ -33,6 +33,16 @@ def test_bars_in_a_pipe(smollm2: Path, columns: int) -> None:
     assert max(map(len, result.output.splitlines())) <= columns
 
 
+def test_of_a_long_text_the_end_is_shown(smollm2: Path) -> None:
+    for text in ("one\n" * 40 + "The capital of France is", "word " * 400 + "The capital of France is"):
+        result = call(f"gguf:{smollm2}", text, "--count", "2", columns=60)
+        lines = result.output.splitlines()
+        assert lines[0].startswith("…")
+        assert len(lines) <= 14
+        assert "The capital of France is" in " ".join(result.output.split())
+        assert sum("█" in line for line in lines) == 2
+
+
 def test_json(smollm2: Path) -> None:
     found = json.loads(call(f"gguf:{smollm2}", PROMPT, "--count", "2", "--top-p", "0.7", "--json").stdout)
     assert (found["top_p"], found["top_k"], found["kept"]) == (0.7, None, 1)

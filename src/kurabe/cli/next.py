@@ -16,6 +16,8 @@ from kurabe.lens.tokens import visible
 
 BLOCKS = " ▏▎▍▌▋▊▉█"
 KEYS = "123456789"
+LINES = 8
+"""Of the text that are shown."""
 
 
 @click.command(cls=Command)
@@ -89,14 +91,18 @@ def picture(seen: NextTokens, width: int, *, begun: int | None = None) -> Group:
     """The end of the text, what was added to it in bold, and the tokens with their bars."""
     begun = len(seen.text) if begun is None else begun
     text = Text(overflow="fold")
-    most = width * 6
-    shown = seen.text[-most:]
+    shown = _end(seen.text, width)
     split = max(len(shown) - (len(seen.text) - begun), 0)
-    if len(seen.text) > most:
+    if len(seen.text) > len(shown):
         text.append("…", "dim")
     text.append(_printable(shown[:split]))
     text.append(_printable(shown[split:]), "bold green")
     return Group(text, Text(), _table(seen, width), *_notes(seen))
+
+
+def _end(text: str, width: int) -> str:
+    """The text's last lines, as many as leave room for the tokens below them."""
+    return "\n".join(text[-LINES * width :].split("\n")[-LINES:])
 
 
 def _table(seen: NextTokens, width: int) -> Table:
