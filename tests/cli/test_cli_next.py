@@ -23,7 +23,9 @@ def call(*args: str, columns: int = 120) -> Result:
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
 def test_bars_in_a_pipe(smollm2: Path, columns: int) -> None:
-    result = call(f"gguf:{smollm2}", PROMPT, "--top-k", "3", "--temperature", "0.5", "--count", "4", columns=columns)
+    result = call(
+        f"gguf:{smollm2}?context=512", PROMPT, "--top-k", "3", "--temperature", "0.5", "--count", "4", columns=columns
+    )
     assert result.exit_code == 0, result.output
     lines = [line for line in result.output.splitlines() if "·" in line and "%" in line]
     assert lines[0].split()[1:3] == ["·Paris", "7042"]
@@ -35,7 +37,7 @@ def test_bars_in_a_pipe(smollm2: Path, columns: int) -> None:
 
 def test_of_a_long_text_the_end_is_shown(smollm2: Path) -> None:
     for text in ("one\n" * 40 + "The capital of France is", "word " * 400 + "The capital of France is"):
-        result = call(f"gguf:{smollm2}", text, "--count", "2", columns=60)
+        result = call(f"gguf:{smollm2}?context=512", text, "--count", "2", columns=60)
         lines = result.output.splitlines()
         assert lines[0].startswith("…")
         assert len(lines) <= 14
@@ -44,7 +46,7 @@ def test_of_a_long_text_the_end_is_shown(smollm2: Path) -> None:
 
 
 def test_json(smollm2: Path) -> None:
-    found = json.loads(call(f"gguf:{smollm2}", PROMPT, "--count", "2", "--top-p", "0.7", "--json").stdout)
+    found = json.loads(call(f"gguf:{smollm2}?context=512", PROMPT, "--count", "2", "--top-p", "0.7", "--json").stdout)
     assert (found["top_p"], found["top_k"], found["kept"]) == (0.7, None, 1)
     assert [each["text"] for each in found["next"]] == ["·Paris", "·the"]
     assert [each["drawn"] for each in found["next"]] == [1.0, 0.0]
@@ -54,7 +56,7 @@ def test_json(smollm2: Path) -> None:
 def test_step_by_step(smollm2: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     keys: Iterator[str] = iter(["x", "2", "", "\r", "9", "\x1b[A", "q"])
     monkeypatch.setattr(click, "getchar", lambda: next(keys))
-    with Walk(f"gguf:{smollm2}", PROMPT) as walk:
+    with Walk(f"gguf:{smollm2}?context=512", PROMPT) as walk:
         expected = [walk.look().tokens[1].token.id]
         module._steps(walk, Sampling(), 3)  # 9 is beyond the three that are shown
         assert walk.ids[-2] == expected[0]
@@ -69,7 +71,7 @@ def test_leaving(fault: type[BaseException], smollm2: Path, monkeypatch: pytest.
         raise fault
 
     monkeypatch.setattr(click, "getchar", getchar)
-    with Walk(f"gguf:{smollm2}", PROMPT) as walk:
+    with Walk(f"gguf:{smollm2}?context=512", PROMPT) as walk:
         module._steps(walk, Sampling(), 3)
         assert walk.text == PROMPT
 

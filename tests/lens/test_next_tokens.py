@@ -122,10 +122,10 @@ def test_a_walk_continues_what_is_taken(walk: Walk) -> None:
 
 
 def test_chat_goes_through_the_template_and_special_tokens_have_names(smollm2: Path) -> None:
-    seen = next_tokens(f"gguf:{smollm2}", "Say: yes", chat=True, count=3)
+    seen = next_tokens(f"gguf:{smollm2}?context=512", "Say: yes", chat=True, count=3)
     assert seen.text.endswith("<|im_start|>user\nSay: yes<|im_end|>\n<|im_start|>assistant\n")
     assert seen.ids[0] == 1
-    with Walk(f"gguf:{smollm2}", "<|im_start|>assistant\nHello! How can I help you today?") as opened:
+    with Walk(f"gguf:{smollm2}?context=512", "<|im_start|>assistant\nHello! How can I help you today?") as opened:
         end = opened.look(count=40).tokens
         assert next(each.token for each in end if each.token.special).shown == "<|im_end|>"
         assert json.loads(json.dumps(opened.look().as_dict()))["text"].startswith("<|im_start|>")

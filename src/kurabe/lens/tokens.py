@@ -11,6 +11,7 @@ from kurabe.models.reference import parse_reference
 
 SCHEMES: Final = ("gguf", "wordllama")
 """What has its tokenizer at hand; a hosted model keeps its own to itself."""
+LEAST_CONTEXT: Final = 64
 _VISIBLE: Final = str.maketrans({" ": "·", "\n": "↵", "\r": "␍", "\t": "→", "\x7f": "␡", "\u00a0": "⍽"})
 _CONTROL: Final = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\r\t"}
 
@@ -87,7 +88,10 @@ def tokens(reference: str, text: str) -> Tokens:
 def _gguf(reference: str, text: str) -> list[Token]:
     from kurabe.models.engines.llama_cpp import LlamaCpp
 
-    with open_model(reference) as model:
+    parsed = parse_reference(reference)
+    # Nothing is evaluated, so that the least memory for keys and values will do.
+    least = msgspec.structs.replace(parsed, options=parsed.options | {"context": str(LEAST_CONTEXT)})
+    with open_model(str(least)) as model:
         assert isinstance(model, LlamaCpp)
         pieces = model.tokenize(text)
         # A special token never comes out of a text that is only text; of the others each may.
