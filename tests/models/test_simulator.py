@@ -63,21 +63,21 @@ def test_our_models_read_it_plain_and_streamed(provider: str) -> None:
 @pytest.mark.parametrize("provider", ["openai", "gemini", "cohere", "mistral", "ollama", "azure"])
 def test_embeddings_come_in_order(provider: str) -> None:
     with Simulator(provider) as server:
-        vectors = server.open("embedder").embed(["a", "b c"])  # type: ignore[attr-defined]
+        vectors = server.open("embedder").embed(["a", "b c"])
         assert np.array_equal(vectors, [server.vector("a"), server.vector("b c")])
 
 
 @pytest.mark.parametrize("name", ["amazon.titan-embed-text-v2:0", "cohere.embed-v4:0", "amazon.nova-2-multimodal"])
 def test_embeddings_of_bedrock(name: str) -> None:
     with Simulator("bedrock") as server:
-        vectors = server.open(name).embed(["a", "b c"])  # type: ignore[attr-defined]
+        vectors = server.open(name).embed(["a", "b c"])
         assert np.array_equal(vectors, [server.vector("a"), server.vector("b c")])
 
 
 @pytest.mark.parametrize("name", ["text-embedding-005", "gemini-embedding-2"])
 def test_embeddings_of_vertex(name: str) -> None:
     with Simulator("vertex") as server:
-        assert np.array_equal(server.open(name).embed("a"), [server.vector("a")])  # type: ignore[attr-defined]
+        assert np.array_equal(server.open(name).embed("a"), [server.vector("a")])
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_lists_of_models(provider: str) -> None:
 
 def test_ranking() -> None:
     with Simulator("cohere") as server:
-        ranking = server.open("rerank-v4").rerank("red apple", ["a pear", "a red apple", "red"], top=2)  # type: ignore[attr-defined]
+        ranking = server.open("rerank-v4").rerank("red apple", ["a pear", "a red apple", "red"], top=2)
         assert [position for position, _ in ranking.results] == [1, 2]
 
 
