@@ -54,6 +54,12 @@ def _loopback_only() -> Iterator[None]:
     patch.undo()
 
 
+@pytest.fixture(autouse=True)
+def _no_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key of the person who runs the tests, and none of another test's keyring."""
+    monkeypatch.setenv("KURABE_NO_KEYRING", "1")
+
+
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
     """The file of the model smollm2-135m: from the cache folder, fetched the first time."""

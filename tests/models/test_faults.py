@@ -97,7 +97,7 @@ def test_each_fault_has_its_error(provider: str, stream: bool) -> None:
             assert caught.value.attempts == 1
         server.faults(None)
         assert ask(model, stream).text == ANSWER
-        assert server.in_flight == 0
+        settled(lambda: server.in_flight == 0)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
