@@ -226,7 +226,7 @@ def test_a_connection_is_kept() -> None:
         model = server.open(timeout=fresh())
         for number in range(20):
             _ = model.stream("x").reply if number % 2 else model.chat("x")
-        assert server.accepted == 1
+        assert server.accepted == 2  # one for plain calls, one for streams
 
 
 def test_calls_from_many_threads_and_loops_at_once() -> None:
@@ -413,3 +413,24 @@ def test_nothing_is_left_running() -> None:
         with Simulator("openai") as server:
             server.open().chat("x")
     assert threading.active_count() <= before + 1
+
+
+def test_a_plain_call_waits_no_longer_for_its_first_byte_than_that() -> None:
+    with Simulator("openai", faults=Fault.silence()) as server:
+        model = server.open(attempts=1, timeout=Timeouts(connect=5, first=0.2, between=30, total=30))
+        began = time.perf_counter()
+        with pytest.raises(errors.CallTimeoutError):
+            model.chat("x")
+        assert time.perf_counter() - began < 5
+
+
+def test_thousands_of_calls_at_once() -> None:
+    with Simulator("openai", answer="yes", delay=0.3, keep=1) as server:
+        model = server.open()
+
+        async def all_of_them() -> list[str]:
+            return [reply.text for reply in await asyncio.gather(*(model.achat(f"{n}") for n in range(3000)))]
+
+        assert asyncio.run(all_of_them()) == ["yes"] * 3000
+        assert server.calls == 3000
+        assert server.most_in_flight >= 500

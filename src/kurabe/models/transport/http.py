@@ -95,22 +95,27 @@ class Http:
         self.timeouts = timeouts
         self._pin = pin
         self._total = timedelta(seconds=timeouts.total)
-        self._client: Client | None = _build(timeouts, pin)
+        # A library's client has one read time-out: until the first byte for plain answers, and for streams one that
+        # leaves first byte and pieces to `_Watch`.
+        self._pools = {False: _build(timeouts, timeouts.first, pin)}
 
     def forget(self) -> None:
-        """In a forked process: the threads behind the pool are not there, so another one is made."""
-        _left_behind.append(self._client)  # to let go of it would wait for them
-        self._client = None
+        """In a forked process: the threads behind the pools are not there, so others are made."""
+        _left_behind.append(self._pools)  # to let go of them would wait for the threads
+        self._pools = {}
 
-    def _pool(self) -> Client:
-        if self._client is None:
-            self._client = _build(self.timeouts, self._pin)
-        return self._client
+    def _pool(self, streamed: bool) -> Client:
+        pool = self._pools.get(streamed)
+        if pool is None:
+            longest = max(self.timeouts.first, self.timeouts.between)
+            pool = _build(self.timeouts, longest if streamed else self.timeouts.first, self._pin)
+            self._pools[streamed] = pool
+        return pool
 
     async def send(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Answer:
         """Send and read the whole answer. Raises CallTimeoutError, ConnectionFailedError and UnreadableAnswerError."""
         try:
-            builder = (self._client or self._pool()).request(method, url).headers(headers).timeout(self._total)
+            builder = self._pool(False).request(method, url).headers(headers).timeout(self._total)
             del headers  # a traceback with locals would show the key
             response = await (builder.body_bytes(body) if body else builder).build().send()
             return Answer(response.status, response.headers, bytes(await response.bytes()))
@@ -124,7 +129,7 @@ class Http:
         watch = _Watch(self.timeouts)
         try:
             # 1: else the answer is held back until the buffer is full.
-            builder = (self._client or self._pool()).request(method, url).headers(headers).timeout(self._total)
+            builder = self._pool(True).request(method, url).headers(headers).timeout(self._total)
             del headers  # a traceback with locals would show the key
             request = builder.body_bytes(body).streamed_read_buffer_limit(1).build_streamed()
             with watch:
@@ -188,7 +193,7 @@ def shared(timeouts: Timeouts) -> Http:
     return _clients[timeouts]
 
 
-_left_behind: list[Client | None] = []
+_left_behind: list[dict[bool, Client]] = []
 _forks = 0  # since which the threads of a runtime are gone; pyreqwest has one runtime of each of two kinds
 
 
@@ -203,14 +208,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def _build(timeouts: Timeouts, pin: Pin | None = None) -> Client:
+def _build(timeouts: Timeouts, read: float, pin: Pin | None = None) -> Client:
     if _forks > 1:
         raise InputError("a process that was forked twice can't call hosted models; start it with 'spawn' instead")
     builder = (
         ClientBuilder()
         .runtime_multithreaded(_forks > 0)
         .connect_timeout(timedelta(seconds=timeouts.connect))
-        .read_timeout(timedelta(seconds=max(timeouts.first, timeouts.between)))
+        .read_timeout(timedelta(seconds=read))
         .max_connections(most_connections())
         .follow_redirects(False)  # a key must not follow to another address
         .referer(False)
