@@ -12,6 +12,7 @@ import pytest
 from kurabe.errors import InputError, ModelError
 from kurabe.lens.next_tokens import Sampling, Walk, after, next_tokens
 from kurabe.models.engines.llama_cpp import LlamaCpp
+from kurabe.models.reference import Reference
 
 PROMPT = "The capital of France is"
 
@@ -132,7 +133,7 @@ def test_chat_goes_through_the_template_and_special_tokens_have_names(smollm2: P
 
 
 def test_log_probabilities_of_an_answer_are_the_same(walk: Walk, smollm2: Path) -> None:
-    with LlamaCpp(smollm2, reference="gguf:x", context=256) as model:
+    with LlamaCpp(smollm2, Reference("gguf", "x", {"context": "256"})) as model:
         reply = model.chat("Count from 1 to 8.", prefill="1, 2, 3,", max_tokens=4, logprobs=2)
         plain = model.chat("Count from 1 to 8.", prefill="1, 2, 3,", max_tokens=4)
         bare = model.chat("Count from 1 to 8.", prefill="1, 2, 3,", max_tokens=4, logprobs=0)

@@ -17,6 +17,7 @@ from kurabe.messages import Message, Reply, Request
 from kurabe.models.base import Model
 from kurabe.models.engines.llama_cpp import LlamaCpp, _layout
 from kurabe.models.grammar import label_grammar, number_grammar
+from kurabe.models.reference import Reference
 
 THINGS = ["a used keyboard", "a red sports car, 2019, 40,000 miles", "a pencil", "a house in Ohio", "tea"]
 EXAMPLES = (
@@ -28,7 +29,7 @@ EXAMPLES = (
 
 @pytest.fixture(scope="module")
 def model(smollm2: Path) -> Iterator[LlamaCpp]:
-    opened = LlamaCpp(smollm2, reference="gguf:smollm2-135m", context=1024)
+    opened = LlamaCpp(smollm2, Reference("gguf", "smollm2-135m", {"context": "1024"}))
     yield opened
     opened.close()
 
@@ -52,7 +53,7 @@ def ask(model: Model, requests: list[Request]) -> list[Reply]:
 
 def test_is_a_model(model: LlamaCpp) -> None:
     assert isinstance(model, Model)
-    assert model.reference == "gguf:smollm2-135m"
+    assert model.reference == "gguf:smollm2-135m?context=1024"
 
 
 def test_prices_are_numbers_and_the_prefix_is_evaluated_once(model: LlamaCpp) -> None:
@@ -75,7 +76,7 @@ def test_an_answer_does_not_depend_on_its_company(model: LlamaCpp, smollm2: Path
     together = [reply.text for reply in ask(model, requests)]
     order = random.Random(1).sample(range(len(requests)), len(requests))
     shuffled = dict(zip(order, ask(model, [requests[index] for index in order]), strict=True))
-    fresh = LlamaCpp(smollm2, reference="gguf:smollm2-135m", context=512)
+    fresh = LlamaCpp(smollm2, Reference("gguf", "smollm2-135m", {"context": "512"}))
     anew = [reply.text for reply in ask(fresh, requests)]
     fresh.close()
     assert len(set(alone)) >= 6
@@ -198,7 +199,7 @@ def test_a_failing_source_of_requests_is_not_swallowed(model: LlamaCpp) -> None:
 def test_closing_gives_memory_back(smollm2: Path) -> None:
     process = psutil.Process()
     before = process.memory_info().rss
-    opened = LlamaCpp(smollm2, reference="gguf:x", context=2048)
+    opened = LlamaCpp(smollm2, Reference("gguf", "x", {"context": "2048"}))
     ask(opened, [price("tea")])
     loaded = process.memory_info().rss
     opened.close()
@@ -213,7 +214,7 @@ def test_closing_gives_memory_back(smollm2: Path) -> None:
 
 def test_a_context_beyond_the_model(smollm2: Path) -> None:
     with pytest.raises(ModelError, match="context of 9000 tokens, and the model has 8192"):
-        LlamaCpp(smollm2, reference="gguf:x?context=9000", context=9000)
+        LlamaCpp(smollm2, Reference("gguf", "x", {"context": "9000"}))
 
 
 @pytest.mark.parametrize(
@@ -228,6 +229,7 @@ def child(code: str, *arguments: str) -> "subprocess.Popen[str]":
     prelude = (
         "import sys\nfrom pathlib import Path\nfrom kurabe.messages import Message, Request\n"
         "from kurabe.models.engines.llama_cpp import LlamaCpp\n"
+        "from kurabe.models.reference import Reference\n"
         "path = Path(sys.argv[1])\n"
         "def ask(n, tokens): return (Request((Message('user', f'Tell a long story {i}'),), max_tokens=tokens) "
         "for i in range(n))\n"
@@ -240,7 +242,7 @@ def child(code: str, *arguments: str) -> "subprocess.Popen[str]":
 
 def test_leaving_without_closing_is_quiet(smollm2: Path) -> None:
     process = child(
-        "model = LlamaCpp(path, reference='gguf:x', context=512)\n"
+        "model = LlamaCpp(path, Reference('gguf', 'x', {'context': '512'}))\n"
         "replies = model.chat_many(ask(9, 16))\n"
         "print(len(next(replies)[1].text) > 0)\n",
         str(smollm2),
@@ -253,7 +255,7 @@ def test_leaving_without_closing_is_quiet(smollm2: Path) -> None:
 def test_ctrl_c_gets_through(smollm2: Path) -> None:
     process = child(
         "import time\n"
-        "model = LlamaCpp(path, reference='gguf:x', context=4096)\n"
+        "model = LlamaCpp(path, Reference('gguf', 'x', {'context': '4096'}))\n"
         "print('ready', flush=True)\n"
         "try:\n"
         "    for reply in model.chat_many(ask(100, 4000)): pass\n"
@@ -279,7 +281,7 @@ def test_a_file_cut_short_does_not_kill_the_process(keep: float, smollm2: Path, 
         cut.write_bytes(whole.read(int(smollm2.stat().st_size * keep)))
     process = child(
         "from kurabe.errors import ModelError\n"
-        "try: LlamaCpp(path, reference='gguf:x')\n"
+        "try: LlamaCpp(path, Reference('gguf', 'x'))\n"
         "except ModelError as error: print('refused', error)\n",
         str(cut),
     )
@@ -293,7 +295,7 @@ def test_a_model_that_llama_cpp_does_not_know(smollm2: Path, tmp_path: Path) -> 
     path.write_bytes(smollm2.read_bytes().replace(b"llama", b"lemma", 1))
     process = child(
         "from kurabe.errors import ModelError\n"
-        "try: LlamaCpp(path, reference='gguf:x')\n"
+        "try: LlamaCpp(path, Reference('gguf', 'x'))\n"
         "except ModelError as error: print('refused', error)\n",
         str(path),
     )

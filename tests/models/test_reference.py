@@ -50,7 +50,7 @@ def test_reads_and_writes_references(text: str, expected: Reference) -> None:
         ("openai@http://127.0.0.1:8000/v1", "an address and a model"),
         ("openai@ftp://host/v1:m", "an address and a model"),
         ("openai@http://key@host/v1:m", "an address and a model"),
-        ("hf:meta-llama/Llama-3.1-8B", "'hf' is not available in this version"),
+        ("replicate:meta/llama", "'replicate' is not available in this version"),
         ("gguf:", "has no name after 'gguf:'"),
         ("gguf:?context=3", "has no name after 'gguf:'"),
         ("gguf:m?contxt=3", "did you mean 'context'?"),
@@ -90,7 +90,7 @@ def test_availability_gives_the_reason(tmp_path: Path, monkeypatch: pytest.Monke
     assert "did you mean 'smollm2-135m'?" in str(availability("gguf:smolm-135m"))
     assert "there is no file" in str(availability(f"gguf:{tmp_path}/none.gguf"))
     assert "is an embedding model" in str(availability("wordllama:256"))
-    monkeypatch.setattr("kurabe.models.find_spec", lambda name: None)
+    monkeypatch.setattr("kurabe.models.local.find_spec", lambda name: None)
     assert "pip install 'kurabe[local]'" in str(availability("gguf:smollm2-135m"))
 
 

@@ -1,16 +1,14 @@
 """Language models, wherever they run: open one by its reference."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
-from kurabe.errors import InputError, KurabeError, MissingExtraError, ModelError, missing
+from kurabe.errors import InputError, KurabeError, ModelError
 from kurabe.models.base import ChatModel
-from kurabe.models.catalog import catalog as known_models
-from kurabe.models.catalog import catalog_entry
-from kurabe.models.reference import Reference, is_local, parse_reference, split_chain
+from kurabe.models.local import fingerprint_local, located, open_local, unavailable_local
+from kurabe.models.reference import ENGINES, is_local, parse_reference, split_chain
 
 
 def open_model(reference: str, **options: Any) -> ChatModel:
@@ -55,7 +53,7 @@ def _chain(links: list[str], options: dict[str, Any]) -> ChatModel:
 
 def _opened(reference: str, options: dict[str, Any], *, last: bool = True) -> ChatModel:
     """The model of one reference. `last`: whether there is no other to ask where its provider is down."""
-    parsed = _chat_reference(reference)
+    parsed = parse_reference(reference)
     if not parsed.local:
         from kurabe.models.connect import check_options, connect
 
@@ -63,20 +61,7 @@ def _opened(reference: str, options: dict[str, Any], *, last: bool = True) -> Ch
         return connect(parsed, patient=last, **options)
     if options:
         raise InputError(f"{reference!r} is a local model and takes no {', '.join(options)}")
-    path = _model_file(parsed)
-    if path is None:
-        raise ModelError(
-            f"the model {parsed.name!r} is not on this machine yet; fetch it with: kurabe pull {parsed.name}"
-        )
-    _require_engine()
-    try:
-        from kurabe.models.engines.llama_cpp import LlamaCpp
-    except ImportError as error:  # the wheel leaves OpenMP to the system, and small images lack it
-        raise ModelError(
-            f"llama.cpp cannot be loaded: {error}; where libgomp is missing, install it (Debian, Ubuntu: libgomp1)"
-        ) from None
-
-    return LlamaCpp(path, reference=reference, context=parsed.number("context"))
+    return open_local(parsed)
 
 
 def availability(reference: str) -> str | None:
@@ -86,26 +71,22 @@ def availability(reference: str) -> str | None:
         if len(links) > 1:
             reasons = [availability(link) for link in links]
             return next((reason for reason in reasons if reason is not None), None)
-        parsed = _chat_reference(reference)
+        parsed = parse_reference(reference)
         if not parsed.local:
             from kurabe.models.connect import unavailable
 
             return unavailable(parsed)
-        path = _model_file(parsed)
-        _require_engine()
+        return unavailable_local(parsed)
     except KurabeError as error:
         return str(error)
-    if path is not None and not path.is_file():
-        return f"there is no file {path}; name a GGUF file, or a model that `kurabe pull` knows"
-    return None
 
 
 def pull_name(reference: str) -> str | None:
     """The name to `pull` before `reference` can be opened; None where nothing is to be fetched."""
     if len(split_chain(reference)) > 1:
         return next((name for link in split_chain(reference) if (name := pull_name(link)) is not None), None)
-    parsed = _chat_reference(reference)
-    return parsed.name if parsed.local and _model_file(parsed) is None else None
+    parsed = parse_reference(reference)
+    return parsed.name if parsed.local and located(parsed) is None else None
 
 
 def beside(reference: str, folder: Path) -> str:
@@ -115,43 +96,15 @@ def beside(reference: str, folder: Path) -> str:
     except ModelError:
         return reference  # `availability` says what is wrong with it
     path = folder / parsed.name
-    return str(replace(parsed, name=str(path.resolve()))) if parsed.scheme == "gguf" and path.is_file() else reference
+    there = parsed.scheme in ENGINES and path.exists()
+    return str(replace(parsed, name=str(path.resolve()))) if there else reference
 
 
 def fingerprint(reference: str) -> str:
     """What tells a model's file from another one under the same reference: the catalog's SHA-256, or size and time of
     change of a file of one's own; '' where there is none."""
     try:
-        parsed = _chat_reference(reference)
-        path = _model_file(parsed) if parsed.local else None
+        parsed = parse_reference(reference)
+        return fingerprint_local(parsed) if parsed.local else ""
     except KurabeError:
         return ""
-    if parsed.local and parsed.name in known_models():
-        return catalog_entry(parsed.name).sha256
-    return f"{path.stat().st_size}-{path.stat().st_mtime_ns}" if path is not None and path.is_file() else ""
-
-
-def _chat_reference(reference: str) -> Reference:
-    parsed = parse_reference(reference)
-    if parsed.scheme == "wordllama":
-        raise ModelError(f"{reference!r} is an embedding model; a chat model is needed, such as 'gguf:smollm2-135m'")
-    return parsed
-
-
-def _model_file(parsed: Reference) -> Path | None:
-    """The path that the reference names, or the pulled file of the catalog's model; None where it is to be pulled."""
-    from kurabe.models.store import pulled_path
-
-    if "/" in parsed.name or "\\" in parsed.name or parsed.name.lower().endswith(".gguf"):
-        return Path(parsed.name).expanduser()
-    if parsed.name not in known_models():
-        raise ModelError(
-            f"model reference '{parsed}': {missing('model', parsed.name, known_models())};"
-            " or give the path of a .gguf file"
-        )
-    return pulled_path(parsed.name)
-
-
-def _require_engine() -> None:
-    if find_spec("xllamacpp") is None:
-        raise MissingExtraError("a model on this machine (llama.cpp)", "local")

@@ -4,6 +4,7 @@
 """
 
 import re
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
@@ -11,11 +12,38 @@ import msgspec
 
 from kurabe.errors import ModelError, missing
 
-# The options of what runs in this process; every value is a positive integer.
-LOCAL: Final[dict[str, tuple[str, ...]]] = {"gguf": ("context",), "wordllama": ()}
+EMBEDDINGS: Final[dict[str, tuple[str, ...]]] = {
+    "wordllama": (),
+    "sentence-transformers": ("device", "revision", "remote_code"),
+    "model2vec": ("revision",),
+    "spacy": (),
+    "fake": (),
+}
+"""What gives embeddings in this process and nothing else, with the options that stand behind the `?`."""
+
+ENGINES: Final[dict[str, tuple[str, ...]]] = {
+    "gguf": ("context", "gpu_layers", "cache_type", "flash_attention", "threads", "adapter", "scale"),
+    "hf": (
+        "context",
+        "dtype",
+        "quantize",
+        "device",
+        "attention",
+        "adapter",
+        "scale",
+        "batch",
+        "revision",
+        "remote_code",
+    ),
+}  # fmt: skip
+"""The engines in this process, with their options."""
+
+LOCAL: Final = ENGINES | EMBEDDINGS
+NUMBERS: Final = frozenset({"context", "threads", "batch"})
+"""Options that are whole numbers above 0."""
 
 # Known words of what is not there yet, so that they are not taken for a typing mistake.
-NOT_YET: Final = frozenset({"hf", "replicate", "transformers"})
+NOT_YET: Final = frozenset({"replicate"})
 
 COMPATIBLE: Final = "openai-compatible"
 """The row of providers.toml behind `openai@https://…`."""
@@ -44,6 +72,13 @@ class Reference(msgspec.Struct, frozen=True):
     def local(self) -> bool:
         """Whether the model runs in this process."""
         return self.scheme in LOCAL
+
+    def choice(self, option: str, values: Iterable[str]) -> str | None:
+        """The value of an option that is one of `values`, or None where it is not given."""
+        value = self.options.get(option)
+        if value is not None and value not in (known := list(values)):
+            raise ModelError(f"model reference '{self}': {missing(f'value of {option}', value, known)}")
+        return value
 
     def number(self, option: str) -> int | None:
         """The value of an option that is a positive whole number, or None where it is not given."""
@@ -104,7 +139,7 @@ def parse_reference(text: str) -> Reference:
     name, options = _name_and_options(text, scheme, rest, known)
     reference = Reference(scheme, name, options)
     for option in options:
-        if scheme in LOCAL or option == CONCURRENCY:
+        if option in NUMBERS or option == CONCURRENCY:
             reference.number(option)
     return reference
 

@@ -32,7 +32,9 @@ from kurabe.errors import ModelError
 from kurabe.messages import Delta, Message, Reply, Request, TokenLogprob, Usage
 from kurabe.models.base import ChatModel
 from kurabe.models.codecs.base import Codec, Profile
+from kurabe.models.engines.base import Piece
 from kurabe.models.gguf import read_header
+from kurabe.models.reference import Reference
 from kurabe.models.request import fit
 
 DEFAULT_CONTEXT: Final = 4096
@@ -49,13 +51,6 @@ class _Lane(NamedTuple):
     slot: int
 
 
-class Piece(NamedTuple):
-    """A token: its number in the vocabulary, and the bytes it stands for, which may be a part of a character."""
-
-    id: int
-    data: bytes
-
-
 class _Takes(Codec):
     """What the engine can express of a Request."""
 
@@ -69,7 +64,8 @@ class _Takes(Codec):
 class LlamaCpp(ChatModel):
     """A model loaded from a GGUF file. `context`: tokens one request may use, prompt and answer together."""
 
-    def __init__(self, path: Path, *, reference: str, context: int | None = None) -> None:
+    def __init__(self, path: Path, parsed: Reference) -> None:
+        reference, context = str(parsed), parsed.number("context")
         trained = read_header(path).context_length or DEFAULT_CONTEXT
         if context is not None and context > trained:
             raise ModelError(f"{reference!r} asks for a context of {context} tokens, and the model has {trained}")
