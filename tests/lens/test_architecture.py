@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from kurabe.errors import KurabeError, ModelError
 from kurabe.lens import architecture, memory
 from kurabe.lens.architecture import Architecture
-from kurabe.lens.header import Tensor
 from kurabe.lens.layers import tree
+from kurabe.models.headers import Tensor
 
 KINDS = {"F32": (0, 4), "F16": (1, 2)}
 

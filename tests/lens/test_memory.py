@@ -11,10 +11,10 @@ import pytest
 
 from kurabe.errors import InputError, ModelError
 from kurabe.lens import architecture, memory
-from kurabe.lens.header import Tensor
 from kurabe.lens.memory import Memory, Need, cache_bytes, local_engine, tuning_activations
 from kurabe.lens.published import DECODERS, Decoder, count, dimensions, parse_size, tensors
-from kurabe.lens.quantize import PRECISIONS, adapter_parameters, bytes_in
+from kurabe.models.headers import Tensor
+from kurabe.models.precisions import PRECISIONS, adapter_parameters, bytes_in
 
 KNOWN = {decoder.name: decoder for decoder in DECODERS} | {
     decoder.name: decoder

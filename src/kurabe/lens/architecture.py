@@ -1,42 +1,13 @@
 """How a model is built, from its header alone: a model of 70 billion parameters is shown without loading it."""
 
 from collections.abc import Iterable
-from typing import Any, Final, Literal
+from typing import Literal
 
 import msgspec
 
-from kurabe.lens.header import Header, Tensor, read
-from kurabe.lens.layers import Node, layer, role, tree
-
-# Each setting by its names in GGUF metadata (behind the architecture's name) and in config.json.
-_SETTINGS: Final = {
-    "layers": ("block_count", "num_hidden_layers", "n_layer", "num_layers"),
-    "hidden": ("embedding_length", "hidden_size", "n_embd", "d_model"),
-    "feed_forward": ("feed_forward_length", "intermediate_size", "n_inner", "ffn_hidden_size"),
-    "heads": ("attention.head_count", "num_attention_heads", "n_head"),
-    "kv_heads": ("attention.head_count_kv", "num_key_value_heads", "num_kv_heads"),
-    "head_size": ("attention.key_length", "head_dim"),
-    "vocabulary": ("vocab_size",),
-    "context": ("context_length", "max_position_embeddings", "n_positions", "seq_length"),
-    "experts": ("expert_count", "num_local_experts", "n_routed_experts", "num_experts"),
-    "experts_used": ("expert_used_count", "num_experts_per_tok"),
-}
-
-
-class Dimensions(msgspec.Struct, frozen=True):
-    """A decoder's sizes. `kv_elements` is how many keys and values one token leaves in the cache, over all layers."""
-
-    layers: int
-    hidden: int
-    feed_forward: int | None
-    heads: int | None
-    kv_heads: int | None
-    head_size: int | None
-    vocabulary: int
-    context: int | None
-    experts: int | None
-    experts_used: int | None
-    kv_elements: int | None
+from kurabe.lens.layers import Node, tree
+from kurabe.models.dimensions import Dimensions, dimensions, embedding_of, layer, role
+from kurabe.models.headers import Header, Tensor, read
 
 
 class TypeTotal(msgspec.Struct, frozen=True):
@@ -102,68 +73,6 @@ def architecture(ref: str) -> Architecture:
     )
 
 
-def dimensions(header: Header) -> Dimensions:
-    """The sizes that the header states, and from the tensors' shapes what it doesn't."""
-    settings = header.settings
-    family = settings.get("general.architecture")
-    stated = {name: _number(settings, [f"{family}.{key}" for key in keys] + list(keys)) for name, keys in
-              _SETTINGS.items()}  # fmt: skip
-    embedding = _embedding(header.tensors)
-    rows, width = embedding.shape if embedding is not None and len(embedding.shape) == 2 else (0, 0)
-    layers = stated["layers"] or max((layer(tensor) or 0 for tensor in header.tensors), default=-1) + 1
-    hidden, heads = stated["hidden"] or width, stated["heads"]
-    head_size = stated["head_size"] or (hidden // heads if heads else None)
-    # GGUF gives a list where layers differ; config.json says nothing where every head has its own keys and values.
-    kv_heads = stated["kv_heads"]
-    if kv_heads is None and heads is not None and not any(role(tensor) == "k" for tensor in header.tensors):
-        kv_heads = 1 if settings.get("multi_query") else heads
-    elements = kv_elements(header.tensors, hidden, heads, head_size)
-    if kv_heads is None and elements and head_size and layers:
-        kv_heads = elements // (2 * layers * head_size)
-    if elements is None and kv_heads and head_size:
-        elements = 2 * layers * kv_heads * head_size
-    return Dimensions(
-        layers,
-        hidden,
-        stated["feed_forward"],
-        heads,
-        kv_heads,
-        head_size,
-        rows or stated["vocabulary"] or 0,
-        stated["context"],
-        stated["experts"],
-        stated["experts_used"],
-        elements,
-    )
-
-
-def kv_elements(tensors: Iterable[Tensor], hidden: int, heads: int | None, head_size: int | None) -> int | None:
-    """Keys and values of one token over all layers, from the shapes of what computes them; None where no tensor says.
-
-    The rows of the K and the V projection; of a fused one, what the queries leave; of latent attention, its one row.
-    """
-    rows = 0
-    for tensor in tensors:
-        if len(tensor.shape) != 2 or tensor.shape[1] != hidden:  # packed weights say nothing of rows
-            continue
-        if role(tensor) in {"k", "v", "latent"}:
-            rows += tensor.shape[0]
-        elif role(tensor) == "qkv" and heads and head_size:
-            rows += max(tensor.shape[0] - heads * head_size, 0)
-    return rows or None
-
-
-def _embedding(tensors: Iterable[Tensor]) -> Tensor | None:
-    return next((tensor for tensor in tensors if role(tensor) == "embedding"), None)
-
-
-def _number(settings: dict[str, Any], names: list[str]) -> int | None:
-    found = (settings.get(name) for name in names)
-    return next(
-        (value for value in found if isinstance(value, int) and not isinstance(value, bool) and value > 0), None
-    )
-
-
 def _text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
@@ -179,7 +88,7 @@ def _types(tensors: Iterable[Tensor]) -> dict[str, TypeTotal]:
 
 
 def _checks(header: Header, sizes: Dimensions, tied: bool) -> Iterable[Check]:
-    embedding = _embedding(header.tensors)
+    embedding = embedding_of(header.tensors)
     if embedding is None or len(embedding.shape) != 2:
         yield Check("token embeddings", "note", "no tensor has a name that embeddings of tokens usually have")
     else:

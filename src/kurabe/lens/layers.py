@@ -1,6 +1,5 @@
-"""What a tensor is for, by its name, and the tree of a model's layers with repeated blocks folded."""
+"""The tree of a model's layers with repeated blocks folded."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
@@ -8,41 +7,13 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from kurabe.lens.header import Tensor
+from kurabe.models.headers import Tensor
 
 MAX_DEPTH: Final = 24
 MAX_DIGITS: Final = 6
 
-# Names as llama.cpp and as the common families in Transformers write them.
-_ROLES: Final = {
-    "embedding": r"(^|\.)(token_embd|embed_tokens|wte|word_embeddings|embed_in)\.weight$",
-    "output": r"^(output|lm_head|embed_out)\.weight$",
-    "qkv": r"(attn_qkv|qkv_proj|query_key_value|c_attn|Wqkv)\.weight$",
-    "q": r"(attn_q|q_proj)\.weight$",
-    "k": r"(attn_k|k_proj)\.weight$",
-    "v": r"(attn_v|v_proj)\.weight$",
-    "latent": r"(attn_kv_a_mqa|kv_a_proj_with_mqa)\.weight$",
-    "attention_output": r"(attn_output|o_proj|out_proj|self_attention\.dense|attention\.dense|attn\.c_proj)\.weight$",
-    "down": r"(ffn_down(_exps|_shexp)?|down_proj|dense_4h_to_h|mlp\.c_proj|experts\.\d+\.w2)(\.weight)?$",
-    "router": r"(ffn_gate_inp|mlp\.gate|block_sparse_moe\.gate|router)\.weight$",
-}
-_ROLE: Final = re.compile("|".join(f"(?P<{role}>{pattern})" for role, pattern in _ROLES.items()))
-_LAYER: Final = re.compile(r"(?:^|\.)(?:blk|layers|h|blocks)\.(\d{1,6})\.")
 _FIRST: Final = frozenset({"token_embd", "embed_tokens", "wte", "wpe", "word_embeddings"})
 _LATE: Final = {"output_norm": 1, "norm": 1, "ln_f": 1, "final_layernorm": 1, "output": 2, "lm_head": 2, "embed_out": 2}
-
-
-def role(tensor: Tensor) -> str:
-    """What the tensor is for: `embedding`, `output`, `q`, `k`, `v`, `qkv`, `latent` (the compressed keys and values of
-    multi-head latent attention), `attention_output`, `down`, `router`, or `` for everything else."""
-    found = _ROLE.search(tensor.name)
-    return found.lastgroup or "" if found else ""
-
-
-def layer(tensor: Tensor) -> int | None:
-    """The number of the block that the tensor belongs to, None outside the blocks."""
-    found = _LAYER.search(tensor.name)
-    return int(found[1]) if found else None
 
 
 class Node(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -11,12 +11,13 @@ import msgspec
 import psutil
 
 from kurabe.errors import InputError, ModelError
-from kurabe.lens.architecture import Architecture, Dimensions, architecture
-from kurabe.lens.header import Tensor
+from kurabe.lens.architecture import Architecture, architecture
 from kurabe.lens.published import dimensions as published_dimensions
 from kurabe.lens.published import nearest, parse_size
 from kurabe.lens.published import tensors as published_tensors
-from kurabe.lens.quantize import adapter_parameters, bytes_in
+from kurabe.models.dimensions import Dimensions
+from kurabe.models.headers import Tensor
+from kurabe.models.precisions import adapter_parameters, bytes_in
 
 DEFAULT_CONTEXT: Final = 4096
 SHOWN: Final = ("float32", "bfloat16", "int8", "nf4", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")

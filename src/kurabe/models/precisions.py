@@ -9,10 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from kurabe.errors import InputError, missing
-from kurabe.lens.architecture import Dimensions
-from kurabe.lens.header import Tensor
-from kurabe.lens.layers import layer, role
+from kurabe.models.dimensions import Dimensions, layer, role
 from kurabe.models.gguf import BLOCK_TYPES
+from kurabe.models.headers import Tensor
 
 # The type that most tensors of a GGUF mixture get, from the most bits to the fewest.
 MIXTURES: Final = {
