@@ -40,6 +40,10 @@ class ModelError(KurabeError):
     """A model could not be found, loaded or run."""
 
 
+class ModelTooLargeError(ModelError):
+    """A model needs more memory than is free; it was not loaded. The message says how much, and what would fit."""
+
+
 class InputError(KurabeError):
     """What was given to a model can't be used: an image that is none, a tool or schema that can't be described, a
     setting that the model does not take."""

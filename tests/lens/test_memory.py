@@ -10,10 +10,11 @@ import msgspec
 import pytest
 
 from kurabe.errors import InputError, ModelError
-from kurabe.lens import architecture, memory
-from kurabe.lens.memory import Memory, Need, cache_bytes, local_engine, tuning_activations
+from kurabe.lens import memory
+from kurabe.lens.memory import Memory, tuning_activations
 from kurabe.lens.published import DECODERS, Decoder, count, dimensions, parse_size, tensors
-from kurabe.models.headers import Tensor
+from kurabe.models.footprint import Need, cache_bytes, engine_need
+from kurabe.models.headers import Tensor, read_path
 from kurabe.models.precisions import PRECISIONS, adapter_parameters, bytes_in
 
 KNOWN = {decoder.name: decoder for decoder in DECODERS} | {
@@ -213,7 +214,7 @@ with llama_cpp.LlamaCpp(path, Reference("gguf", "m", {"context": str(context)}))
     request = Request(messages=(User("hello world " * (context // 4)),), max_tokens=8)
     for _ in model.chat_many([request] * 2 * servers * slots):
         pass
-    layout = {"slots": servers * slots, "servers": servers, "step_tokens": llama_cpp._BATCH_TOKENS}
+    layout = {"sequences": servers * slots, "servers": servers, "step_tokens": llama_cpp._BATCH_TOKENS}
     print(json.dumps(layout), flush=True)
     sys.stdin.read()
 """
@@ -241,7 +242,7 @@ def test_the_engine_takes_what_is_estimated(context: int, smollm2: Path) -> None
         time.sleep(0.05)
     peak = max(peak, _proportional(child.pid))
     child.communicate("")
-    estimate = local_engine(architecture(str(smollm2)), context, **json.loads(layout))
+    estimate = engine_need(read_path(smollm2), "gguf", context=context, **json.loads(layout))
     print(f"context {context}: measured {peak:,}, estimated {estimate.total:,} ({estimate.total / peak - 1:+.1%})")
     assert estimate.total == pytest.approx(peak, rel=0.1)
 

@@ -7,7 +7,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from kurabe.cli.main import Command
-from kurabe.lens.memory import GPU_CONTEXT_BYTES, LORA_RANK, USABLE, Device, Memory, memory
+from kurabe.lens.memory import LORA_RANK, USABLE, Device, Memory, memory
+from kurabe.models.footprint import GPU_CONTEXT_BYTES
 from kurabe.report.format import count, plain, size
 
 

@@ -8,34 +8,32 @@ from contextlib import suppress
 from typing import Final
 
 import msgspec
-import psutil
 
 from kurabe.errors import InputError, ModelError
-from kurabe.lens.architecture import Architecture, architecture
+from kurabe.lens.architecture import architecture
 from kurabe.lens.published import dimensions as published_dimensions
 from kurabe.lens.published import nearest, parse_size
 from kurabe.lens.published import tensors as published_tensors
 from kurabe.models.dimensions import Dimensions
+from kurabe.models.footprint import (
+    CACHE_BYTES,
+    GPU_CONTEXT_BYTES,
+    PROCESS_BYTES,
+    STEP_TOKENS,
+    TOKEN_BYTES,
+    Need,
+    available_bytes,
+    cache_bytes,
+    step_bytes,
+)
 from kurabe.models.headers import Tensor
 from kurabe.models.precisions import adapter_parameters, bytes_in
 
 DEFAULT_CONTEXT: Final = 4096
 SHOWN: Final = ("float32", "bfloat16", "int8", "nf4", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
 LORA_RANK: Final = 16
-STEP_TOKENS: Final = 512
-"""Tokens of a prompt that are evaluated together: llama.cpp's default micro-batch."""
-CACHE_BYTES: Final = 2
-"""Bytes of a key or value: bfloat16 or float16."""
-GPU_CONTEXT_BYTES: Final = 723 * 2**20
-"""What the first CUDA call of a process takes, whatever it does: measured by a user of PyTorch,
-https://discuss.pytorch.org/t/what-is-the-reason-for-pytorchs-gpu-memory-floor/73021"""
 USABLE: Final = 0.9
 """The share of a device's memory to count on: the default of vLLM's `gpu_memory_utilization`."""
-
-# Python with llama.cpp loaded, and what llama.cpp keeps for each token of the vocabulary (texts, merges, candidates).
-# Both fitted to SmolLM2-135M on Linux (x86-64).
-PROCESS_BYTES: Final = 40_000_000
-TOKEN_BYTES: Final = 550
 
 # Memory in GB as the makers state it, and the number of cards.
 DEVICES: Final = {
@@ -43,24 +41,6 @@ DEVICES: Final = {
     "A100 40 GB": (40, 1), "L40S, RTX 6000 Ada": (48, 1), "H100, A100 80 GB": (80, 1), "H200": (141, 1),
     "MI300X": (192, 1), "8 × H100": (640, 8),
 }  # fmt: skip
-
-
-class Need(msgspec.Struct, frozen=True):
-    """Bytes that one way of using the model takes. `name` is a precision, or a way of tuning."""
-
-    name: str
-    weights: int
-    cache: int = 0
-    gradients: int = 0
-    optimizer: int = 0
-    activations: int = 0
-    overhead: int = 0
-    bits: float | None = None
-
-    @property
-    def total(self) -> int:
-        """Bytes in all."""
-        return self.weights + self.cache + self.gradients + self.optimizer + self.activations + self.overhead
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -151,21 +131,6 @@ def _context(asked: int | None, trained: int | None, ref: str) -> int:
     return asked
 
 
-def cache_bytes(sizes: Dimensions, context: int, batch: int) -> int:
-    """Bytes of the KV cache: 2 × layers × KV heads × head size × 2 bytes × tokens × sequences.
-
-    Pope et al. 2022, Efficiently Scaling Transformer Inference, section 3.3. Layers with a sliding window take less.
-    """
-    return CACHE_BYTES * (sizes.kv_elements or 0) * context * batch
-
-
-def step_bytes(sizes: Dimensions, context: int, tokens: int) -> int:
-    """Bytes of the activations while `tokens` tokens go through a block: both inner states of the feed-forward layer
-    and four of the hidden size in float32, and the mask of attention in float16. Held to llama.cpp by measurement."""
-    wide = sizes.feed_forward or 4 * sizes.hidden
-    return tokens * (4 * (2 * wide + 4 * sizes.hidden) + 2 * context)
-
-
 def _running(model: _Model, context: int, batch: int) -> Iterable[Need]:
     cache = cache_bytes(model.sizes, context, batch)
     step = step_bytes(model.sizes, context, min(STEP_TOKENS, context))
@@ -211,23 +176,9 @@ def tuning_activations(sizes: Dimensions, context: int, batch: int) -> int:
     return tokens * (2 * sizes.hidden * sizes.layers + 34 * sizes.hidden + 8 * sizes.vocabulary)
 
 
-def local_engine(found: Architecture, context: int, *, slots: int, servers: int, step_tokens: int) -> Need:
-    """What kurabe's llama.cpp engine takes: the file mapped once; in each server its slots' cache, the activations of
-    `step_tokens` tokens, and the vocabulary. `slots` counts those of all servers."""
-    step = step_bytes(found.dimensions, context, min(step_tokens, context))
-    return Need(
-        "kurabe's llama.cpp engine",
-        found.bytes,
-        cache=cache_bytes(found.dimensions, context, slots),
-        activations=servers * step,
-        overhead=PROCESS_BYTES + servers * TOKEN_BYTES * found.dimensions.vocabulary,
-        bits=8 * found.bytes / found.parameters,
-    )
-
-
 def _here(run: Sequence[Need], tune: Sequence[Need]) -> Iterable[Device]:
     """This machine's memory, and its GPUs where llama.cpp is there to name them; of each what is free now."""
-    yield _device("this machine, free now", psutil.virtual_memory().available, run, tune, 0)
+    yield _device("this machine, free now", available_bytes(), run, tune, 0)
     with suppress(ImportError):
         import xllamacpp
 

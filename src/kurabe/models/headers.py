@@ -68,7 +68,12 @@ def locate(ref: str) -> Path:
 
 def read(ref: str) -> Header:
     """The header of the model that `ref` names. Raises ModelError where there is none or it can't be read."""
-    path = locate(ref)
+    return read_path(locate(ref))
+
+
+def read_path(path: Path) -> Header:
+    """The header of a GGUF file (the first of several) or of a folder with config.json and .safetensors. Raises
+    ModelError where there is none or it can't be read."""
     return _folder(path) if path.is_dir() else _gguf(path)
 
 
