@@ -1,0 +1,26 @@
+"""Tiny random models of the Transformers engine; `kurabe.testing.tiny.tiny_model` makes others."""
+
+from pathlib import Path
+
+import pytest
+
+from kurabe.testing.tiny import NO_SYSTEM_TEMPLATE, tiny_model
+
+
+@pytest.fixture(scope="session")
+def tiny_chat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose chat template takes a system message; its tokenizer puts nothing before a text and has no pad
+    token."""
+    return tiny_model(tmp_path_factory.mktemp("tiny") / "chat")
+
+
+@pytest.fixture(scope="session")
+def tiny_no_system(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose chat template writes the BOS token, as its tokenizer does, and raises at a system message."""
+    return tiny_model(tmp_path_factory.mktemp("tiny") / "no-system", template=NO_SYSTEM_TEMPLATE, bos=True, pad=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model without a chat template."""
+    return tiny_model(tmp_path_factory.mktemp("tiny") / "base", template=None)
