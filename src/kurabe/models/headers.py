@@ -81,19 +81,19 @@ def _gguf(path: Path) -> Header:
     if path.suffix == ".safetensors":
         raise ModelError(f"{path.name} says nothing of its model by itself; name the folder {path.parent}")
     header = read_header(path)
-    parts = _parts(path, header.metadata.get("split.count"))
+    files = parts(path, header.metadata.get("split.count"))
     tensors = []
-    for info in (info for part in parts for info in (header if part == path else read_header(part)).infos):
+    for info in (info for part in files for info in (header if part == path else read_header(part)).infos):
         if (size := info.bytes) is None:
             raise ModelError(
                 f"{path}: the tensor {info.name!r} has the type {info.type}, newer than this version of kurabe knows"
             )
         tensors.append(Tensor(info.name, info.shape[::-1], BLOCK_TYPES[info.type].name, size))
     tokens = header.lengths.get("tokenizer.ggml.tokens")
-    return Header(path, "GGUF", len(parts), header.metadata, tuple(tensors), tokens)
+    return Header(path, "GGUF", len(files), header.metadata, tuple(tensors), tokens)
 
 
-def _parts(path: Path, count: object) -> list[Path]:
+def parts(path: Path, count: object) -> list[Path]:
     """The files of a model that `llama-gguf-split` cut: `…-00001-of-00003.gguf` and those after it."""
     if not isinstance(count, int) or count < 2:
         return [path]
