@@ -65,7 +65,8 @@ def choice_scores(
     table: dict[tuple[tuple[int, ...], int], float] = {}
     for node, row in zip(nodes, logprobs, strict=True):
         values = np.asarray(row, np.float64)
-        shares = values if whole else values - np.logaddexp.reduce(values)
+        with np.errstate(invalid="ignore"):  # a model whose numbers overflowed has no scores: they stay NaN
+            shares = values if whole else values - np.logaddexp.reduce(values)
         table.update({(node.prefix, token): float(value) for token, value in zip(node.following, shares, strict=True)})
     scores = []
     for choice in choices:
