@@ -10,7 +10,6 @@ from sklearn.dummy import DummyClassifier
 from kurabe.contestants import checks, prompt, registry
 from kurabe.messages import Request
 from kurabe.tasks.spec import ContestantSpec, Kind
-from kurabe.testing import ScriptedModel
 
 # The forest and the booster with few trees: the battery checks that they behave, not how good they are.
 QUICK: dict[str, dict[str, Any]] = {
@@ -41,8 +40,8 @@ def answer(request: Request) -> str:
 
 
 @pytest.fixture(autouse=True)
-def _scripted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prompt, "open_shared", lambda reference, options, budget: ScriptedModel(answer))
+def _scripted(monkeypatch: pytest.MonkeyPatch, byte_model: Any) -> None:
+    monkeypatch.setattr(prompt, "open_shared", lambda reference, options, budget: byte_model(answer))
 
 
 @pytest.mark.parametrize(("name", "kind", "check"), CASES)

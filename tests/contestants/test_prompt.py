@@ -10,7 +10,8 @@ import skops.io
 from sklearn.base import clone
 
 from kurabe.contestants.examples import decimals_of, spread, write_number
-from kurabe.contestants.prompt import Prompt, default_prompt, release
+from kurabe.contestants.prompt import Prompt, release
+from kurabe.contestants.wording import default_prompt
 from kurabe.errors import BudgetExceededError, ContestantError, InputError, TaskError
 from kurabe.messages import Message, Request
 from kurabe.models.transport.budget import Budget
@@ -109,20 +110,25 @@ def test_text_is_taken_as_it_is() -> None:
 
 def test_constrained_answers_carry_a_grammar() -> None:
     numbers, labels = ScriptedModel(["1"]), ScriptedModel(["kitchen"])
-    prompt(numbers, constrain=True).fit(X, Y).predict(X[:1])
-    prompt(labels, constrain=True, kind="label").fit(X, LABELS).predict(X[:1])
+    prompt(numbers, decode="grammar").fit(X, Y).predict(X[:1])
+    prompt(labels, decode="grammar", kind="label").fit(X, LABELS).predict(X[:1])
     assert (grammar := numbers.requests[0].grammar) is not None
     assert "[0-9]" in grammar
     assert (grammar := labels.requests[0].grammar) is not None
     assert '"furniture"' in grammar
 
 
-def test_auto_constrains_models_in_process_unless_answers_may_be_negative() -> None:
-    model = ScriptedModel(["1"])
-    model.reference = "gguf:some.gguf"
+def test_auto_holds_models_in_this_process_to_numbers_unless_some_are_negative(byte_model: Any) -> None:
+    model = byte_model(["1"])
     prompt(model).fit(X, Y).predict(X[:1])
     prompt(model).fit(X, Y - 100).predict(X[:1])
     assert [request.grammar is None for request in model.requests] == [False, True]
+    assert [Prompt(m, kind="number").fit(X, Y).decode_ for m in ("gguf:m", "hf:m", "openai:m")] == [
+        "grammar", "grammar", "free",
+    ]  # fmt: skip
+    labels = np.array(["", "a"] * 3, dtype=object)
+    assert [Prompt("hf:m").fit(X, y).decode_ for y in (LABELS, labels)] == ["score", "free"]
+    assert Prompt("hf:m", kind="text").fit(X, LABELS).decode_ == "free"
 
 
 def test_an_unread_answer_is_none_and_predict_gives_the_median() -> None:
@@ -200,7 +206,7 @@ def test_rows_of_every_kind(settings: dict[str, Any]) -> None:
         ({"choose": "nearst"}, ContestantError, "did you mean 'nearest'"),
         ({"examples": -1}, ContestantError, "0 or more"),
         ({"examples": [{"inputs": "x"}]}, ContestantError, "input"),
-        ({"constrain": "maybe"}, ContestantError, "true, false or auto"),
+        ({"decode": "fre"}, ContestantError, "did you mean 'free'"),
         ({"max_tokens": 0}, ContestantError, "1 or more"),
         ({"user": "{{ input"}, TaskError, "line 1"),
     ],
@@ -238,16 +244,16 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ScriptedModel]]:
 
 
 def test_contestants_share_one_open_model(opened: list[ScriptedModel]) -> None:
-    one = prompt("gguf:a.gguf", constrain=False).fit(X, Y)
+    one = prompt("gguf:a.gguf", decode="free").fit(X, Y)
     assert not opened  # fitting loads nothing
     one.predict(X)
-    prompt("gguf:a.gguf", constrain=False, examples=1).fit(X, Y).predict(X)
+    prompt("gguf:a.gguf", decode="free", examples=1).fit(X, Y).predict(X)
     assert len(opened) == 1
-    prompt("gguf:b.gguf", constrain=False).fit(X, Y).predict(X)
+    prompt("gguf:b.gguf", decode="free").fit(X, Y).predict(X)
     assert [model.closed for model in opened] == [True, False]
     one.close()
     assert not opened[1].closed  # it is another contestant's
-    prompt("gguf:b.gguf", constrain=False).close()
+    prompt("gguf:b.gguf", decode="free").close()
     assert opened[1].closed
 
 
@@ -265,7 +271,7 @@ def test_a_default_prompt_names_the_target_as_it_is() -> None:
 
 def test_the_grammar_has_room_for_ten_times_the_largest_answer() -> None:
     model = ScriptedModel(["1"])
-    prompt(model, constrain=True).fit(X, Y).predict(X[:1])
+    prompt(model, decode="grammar").fit(X, Y).predict(X[:1])
     assert "[0-9]{1,4})" in (model.requests[0].grammar or "")
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -19,7 +20,8 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer
 
 from kurabe.contestants.frames import TEXT, require, texts
-from kurabe.models.embeddings import embed
+from kurabe.models.embeddings import DEFAULT
+from kurabe.models.shortcuts import embed
 
 
 class Features(Protocol):
@@ -161,19 +163,20 @@ def _select(matrix: sparse.csr_matrix, columns: np.ndarray) -> sparse.csr_matrix
 
 
 class Embeddings(BaseEstimator):  # type: ignore[misc]
-    """A vector a text, (n, d) float32 from `kurabe.models.embeddings`, of length 1. `words`: only so many first
-    words of a text are read."""
+    """A vector a text, (n, d) float32 of length 1. `words`: only so many first words of a text are read. `model`: the
+    reference of what makes the vectors."""
 
-    def __init__(self, words: int | None = None) -> None:
+    def __init__(self, words: int | None = None, model: str = DEFAULT) -> None:
         self.words = words
+        self.model = model
 
     def fit_transform(self, X: pl.DataFrame) -> np.ndarray:
         return self.transform(X)
 
     def transform(self, X: pl.DataFrame) -> np.ndarray:
         documents = _heads(texts(X), self.words)
-        rows = _rows_of("embedding", documents, embed)
-        return np.stack(rows) if rows else embed(documents)
+        rows = _rows_of(f"embedding {self.model}", documents, partial(embed, self.model))
+        return np.stack(rows) if rows else embed(self.model, documents)
 
 
 _LARGEST = 1e30  # of a feature, which is kept in single precision

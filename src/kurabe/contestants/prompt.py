@@ -2,18 +2,23 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self, get_args
 
 import msgspec
 import numpy as np
 import polars as pl
+from sklearn.utils.metaestimators import available_if
 
 from kurabe.contestants.base import Contestant, Prediction, Validation, collect
 from kurabe.contestants.examples import Nearest, decimals_of, spread, write_number
+from kurabe.contestants.expected import expected_number
 from kurabe.contestants.frames import TEXT, as_frame, as_target, infer_kind, require, texts
+from kurabe.contestants.score import Question, score_rows, shown
+from kurabe.contestants.wording import default_prompt, joint
 from kurabe.errors import ContestantError, TaskError, missing
 from kurabe.messages import Message, Reply, Request
-from kurabe.models.base import ChatModel, Model
+from kurabe.models.base import ChatModel
+from kurabe.models.engines.base import LocalModel
 from kurabe.models.reference import is_local
 from kurabe.models.transport.budget import Budget
 from kurabe.tasks import spec
@@ -22,18 +27,25 @@ from kurabe.tasks.spec import Kind
 from kurabe.tasks.template import check_syntax, render_inputs, template_columns
 
 MAX_TOKENS: dict[Kind, int] = {"number": 32, "label": 32, "text": 256}
-LISTED_LABELS = 100
-"""More labels than this are not listed in the default system message."""
+Decode = Literal["auto", "free", "grammar", "score", "likelihood", "expected"]
+DECODES: dict[Kind, tuple[Decode, ...]] = {
+    "number": ("auto", "free", "grammar", "expected"),
+    "label": ("auto", "free", "grammar", "score", "likelihood"),
+    "text": ("auto", "free"),
+}
+SCORED = ("score", "likelihood")
+ALTERNATIVES = 20
+"""Tokens reported in each place of a number whose expected value is asked for."""
 BATCH = 64
 """Rows rendered at a time, so that requests are made lazily."""
 
 SECRET_OPTIONS = ("api_key", "headers")
 """Options of a model that may hold a key; they do not belong into a task file, which the journal keeps."""
 
-_open: dict[str, tuple[Model, Budget | None]] = {}
+_open: dict[str, tuple[ChatModel, Budget | None]] = {}
 
 
-def open_shared(reference: str, options: dict[str, Any] | None = None, budget: Budget | None = None) -> Model:
+def open_shared(reference: str, options: dict[str, Any] | None = None, budget: Budget | None = None) -> ChatModel:
     """The open model of this reference and options; several contestants share one. Another one in memory is closed
     first. `budget`: what hosted models may spend together."""
     from kurabe.models import open_model
@@ -69,17 +81,24 @@ class Prompt(Contestant):
     many training rows are shown as earlier turns, or a list of `{input, output}`. `choose`: `fixed`, the same for
     every row and spread over the target, so that the model evaluates them once; or `nearest`, the training rows
     whose words are most like the row's, the nearest last. `system`, `user` (a sandboxed Jinja2 template over the
-    columns and `input`) and `prefill`, which begins the answer, override the task's prompt. `constrain`: hold the
-    answer by a grammar to a number or to the labels; `auto` does so where the model runs in process. Every text
-    column is cut to `max_input_chars` before it is rendered, and a prompt that still does not fit the model's
-    context is cut in halves, then loses its first examples.
+    columns and `input`) and `prefill`, which begins the answer, override the task's prompt. Every text column
+    is cut to `max_input_chars` before it is rendered, and a prompt that still does not fit the model's context is cut
+    in halves, then loses its first examples.
+
+    `decode`: how an answer comes about. `free`: the model writes, and the answer is read from that. `grammar`: it can
+    write nothing but a number or one of the labels. `expected`: it writes so, and the answer is the mean of the numbers
+    that it might have written (`kurabe.contestants.expected`). `score`: the label that sampling which may write nothing
+    but a label gives the highest probability; nothing is written. `likelihood`: the label whose tokens together are
+    likeliest, as lm-evaluation-harness has it; long labels have less. `auto`: of a model in this process `score` for
+    labels and `grammar` for numbers, unless some are negative; else `free`. With `score` and `likelihood` there is
+    `predict_proba`, and `calibrate` divides each probability by the label's for an empty input (Zhao et al. 2021).
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label", "text"})
 
     def __init__(
         self,
-        model: str | Model = "gguf:smollm2-135m",
+        model: str | ChatModel = "gguf:smollm2-135m",
         options: dict[str, Any] | None = None,
         examples: int | Sequence[Any] = 0,
         choose: Literal["fixed", "nearest"] = "fixed",
@@ -88,7 +107,8 @@ class Prompt(Contestant):
         prefill: str | None = None,
         max_tokens: int | None = None,
         temperature: float = 0.0,
-        constrain: bool | Literal["auto"] = "auto",
+        decode: Decode = "auto",
+        calibrate: bool = False,
         max_input_chars: int = 2000,
         kind: Kind | None = None,
         prompt: spec.Prompt | None = None,
@@ -104,7 +124,8 @@ class Prompt(Contestant):
         self.prefill = prefill
         self.max_tokens = max_tokens
         self.temperature = temperature
-        self.constrain = constrain
+        self.decode = decode
+        self.calibrate = calibrate
         self.max_input_chars = max_input_chars
         self.kind = kind
         self.prompt = prompt
@@ -131,6 +152,10 @@ class Prompt(Contestant):
         self.fallback_ = fallback(y, self.kind_)
         self.labels_ = sorted(set(y.tolist())) if self.kind_ == "label" else []
         self.decimals_ = decimals_of(y) if self.kind_ == "number" else None
+        self.decode_ = self._decode(y)
+        if self.kind_ == "label":
+            self.classes_ = np.array(self.labels_, dtype=object)
+            self.shares_ = np.array([float((y == label).mean()) for label in self.labels_])
         self.system_, self.user_, self.prefill_ = self._prompt()
         self.shots_: list[list[str]] = []
         self.fixed_: list[int] = []
@@ -148,37 +173,81 @@ class Prompt(Contestant):
         return self
 
     def iter_predict(self, X: Any) -> Iterator[Prediction]:
-        """Yield a Prediction a row as replies come; `value` is None where the answer could not be read."""
-        X = as_frame(X)
-        require(X, self.columns_)
-        model = self.opened()
-        return self._predictions(model.chat_many(self._requests(X, model)))
+        """Yield a Prediction a row as they come; `value` is None where the answer could not be read."""
+        X, model = self._ready(X)
+        if self.decode_ in SCORED:
+            return self._labelled(self._scored(self._questions(X, model), model))
+        return self._read(model.chat_many(self._requests(X, model)), model.reference)
 
     def iter_batches(self, X: Any, stop: Callable[[], bool]) -> Iterator[list[Prediction]]:
         """`iter_predict` in lists of what has come together; nothing more is asked once `stop()` is true."""
+        X, model = self._ready(X)
+        if self.decode_ in SCORED:
+            questions = itertools.takewhile(lambda _: not stop(), self._questions(X, model))
+            return ([one] for one in self._labelled(self._scored(questions, model)))
+        requests = itertools.takewhile(lambda _: not stop(), self._requests(X, model))
+        return (list(self._read(batch, model.reference)) for batch in model.chat_batches(requests))
+
+    def _ready(self, X: Any) -> tuple[pl.DataFrame, ChatModel]:
         X = as_frame(X)
         require(X, self.columns_)
-        model = self.opened()
-        requests = itertools.takewhile(lambda _: not stop(), self._requests(X, model))
-        if isinstance(model, ChatModel):
-            batches = model.chat_batches(requests)
-        else:
-            batches = ([pair] for pair in model.chat_many(requests))
-        return (list(self._predictions(batch)) for batch in batches)
+        return X, self.opened()
 
-    def opened(self, budget: Budget | None = None) -> Model:
+    def opened(self, budget: Budget | None = None) -> ChatModel:
         """The model that is asked, opened where it is a reference."""
         return open_shared(self.model, self.options, budget) if isinstance(self.model, str) else self.model
 
-    def _predictions(self, replies: Iterable[tuple[int, Reply]]) -> Iterator[Prediction]:
+    def _read(self, replies: Iterable[tuple[int, Reply]], model: str) -> Iterator[Prediction]:
         for row, reply in replies:
             value = read_answer(reply.text, self.kind_, self.labels_, self.prefill_)
-            yield Prediction(row=row, value=value, raw=reply.text, usd=reply.usd)
+            raw = reply.text
+            if self.decode_ == "expected" and value is not None:
+                if not reply.logprobs:
+                    raise ContestantError(f"decode: expected: {model!r} gave no log-probabilities; use grammar")
+                value = expected_number(reply.logprobs)
+                raw = f"{raw} written, {value:.6g} expected"
+            yield Prediction(row=row, value=value, raw=raw, usd=reply.usd)
+
+    def _labelled(self, scored: Iterable[tuple[int, np.ndarray | None]]) -> Iterator[Prediction]:
+        for row, shares in scored:
+            if shares is None:
+                yield Prediction(row=row, value=None, raw="")
+            else:
+                yield Prediction(row=row, value=self.labels_[int(shares.argmax())], raw=shown(self.labels_, shares))
+
+    def _scored(self, questions: Iterable[Question], model: ChatModel) -> Iterator[tuple[int, np.ndarray | None]]:
+        """(row, (classes,) probabilities) as they come; None where there are none."""
+        if len(self.labels_) == 1:
+            return ((row, np.ones(1)) for row, _ in enumerate(questions))
+        if not isinstance(model, LocalModel):
+            raise ContestantError(
+                f"decode: {self.decode_} needs a model in this process, and {model.reference!r} is none; use free"
+            )
+        between = joint(self.prefill_)
+        choices = [between + label for label in self.labels_]
+        return score_rows(model, questions, choices, whole=self.decode_ == "likelihood")
 
     def predict(self, X: Any) -> np.ndarray:
         """One answer a row; where it could not be read, the training median or the most frequent answer."""
         X = as_frame(X)
         return collect(self.iter_predict(X), X.height, self.kind_, self.fallback_)
+
+    def _gives_probabilities(self) -> bool:
+        kind, decode = getattr(self, "kind_", self.kind), getattr(self, "decode_", self.decode)
+        return decode in SCORED or (decode == "auto" and kind in ("label", None) and self._in_process())
+
+    @available_if(_gives_probabilities)  # type: ignore[untyped-decorator]  # scikit-learn ships no types
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """(n, classes) probabilities in the order of `classes_`; where a row has none, those of the training part.
+
+        Only for labels that are scored (`decode`).
+        """
+        X, model = self._ready(X)
+        probabilities = np.tile(self.shares_, (X.height, 1))
+        for row, shares in self._scored(self._questions(X, model), model):
+            if shares is not None:
+                probabilities[row] = shares
+        return probabilities
 
     def close(self) -> None:
         """Give the shared model's memory back."""
@@ -200,8 +269,8 @@ class Prompt(Contestant):
     def _check(self) -> None:
         if self.choose not in ("fixed", "nearest"):
             raise ContestantError(missing("way to choose examples", str(self.choose), ["fixed", "nearest"]))
-        if self.constrain not in (True, False, "auto"):
-            raise ContestantError(f"constrain is {self.constrain!r}; it can be true, false or auto")
+        if self.decode not in get_args(Decode):
+            raise ContestantError(missing("decode", str(self.decode), get_args(Decode)))
         for option in SECRET_OPTIONS:
             if option in (self.options or {}):
                 raise ContestantError(f"options: {option} does not belong here; set the key in the environment")
@@ -217,6 +286,28 @@ class Prompt(Contestant):
             raise ContestantError(f"examples is {self.examples}; it must be 0 or more, or a list of examples")
         if self.max_input_chars < 1 or (self.max_tokens is not None and self.max_tokens < 1):
             raise ContestantError("max_input_chars and max_tokens must be 1 or more")
+
+    def _in_process(self) -> bool:
+        return is_local(self.model) if isinstance(self.model, str) else isinstance(self.model, LocalModel)
+
+    def _decode(self, y: np.ndarray) -> Decode:
+        """How answers come about, now that the kind is known."""
+        if self.decode not in DECODES[self.kind_]:
+            raise ContestantError(f"kind {self.kind_}: {missing('decode', self.decode, DECODES[self.kind_])}")
+        unwritable = None
+        if self.kind_ == "number" and (y < 0).any():
+            unwritable = "no number below 0"
+        elif self.kind_ == "label" and "" in self.labels_:
+            unwritable = "no empty label"
+        decode = self.decode
+        if decode == "auto":
+            held: dict[Kind, Decode] = {"number": "grammar", "label": "score", "text": "free"}
+            decode = held[self.kind_] if self._in_process() and unwritable is None else "free"
+        elif unwritable and decode != "free":
+            raise ContestantError(f"decode: {decode} gives {unwritable}, and the data have one; use free")
+        if self.calibrate and decode not in SCORED:
+            raise ContestantError(f"calibrate is for labels that are scored, and decode is {decode}; use score")
+        return decode
 
     def _prompt(self) -> tuple[str, str, str]:
         """System message, user template and prefill: the contestant's own, else the task's, else a plain question."""
@@ -262,17 +353,14 @@ class Prompt(Contestant):
 
     def _template_request(self, y: np.ndarray) -> Request:
         """The request without its messages."""
-        reference = self.model if isinstance(self.model, str) else self.model.reference
-        negative = self.kind_ == "number" and bool((y < 0).any())  # the grammar writes no minus
-        constrain = reference.startswith("gguf:") and not negative if self.constrain == "auto" else self.constrain
         grammar = None
-        if constrain and self.kind_ != "text":
+        if self.decode_ in ("grammar", "expected"):
             from kurabe.models.grammar import label_grammar, number_grammar
 
             if self.kind_ == "number":  # room for ten times the largest answer seen, not for a run of digits
                 grammar = number_grammar(digits=min(len(str(int(y.max()))) + 1, 12))
             else:
-                grammar = label_grammar(self.labels_)
+                grammar = label_grammar(joint(self.prefill_) + label for label in self.labels_)
         longest = max((len(str(value)) for value in y), default=0) if self.kind_ != "number" else 0
         return Request(
             messages=(),
@@ -282,32 +370,49 @@ class Prompt(Contestant):
             seed=self.random_state,
             stop=("\n",) if self.prefill_ and self.kind_ != "text" and grammar is None else (),
             grammar=grammar,
+            logprobs=ALTERNATIVES if self.decode_ == "expected" else None,
         )
 
-    def _requests(self, X: pl.DataFrame, model: Model) -> Iterator[Request]:
+    def _requests(self, X: pl.DataFrame, model: ChatModel) -> Iterator[Request]:
         request = _taken(msgspec.convert(self.request_, Request), model)
+        for text, shots in self._asked(X, model, request):
+            yield msgspec.structs.replace(request, messages=self._messages(text, shots))
+
+    def _questions(self, X: pl.DataFrame, model: ChatModel) -> Iterator[Question]:
+        """The requests of rows whose labels are scored, each with the one it is calibrated against."""
+        request = _taken(msgspec.convert(self.request_, Request), model)
+        (nothing,) = self._render(X.clear(1)) if self.calibrate else ("",)
+        for text, shots in self._asked(X, model, request):
+            asked, empty = (
+                msgspec.structs.replace(request, messages=self._messages(one, shots)) for one in (text, nothing)
+            )
+            yield Question(asked, empty if self.calibrate else None)
+
+    def _asked(self, X: pl.DataFrame, model: ChatModel, request: Request) -> Iterator[tuple[str, Sequence[int]]]:
+        """Of each row the last turn's text and the examples before it, so far cut that they fit the context."""
         nearest = Nearest(self.vectorizer_, self.vectors_) if self.vectorizer_ is not None else None
         for start in range(0, X.height, BATCH):
             rows = X[start : start + BATCH]
             if nearest is None:
-                shown = [self.fixed_] * rows.height
+                examples = [self.fixed_] * rows.height
             else:
-                shown = nearest.find(self._cut(texts(rows)), self.nearest_)
-            for row, (text, shots) in enumerate(zip(self._render(rows), shown, strict=True)):
-                messages = self._messages(text, shots)
+                examples = nearest.find(self._cut(texts(rows)), self.nearest_)
+            for row, (text, shots) in enumerate(zip(self._render(rows), examples, strict=True)):
+                kept: Sequence[int] = shots
                 for halved in range(1, 6):
-                    if _fits(model, messages, request):
+                    if _fits(model, self._messages(text, kept), request):
                         break
                     (text,) = self._render(rows[row], self.max_input_chars >> halved)
-                    messages = self._messages(text, shots[len(shots) * halved // 5 :])
-                yield msgspec.structs.replace(request, messages=messages)
+                    kept = shots[len(shots) * halved // 5 :]
+                yield text, kept
 
     def _messages(self, text: str, shots: Sequence[int]) -> tuple[Message, ...]:
         """What stays the same stands first, so that the model evaluates it once."""
+        between = joint(self.prefill_) if self.kind_ == "label" else ""
         messages = [Message("system", self.system_)] if self.system_ else []
         for shot in shots:
             question, answer = self.shots_[shot]
-            messages += [Message("user", question), Message("assistant", self.prefill_ + answer)]
+            messages += [Message("user", question), Message("assistant", self.prefill_ + between + answer)]
         return (*messages, Message("user", text))
 
     def _render(self, X: pl.DataFrame, chars: int | None = None) -> list[str]:
@@ -323,17 +428,15 @@ class Prompt(Contestant):
         return [text[: self.max_input_chars] for text in inputs]
 
 
-def _taken(request: Request, model: Model) -> Request:
+def _taken(request: Request, model: ChatModel) -> Request:
     """The request without settings of ours that the model does not take: temperature 0, the seed and the like."""
-    if not isinstance(model, ChatModel):
-        return request
     ours: dict[str, Any] = {"seed": None, "prefill": "", "stop": ()}
     if request.temperature == 0:
         ours["temperature"] = None
     return msgspec.structs.replace(request, **{name: v for name, v in ours.items() if not model.takes(name)})
 
 
-def _fits(model: Model, messages: Sequence[Message], request: Request) -> bool:
+def _fits(model: ChatModel, messages: Sequence[Message], request: Request) -> bool:
     """Whether the messages fit the model's context, as far as it says what that is. A token is a byte or more."""
     context, count = getattr(model, "context", None), getattr(model, "count_tokens", None)
     if context is None or count is None:
@@ -341,27 +444,3 @@ def _fits(model: Model, messages: Sequence[Message], request: Request) -> bool:
     room = context - (request.max_tokens or 0) - 16 * (len(messages) + 1)  # 16: what a chat template puts around a turn
     text = "\n".join([*(message.text for message in messages), request.prefill])
     return bool(len(text.encode("utf-8", "replace")) <= room or count(text) <= room)
-
-
-def default_prompt(kind: Kind, target: str | None, labels: Sequence[str]) -> tuple[str, str, str]:
-    """(system message, user template, prefill) for a task that has no prompt of its own.
-
-    The prefill ends without a space: a small model that is given `Price: ` loses its place, as a space begins a token.
-    """
-    name = target or ("number" if kind == "number" else "label" if kind == "label" else "answer")
-    name = name.replace("_", " ")
-    if kind == "text":
-        return f"Give the {name} and nothing else.", "{{ input }}", ""
-    if kind == "number":
-        return (
-            f"You estimate the {name}. Answer with a number only.",
-            f"{{{{ input }}}}\n\nWhat is the {_raw(name)}?",
-            f"{name.capitalize()}:",
-        )
-    listed = f" Answer with one of: {', '.join(labels)}." if len(labels) <= LISTED_LABELS else ""
-    return f"You classify by {name}.{listed} Answer with the {name} only.", f"{{{{ input }}}}\n\n{_raw(name)}:", ""
-
-
-def _raw(text: str) -> str:
-    """A text that Jinja2 shows as it is."""
-    return text if "{" not in text else "{{ " + repr(text) + " }}"
