@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from kurabe.models import open_model
     from kurabe.models.base import AsyncStream, ChatModel, Stream
     from kurabe.models.conversation import Conversation
+    from kurabe.models.embeddings import Embedder, open_embedder
     from kurabe.models.pull import pull
     from kurabe.models.shortcuts import achat, acomplete, aembed, chat, complete, embed
     from kurabe.models.tools import arun_tool, run_tool, tool
@@ -52,6 +53,7 @@ __all__ = [
     "Conversation",
     "Delta",
     "Document",
+    "Embedder",
     "Image",
     "KurabeError",
     "Message",
@@ -81,6 +83,7 @@ __all__ = [
     "check_contestant",
     "complete",
     "embed",
+    "open_embedder",
     "open_model",
     "pull",
     "run_tool",
@@ -98,6 +101,7 @@ _HOMES = {
     "Conversation": "kurabe.models.conversation",
     "Delta": "kurabe.messages",
     "Document": "kurabe.messages",
+    "Embedder": "kurabe.models.embeddings",
     "Image": "kurabe.messages",
     "KurabeError": "kurabe.errors",
     "Message": "kurabe.messages",
@@ -127,6 +131,7 @@ _HOMES = {
     "check_contestant": "kurabe.contestants.checks",
     "complete": "kurabe.models.shortcuts",
     "embed": "kurabe.models.shortcuts",
+    "open_embedder": "kurabe.models.embeddings",
     "open_model": "kurabe.models",
     "pull": "kurabe.models.pull",
     "run_tool": "kurabe.models.tools",

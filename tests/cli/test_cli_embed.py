@@ -8,10 +8,11 @@ import polars as pl
 import pytest
 from click.testing import CliRunner, Result
 
-from kurabe.cli import embed as module
+import kurabe
 from kurabe.cli.main import cli
 from kurabe.errors import KurabeError, ModelError
-from kurabe.models.embeddings import embed as embed_here
+from kurabe.models.embeddings import opened
+from kurabe.models.embeddings.base import units
 from kurabe.testing import Fault, Simulator
 
 HERE = "wordllama:64"
@@ -22,7 +23,7 @@ def call(*args: str | Path, text: str | bytes = "") -> Result:
 
 
 def test_json_lines_of_texts_and_of_lines() -> None:
-    expected = embed_here(["red", "naïve 日本"], HERE)
+    expected = kurabe.embed(HERE, ["red", "naïve 日本"])
     for result in (call(HERE, "red", "naïve 日本"), call(HERE, text="red\r\nnaïve 日本\n")):
         assert result.exit_code == 0, result.output
         rows = [json.loads(line) for line in result.stdout.splitlines()]
@@ -31,7 +32,7 @@ def test_json_lines_of_texts_and_of_lines() -> None:
 
 
 def test_files(tmp_path: Path) -> None:
-    expected = embed_here(["red", "blue"], HERE)
+    expected = kurabe.embed(HERE, ["red", "blue"])
     for ending in ("npy", "jsonl", "parquet"):
         path = tmp_path / f"out.{ending}"
         result = call(HERE, "red", "blue", "--output", path)
@@ -47,13 +48,15 @@ def test_files(tmp_path: Path) -> None:
 
 
 def test_a_hosted_model_in_steps_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "AT_ONCE", 10)
+    monkeypatch.setattr(opened, "AT_ONCE", 10)
+    monkeypatch.setattr(opened, "BATCHES", 0)
     texts = [f"text {n}" for n in range(25)]
     with Simulator("vllm") as server:
         result = call(f"openai@{server.url}:small", text="\n".join(texts))
         rows = [json.loads(line) for line in result.stdout.splitlines()]
         assert [row["text"] for row in rows] == texts
-        assert [row["embedding"] for row in rows] == [server.vector(text) for text in texts]
+        vectors = np.asarray([row["embedding"] for row in rows], np.float32)
+        assert np.array_equal(vectors, units([server.vector(text) for text in texts]))
         assert server.calls >= 3
 
 

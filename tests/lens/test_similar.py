@@ -54,10 +54,10 @@ def test_the_nine_sentences_fall_into_their_groups(dimensions: int, shift: int) 
 def test_the_figures_are_cosines_and_principal_components() -> None:
     from sklearn.decomposition import PCA
 
-    from kurabe.models.embeddings import embed
+    from kurabe import embed
 
     texts = [*TRAVEL, *KITCHEN, *BOOKS]
-    vectors = embed(texts).astype(np.float64)
+    vectors = embed("wordllama:256", texts).astype(np.float64)
     found = similar(texts)
     assert found.similarities == pytest.approx(vectors @ vectors.T, abs=1e-6)
     assert (np.diag(found.similarities) == 1).all()

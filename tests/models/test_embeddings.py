@@ -9,9 +9,11 @@ import pytest
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
+from kurabe import embed, open_embedder
 from kurabe.errors import ModelError
-from kurabe.models.embeddings import DIMENSIONS, embed
+from kurabe.models.embeddings.wordllama import DIMENSIONS
 
+HERE = "wordllama:256"
 TEXTS = ["a red bicycle", "a crimson bike", "the stock market fell", "x", "価格は3万円です", "emoji 🎉"]
 
 
@@ -28,38 +30,48 @@ def test_equals_wordllama_itself(dimensions: int) -> None:
     tokenizer = Tokenizer.from_file(str(package / "tokenizers" / "l2_supercat_tokenizer_config.json"))
     table = load_file(package / "weights" / "l2_supercat_256.safetensors")["embedding.weight"][:, :dimensions]
     theirs = WordLlamaInference(table, tokenizer).embed(TEXTS, norm=True)
-    ours = embed(TEXTS, f"wordllama:{dimensions}")
+    ours = embed(f"wordllama:{dimensions}", TEXTS)
     assert ours.shape == (len(TEXTS), dimensions)
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
 def test_alike_texts_are_near() -> None:
-    bicycle, bike, market, *_ = embed(TEXTS)
+    bicycle, bike, market, *_ = embed(HERE, TEXTS)
     assert bicycle @ bike > bicycle @ market + 0.2
 
 
 def test_odd_texts() -> None:
     texts = ["", "\0", "a\0b", "🎉", "\ud800", " ", "word " * 200_000, "x" * 1_000_000]
-    vectors = embed(texts)
+    vectors = embed(HERE, texts)
     assert np.isfinite(vectors).all()
     norms = np.linalg.norm(vectors, axis=1)
-    assert norms[0] == 0
-    np.testing.assert_allclose(norms[1:], 1, atol=1e-5)
+    assert [norm == 0 for norm in norms] == [not text.strip() for text in texts]
+    np.testing.assert_allclose(norms[norms > 0], 1, atol=1e-5)
 
 
 def test_a_text_alone_and_among_others_is_the_same() -> None:
-    assert np.array_equal(embed(TEXTS)[1], embed(TEXTS[1:2])[0])
-    assert embed([]).shape == (0, 256)
+    assert np.array_equal(embed(HERE, TEXTS)[1], embed(HERE, TEXTS[1:2])[0])
+    assert embed(HERE, []).shape == (0, 256)
 
 
 @pytest.mark.parametrize(
     ("reference", "part"),
-    [("wordllama:300", "There are: '64', '128', '256'"), ("gguf:smollm2-135m", "is no embedding model")],
+    [
+        ("wordllama:300", "There are: '64', '128', '256'"),
+        ("fake:0", "1 to 4096"),
+        ("fake:many", "1 to 4096"),
+        ("fake:8 | fake:9", "is a chain"),
+        ("sentence-transformer:x", "did you mean 'sentence-transformers'"),
+        ("sentence-transformers:nobody/has-this", "hf download nobody/has-this"),
+        ("sentence-transformers:nothing", "hf download sentence-transformers/nothing"),
+        ("model2vec:./nothing", "there is no folder"),
+        ("spacy:xx_no_such_md", "python -m spacy download xx_no_such_md"),
+    ],
 )
 def test_unknown_references(reference: str, part: str) -> None:
     with pytest.raises(ModelError) as caught:
-        embed(["x"], reference)
+        open_embedder(reference)
     assert part in str(caught.value)
 
 
@@ -68,8 +80,8 @@ def test_opens_no_socket_and_leaves_logging_alone() -> None:
         "import logging, socket, sys\n"
         "def refuse(*args, **kwargs): raise SystemExit('a socket was opened')\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
-        "from kurabe.models.embeddings import embed\n"
-        "embed(['hello'])\n"
+        "from kurabe import embed\n"
+        "embed('wordllama:256', ['hello'])\n"
         "assert not logging.getLogger().handlers and 'wordllama' not in sys.modules\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)

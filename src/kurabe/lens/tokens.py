@@ -111,7 +111,7 @@ def _is_special(model: Any, token: int, name: str) -> bool:
 
 
 def _wordllama(reference: str, text: str) -> list[Token]:
-    from kurabe.models.embeddings import embedding_dimensions, tokenizer
+    from kurabe.models.embeddings.wordllama import embedding_dimensions, tokenizer
 
     embedding_dimensions(reference)  # a name that is none is said before anything is read
     encoding = tokenizer().encode(text)

@@ -57,6 +57,7 @@ class HostedModel(ChatModel):
         self.unsupported: Unsupported = unsupported
         self.client = client
         self._codec = codec
+        self.batch = codec.batch
         self._profile = profile
         self._paths = paths
         self._price = price

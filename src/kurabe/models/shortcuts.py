@@ -2,22 +2,26 @@
 
 import hashlib
 import threading
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
-from kurabe.errors import InputError
 from kurabe.messages import Reply
 from kurabe.models import open_model
 from kurabe.models.base import AsyncStream, ChatModel, Stream
+from kurabe.models.embeddings import open_embedder
+from kurabe.models.embeddings.base import Embedder, LocalEmbedder
 from kurabe.models.reference import is_local
 from kurabe.models.request import Content
+
+T = TypeVar("T")
 
 MOST_OPEN = 32
 """Hosted models kept open; of local ones, only the last."""
 
-_open: dict[str, ChatModel] = {}
+_open: dict[str, ChatModel | Embedder] = {}
+"""By the reference and a digest of the options; an embedder's name begins with `embed `."""
 _lock = threading.Lock()
 
 
@@ -56,9 +60,8 @@ def embed(
     task: Literal["query", "document"] | None = None,
     **options: Any,
 ) -> np.ndarray:
-    """(n, d) float32: one vector a text, in order, by a hosted embedding model or `wordllama:256`."""
-    if reference.startswith("wordllama:"):
-        return _wordllama(reference, texts)
+    """(n, d) float32: a vector of length 1 for each text, in order. `options` are those of `open_embedder`, and the
+    rest as in `Embedder.embed`."""
     return _embedder(reference, options).embed(texts, dimensions=dimensions, task=task)
 
 
@@ -71,22 +74,11 @@ async def aembed(
     **options: Any,
 ) -> np.ndarray:
     """`embed`, awaited."""
-    if reference.startswith("wordllama:"):
-        return _wordllama(reference, texts)
     return await _embedder(reference, options).aembed(texts, dimensions=dimensions, task=task)
 
 
-def _embedder(reference: str, options: dict[str, Any]) -> ChatModel:
-    model, rest = _opened(reference, options)
-    if rest:
-        raise InputError(f"embed takes no {', '.join(rest)}")
-    return model
-
-
-def _wordllama(reference: str, texts: str | Sequence[str]) -> np.ndarray:
-    from kurabe.models.embeddings import embed as embed_here
-
-    return embed_here([texts] if isinstance(texts, str) else list(texts), reference)
+def _embedder(reference: str, options: dict[str, Any]) -> Embedder:
+    return _kept("embed ", reference, options, open_embedder)
 
 
 def _opened(reference: str, settings: dict[str, Any]) -> tuple[ChatModel, dict[str, Any]]:
@@ -95,15 +87,23 @@ def _opened(reference: str, settings: dict[str, Any]) -> tuple[ChatModel, dict[s
 
     options = {name: value for name, value in settings.items() if name in OPTIONS}
     rest = {name: value for name, value in settings.items() if name not in options}
-    if any(name in options for name in ("budget", "cache", "timeout", "price", "headers")):
-        return open_model(reference, **options), rest  # values that can't be compared by what they say
-    name = f"{reference} {hashlib.sha256(repr(sorted(options.items())).encode()).hexdigest()}"  # no key in sight
+    return _kept("", reference, options, open_model), rest
+
+
+def _kept(kind: str, reference: str, options: dict[str, Any], opened: Callable[..., T]) -> T:
+    """What `opened` makes, from the call before where it was the same."""
+    if any(name in options for name in ("budget", "timeout", "price", "headers")):
+        return opened(reference, **options)  # values that can't be compared by what they say
+    digest = hashlib.sha256(repr(sorted(options.items())).encode()).hexdigest()  # no key in sight
+    name = f"{kind}{reference} {digest}"
     with _lock:
         if name not in _open:
             if is_local(reference):
-                for other in [key for key in _open if is_local(key)]:
-                    _open.pop(other).close()
+                for other in [key for key in _open if key.startswith(kind) and is_local(key.removeprefix(kind))]:
+                    last = _open.pop(other)
+                    if not isinstance(last, LocalEmbedder):  # another thread may use it, and arrays need no closing
+                        last.close()
             elif len(_open) >= MOST_OPEN:
                 _open.pop(next(iter(_open))).close()
-            _open[name] = open_model(reference, **options)
-        return _open[name], rest
+            _open[name] = cast(ChatModel | Embedder, opened(reference, **options))
+        return cast(T, _open[name])

@@ -17,7 +17,8 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from kurabe.errors import ModelError, missing
-from kurabe.models.reference import parse_reference
+from kurabe.models.embeddings.base import LocalEmbedder, Task, files_fingerprint
+from kurabe.models.reference import Reference, parse_reference
 
 # The wheel's weights have 256 dimensions and were trained so that the first 64 or 128 of them serve alone (Matryoshka).
 DIMENSIONS: Final = (64, 128, 256)
@@ -26,20 +27,23 @@ _TEXTS_AT_ONCE: Final = 256
 _TOKENS_AT_ONCE: Final = 32_768  # 32 MB of float32 at 256 dimensions, however long a text is
 
 
-def embed(texts: Sequence[str], reference: str = "wordllama:256") -> np.ndarray:
-    """Embed texts as unit vectors: shape (n, d), float32. A text without a token, such as '', is all zeros.
+class Wordllama(LocalEmbedder):
+    """`wordllama:64`, `wordllama:128` or `wordllama:256`. It reads a text to its end, however long."""
 
-    Never touches the network. Raises ModelError for a reference other than `wordllama:` and one of DIMENSIONS.
-    """
-    dimensions = embedding_dimensions(reference)
-    words, table = _load()
-    vectors = np.zeros((len(texts), dimensions), dtype=np.float32)
-    for row, ids in enumerate(_token_ids(words, texts)):
-        for start in range(0, len(ids), _TOKENS_AT_ONCE):
-            vectors[row] += table[ids[start : start + _TOKENS_AT_ONCE], :dimensions].sum(axis=0)
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors /= np.where(norms > 0, norms, 1)
-    return vectors
+    def __init__(self, parsed: Reference) -> None:
+        super().__init__(parsed)
+        self.dimensions: int = embedding_dimensions(self.reference)
+        self.fingerprint = f"{self.reference} {files_fingerprint(_files()[0])}"
+        _load()
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Those that it was trained for."""
+        return tuple(size for size in DIMENSIONS if size <= self.dimensions)
+
+    def compute(self, texts: list[str], task: Task) -> np.ndarray:
+        """(n, d)"""
+        return _sums(texts, self.dimensions)
 
 
 def embedding_dimensions(reference: str) -> int:
@@ -50,6 +54,16 @@ def embedding_dimensions(reference: str) -> int:
     if parsed.name not in (sizes := [str(size) for size in DIMENSIONS]):
         raise ModelError(f"model reference {reference!r}: {missing('embedding model wordllama', parsed.name, sizes)}")
     return int(parsed.name)
+
+
+def _sums(texts: Sequence[str], dimensions: int) -> np.ndarray:
+    """(n, d): the sum of each text's token vectors."""
+    words, table = _load()
+    vectors = np.zeros((len(texts), dimensions), dtype=np.float32)
+    for row, ids in enumerate(_token_ids(words, texts)):
+        for start in range(0, len(ids), _TOKENS_AT_ONCE):
+            vectors[row] += table[ids[start : start + _TOKENS_AT_ONCE], :dimensions].sum(axis=0)
+    return vectors
 
 
 def tokenizer() -> Tokenizer:
@@ -69,8 +83,8 @@ def _token_ids(words: Tokenizer, texts: Sequence[str]) -> Iterator[list[int]]:
             yield encoding.ids
 
 
-@cache
-def _load() -> tuple[Tokenizer, np.ndarray]:
+def _files() -> tuple[Path, Path]:
+    """The weights, and the tokenizer's description."""
     spec = find_spec("wordllama")
     if spec is None or not spec.submodule_search_locations:
         raise ModelError("the package 'wordllama' is not installed; install it with: pip install wordllama")
@@ -79,6 +93,12 @@ def _load() -> tuple[Tokenizer, np.ndarray]:
     config = folder / "tokenizers" / "l2_supercat_tokenizer_config.json"
     if absent := [path.name for path in (weights, config) if not path.is_file()]:
         raise ModelError(f"the installed package 'wordllama' lacks {absent[0]}; install wordllama 0.4 again")
+    return weights, config
+
+
+@cache
+def _load() -> tuple[Tokenizer, np.ndarray]:
+    weights, config = _files()
     words = Tokenizer.from_file(str(config))
     words.no_padding()
     words.no_truncation()

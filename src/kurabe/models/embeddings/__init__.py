@@ -1,0 +1,72 @@
+"""Embeddings behind one interface, wherever they are made: open what makes them by its reference."""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Final
+
+from kurabe.errors import InputError, MissingExtraError, ModelError
+from kurabe.models.embeddings.base import Embedder
+from kurabe.models.reference import ENGINES, parse_reference, split_chain
+
+DEFAULT: Final = "wordllama:256"
+
+_HERE: Final = {
+    "wordllama": ("wordllama", "Wordllama"),
+    "fake": ("fake", "Fake"),
+    "sentence-transformers": ("sentence_transformers", "SentenceTransformers"),
+    "model2vec": ("model2vec", "Model2Vec"),
+    "spacy": ("spacy", "Spacy"),
+}
+_PACKAGES: Final = {"sentence-transformers": "sentence_transformers", "model2vec": "model2vec", "spacy": "spacy"}
+
+
+def open_embedder(reference: str = DEFAULT, *, cache: Any = False, **options: Any) -> Embedder:
+    """What makes the embeddings that `reference` names.
+
+    `wordllama:64`, `:128` or `:256` needs no download; `sentence-transformers:`, `model2vec:` and `spacy:` are followed
+    by a folder, a repository of the Hugging Face hub that is on this machine, or an installed pipeline; `gguf:` by what
+    `open_model` takes; `fake:64` makes vectors out of hashed words, for tests; and hosted models are there as in
+    `open_model`, whose options hosted references take. `cache`: True or the path of a file, in which vectors are kept.
+
+    Raises ModelError where there is no such model or it is not on this machine yet, InputError for an option it does
+    not take, and MissingExtraError where what runs it is not installed.
+    """
+    from kurabe.models.embeddings.cache import vector_cache
+
+    if not isinstance(reference, str):
+        raise InputError(f"a model is named by a text such as {DEFAULT!r}, not {type(reference).__name__}")
+    if len(split_chain(reference)) > 1:
+        raise ModelError(f"{reference!r} is a chain, and vectors of different models can't be compared; name one model")
+    parsed = parse_reference(reference)
+    if parsed.scheme not in _HERE:
+        from kurabe.models.embeddings.opened import Opened
+
+        embedder: Embedder = Opened(reference, options)
+    else:
+        if options:
+            raise InputError(f"{reference!r} is a local model and takes no {', '.join(options)}")
+        if (needed := _PACKAGES.get(parsed.scheme)) is not None and find_spec(needed) is None:
+            raise MissingExtraError(f"{parsed.scheme}:", "embeddings")
+        module, name = _HERE[parsed.scheme]
+        embedder = getattr(import_module(f"kurabe.models.embeddings.{module}"), name)(parsed)
+    embedder.cache = vector_cache(cache)
+    return embedder
+
+
+def unavailable(reference: str) -> str | None:
+    """Why nothing could be embedded by `reference` here, or None where it could. Loads nothing heavy."""
+    from kurabe.models import availability
+
+    try:
+        if len(split_chain(reference)) > 1 or (parsed := parse_reference(reference)).scheme in ENGINES:
+            return availability(reference)
+        if not parsed.local:
+            return availability(reference)
+        if (needed := _PACKAGES.get(parsed.scheme)) is not None and find_spec(needed) is None:
+            raise MissingExtraError(f"{parsed.scheme}:", "embeddings")
+    except (ModelError, MissingExtraError) as error:
+        return str(error)
+    return None
+
+
+__all__ = ["DEFAULT", "Embedder", "open_embedder", "unavailable"]
