@@ -20,6 +20,7 @@ COMMANDS = {
     "runs": "List the runs in a folder.",
     "chat": "Talk with a model.",
     "ask": "Ask several models the same and compare them side by side.",
+    "compare": "Ask several models many prompts and show all answers.",
     "embed": "Turn texts into vectors.",
     "summarise": "Fetch a web page and summarise it.",
     "models": "List the models that a provider offers.",
