@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from kurabe.models.pull import pull, pulled_path
+from kurabe.testing.hub import Hub
 
 _NETWORK_ALLOWED = bool(os.environ.get("KURABE_TEST_NETWORK"))
 _allowed = _NETWORK_ALLOWED
@@ -67,3 +68,16 @@ def smollm2() -> Path:
         with network():
             path = pull("smollm2-135m")
     return path
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A Hugging Face hub on the loopback, and a cache of it of the test's own."""
+    for name in [name for name in os.environ if name.startswith("HF_") or name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "hf" / "token"))
+    with Hub() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server

@@ -351,6 +351,7 @@ def test_ctrl_c_keeps_the_part(server: Server, cache: Path, monkeypatch: pytest.
     server.seconds_a_chunk = 0.1
     process = child(server)
     assert process.stdout is not None
+    assert int(process.stdout.readline()) == 0  # the size is said before anything comes
     assert int(process.stdout.readline()) > 0
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)

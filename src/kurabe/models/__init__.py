@@ -1,13 +1,15 @@
 """Language models, wherever they run: open one by its reference."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
 from kurabe.errors import InputError, KurabeError, ModelError
+from kurabe.models import local
 from kurabe.models.base import ChatModel
-from kurabe.models.local import fingerprint_local, located, open_local, unavailable_local
+from kurabe.models.local import fingerprint_local, open_local, unavailable_local
 from kurabe.models.reference import ENGINES, is_local, parse_reference, split_chain
 
 
@@ -82,22 +84,32 @@ def availability(reference: str) -> str | None:
 
 
 def pull_name(reference: str) -> str | None:
-    """The name to `pull` before `reference` can be opened; None where nothing is to be fetched."""
+    """What to give `pull` before `reference` can be opened; None where nothing is to be fetched."""
     if len(split_chain(reference)) > 1:
         return next((name for link in split_chain(reference) if (name := pull_name(link)) is not None), None)
     parsed = parse_reference(reference)
-    return parsed.name if parsed.local and located(parsed) is None else None
+    return local.pull_name(parsed) if parsed.local else None
 
 
 def beside(reference: str, folder: Path) -> str:
-    """The reference with a relative path taken from `folder` where there is such a file; else as it is."""
+    """The reference with the relative paths of its model and adapter taken from `folder` where there are such files;
+    else as it is."""
     try:
         parsed = parse_reference(reference)
     except ModelError:
         return reference  # `availability` says what is wrong with it
-    path = folder / parsed.name
-    there = parsed.scheme in ENGINES and path.exists()
-    return str(replace(parsed, name=str(path.resolve()))) if there else reference
+    if parsed.scheme not in ENGINES:
+        return reference
+    found = replace(parsed, name=_beside(parsed.name, folder))
+    if (adapter := parsed.options.get("adapter")) is not None:
+        found = replace(found, options=parsed.options | {"adapter": _beside(adapter, folder)})
+    return reference if found == parsed else str(found)
+
+
+def _beside(name: str, folder: Path) -> str:
+    """A link stays one: the hub's cache tells the parts of a model by the names of the links."""
+    path = folder / name
+    return os.path.abspath(path) if path.exists() else name
 
 
 def fingerprint(reference: str) -> str:

@@ -1,6 +1,7 @@
 """A file over HTTP into a `.part` file that a later call continues."""
 
 import errno
+import hashlib
 import os
 import shutil
 import ssl
@@ -34,12 +35,56 @@ def new_client() -> httpx2.Client:
     return httpx2.Client(follow_redirects=True, timeout=_TIMEOUT, verify=verify)
 
 
-def download(client: httpx2.Client, url: str, part: Path, size: int | None, progress: Progress) -> bool:
+def download_checked(
+    client: httpx2.Client,
+    url: str,
+    part: Path,
+    size: int | None,
+    sha256: str | None,
+    progress: Progress,
+    setting: str = "KURABE_CACHE",
+) -> None:
+    """`download`, and FetchError where the file has another SHA-256. A wrong one after continuing an older part begins
+    once more."""
+    for _ in range(2):
+        continued = download(client, url, part, size, progress, setting)
+        found = sha256_of(part)
+        if sha256 is None or found == sha256:
+            return
+        part.unlink()
+        if not continued:
+            break
+    raise FetchError(
+        f"{without_password(url)} delivered a file with the SHA-256 {found}, not {sha256}; it was thrown away"
+    )
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256 in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def put_in_place(fresh: Path, target: Path) -> None:
+    """Give a checked file its name, durably: after a power cut it is there whole or not at all."""
+    with fresh.open("rb+") as file:
+        os.fsync(file.fileno())
+    fresh.replace(target)
+
+
+def download(
+    client: httpx2.Client,
+    url: str,
+    part: Path,
+    size: int | None,
+    progress: Progress,
+    setting: str = "KURABE_CACHE",
+) -> bool:
     """Fetch `url` into `part`, continuing where an earlier call stopped, over cut connections too.
 
-    `size` is the file's length where it is known. Returns True if bytes of an earlier call were kept, so that a wrong
-    hash may be their fault. Raises FetchError where the source does not deliver, and DownloadError where the disk is
-    full; `part` is kept in both cases, and on Ctrl-C.
+    `size` is the file's length where it is known, `setting` the variable that moves the folder. Returns True if bytes
+    of an earlier call were kept, so that a wrong hash may be their fault. Raises FetchError where the source does not
+    deliver, and DownloadError where the disk is full; `part` is kept in both cases, and on Ctrl-C.
     """
     continued = part.exists() and part.stat().st_size > 0
     stalls = 0
@@ -48,9 +93,9 @@ def download(client: httpx2.Client, url: str, part: Path, size: int | None, prog
         if size is not None and before == size:
             return continued
         if size is not None:
-            require_space(part.parent, size - before, part.name)
+            require_space(part.parent, size - before, part.name, setting)
         try:
-            return _attempt(client, url, part, size, progress) and continued
+            return _attempt(client, url, part, size, progress, setting) and continued
         except httpx2.TransportError as error:
             there = part.stat().st_size if part.exists() else 0
             stalls = 0 if there > before else stalls + 1
@@ -59,7 +104,7 @@ def download(client: httpx2.Client, url: str, part: Path, size: int | None, prog
                 raise FetchError(f"{without_password(url)}: {_reason(error)}") from None
 
 
-def _attempt(client: httpx2.Client, url: str, part: Path, size: int | None, progress: Progress) -> bool:
+def _attempt(client: httpx2.Client, url: str, part: Path, size: int | None, progress: Progress, setting: str) -> bool:
     """One request. Returns False if the server began from the start again, True if it continued."""
     have = part.stat().st_size if part.exists() else 0
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
@@ -70,7 +115,7 @@ def _attempt(client: httpx2.Client, url: str, part: Path, size: int | None, prog
             if response.status_code != 200:
                 # The server's file is another one than ours; begin again without a range.
                 part.unlink()
-                return _attempt(client, url, part, size, progress) and False
+                return _attempt(client, url, part, size, progress, setting) and False
         elif response.status_code not in (200, 206):
             raise FetchError(f"{without_password(url)} answered {response.status_code} {response.reason_phrase}")
         start = have if response.status_code == 206 else 0
@@ -86,7 +131,7 @@ def _attempt(client: httpx2.Client, url: str, part: Path, size: int | None, prog
                     file.write(chunk)
                     progress(start, total)
         except OSError as error:
-            raise disk_error(error, part.parent, max(total - start, 0)) from None
+            raise disk_error(error, part.parent, max(total - start, 0), setting) from None
     if size is not None and start < size:
         raise httpx2.ReadError("the connection was cut")
     return response.status_code == 206
@@ -100,24 +145,24 @@ def _continues(response: httpx2.Response, have: int, size: int | None) -> bool:
     return first.startswith(f"{have}-") and (size is None or whole in ("*", str(size)))
 
 
-def require_space(folder: Path, count: int, what: str) -> None:
-    """Raise DownloadError if `folder` has not room for `count` more bytes."""
+def require_space(folder: Path, count: int, what: str, setting: str = "KURABE_CACHE") -> None:
+    """Raise DownloadError if `folder` has not room for `count` more bytes. `setting` is the variable that moves it."""
     free = shutil.disk_usage(folder).free
     if free < count:
         raise DownloadError(
             f"the disk is full: {what} needs {_megabytes(count)} more in {folder}, and {_megabytes(free)} are free; "
-            "make room, or set KURABE_CACHE to a folder on another disk, and run it again"
+            f"make room, or set {setting} to a folder on another disk, and run it again"
         )
 
 
-def disk_error(error: OSError, folder: Path, count: int) -> DownloadError:
+def disk_error(error: OSError, folder: Path, count: int, setting: str = "KURABE_CACHE") -> DownloadError:
     """What to tell the user when writing to `folder` failed with `count` bytes still to come."""
     if error.errno in _DISK_FULL:
         return DownloadError(
-            f"the disk is full: {_megabytes(count)} more are needed in {folder}; make room, or set KURABE_CACHE to a "
+            f"the disk is full: {_megabytes(count)} more are needed in {folder}; make room, or set {setting} to a "
             "folder on another disk, and run it again: it continues where it stopped"
         )
-    return DownloadError(f"cannot write to {folder}: {error.strerror or error}; set KURABE_CACHE to another folder")
+    return DownloadError(f"cannot write to {folder}: {error.strerror or error}; set {setting} to another folder")
 
 
 def without_password(url: str) -> str:

@@ -1,13 +1,21 @@
-"""Models whose weights lie in this process, from their reference: where the file is, and the engine that loads it."""
+"""Models whose weights lie in this process, from their reference: where their files are, and the engine for them."""
 
+import hashlib
+import re
+import warnings
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kurabe.errors import MissingExtraError, ModelError, missing
-from kurabe.models.catalog import catalog, catalog_entry
+from msgspec.structs import replace
+
+from kurabe.errors import MissingExtraError, ModelError, nearest
+from kurabe.models import hub, ollama_store
+from kurabe.models.catalog import CatalogEntry, catalog
+from kurabe.models.hub import HubName, hub_name
 from kurabe.models.reference import EMBEDDINGS, Reference
-from kurabe.models.store import pulled_path
+from kurabe.models.store import model_path, pulled_path
 
 if TYPE_CHECKING:
     from kurabe.models.engines.base import LocalModel
@@ -16,59 +24,219 @@ if TYPE_CHECKING:
 def open_local(parsed: Reference) -> "LocalModel":
     """Load the model. Raises ModelError where it is not on this machine yet, can't be loaded or does not fit the
     memory, and MissingExtraError where its engine is not installed."""
-    path = located(parsed)
-    if path is None:
+    if sources(parsed):
         raise ModelError(f"the model {parsed.name!r} is not on this machine yet; fetch it with: {pull_command(parsed)}")
-    _require_engine(parsed.scheme)
-    if parsed.scheme == "hf":
+    engine = _engine(parsed.scheme)
+    path = located(parsed)
+    assert path is not None  # else there were sources
+    if (problem := unavailable_local(parsed)) is not None:
+        raise ModelError(problem)
+    model = engine(path, _with_adapter(parsed))
+    model.reference = str(parsed)
+    return model
+
+
+def _engine(scheme: str) -> Callable[[Path, Reference], "LocalModel"]:
+    """What loads the model; imported only here."""
+    _require_engine(scheme)
+    if scheme == "hf":
         from kurabe.models.engines.transformers import Transformers
 
-        return Transformers(path, parsed)
+        return Transformers
     try:
         from kurabe.models.engines.llama_cpp import LlamaCpp
     except ImportError as error:  # the wheel leaves OpenMP to the system, and small images lack it
         raise ModelError(
             f"llama.cpp cannot be loaded: {error}; where libgomp is missing, install it (Debian, Ubuntu: libgomp1)"
         ) from None
-    return LlamaCpp(path, parsed)
+    return LlamaCpp
 
 
 def unavailable_local(parsed: Reference) -> str | None:
     """Why the model could not run, not even after `kurabe pull`; None where it could. Loads nothing."""
-    path = located(parsed)
+    path, adapter = located(parsed), located_adapter(parsed)
     _require_engine(parsed.scheme)
     if path is not None and not path.exists():
-        return f"there is no file {path}; name a GGUF file, or a model that `kurabe pull` knows"
+        return f"there is no file {path}; name {_kinds(parsed)}"
+    if adapter is not None and not adapter.exists():
+        return f"there is no adapter {adapter}; name a path, or a repository of the Hugging Face hub"
     return None
 
 
 def located(parsed: Reference) -> Path | None:
-    """The file or folder that the reference names, whether it is there or not; None where it is to be pulled.
+    """The file or folder that the reference names, whether it is there or not; None where it is to be pulled. Of a
+    model that is cut into several files it is the first.
 
-    Raises ModelError for what is neither a path nor a known model, and for an embedding model.
+    A path that exists comes first, then Ollama's models (`ollama/…`), the catalog, and the hub's cache. Raises
+    ModelError for what is none of these, and for an embedding model.
     """
-    if parsed.scheme in EMBEDDINGS:
-        raise ModelError(f"'{parsed}' is an embedding model; a chat model is needed, such as 'gguf:smollm2-135m'")
-    if "/" in parsed.name or "\\" in parsed.name or parsed.name.lower().endswith(".gguf"):
-        return Path(parsed.name).expanduser()
-    if parsed.name not in catalog():
-        raise ModelError(
-            f"model reference '{parsed}': {missing('model', parsed.name, catalog())}; or give the path of a .gguf file"
-        )
-    return pulled_path(parsed.name)
+    found = _find(parsed)
+    return found if isinstance(found, Path) else None
+
+
+def located_adapter(parsed: Reference) -> Path | None:
+    """The LoRA adapter that the reference names: a path, or a repository (hf) or file (gguf) of the hub. None where it
+    names none, or one that is to be pulled."""
+    found = _find_adapter(parsed)
+    return found if isinstance(found, Path) else None
+
+
+def sources(parsed: Reference) -> list[HubName | CatalogEntry]:
+    """What has to be fetched before the model can be opened: its own files and those of its adapter."""
+    return [
+        found for found in (_find(parsed), _find_adapter(parsed)) if found is not None and not isinstance(found, Path)
+    ]
+
+
+def origins(parsed: Reference) -> list[HubName | CatalogEntry]:
+    """Where the model and its adapter come from, on this machine or not; empty for files of one's own."""
+    found = [_find(parsed, here=False), _find_adapter(parsed, here=False)]
+    return [origin for origin in found if origin is not None and not isinstance(origin, Path)]
+
+
+def pull_name(parsed: Reference) -> str | None:
+    """What to give `pull` before the model can be opened; None where nothing is to be fetched."""
+    missing_parts = sources(parsed)
+    if not missing_parts:
+        return None
+    if parsed.name in catalog() and "adapter" not in parsed.options:
+        return parsed.name
+    kept = {name: value for name, value in parsed.options.items() if name in ("revision", "remote_code", "adapter")}
+    return str(replace(parsed, options=kept))
 
 
 def pull_command(parsed: Reference) -> str:
     """What to type to fetch the model."""
-    return f"kurabe pull {parsed.name}"
+    name = pull_name(parsed) or str(parsed)
+    return f"kurabe pull {name}" if re.fullmatch(r"[\w./:@=-]+", name) else f"kurabe pull '{name}'"
+
+
+def _find(parsed: Reference, *, here: bool = True) -> Path | HubName | CatalogEntry:
+    """The model's file or folder, or where it is to be fetched from; the latter without `here` even if it was."""
+    if parsed.scheme in EMBEDDINGS:
+        raise ModelError(f"'{parsed}' is an embedding model; a chat model is needed, such as 'gguf:smollm2-135m'")
+    name, revision = parsed.name, parsed.options.get("revision")
+    path = Path(name).expanduser()
+    if path.exists():
+        return path.with_name(hub.split_parts(path.name)[0]) if path.is_file() else path
+    if parsed.scheme == "gguf" and name.startswith(ollama_store.PREFIX):
+        return ollama_store.stored(name.removeprefix(ollama_store.PREFIX)).model
+    if name in catalog():
+        return (pulled_path(name) if here else None) or catalog()[name]
+    on_hub = hub_name(name, revision, code="remote_code" in parsed.options)
+    if on_hub is not None and (on_hub.file or parsed.scheme == "hf"):
+        return (hub.cached(on_hub) if here else None) or on_hub
+    if on_hub is not None:
+        raise ModelError(_needs_file(parsed, on_hub))
+    if name.lower().endswith(".gguf") or re.match(r"[./~\\]|[A-Za-z]:[/\\]", name):
+        return path
+    names = [*catalog(), *(f"{ollama_store.PREFIX}{other}" for other in _ollama_names(parsed))]
+    raise ModelError(
+        f"model reference '{parsed}': there is no file {name!r} and no model of that name{nearest(name, names) or '.'}"
+        f" There are: {', '.join(map(repr, names[:20]))}; else name {_kinds(parsed)}"
+    )
+
+
+def _find_adapter(parsed: Reference, *, here: bool = True) -> Path | HubName | None:
+    name = parsed.options.get("adapter")
+    if name is None:
+        return None
+    path = Path(name).expanduser()
+    on_hub = None if path.exists() else hub_name(name)
+    if on_hub is None or bool(on_hub.file) != (parsed.scheme == "gguf"):
+        return path
+    return (hub.cached(on_hub) if here else None) or on_hub
+
+
+def _with_adapter(parsed: Reference) -> Reference:
+    """The reference with the path of its adapter, or of the one that Ollama's model brings."""
+    options = dict(parsed.options)
+    if (adapter := located_adapter(parsed)) is not None:
+        options["adapter"] = str(adapter)
+    elif parsed.scheme == "gguf" and (stored := _stored(parsed)) is not None:
+        if stored.left_out:
+            warnings.warn(
+                f"{parsed}: kurabe takes the weights of Ollama's '{stored.name}', not {' or '.join(stored.left_out)};"
+                f" 'ollama:{stored.name}' asks Ollama itself, with all of it",
+                stacklevel=4,
+            )
+        if len(stored.adapters) > 1:
+            raise ModelError(f"Ollama's '{stored.name}' has {len(stored.adapters)} adapters, and one can be loaded")
+        if stored.adapters:
+            options["adapter"] = str(stored.adapters[0])
+    return replace(parsed, options=options)
+
+
+def _stored(parsed: Reference) -> ollama_store.Stored | None:
+    """Ollama's model that the reference names, where it names one."""
+    if not parsed.name.startswith(ollama_store.PREFIX) or Path(parsed.name).expanduser().exists():
+        return None
+    return ollama_store.stored(parsed.name.removeprefix(ollama_store.PREFIX))
+
+
+def _needs_file(parsed: Reference, on_hub: HubName) -> str:
+    """What to write where `gguf:` names a repository, which may hold many files."""
+    files = [kept.name for kept in hub.kept() if kept.name.startswith(f"{on_hub.repository}/")]
+    example = files[0] if files else f"{on_hub.repository}/FILE.gguf"
+    return (
+        f"model reference '{parsed}': there is no file {parsed.name!r}, and of a repository of the Hugging Face hub"
+        f" 'gguf:' needs the file's name too: 'gguf:{example}'"
+    )
+
+
+def _kinds(parsed: Reference) -> str:
+    if parsed.scheme == "hf":
+        return (
+            "a folder with config.json and .safetensors, a GGUF file, or a model of the Hugging Face hub as owner/repo"
+        )
+    return (
+        "a GGUF file, one of the Hugging Face hub as owner/repo/FILE.gguf, a model of Ollama's as ollama/NAME, or one"
+        " that `kurabe pull` knows"
+    )
+
+
+def _ollama_names(parsed: Reference) -> list[str]:
+    return [str(name) for name in ollama_store.names()] if parsed.scheme == "gguf" else []
 
 
 def fingerprint_local(parsed: Reference) -> str:
-    """What tells the model's file from another one under the same reference."""
-    path = located(parsed)
-    if parsed.name in catalog():
-        return catalog_entry(parsed.name).sha256
-    return f"{path.stat().st_size}-{path.stat().st_mtime_ns}" if path is not None and path.is_file() else ""
+    """What tells the model's files, with those of its adapter, from others under the same reference."""
+    found = _find(parsed)
+    adapters = [located_adapter(parsed)]
+    if (stored := _stored(parsed)) is not None and adapters == [None]:
+        adapters = [*stored.adapters]
+    main = catalog()[parsed.name].sha256 if _from_catalog(parsed, found) else _identity(found)
+    return "+".join([main, *(_identity(adapter) for adapter in adapters if adapter is not None)])
+
+
+def _from_catalog(parsed: Reference, found: Path | HubName | CatalogEntry) -> bool:
+    if parsed.name not in catalog():
+        return False
+    return isinstance(found, CatalogEntry) or found == model_path(catalog()[parsed.name])
+
+
+def _identity(found: Path | HubName | CatalogEntry) -> str:
+    """A file by the hash that Ollama and the hub name it by, else by size and time of change; a folder by its files."""
+    if not isinstance(found, Path):
+        return ""
+    if found.is_dir():
+        files = [file for file in sorted(found.iterdir()) if file.suffix in _SUFFIXES and file.is_file()]
+        listed = "\n".join(f"{file.name} {_identity(file)}" for file in files)
+        return hashlib.blake2b(listed.encode(), digest_size=16).hexdigest()
+    if not found.is_file():
+        return ""
+    parts = [found.with_name(part) for part in hub.split_parts(found.name)]
+    return ",".join(_of_file(part) for part in parts if part.is_file())
+
+
+_SUFFIXES = frozenset({".json", ".safetensors", ".model", ".txt", ".jinja", ".gguf", ".py"})
+
+
+def _of_file(path: Path) -> str:
+    blob = path.resolve()
+    if re.fullmatch(r"sha256-[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{64}", blob.name):
+        return blob.name
+    return f"{blob.stat().st_size}-{blob.stat().st_mtime_ns}"
 
 
 def _require_engine(scheme: str) -> None:

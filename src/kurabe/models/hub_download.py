@@ -1,0 +1,226 @@
+"""Fetching a model from the Hugging Face hub into the hub's own cache folder.
+
+`huggingface_hub` lists the files, links them and keeps the cache. It begins a file that was cut from the start again
+(2.4), so large files are fetched here before it looks for them: they are continued, and checked by their SHA-256.
+"""
+
+import os
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from filelock import FileLock
+
+from kurabe.errors import DownloadError, missing
+from kurabe.models import download as http
+from kurabe.models.download import FetchError, Progress
+from kurabe.models.hub import INDEX, HubName, cache_folder, cached, repository_folder, split_parts
+
+_PLAIN: Final = (".json", ".txt", ".model", ".jinja", ".tiktoken")
+_PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_MOST_BY_HTTP: Final = 50_000_000_000  # the hub gives larger files by its own protocol alone
+_SECONDS: Final = 15.0
+
+
+class _File(NamedTuple):
+    """A file of a repository; `sha256` where it is kept as a large one."""
+
+    name: str
+    size: int
+    sha256: str | None
+
+
+def fetch(name: HubName, progress: Progress) -> Path:
+    """Fetch what `name` needs unless it is there, and return its path. `progress` is called with (bytes, bytes in all),
+    the first time before anything is fetched.
+
+    A call that was interrupted is continued by the next. Raises DownloadError where the hub does not have it, does not
+    allow it or is out of reach, or where the disk is full.
+    """
+    if _offline():
+        if (there := cached(name)) is not None:
+            return there
+        raise DownloadError(f"cannot fetch '{name}': HF_HUB_OFFLINE turns the Hugging Face hub off; unset it")
+    with _explained(name):
+        commit, files = _listing(name)
+        wanted = _wanted(name, files)
+        total = sum(file.size for file in wanted)
+        blobs = repository_folder(name.repository) / "blobs"
+        folder = _make(blobs)
+        large = [file for file in wanted if file.sha256 is not None and file.size <= _MOST_BY_HTTP]
+        left = sum(file.size for file in wanted if not _there(file, folder, name, commit))
+        http.require_space(folder, left - _begun(large, folder), str(name), "HF_HOME")
+        done = total - left
+        progress(done, total)
+        for file in large:
+            if not _there(file, folder, name, commit):
+                _fetch_large(name, commit, file, folder, done, total, progress)
+                done += file.size
+        _link(name, commit, wanted)
+        progress(total, total)
+    path = cached(name._replace(revision=commit))
+    if path is None:
+        raise DownloadError(f"'{name}' is not whole on the hub: its index names files that it does not have")
+    return cached(name) or path
+
+
+def _offline() -> bool:
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+
+
+def _endpoint() -> str | None:
+    return os.environ.get("HF_ENDPOINT") or None
+
+
+def _listing(name: HubName) -> tuple[str, list[_File]]:
+    """(commit, files) of the revision as it is now."""
+    from huggingface_hub import HfApi
+
+    found = HfApi(endpoint=_endpoint()).model_info(
+        name.repository, revision=name.revision, files_metadata=True, timeout=_SECONDS
+    )
+    files = [
+        _File(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else None) for file in found.siblings or ()
+    ]
+    return found.sha or "", files
+
+
+def _wanted(name: HubName, files: Sequence[_File]) -> list[_File]:
+    """The files that are needed: never a pickle, and of weights that are there twice only one kind."""
+    by_name = {file.name: file for file in files}
+    if name.file:
+        parts = split_parts(name.file)
+        if any(part not in by_name for part in parts):
+            there = [file for file in by_name if file.lower().endswith(".gguf") and split_parts(file)[0] == file]
+            lacking = next(part for part in parts if part not in by_name)
+            raise DownloadError(f"{name.repository} on the Hugging Face hub has {missing('file', lacking, there)}")
+        return [by_name[part] for part in parts]
+    top = [file for file in files if "/" not in file.name]
+    weights = [file for file in top if file.name.endswith(".safetensors")]
+    if usual := [file for file in weights if re.fullmatch(r"model(-\d+-of-\d+)?\.safetensors", file.name)]:
+        split = [file for file in usual if file.name != "model.safetensors"]
+        weights = split if INDEX in by_name and split else usual
+    if not weights:
+        raise DownloadError(_no_weights(name, [file.name for file in files]))
+    endings = (*_PLAIN, ".py") if name.code else _PLAIN
+    return [file for file in top if file.name.endswith(endings)] + weights
+
+
+def _no_weights(name: HubName, files: list[str]) -> str:
+    text = f"{name.repository} on the Hugging Face hub holds no .safetensors"
+    if gguf := [file for file in files if file.lower().endswith(".gguf")]:
+        return f"{text}, but GGUF files: name one of them, as in 'gguf:{name.repository}/{split_parts(gguf[0])[0]}'"
+    if any(file.endswith(_PICKLES) for file in files):
+        return f"{text}, only pickles, which can run code and are never loaded; look for another copy of the model"
+    return f"{text}; look for another copy of the model"
+
+
+def _make(blobs: Path) -> Path:
+    blobs.mkdir(parents=True, exist_ok=True)
+    return blobs
+
+
+def _there(file: _File, blobs: Path, name: HubName, commit: str) -> bool:
+    """Whether the file is in the cache: as a blob, or where links can't be made in the snapshot itself."""
+    places = [repository_folder(name.repository) / "snapshots" / commit / file.name]
+    if file.sha256 is not None:
+        places.append(blobs / file.sha256)
+    return any(place.is_file() and place.stat().st_size == file.size for place in places)
+
+
+def _part(file: _File, blobs: Path) -> Path:
+    return blobs / f"{file.sha256}.incomplete"
+
+
+def _begun(files: Sequence[_File], blobs: Path) -> int:
+    """Bytes of the files that an earlier call left unfinished."""
+    return sum(part.stat().st_size for file in files if (part := _part(file, blobs)).is_file())
+
+
+def _fetch_large(
+    name: HubName, commit: str, file: _File, blobs: Path, done: int, total: int, progress: Progress
+) -> None:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    assert file.sha256 is not None
+    url = hf_hub_url(name.repository, file.name, revision=commit, endpoint=_endpoint())
+    get_hf_file_metadata(url, timeout=_SECONDS)  # raises the library's own errors, such as that of a gated model
+    part = _part(file, blobs)
+    with FileLock(blobs / f"{file.sha256}.lock"), http.new_client() as client:
+        if (blobs / file.sha256).is_file():  # another process has fetched it meanwhile
+            return
+        client.headers.update(build_hf_headers(library_name="kurabe"))
+        http.download_checked(
+            client, url, part, file.size, file.sha256, lambda here, _: progress(done + here, total), "HF_HOME"
+        )
+        http.put_in_place(part, blobs / file.sha256)
+
+
+def _link(name: HubName, commit: str, files: Sequence[_File]) -> None:
+    """Let the hub's library put the files in place, and fetch what is not there yet: the small ones."""
+    from huggingface_hub import snapshot_download
+
+    names = [re.sub(r"([\[*?])", r"[\1]", file.name) for file in files]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*symlinks.*")  # a file system without them is served all the same
+        snapshot_download(
+            name.repository,
+            revision=name.revision if name.revision != commit else commit,
+            cache_dir=cache_folder(),
+            allow_patterns=names,
+            endpoint=_endpoint(),
+            library_name="kurabe",
+            tqdm_class=_silent(),
+        )
+
+
+def _silent() -> Any:
+    """A bar of tqdm's that never shows: the progress is our own."""
+    from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+    class Silent(tqdm):  # type: ignore[misc]
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **(settings | {"disable": True}))
+
+    return Silent
+
+
+@contextmanager
+def _explained(name: HubName) -> Iterator[None]:
+    """The library's errors as one sentence that says what to do."""
+    import httpx2
+    from huggingface_hub import errors
+
+    what, at = f"'{name}'", f" at the revision {name.revision!r}"
+    try:
+        yield
+    except FetchError as error:
+        raise DownloadError(f"could not fetch {what}: {error}; run it again to go on") from None
+    except errors.GatedRepoError:
+        raise DownloadError(
+            f"{name.repository} is gated: accept its terms at https://huggingface.co/{name.repository}, and set"
+            " HF_TOKEN to a token of that account"
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise DownloadError(f"the Hugging Face hub has {name.repository}, but not{at}; check the revision") from None
+    except errors.RepositoryNotFoundError:
+        here = f", and there is no file {str(name)!r} on this machine" if name.file else ""
+        raise DownloadError(
+            f"the Hugging Face hub has no model '{name.repository}' that you may see{here}; check the name, or set"
+            " HF_TOKEN where it is private"
+        ) from None
+    except errors.OfflineModeIsEnabled:
+        raise DownloadError(f"cannot fetch {what}: HF_HUB_OFFLINE turns the Hugging Face hub off; unset it") from None
+    except (errors.HfHubHTTPError, httpx2.HTTPError, errors.LocalEntryNotFoundError) as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        why = f"it answered {status}" if status else f"{type(error).__name__}: {str(error).splitlines()[0]:.200}"
+        raise DownloadError(
+            f"could not fetch {what} from the Hugging Face hub: {why}; check the network, or set HF_ENDPOINT to a"
+            " mirror in reach, and run it again to go on"
+        ) from None
+    except OSError as error:
+        raise http.disk_error(error, cache_folder(), 0, "HF_HOME") from None
