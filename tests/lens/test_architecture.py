@@ -1,4 +1,6 @@
 import struct
+import subprocess
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -135,6 +137,57 @@ def test_seventy_billion_parameters_are_shown_without_loading_them(tmp_path: Pat
     assert found.dimensions.kv_elements == 2 * 80 * 8 * 128
 
 
+META = """
+import resource, sys, time
+import torch, transformers
+from kurabe.lens import architecture, memory
+import msgspec
+
+def taken():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+began, before = time.perf_counter(), taken()
+found = architecture(sys.argv[1])
+print(msgspec.json.encode({
+    "seconds": time.perf_counter() - began, "kilobytes": taken() - before, "parameters": found.parameters,
+    "bytes": found.bytes, "checks": [[check.name, check.state] for check in found.checks],
+    "labels": [node.label for node in found.tree[0].children], "format": found.format, "files": found.files,
+    "kv": found.dimensions.kv_elements, "half": [need.weights for need in memory(sys.argv[1]).run][1],
+}).decode())
+"""
+
+
+def test_seventy_billion_parameters_without_weights(tmp_path: Path) -> None:
+    """Llama-3-70B from its config.json, on the meta device: little memory and seconds."""
+    config = SEVENTY | {"architectures": ["LlamaForCausalLM"], "torch_dtype": "bfloat16", "tie_word_embeddings": False}
+    config |= {"quantization_config": {"quant_method": "fp8"}}
+    (tmp_path / "config.json").write_bytes(msgspec.json.encode(config))
+    done = subprocess.run(
+        [sys.executable, "-c", META, str(tmp_path)], capture_output=True, text=True, check=True, timeout=120
+    )
+    found = msgspec.json.decode(done.stdout)
+    assert (found["parameters"], found["bytes"]) == (70_553_706_496, 2 * 70_553_706_496)
+    assert found["labels"] == ["embed_tokens.weight", "layers 0–79", "norm.weight"]
+    checks = dict(found["checks"])
+    assert checks.pop("tokenizer = rows of the embeddings") == "note"
+    assert checks["vocabulary in = vocabulary out"] == "ok"
+    assert set(checks.values()) == {"ok"}
+    assert (found["format"], found["files"], found["kv"]) == ("config.json", 0, 2 * 80 * 8 * 128)
+    assert found["half"] == found["bytes"]
+    assert found["seconds"] < 20
+    assert found["kilobytes"] < 400_000
+    assert done.stderr == ""
+
+
+def test_tied_weights_come_once(tmp_path: Path) -> None:
+    config = {"model_type": "gpt2", "n_layer": 3, "n_embd": 32, "n_head": 4, "vocab_size": 50, "n_positions": 16}
+    (tmp_path / "config.json").write_bytes(msgspec.json.encode(config))
+    found = architecture(str(tmp_path))
+    assert found.tied
+    assert (found.family, found.dimensions.vocabulary, found.dimensions.layers) == ("gpt2", 50, 3)
+    assert found.parameters == (50 + 16) * 32 + 3 * (12 * 32 * 32 + 13 * 32) + 2 * 32
+
+
 def test_what_does_not_belong_together_is_said(tmp_path: Path) -> None:
     metadata: dict[str, str | int] = {
         "general.architecture": "llama", "llama.block_count": 3, "llama.embedding_length": 96,
@@ -184,7 +237,10 @@ def test_experts_fold_inside_folded_blocks(tmp_path: Path) -> None:
     ("files", "part"),
     [
         ({}, "there is no config.json"),
-        ({"config.json": b"{}"}, "no .safetensors"),
+        ({"config.json": b"{}"}, "cannot build the model"),
+        ({"config.json": b'{"model_type": "llama", "num_hidden_layers": 1000000000}'}, "no model has that many"),
+        ({"config.json": b'{"model_type": "llama", "hidden_size": 4611686018427387904}'}, "cannot build the model"),
+        ({"config.json": b'{"model_type": "odd", "auto_map": {"AutoConfig": "x.C"}}'}, "cannot build the model"),
         ({"config.json": b"[1"}, "can't be read"),
         ({"config.json": b"{}", "m.safetensors": b"\xff" * 64}, "not a usable safetensors file"),
         ({"config.json": b"{}", "m.safetensors": struct.pack("<Q", 2**60)}, "not a usable safetensors file"),

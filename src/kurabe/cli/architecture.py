@@ -24,7 +24,8 @@ def command(model: str, as_json: bool) -> None:
     """Show how a model is built.
 
     Layers, shapes, types and parameters from the header alone, and whether the parts belong together. MODEL is a GGUF
-    file, a folder with config.json and .safetensors, or a model that `kurabe pull` fetched.
+    file, a folder with config.json and .safetensors, or a model that `kurabe pull` fetched. With a config.json alone,
+    Transformers builds the model without data.
     """
     found = architecture(model)
     if as_json:
@@ -41,8 +42,8 @@ def render(found: Architecture, width: int) -> Iterator[str | Table]:
     """What the terminal shows, from top to bottom."""
     yield (
         f"[bold]{escape(plain(found.name))}[/]  {escape(plain(found.family))}, "
-        f"{count(found.parameters, 'parameter')}, {size(found.bytes)} in "
-        f"{count(found.files, f'{found.format} file')}"
+        f"{count(found.parameters, 'parameter')}, {size(found.bytes)} "
+        + (f"in {count(found.files, f'{found.format} file')}" if found.files else f"by {found.format} alone")
     )
     yield _sizes(found)
     layers = Table(box=None, pad_edge=False, header_style="dim")

@@ -1,13 +1,15 @@
-"""How a model is built, from its header alone: a model of 70 billion parameters is shown without loading it."""
+"""How a model is built, from its header or its configuration alone: a model of 70 billion parameters is shown without
+loading it."""
 
 from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
 
+from kurabe.lens import meta
 from kurabe.lens.layers import Node, tree
 from kurabe.models.dimensions import Dimensions, dimensions, embedding_of, layer, role
-from kurabe.models.headers import Header, Tensor, read
+from kurabe.models.headers import Header, Tensor, locate, read_path
 
 
 class TypeTotal(msgspec.Struct, frozen=True):
@@ -27,7 +29,8 @@ class Check(msgspec.Struct, frozen=True):
 
 
 class Architecture(msgspec.Struct, frozen=True):
-    """How a model is built. `bytes` counts the tensors' data; `tokenizer` the tokenizer's tokens, None if unknown."""
+    """How a model is built. `bytes` counts the tensors' data; `tokenizer` the tokenizer's tokens, None if unknown.
+    `files` is 0 where the weights are not there."""
 
     reference: str
     name: str
@@ -47,11 +50,14 @@ class Architecture(msgspec.Struct, frozen=True):
 
 def architecture(ref: str) -> Architecture:
     """How the model is built that `ref` names: a GGUF file, a folder with config.json and .safetensors (one or in
-    shards), or a pulled model of the catalog. Only headers are read.
+    shards), or a pulled model of the catalog. Only headers are read; of a folder without weights Transformers builds
+    the model on the meta device.
 
-    Raises ModelError where there is no such model, or its files are damaged or cut short.
+    Raises ModelError where there is no such model, or its files are damaged or cut short; MissingExtraError where it
+    takes Transformers, which is not installed.
     """
-    header = read(ref)
+    path = locate(ref)
+    header = meta.build(path) if meta.only_described(path) else read_path(path)
     sizes = dimensions(header)
     tied = not any(role(tensor) == "output" for tensor in header.tensors)
     settings = header.settings

@@ -109,7 +109,10 @@ def _model(ref_or_size: str) -> _Model:
         found = architecture(ref_or_size)
         if not found.parameters:
             raise ModelError(f"{ref_or_size} holds no parameters; name another file")
-        return _Model(found.tensors, found.dimensions, found.parameters, 1.0, f"the header: {found.name}", found.bytes)
+        basis = f"the header: {found.name}" if found.files else f"{found.format} alone: {found.name}"
+        return _Model(
+            found.tensors, found.dimensions, found.parameters, 1.0, basis, found.bytes if found.files else None
+        )
     decoder = nearest(parameters)
     tensors = published_tensors(decoder)
     scale = parameters / sum(tensor.parameters for tensor in tensors)

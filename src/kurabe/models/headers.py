@@ -20,6 +20,7 @@ ELEMENT_BYTES: Final = {
     "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "I8": 1, "U8": 1, "BOOL": 1, "F4": 0.5,
 }  # fmt: skip
 
+CONFIG: Final = "config.json"
 _PART: Final = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
 
 
@@ -39,7 +40,8 @@ class Tensor(msgspec.Struct, frozen=True):
 
 class Header(msgspec.Struct, frozen=True):
     """What a model's files say of it. `settings` are GGUF metadata or config.json; `tokenizer` is the number of tokens,
-    None where the files don't say; `promised_bytes` the total that an index of shards names."""
+    None where the files don't say; `promised_bytes` the total that an index of shards names. `files` is 0 where a
+    configuration is all there is."""
 
     path: Path
     format: str
@@ -108,7 +110,7 @@ def parts(path: Path, count: object) -> list[Path]:
 
 
 def _folder(path: Path) -> Header:
-    config = _json(path / "config.json")
+    config = read_config(path)
     index = path / "model.safetensors.index.json"
     promised = None
     if index.is_file():
@@ -126,9 +128,19 @@ def _folder(path: Path) -> Header:
     tensors = [tensor for name in names for tensor in _safetensors(path / name)]
     if not tensors:
         raise ModelError(f"{path} holds a config.json and no .safetensors; fetch the model's weights there")
-    # Some settings of models that also see or hear stand one level down.
-    settings = config | (config["text_config"] if isinstance(config.get("text_config"), dict) else {})
-    return Header(path, "safetensors", len(names), settings, tuple(tensors), _tokens(path), promised)
+    return Header(
+        path, "safetensors", len(names), text_settings(config), tuple(tensors), tokenizer_size(path), promised
+    )
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The folder's config.json. Raises ModelError where there is none or it can't be read."""
+    return _json(path / CONFIG)
+
+
+def text_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings of the language model: those of models that also see or hear stand one level down."""
+    return config | (config["text_config"] if isinstance(config.get("text_config"), dict) else {})
 
 
 def _safetensors(path: Path) -> list[Tensor]:
@@ -162,7 +174,7 @@ def _json(path: Path) -> dict[str, Any]:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
 
 
-def _tokens(path: Path) -> int | None:
+def tokenizer_size(path: Path) -> int | None:
     """One more than the largest token id of tokenizer.json; None where there is no such file."""
     if not (path / "tokenizer.json").is_file():
         return None
