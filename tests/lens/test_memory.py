@@ -205,16 +205,16 @@ CHILD = """
 import json, sys
 from pathlib import Path
 from kurabe.messages import Request, User
-from kurabe.models.engines import llama_cpp
+from kurabe.models.engines import llama_cpp, llama_server
 from kurabe.models.reference import Reference
 
 path, context = Path(sys.argv[1]), int(sys.argv[2])
-servers, _, slots = llama_cpp._layout(path.stat().st_size, llama_cpp._cores())
+servers, _, slots = llama_server.layout(path.stat().st_size, llama_server.cores())
 with llama_cpp.LlamaCpp(path, Reference("gguf", "m", {"context": str(context)})) as model:
     request = Request(messages=(User("hello world " * (context // 4)),), max_tokens=8)
     for _ in model.chat_many([request] * 2 * servers * slots):
         pass
-    layout = {"sequences": servers * slots, "servers": servers, "step_tokens": llama_cpp._BATCH_TOKENS}
+    layout = {"sequences": servers * slots, "servers": servers, "step_tokens": llama_server.BATCH_TOKENS}
     print(json.dumps(layout), flush=True)
     sys.stdin.read()
 """

@@ -40,7 +40,7 @@ def test_the_first_is_the_greedy_one_and_the_sum_is_at_most_1(walk: Walk) -> Non
         assert 0.2 < sum(shares) <= 1
         assert seen.rest == pytest.approx(1 - sum(shares))
         greedy: list[Any] = []
-        walk._model._lanes[0].server.handle_completions(
+        walk._model._servers.lanes[0].server.handle_completions(
             {"prompt": text, "max_tokens": 8, "temperature": 0.0, "id_slot": 0}, greedy.append
         )
         said = greedy[0]["choices"][0]["text"]
@@ -80,7 +80,7 @@ def test_what_can_be_drawn_is_what_llama_cpp_draws_from(walk: Walk, sampling: Sa
         "temperature": 1.0 if sampling.temperature is None else sampling.temperature, "top_k": sampling.top_k or 0,
         "top_p": 1.0 if sampling.top_p is None else sampling.top_p,
     }  # fmt: skip
-    theirs = walk._model._post("/completion", body)["completion_probabilities"][0]["top_probs"]
+    theirs = walk._model._servers.post("/completion", body)["completion_probabilities"][0]["top_probs"]
     seen = walk.look(sampling, count=25)
     ours = {each.token.id: each.drawn for each in seen.tokens if each.drawn > 0}
     assert set(list(ours)[: len(theirs)]) >= {each["id"] for each in theirs if each["prob"] > 1e-4}

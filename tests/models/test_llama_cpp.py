@@ -12,10 +12,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kurabe.errors import ModelError
+from kurabe.errors import ContextTooLongError, ModelError
 from kurabe.messages import Message, Reply, Request
 from kurabe.models.base import Model
-from kurabe.models.engines.llama_cpp import LlamaCpp, _layout
+from kurabe.models.engines.llama_cpp import LlamaCpp
+from kurabe.models.engines.llama_server import layout
 from kurabe.models.grammar import label_grammar, number_grammar
 from kurabe.models.reference import Reference
 
@@ -150,8 +151,12 @@ def test_odd_text(model: LlamaCpp) -> None:
 
 
 def test_a_prompt_beyond_the_context_says_how_long_it_is(model: LlamaCpp) -> None:
-    with pytest.raises(ModelError, match=r"a prompt of \d+ tokens does not fit the context of 1024 tokens"):
-        ask(model, [price("word " * 2000)])
+    with pytest.raises(ContextTooLongError, match=r"tokens too many \(2,\d+ of 1,024\)") as caught:
+        model.chat("word " * 2000)
+    assert caught.value.limit == 1024
+    assert (caught.value.tokens or 0) > 2000
+    (empty,) = ask(model, [price("word " * 2000)])
+    assert (empty.text, empty.finish_reason, empty.usage.output) == ("", "length", 0)
     assert model.context == 1024
     assert 2000 <= model.count_tokens("word " * 2000) <= 2001
     assert ask(model, [price("tea")])[0].text
@@ -222,7 +227,7 @@ def test_a_context_beyond_the_model(smollm2: Path) -> None:
     [(1, 1, (1, 1, 2)), (1, 2, (2, 1, 2)), (1, 6, (4, 1, 2)), (1, 16, (4, 4, 2)), (10**10, 16, (1, 16, 4))],
 )
 def test_layout(size: int, cores: int, expected: tuple[int, int, int]) -> None:
-    assert _layout(size, cores) == expected
+    assert layout(size, cores) == expected
 
 
 def child(code: str, *arguments: str) -> "subprocess.Popen[str]":
