@@ -11,7 +11,7 @@ import numpy as np
 from kurabe.errors import InputError, ModelError
 from kurabe.messages import Delta, Reply, Request, Usage
 from kurabe.models.base import ChatModel
-from kurabe.models.codecs.base import Codec, HttpRequest, Profile, Ranking
+from kurabe.models.codecs.base import Codec, HttpRequest, Profile, Ranking, merged
 from kurabe.models.reference import COMPATIBLE
 from kurabe.models.request import Unsupported, fit
 from kurabe.models.transport import cost as costs
@@ -47,12 +47,15 @@ class HostedModel(ChatModel):
         budget: Budget | None = None,
         cache: Cache | None = None,
         concurrency: int = CONCURRENCY,
+        context: int | None = None,
+        extra: dict[str, Any] | None = None,
     ) -> None:
         self.reference = reference
         self.model = model
         self.provider = provider
         self._protocol = protocol
-        self.context = profile.context
+        self.context = context or profile.context
+        self._extra = extra or {}
         self.concurrency = concurrency
         self.unsupported: Unsupported = unsupported
         self.client = client
@@ -112,6 +115,16 @@ class HostedModel(ChatModel):
         request = self._routed(self._codec.rerank(self.model, query, list(documents), top), "rerank")
         ranking, _ = await self.client.call(request, self._codec.ranking, 0)
         return ranking
+
+    def count_tokens(self, text: str) -> int:
+        """The tokens of `text` as the provider counts them in a user's turn, which some count with it. It
+        costs nothing. Raises InputError where the provider counts none before it answers."""
+        return loop.run(self.acount_tokens(text))
+
+    async def acount_tokens(self, text: str) -> int:
+        """`count_tokens`, awaited."""
+        request = self._routed(self._codec.count(self.model, text), "count")
+        return (await self.client.call(request, self._codec.counted, 0))[0]
 
     async def ask(self, request: Request) -> Reply:
         """Answer a Request as it is."""
@@ -189,6 +202,8 @@ class HostedModel(ChatModel):
         request = fit(request, self._codec, self._profile, self.reference, self.unsupported, self._protocol)
         if self._budget is not None and request.max_tokens is None:  # else the cost would have no bound
             request = msgspec.structs.replace(request, max_tokens=self._profile.max_tokens)
+        if self._extra:  # what the reference's options put into each body; the request's own comes first
+            request = msgspec.structs.replace(request, extra=merged(self._extra, request.extra))
         return request
 
     def _routed(self, wire: HttpRequest, kind: str) -> HttpRequest:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Final
 from urllib.parse import quote
 
+import msgspec
+
 from kurabe.errors import ContextTooLongError, InputError, ProviderError, ServerError
 from kurabe.messages import (
     Document,
@@ -30,6 +32,7 @@ from kurabe.models.codecs.base import (
     json_body,
     merged,
     provider_error,
+    read_json,
 )
 from kurabe.models.codecs.vertex_hosts import vertex_address
 
@@ -86,6 +89,14 @@ class Anthropic(Codec):
             return ContextTooLongError(message, tokens=prompt + answer, limit=limit, status=status, code=code)
         return provider_error(status, code, message)
 
+    def count(self, model: str, text: str) -> HttpRequest:
+        body = {"model": model, "messages": [{"role": "user", "content": text}]}
+        headers = {"anthropic-version": self.versions[0]}
+        return HttpRequest("/v1/messages/count_tokens", json_body(body), headers=headers)
+
+    def counted(self, body: bytes) -> int:
+        return read_json(body, _Count).input_tokens
+
     def models(self) -> HttpRequest:
         headers = {"anthropic-version": self.versions[0]}
         return HttpRequest("/v1/models", method="GET", query={"limit": "1000"}, headers=headers)
@@ -106,6 +117,14 @@ class AnthropicVertex(Anthropic):
             body["stream"] = True
         method = "streamRawPredict" if stream else "rawPredict"
         return HttpRequest(f"/models/{quote(model, safe='@:')}:{method}", json_body(body))
+
+    def count(self, model: str, text: str) -> HttpRequest:
+        body = {
+            "anthropic_version": self.versions[0],
+            "model": model,
+            "messages": [{"role": "user", "content": text}],
+        }
+        return HttpRequest("/models/count-tokens:rawPredict", json_body(body))
 
     def models(self) -> HttpRequest:
         raise InputError("Vertex AI has no list of Claude models; they stand in its Model Garden")
@@ -134,8 +153,15 @@ class AnthropicBedrock(Anthropic):
         error.code = kind or error.code
         return error
 
+    def count(self, model: str, text: str) -> HttpRequest:
+        raise InputError("Bedrock counts tokens by its own format only: name the model 'bedrock:…'")
+
     def models(self) -> HttpRequest:
         raise InputError("the address that runs Bedrock's models has no list of them; see the Bedrock console")
+
+
+class _Count(msgspec.Struct):
+    input_tokens: int
 
 
 def _body(request: Request, profile: Profile) -> dict[str, Any]:

@@ -120,6 +120,14 @@ class Codec:
         """Read the answer to `rerank`."""
         raise NotImplementedError
 
+    def count(self, model: str, text: str) -> HttpRequest:
+        """The request that counts the tokens of `text` as a user's turn."""
+        raise InputError("this provider counts no tokens before it answers")
+
+    def counted(self, body: bytes) -> int:
+        """Read the answer to `count`."""
+        raise NotImplementedError
+
     def models(self) -> HttpRequest:
         """The request for the list of models."""
         return HttpRequest("/models", method="GET")

@@ -112,6 +112,13 @@ class Bedrock(Codec):
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         return read_error(status, headers, body)
 
+    def count(self, model: str, text: str) -> HttpRequest:
+        messages = [{"role": "user", "content": [{"text": text}]}]
+        return HttpRequest(_path(model, "count-tokens"), json_body({"input": {"converse": {"messages": messages}}}))
+
+    def counted(self, body: bytes) -> int:
+        return read_json(body, _Count).input_tokens
+
     def embed(self, model: str, texts: list[str], dimensions: int | None, task: str | None) -> HttpRequest:
         """Titan and Nova take one text a call, Cohere's models 96; the model is told apart by its name."""
         body: dict[str, Any]
@@ -287,6 +294,10 @@ class _Vector(msgspec.Struct):
 
 class _ByType(msgspec.Struct):
     numbers: list[list[float]] | None = msgspec.field(default=None, name="float")
+
+
+class _Count(msgspec.Struct, rename="camel"):
+    input_tokens: int
 
 
 class _Vectors(msgspec.Struct):

@@ -121,6 +121,12 @@ class Cohere(Codec):
         results = sorted(read_json(body, _Ranked).results, key=lambda result: -result.relevance_score)
         return Ranking(tuple((result.index, result.relevance_score) for result in results))
 
+    def count(self, model: str, text: str) -> HttpRequest:
+        return HttpRequest("/v1/tokenize", json_body({"text": text, "model": model}))
+
+    def counted(self, body: bytes) -> int:
+        return len(read_json(body, _Tokenized).tokens)
+
     def models(self) -> HttpRequest:
         return HttpRequest("/v1/models", method="GET", query={"page_size": "1000"})
 
@@ -233,6 +239,10 @@ class _Embedded(msgspec.Struct):
 class _Result(msgspec.Struct):
     index: int
     relevance_score: float
+
+
+class _Tokenized(msgspec.Struct):
+    tokens: list[int]
 
 
 class _Ranked(msgspec.Struct):

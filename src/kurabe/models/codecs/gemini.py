@@ -115,6 +115,13 @@ class Gemini(Codec):
             raise UnreadableAnswerError("an answer without embeddings")
         return Embeddings([vector.values for vector in found], tokens)
 
+    def count(self, model: str, text: str) -> HttpRequest:
+        body = {"contents": [{"parts": [{"text": text}], "role": "user"}]}
+        return HttpRequest(f"/{self._path(model)}:countTokens", json_body(body))
+
+    def counted(self, body: bytes) -> int:
+        return read_json(body, _Count).total_tokens
+
     def models(self) -> HttpRequest:
         return HttpRequest("/models", method="GET", query={"pageSize": "1000"})  # the most; 50 without it
 
@@ -186,6 +193,10 @@ class _EmbedAnswer(msgspec.Struct, rename="camel"):
     predictions: list[_Prediction] | None = None  # of predict
     usage_metadata: _EmbedUsage | None = None
     error: WireError | None = None
+
+
+class _Count(msgspec.Struct, rename="camel"):
+    total_tokens: int
 
 
 class _Model(msgspec.Struct):

@@ -1,0 +1,129 @@
+"""Counting tokens before a call, beside the official SDKs: what goes over the wire and what is read of the answer."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import anthropic
+import boto3
+import botocore.config
+import cohere
+import google.genai as genai
+import httpx
+import msgspec
+import pytest
+from google.genai import types
+from google.oauth2.credentials import Credentials
+
+from kurabe.errors import InputError, UnreadableAnswerError
+from kurabe.models.codecs.anthropic import Anthropic, AnthropicBedrock, AnthropicVertex
+from kurabe.models.codecs.base import Codec
+from kurabe.models.codecs.bedrock import Bedrock
+from kurabe.models.codecs.cohere import Cohere
+from kurabe.models.codecs.gemini import Gemini, Vertex
+from kurabe.models.codecs.openai_chat import OpenAIChat
+
+TEXT = "How many tokens are 日本語?"
+HI: Any = [{"role": "user", "content": TEXT}]
+
+
+@dataclass
+class Provider:
+    """Our codec; the SDK's count at an address; the path of its base address; an answer of `tokens`."""
+
+    codec: Codec
+    model: str
+    theirs: Callable[[str, str], int | None]
+    prefix: str
+    answer: dict[str, Any]
+
+
+def _anthropic(url: str, model: str) -> int:
+    with anthropic.Anthropic(api_key="test-key", base_url=url, max_retries=0) as client:
+        return client.messages.count_tokens(model=model, messages=HI).input_tokens
+
+
+def _anthropic_vertex(url: str, model: str) -> int:
+    with anthropic.AnthropicVertex(
+        region="us-east5", project_id="p-1", access_token="test-key", base_url=f"{url}/v1", max_retries=0
+    ) as client:
+        return client.messages.count_tokens(model=model, messages=HI).input_tokens
+
+
+def _gemini(url: str, model: str) -> int | None:
+    options = types.HttpOptions(base_url=url, api_version="v1")
+    client = genai.Client(api_key="test-key", http_options=options)
+    found = client.models.count_tokens(model=model, contents=TEXT).total_tokens
+    client.close()
+    return found
+
+
+def _vertex(url: str, model: str) -> int | None:
+    options = types.HttpOptions(base_url=url)
+    credentials = Credentials(token="test-token")  # type: ignore[no-untyped-call]
+    client = genai.Client(
+        vertexai=True, project="p-1", location="us-central1", credentials=credentials, http_options=options
+    )
+    found = client.models.count_tokens(model=model, contents=TEXT).total_tokens
+    client.close()
+    return found
+
+
+def _cohere(url: str, model: str) -> int:
+    with httpx.Client() as http:
+        client = cohere.ClientV2("test-key", base_url=url, httpx_client=http)
+        return len(client.tokenize(text=TEXT, model=model).tokens)
+
+
+def _bedrock(url: str, model: str) -> int:
+    client = boto3.client(
+        "bedrock-runtime", endpoint_url=url, region_name="us-east-1", aws_access_key_id="AKIDEXAMPLE",
+        aws_secret_access_key="test-key", config=botocore.config.Config(retries={"max_attempts": 0}),
+    )  # fmt: skip
+    found: int = client.count_tokens(
+        modelId=model, input={"converse": {"messages": [{"role": "user", "content": [{"text": TEXT}]}]}}
+    )["inputTokens"]
+    client.close()
+    return found
+
+
+PROVIDERS = {
+    "anthropic": Provider(Anthropic(), "claude-sonnet-5-5", _anthropic, "", {"input_tokens": 3}),
+    "anthropic-vertex": Provider(
+        AnthropicVertex(), "claude-haiku-4-5@20251001", _anthropic_vertex,
+        "/v1/projects/p-1/locations/us-east5/publishers/anthropic", {"input_tokens": 3},
+    ),
+    "gemini": Provider(Gemini(), "gemini-3-pro", _gemini, "/v1", {"totalTokens": 3, "promptTokensDetails": []}),
+    "vertex": Provider(
+        Vertex(), "gemini-3-pro", _vertex, "/v1beta1/projects/p-1/locations/us-central1", {"totalTokens": 3}
+    ),
+    "cohere": Provider(
+        Cohere(), "command-a-03-2025", _cohere, "", {"tokens": [7, 8, 9], "token_strings": ["a", "b", "c"]}
+    ),
+    "bedrock": Provider(Bedrock(), "us.anthropic.claude-haiku-4-5-20251001-v1:0", _bedrock, "", {"inputTokens": 3}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(PROVIDERS))
+def test_counting_tokens(name: str, recorder: Any, same: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_BEARER_TOKEN_BEDROCK", raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    provider = PROVIDERS[name]
+    recorder.answer(provider.answer)
+    theirs = provider.theirs(recorder.url, provider.model)
+    same(provider.codec.count(provider.model, TEXT), recorder.last, provider.prefix)
+    assert provider.codec.counted(msgspec.json.encode(provider.answer)) == theirs == 3
+
+
+@pytest.mark.parametrize("name", list(PROVIDERS))
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"\xff", b'{"input_tokens": "many"}'])
+def test_an_unreadable_count_has_its_error(name: str, body: bytes) -> None:
+    with pytest.raises(UnreadableAnswerError):
+        PROVIDERS[name].codec.counted(body)
+
+
+def test_those_that_count_none_say_so() -> None:
+    with pytest.raises(InputError, match="counts no tokens"):
+        OpenAIChat().count("m", TEXT)
+    with pytest.raises(InputError, match="'bedrock:"):
+        AnthropicBedrock().count("m", TEXT)
