@@ -1,0 +1,76 @@
+"""Adapters (LoRA and its kin) on a loaded model, through PEFT. Safetensors only."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from safetensors import SafetensorError, safe_open
+
+from kurabe.errors import MissingExtraError, ModelError
+from kurabe.models.reference import Reference
+
+
+def add_adapter(model: Any, folder: Path, parsed: Reference, *, merge: bool) -> Any:
+    """The model with the adapter in `folder`, times `?scale=` (1). `merge`: its weights are added to the model's own,
+    so that it runs as fast as without; a quantized model keeps them beside its own.
+
+    Raises ModelError where the adapter can't be read, is of a kind that does more than change layers, or was made for
+    another model.
+    """
+    try:
+        import peft
+        from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+    except ImportError:
+        raise MissingExtraError("an adapter (PEFT)", "transformers") from None
+    held = _held(folder)
+    scale = _scale(parsed)
+    try:
+        config = peft.PeftConfig.from_pretrained(str(folder), local_files_only=True)
+        if getattr(config, "megatron_config", None) or getattr(config, "auto_mapping", None):
+            config.megatron_config = config.auto_mapping = None  # they name modules of Python to import
+        adapted = peft.PeftModel.from_pretrained(
+            model, str(folder), config=config, is_trainable=False, use_safetensors=True, local_files_only=True
+        )
+    except (MemoryError, ImportError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"the adapter {folder} does not fit the model {parsed.name!r}: {reason}") from None
+    tuner = adapted.base_model
+    if not isinstance(tuner, BaseTuner):
+        raise ModelError(
+            f"the adapter {folder} is of the kind {config.peft_type}; those that change layers, such as LoRA, work"
+        )
+    wanted = set(peft.get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    if lost := sorted(wanted ^ held):
+        what = "lacks" if lost[0] in wanted else "has for a layer that the model lacks"
+        raise ModelError(f"the adapter {folder} does not fit the model {parsed.name!r}: it {what} {lost[0]}")
+    if scale != 1:
+        layers = [layer for layer in tuner.modules() if isinstance(layer, BaseTunerLayer)]
+        if not all(hasattr(layer, "scale_layer") for layer in layers):
+            raise ModelError(f"the adapter {folder} is of the kind {config.peft_type}, which has no ?scale=")
+        for layer in layers:
+            layer.scale_layer(scale)
+    return adapted.merge_and_unload() if merge else tuner.model
+
+
+def _scale(parsed: Reference) -> float:
+    text = parsed.options.get("scale", "1")
+    try:
+        return float(text)
+    except ValueError:
+        raise ModelError(f"model reference '{parsed}': the option 'scale' must be a number, not {text!r}") from None
+
+
+def _held(folder: Path) -> set[str]:
+    """The names of the adapter's tensors. Raises ModelError where its files are not there or not whole."""
+    file = folder / "adapter_model.safetensors"
+    if not (folder / "adapter_config.json").is_file() or not file.is_file():
+        pickled = "; pickled adapters (.bin) are never loaded" if (folder / "adapter_model.bin").is_file() else ""
+        raise ModelError(f"{folder} is no adapter: it needs adapter_config.json and adapter_model.safetensors{pickled}")
+    try:
+        msgspec.json.decode((folder / "adapter_config.json").read_bytes(), type=dict[str, Any])
+        with safe_open(file, framework="numpy") as opened:
+            return set(opened.keys())
+    except (SafetensorError, OSError, msgspec.DecodeError) as error:
+        raise ModelError(f"the adapter {folder} cannot be read: {error}; fetch it again") from None

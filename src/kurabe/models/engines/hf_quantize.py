@@ -1,0 +1,55 @@
+"""Quantizing a model's weights as it is loaded: bitsandbytes, on the processor as on GPUs.
+
+Quantized are the linear layers but for the output's, as bitsandbytes and Transformers do: embedding, norms and output
+stay as they are. nf4 and fp4 keep 64 values with one scale, the scales quantized again (double quantization, Dettmers
+et al. 2023, QLoRA), and compute in bfloat16.
+"""
+
+from typing import Any, Final
+
+import torch
+import transformers
+from torch import nn
+
+QUANTIZATIONS: Final = ("nf4", "fp4", "int8")
+
+
+def quantize_while_loading(name: str, dtype: Any, device: str) -> dict[str, Any]:
+    """What `from_pretrained` needs to quantize each layer as it is read."""
+    if name == "int8":
+        config = transformers.BitsAndBytesConfig(load_in_8bit=True)
+    else:
+        config = transformers.BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type=name,
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16,
+        )
+    return {"quantization_config": config}
+
+
+def quantize(model: Any, name: str, device: Any) -> Any:
+    """Quantize the layers of a loaded model one by one, for files that `from_pretrained` doesn't quantize (GGUF)."""
+    output = model.get_output_embeddings()
+    for module in list(model.modules()):
+        for attribute, layer in list(module.named_children()):
+            if type(layer) is nn.Linear and layer is not output:
+                setattr(module, attribute, _layer(layer, name).to(device))
+    model.to(device)
+    return model
+
+
+def _layer(layer: nn.Linear, name: str) -> Any:
+    import bitsandbytes as bnb
+
+    bias = layer.bias is not None
+    if name == "int8":
+        new = bnb.nn.Linear8bitLt(layer.in_features, layer.out_features, bias, has_fp16_weights=False, device="meta")
+        new.weight = bnb.nn.Int8Params(layer.weight.data, requires_grad=False, has_fp16_weights=False)
+    else:
+        new = bnb.nn.Linear4bit(layer.in_features, layer.out_features, bias, torch.bfloat16, True, name, device="meta")
+        new.weight = bnb.nn.Params4bit(
+            layer.weight.data, requires_grad=False, compress_statistics=True, quant_type=name, module=new
+        )
+    new.bias = layer.bias
+    return new.eval()
