@@ -1,4 +1,4 @@
-"""SIGKILL at ten random moments of a run with the real local model: nothing is lost and nothing is made twice."""
+"""SIGKILL at random moments of a run with a local model: nothing is lost and nothing is made twice."""
 
 import json
 import os
@@ -12,32 +12,29 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 
 from kurabe.contest.journal import Journal
 from kurabe.contest.prepare import journal_path
-
-KILLS = 10
-ROWS = 24
+from kurabe.testing.tiny import tiny_model
 
 # The child runs the task and writes down each question the model is asked, at the moment it is asked.
 CHILD = textwrap.dedent("""
     import json, os, sys
     from kurabe.contest.observer import Silent
     from kurabe.contest.run import run
-    from kurabe.models.engines.llama_cpp import LlamaCpp
+    from kurabe.contestants.prompt import Prompt
     from kurabe.tasks.task import Task
 
     log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    chat_many = LlamaCpp.chat_many
+    asked = Prompt._asked
 
-    def counted(self, requests):
-        def noted():
-            for request in requests:
-                os.write(log, (json.dumps(request.messages[-1].content) + "\\n").encode())
-                yield request
-        yield from chat_many(self, noted())
+    def noted(self, X, model, request):
+        for text, shots in asked(self, X, model, request):
+            os.write(log, (json.dumps(text) + "\\n").encode())
+            yield text, shots
 
-    LlamaCpp.chat_many = counted
+    Prompt._asked = noted
 
     class Said(Silent):
         def began(self, labels, rows, journal):
@@ -46,35 +43,35 @@ CHILD = textwrap.dedent("""
     print(json.dumps(run(Task.from_file(sys.argv[1]), observer=Said()).to_dict()))
 """)
 
-TASK = textwrap.dedent("""
-    name: prices
-    data: {source: items.csv, split: {test: 24, validation: 0.1, seed: 5}}
-    input: "{{ text }}"
-    target: price
-    kind: number
-    contestants:
-    - constant
-    - tfidf_ridge
-    - linear_features
-    - nearest_neighbours
-    - {prompt: {model: "gguf:smollm2-135m", max_tokens: 6}}
-    prompt: {user: "{{ input }}", prefill: "Price is $"}
-""")
+DATA = """
+name: things
+data: {{source: items.csv, split: {{test: {rows}, validation: 0.1, seed: 5}}}}
+input: "{{{{ text }}}}"
+target: {target}
+kind: {kind}
+contestants:
+{contestants}
+- {{prompt: {{model: "{model}", max_tokens: 6}}}}
+prompt: {{user: "{{{{ input }}}}", prefill: "{prefill}"}}
+"""
+NUMBER = {"kind": "number", "target": "price", "prefill": "Price is $"}
+LABEL = {"kind": "label", "target": "thing", "prefill": "It is a"}
 
 
-def write_task(folder: Path) -> Path:
-    folder.mkdir()
+def write_task(folder: Path, rows: int, **settings: str) -> Path:
+    folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    things = rng.choice(["kettle", "lamp", "chair", "radio", "clock"], 100)
-    numbers = rng.permutation(100)
+    things = rng.choice(["kettle", "lamp", "chair", "radio", "clock"], rows + 76)
+    numbers = rng.permutation(rows + 76)
     frame = pl.DataFrame(
         {
             "text": [f"How much is the {thing} of model {n}?" for thing, n in zip(things, numbers, strict=True)],
-            "price": rng.lognormal(3, 1, 100).round(2),
+            "price": rng.lognormal(3, 1, rows + 76).round(2),
+            "thing": things,
         }
     )
     frame.write_csv(folder / "items.csv")
-    (folder / "task.yaml").write_text(TASK)
+    (folder / "task.yaml").write_text(DATA.format(rows=rows, **settings))
     return folder / "task.yaml"
 
 
@@ -104,22 +101,23 @@ def without_times(board: dict[str, Any]) -> dict[str, Any]:
     return {**board, "rows": rows}
 
 
-def test_ten_kills_lose_nothing_and_repeat_nothing(tmp_path: Path, smollm2: Path) -> None:
-    calm, killed = write_task(tmp_path / "calm"), write_task(tmp_path / "killed")
-    child = start(calm, tmp_path / "calm.log")
+def check_kills(folder: Path, kills: int, rows: int, timeout: float, **settings: str) -> None:
+    """A run in peace and one that is killed so many times and started again have the same board."""
+    calm, killed = (write_task(folder / name, rows, **settings) for name in ("calm", "killed"))
+    child = start(calm, folder / "calm.log")
     began = time.monotonic()
-    output, _ = child.communicate(timeout=240)
+    output, _ = child.communicate(timeout=timeout)
     seconds = time.monotonic() - began
     assert child.returncode == 0
     expected = json.loads(output)
     assert {row["status"] for row in expected["rows"]} == {"done"}
-    assert sorted(asked(tmp_path / "calm.log")) == sorted(journaled(calm))
-    assert len(journaled(calm)) == ROWS
+    assert sorted(asked(folder / "calm.log")) == sorted(journaled(calm))
+    assert len(journaled(calm)) == rows
 
     rng = random.Random(1)
     kept: set[str] = set()
-    for attempt in range(KILLS):
-        log = tmp_path / f"{attempt}.log"
+    for attempt in range(kills):
+        log = folder / f"{attempt}.log"
         child = start(killed, log)
         time.sleep(rng.uniform(0, seconds / 3))
         child.kill()
@@ -128,9 +126,28 @@ def test_ten_kills_lose_nothing_and_repeat_nothing(tmp_path: Path, smollm2: Path
         assert kept <= journaled(killed), "a prediction that was in the journal is gone"
         kept = journaled(killed)
 
-    last = tmp_path / "last.log"
+    last = folder / "last.log"
     child = start(killed, last)
-    output, _ = child.communicate(timeout=240)
+    output, _ = child.communicate(timeout=timeout)
     assert child.returncode == 0
     assert sorted(asked(last)) == sorted(journaled(killed) - kept)
     assert without_times(json.loads(output)) == without_times(expected)
+
+
+def test_ten_kills_lose_nothing_and_repeat_nothing(tmp_path: Path, smollm2: Path) -> None:
+    others = "- constant\n- tfidf_ridge\n- linear_features\n- nearest_neighbours"
+    check_kills(tmp_path, 10, 24, 240, contestants=others, model="gguf:smollm2-135m", **NUMBER)
+
+
+def test_kills_while_labels_are_scored(tmp_path: Path, smollm2: Path) -> None:
+    check_kills(tmp_path, 4, 40, 240, contestants="- constant", model="gguf:smollm2-135m", **LABEL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [NUMBER, LABEL], ids=["number", "label"])
+@pytest.mark.parametrize("engine", ["gguf", "hf"])
+def test_two_thousand_rows_are_killed_and_go_on(
+    tmp_path: Path, smollm2: Path, engine: str, settings: dict[str, str]
+) -> None:
+    model = "gguf:smollm2-135m" if engine == "gguf" else f"hf:{tiny_model(tmp_path / 'model')}"
+    check_kills(tmp_path, 3, 2_000, 3_600, contestants="- constant", model=model, **settings)
