@@ -8,7 +8,7 @@ import gc
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -32,6 +32,7 @@ from kurabe.models.engines.hf_check import (
     text_config,
     unusable,
 )
+from kurabe.models.engines.hf_gguf import read_once
 from kurabe.models.engines.hf_quantize import QUANTIZATIONS, quantize, quantize_while_loading
 from kurabe.models.engines.hf_quiet import quiet
 
@@ -66,7 +67,7 @@ def load(path: Path, parsed: Reference) -> Loaded:
     quantization = parsed.choice("quantize", QUANTIZATIONS)
     device = _device(parsed)
     header = read_checked(path)
-    with _faults(reference, path), quiet():
+    with _faults(reference, path), quiet(), nullcontext() if path.is_dir() else read_once():
         code = allow_code(path, parsed)
         config, source = _config(path, code)
         if quantization and getattr(config, "quantization_config", None) and not source["gguf_file"]:
@@ -89,6 +90,15 @@ def load(path: Path, parsed: Reference) -> Loaded:
             model = add_adapter(model, Path(adapter).expanduser(), parsed, merge=not quantization)
         model.eval()
         return Loaded(model, tokenizer, context, _end_ids(model, tokenizer), reference)
+
+
+def read_tokenizer(path: Path, parsed: Reference) -> tuple[Any, Any]:
+    """(config, tokenizer) of the folder or GGUF file, as they are and without the weights. Raises what `load` does."""
+    with _faults(str(parsed), path), quiet():
+        if not path.is_dir():
+            read_checked(path)
+        config, source = _config(path, allow_code(path, parsed))
+        return config, AutoTokenizer.from_pretrained(**source)
 
 
 def unload(loaded: Loaded) -> None:
@@ -168,7 +178,7 @@ def _context(config: Any, header: Any, parsed: Reference) -> int:
 
 
 def _dtype(parsed: Reference, config: Any, device: str, quantization: str | None) -> Any:
-    """float32 on the processor unless another one is asked for or the weights are quantized; elsewhere the model's own."""
+    """On the processor float32 where nothing is quantized, elsewhere the model's own, unless another is asked for."""
     asked = parsed.options.get("dtype", "auto")
     if asked != "auto":
         return getattr(torch, asked)
