@@ -44,6 +44,10 @@ class ModelTooLargeError(ModelError):
     """A model needs more memory than is free; it was not loaded. The message says how much, and what would fit."""
 
 
+class TuningError(KurabeError):
+    """A model can't be tuned so: a row, a setting or what was kept of an earlier try does not fit."""
+
+
 class InputError(KurabeError):
     """What was given to a model can't be used: an image that is none, a tool or schema that can't be described, a
     setting that the model does not take."""
@@ -127,6 +131,11 @@ class NotFoundError(ProviderError):
     what = "knows no such model or address"
     next_step = "`kurabe models PROVIDER` lists the models."
 
+    def __str__(self) -> str:
+        if self.provider == "ollama" and self.model:
+            self.next_step = f"Where it is not downloaded yet, fetch it with: kurabe pull ollama:{self.model}"
+        return super().__str__()
+
 
 class RequestTooLargeError(ProviderError):
     """The request's body is too large: status 413."""
@@ -201,6 +210,22 @@ class ConnectionFailedError(ProviderError):
     what = "could not be reached"
     next_step = "Check the network, the address and the proxy."
     retryable = True
+
+    def __str__(self) -> str:
+        self.next_step = START.get(self.provider, self.next_step).format(model=self.model or "MODEL")
+        return super().__str__()
+
+
+START = {
+    "ollama": "Start it with `ollama serve` (or its app), or give its address by OLLAMA_HOST;"
+    " 'gguf:ollama/{model}' runs a model that it has downloaded without it.",
+    "vllm": "Start it with `vllm serve {model}`, or give its address by VLLM_BASE_URL.",
+    "sglang": "Start it with `python -m sglang.launch_server --model-path {model}`, or give its address by"
+    " SGLANG_BASE_URL.",
+    "llama-server": "Start it with `llama-server -m FILE.gguf`, or give its address by LLAMA_SERVER_BASE_URL.",
+    "lmstudio": "Start it with `lms server start`, or give its address by LMSTUDIO_BASE_URL.",
+}
+"""What to do where a server of one's own does not answer."""
 
 
 class CutStreamError(ProviderError):

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 import msgspec
 import pytest
 
+from kurabe.cli.providers import describe
 from kurabe.messages import Request
 from kurabe.models import providers as module
 from kurabe.models.auth import fill
@@ -39,7 +40,7 @@ def test_every_row(name: str) -> None:
 
 def test_addresses_are_unique_for_each_protocol() -> None:
     rows = [row for name, row in providers().items() if name != "openai-compatible"]
-    seen = [(row.protocol, row.base_url) for row in rows]
+    seen = [(row.protocol, describe(row)["address"]) for row in rows]
     assert len(set(seen)) == len(seen)
     assert len({row.title for row in rows}) == len(rows)
 

@@ -1,5 +1,6 @@
 """A hosted model from its reference: the provider's row, the key, the codec and the lane it shares with others."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,8 @@ def connect(
         budget=Budget(budget) if isinstance(budget, int | float) else budget,
         cache=_cache(cache),
         concurrency=concurrency or reference.number("concurrency") or CONCURRENCY,
+        context=reference.number("context"),
+        extra=_extra(reference, provider),
     )
 
 
@@ -192,6 +195,8 @@ def _options(reference: Reference, provider: Provider) -> dict[str, str]:
 
     values: dict[str, str] = {}
     for name, option in provider.options.items():
+        if option.body:
+            continue
         variables = [os.environ.get(variable, "") for variable in option.env]
         value = reference.options.get(name) or next(filter(None, variables), None) or option.default
         if value is None:
@@ -199,6 +204,19 @@ def _options(reference: Reference, provider: Provider) -> dict[str, str]:
             raise InputError(f"{provider.title} needs the option {name!r}: write '{reference}?{name}=…'{variable}")
         values[name] = value.rstrip("/")
     return values
+
+
+def _extra(reference: Reference, provider: Provider) -> dict[str, Any]:
+    """What the reference's options put into each body of a chat: whole numbers as numbers."""
+    body: dict[str, Any] = {}
+    for name, option in provider.options.items():
+        if option.body and (value := reference.options.get(name)) is not None:
+            *parents, last = option.body.split(".")
+            place = body
+            for parent in parents:
+                place = place.setdefault(parent, {})
+            place[last] = int(value) if re.fullmatch(r"-?\d{1,9}", value, re.ASCII) else value
+    return body
 
 
 def _timeouts(seconds: float | None) -> Timeouts:

@@ -19,10 +19,14 @@ Auth = Literal["none", "bearer", "x-api-key", "api-key", "x-goog-api-key", "azur
 
 
 class Option(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """An option of a reference (`?region=…`): the first that is set of the reference, these variables, the default."""
+    """An option of a reference (`?region=…`): the first that is set of the reference, these variables, the default.
+
+    `body`: where its value goes in the body of a chat, as in `options.num_ctx`; left out where it is not set.
+    """
 
     env: tuple[str, ...] = ()
     default: str | None = None
+    body: str = ""
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -113,7 +113,7 @@ class Simulator:
         """The model of this name at this server; `options` as in `kurabe.open_model`, the key `test-key`."""
         from kurabe.models import open_model
 
-        needed = [name for name, option in self.provider.options.items() if option.default is None]
+        needed = [name for name, option in self.provider.options.items() if option.default is None and not option.body]
         values = "&".join(f"{name}={value}" for name, value in self._options().items() if name in needed)
         reference = f"{self.provider.name}:{model}" + (f"?{values}" if values else "")
         options = {"base_url": self.url, "api_key": "test-key"} | options
@@ -144,7 +144,8 @@ class Simulator:
 
     def _options(self) -> dict[str, str]:
         """The options of the provider's address: its defaults, and stand-ins."""
-        values = {name: option.default or "test" for name, option in self.provider.options.items()}
+        options = self.provider.options.items()
+        values = {name: option.default or "test" for name, option in options if not option.body}
         return values | ({"endpoint": self.address} if "endpoint" in values else {})
 
     # ── one exchange, in the server's thread ─────────────────────────────────────────────────────────────────────────
