@@ -160,5 +160,9 @@ def mismatches(config: Any, tokenizer: Any) -> list[str]:
     return found
 
 
-def _token(tokenizer: Any, token: int) -> str:
-    return str(tokenizer.convert_ids_to_tokens(token)) if 0 <= token < len(tokenizer) else "none"
+def _token(tokenizer: Any, token: Any) -> str:
+    return (
+        str(tokenizer.convert_ids_to_tokens(token))
+        if isinstance(token, int) and 0 <= token < len(tokenizer)
+        else "none"
+    )

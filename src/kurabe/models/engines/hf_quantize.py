@@ -5,6 +5,7 @@ stay as they are. nf4 and fp4 keep 64 values with one scale, the scales quantize
 et al. 2023, QLoRA), and compute in bfloat16.
 """
 
+import logging
 from typing import Any, Final
 
 import torch
@@ -12,6 +13,9 @@ import transformers
 from torch import nn
 
 QUANTIZATIONS: Final = ("nf4", "fp4", "int8")
+
+# It says at every layer of every step that int8 layers compute in float16.
+logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 
 
 def quantize_while_loading(name: str, dtype: Any, device: str) -> dict[str, Any]:
