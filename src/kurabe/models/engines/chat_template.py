@@ -52,6 +52,17 @@ class ChatTemplate:
             return False
 
     @cached_property
+    def takes_tools(self) -> bool:
+        """Whether the template shows the model what tools there are."""
+        if self._template is None:
+            return False
+        tool = Tool(_MARK, "", {"type": "object", "properties": {}})
+        try:
+            return _MARK in self._render((Message("user", "x"),), (tool,), opened=True)
+        except InputError:
+            return False
+
+    @cached_property
     def end(self) -> str:
         """What stands behind an assistant's turn, '' where there is no template."""
         if self._template is None:

@@ -13,24 +13,27 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, Literal, TypeVar
 
 import msgspec
 import numpy as np
 
-from kurabe.errors import ContextTooLongError, ModelError
+from kurabe.errors import ContextTooLongError, InputError, ModelError
 from kurabe.messages import Delta, Message, Reply, Request, TokenLogprob, Tool, Usage
-from kurabe.models.codecs.base import Codec, Profile
+from kurabe.models.codecs.base import Codec, Profile, Ranking
 from kurabe.models.engines.base import Generated, LocalModel, Piece
 from kurabe.models.engines.chat_template import ChatTemplate
 from kurabe.models.engines.choices import Node
+from kurabe.models.engines.llama_embed import MEAN, RANK, embed, pooling, rerank
 from kurabe.models.engines.llama_score import WHOLE, Likely, entries, likeliest, likelihoods
-from kurabe.models.engines.llama_server import Lane, Servers, encodable, read_file, read_options
+from kurabe.models.engines.llama_server import Lane, Servers, encodable, fitted, read_file, read_options
+from kurabe.models.engines.llama_tools import chat_with_tools
 from kurabe.models.reference import Reference
-from kurabe.models.request import Content, fit, make_request
+from kurabe.models.request import Content, fit, make_request, without_system
 from kurabe.models.transport import loop
 
 T = TypeVar("T")
+_Put = Callable[[list[Delta]], None]
 _POLL_SECONDS: Final = 0.5
 
 
@@ -39,7 +42,7 @@ class _Takes(Codec):
 
     settings: ClassVar[frozenset[str]] = frozenset({
         "prefill", "max_tokens", "temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "seed",
-        "stop", "grammar", "output", "logprobs",
+        "stop", "grammar", "output", "logprobs", "tools", "tool_choice", "parallel_tool_calls",
     })  # fmt: skip
     parts: ClassVar[frozenset[str]] = frozenset({"text", "tool_call", "tool_result", "reasoning"})
 
@@ -54,13 +57,20 @@ class LlamaCpp(LocalModel):
         options = read_options(parsed, header)
         self.context: int = options.context
         self.vocabulary = header.lengths.get("tokenizer.ggml.tokens", 0)
-        self._servers = Servers(self.reference, path, options, size)
+        self._path, self._options, self._size, self._pooling = path, options, size, pooling(header)
+        self._lock = threading.Lock()
+        self._embedding: Servers | None = None
+        self._servers = self._started(self._pooling)
         self.concurrency = len(self._servers.lanes)
         try:
             self._read_tokens(header.metadata)
         except BaseException:
             self.close()
             raise
+
+    def _started(self, embeds: int | None) -> Servers:
+        place = fitted(self._path, self._options, self._size, writes=embeds is None)
+        return Servers(self.reference, self._path, self._options, place, embeds=embeds)
 
     def _read_tokens(self, metadata: dict[str, Any]) -> None:
         """The tokens that have a part to play, and the chat template, which may name them."""
@@ -104,7 +114,10 @@ class LlamaCpp(LocalModel):
     def _answer(self, lane: Lane, request: Request, cancelled: threading.Event) -> tuple[Reply, bool]:
         try:
             request = self._fitted(request)
-            _, reply = self._run(lane, self._body(request), request.logprobs, cancelled)
+            if request.tools:
+                reply = chat_with_tools(self._servers, lane, self._without_system(request), cancelled)
+            else:
+                _, reply = self._run(lane, self._body(request), request.logprobs, cancelled)
         except ContextTooLongError:
             return Reply("", "length", Usage(0, 0), usd=0.0), False
         return reply, reply.usage.cached * 2 < reply.usage.input
@@ -122,10 +135,10 @@ class LlamaCpp(LocalModel):
     async def _stream(self, request: Request) -> AsyncGenerator[list[Delta] | Reply, None]:
         request = self._fitted(request)
         running = asyncio.get_running_loop()
-        pieces: asyncio.Queue[str | Reply | BaseException] = asyncio.Queue()
+        pieces: asyncio.Queue[list[Delta] | Reply | BaseException] = asyncio.Queue()
         cancelled = threading.Event()
 
-        def put(piece: str | Reply | BaseException) -> None:
+        def put(piece: list[Delta] | Reply | BaseException) -> None:
             if not running.is_closed():
                 running.call_soon_threadsafe(pieces.put_nowait, piece)
 
@@ -146,7 +159,7 @@ class LlamaCpp(LocalModel):
                     yield msgspec.structs.replace(piece, first_seconds=first)
                     return
                 first = first or time.perf_counter() - began
-                yield [Delta(piece)]
+                yield piece
         finally:
             cancelled.set()
 
@@ -179,10 +192,24 @@ class LlamaCpp(LocalModel):
         return Generated(tuple(prompt), pieces, tuple(each.logprob for each in answer), reply)
 
     def _fitted(self, request: Request) -> Request:
-        self._servers.require_open()
+        self._require_text()
+        if request.tools and not self._template.takes_tools:
+            raise InputError(
+                f"the chat template of {self.reference!r} has no place for tools; ask a model that takes them"
+            )
+        if request.tools and request.grammar is not None:
+            raise InputError(f"{self.reference!r} takes tools or a grammar, and not both at once")
         return fit(request, _Takes(), Profile(), self.reference, "error")
 
-    def _chat(self, request: Request, cancelled: threading.Event, put: Callable[[str], None] | None = None) -> Reply:
+    def _require_text(self) -> None:
+        self._servers.require_open()
+        if self._pooling is not None:
+            raise InputError(f"{self.reference!r} writes no text: it is a model for embed() or rerank()")
+
+    def _chat(self, request: Request, cancelled: threading.Event, put: _Put | None = None) -> Reply:
+        if request.tools:
+            with self._servers.lane() as lane:
+                return chat_with_tools(self._servers, lane, self._without_system(request), cancelled, put)
         body = self._body(request)
         with self._servers.lane() as lane:
             return self._run(lane, body, request.logprobs, cancelled, put)[1]
@@ -193,7 +220,7 @@ class LlamaCpp(LocalModel):
         body: dict[str, Any],
         alternatives: int | None,
         cancelled: threading.Event,
-        put: Callable[[str], None] | None = None,
+        put: _Put | None = None,
     ) -> tuple[dict[str, Any], Reply]:
         """(what came last, the reply)."""
         began = time.perf_counter()
@@ -208,7 +235,7 @@ class LlamaCpp(LocalModel):
             for choice in chunk.get("choices", ()):
                 pieces.append(choice["text"])
                 if put is not None and choice["text"]:
-                    put(choice["text"])
+                    put([Delta(choice["text"])])
             return cancelled.is_set()
 
         self._servers.complete(lane, body, take)
@@ -268,6 +295,12 @@ class LlamaCpp(LocalModel):
         without a template, the texts joined by blank lines. Raises InputError for what the template refuses."""
         return self._template.render(messages, tools)
 
+    def _without_system(self, request: Request) -> Request:
+        """The request as `render` shows it to a model without a system role."""
+        if self._template.takes_system or not any(message.role == "system" for message in request.messages):
+            return request
+        return msgspec.structs.replace(request, messages=without_system(request.messages))
+
     def prompt_ids(self, request: Request, continuation: str = "") -> list[int]:
         """The tokens that the model reads for a request, its `prefill` and `continuation` behind them; what the model
         puts before every text stands there once."""
@@ -292,6 +325,7 @@ class LlamaCpp(LocalModel):
         """
         if not ids:
             raise ModelError(f"{self.reference!r} needs at least one token to say what comes next: the text is empty")
+        self._require_text()
         with self._servers.lane() as lane:
             found = likeliest(self._servers, lane, ids, count, self._anchor)
         return [(Piece(each.id, bytes(each.bytes)), each.logprob) for each in found]
@@ -302,6 +336,7 @@ class LlamaCpp(LocalModel):
 
         llama.cpp's server gives one position at a time, about a third of a second each: meant for short texts.
         """
+        self._require_text()
         ids = [piece.id for piece in self.tokenize(text)]
         rows = np.full((len(ids), self.vocabulary), -np.inf, dtype=np.float32)
         with self._servers.lane() as lane:
@@ -330,13 +365,43 @@ class LlamaCpp(LocalModel):
 
         return self._each(requests, score)
 
+    # ── Vectors ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    async def aembed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        dimensions: int | None = None,
+        task: Literal["query", "document"] | None = None,
+    ) -> np.ndarray:
+        """(n, d) float32, normalised: one vector a text, in order. Of a model that writes text a second server gives
+        them, the mean over the tokens. Raises InputError of a reranker."""
+        if self._pooling == RANK:
+            raise InputError(f"{self.reference!r} gives no embeddings: it orders documents, by rerank()")
+        listed = [texts] if isinstance(texts, str) else list(texts)
+        return await asyncio.to_thread(lambda: embed(self._embedder(), listed, dimensions))
+
+    async def arerank(self, query: str, documents: Sequence[str], *, top: int | None = None) -> Ranking:
+        """The documents by their relevance for the query, the best first. Raises InputError of what is no reranker."""
+        if self._pooling != RANK:
+            raise InputError(f"{self.reference!r} is no reranker: its file does not say that it orders documents")
+        return await asyncio.to_thread(rerank, self._servers, query, documents, top)
+
+    def _embedder(self) -> Servers:
+        self._servers.require_open()
+        if self._pooling is not None:
+            return self._servers
+        with self._lock:
+            if self._embedding is None:
+                self._embedding = self._started(MEAN)
+            return self._embedding
+
     # ── The machine ──────────────────────────────────────────────────────────────────────────────────────────────────
     def _each(
         self, requests: Iterable[Request], work: Callable[[Lane, Request, threading.Event], tuple[T, bool]]
     ) -> Iterator[tuple[int, T]]:
         """Yield (index, result) as `work` is done on the lanes; requests are drawn at most two a lane ahead. `work`
         also says whether much of its request was new to the cache."""
-        self._servers.require_open()
+        self._require_text()
         cancelled = threading.Event()
         lanes = len(self._servers.lanes)
         pool = ThreadPoolExecutor(lanes, thread_name_prefix="kurabe-llama")
@@ -372,6 +437,9 @@ class LlamaCpp(LocalModel):
     def close(self) -> None:
         """Release the model's memory; a closed model can't be used again."""
         self._servers.close()
+        with self._lock:
+            if self._embedding is not None:
+                self._embedding.close()
 
 
 def _token_logprob(entry: dict[str, Any], alternatives: int) -> TokenLogprob:

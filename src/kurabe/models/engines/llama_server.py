@@ -6,6 +6,7 @@ ever waits for another, and another busy process costs its share instead of stal
 
 import http.client
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ import xllamacpp
 
 from kurabe.errors import ContextTooLongError, ModelError
 from kurabe.models.codecs.base import json_body
+from kurabe.models.footprint import require_fit
 from kurabe.models.gguf import Header, read_header
 from kurabe.models.headers import parts
 from kurabe.models.reference import Reference
@@ -30,7 +32,7 @@ MOST_SERVERS: Final = 4
 BATCH_TOKENS: Final = 256
 ALL_LAYERS: Final = 999
 CACHE_TYPES: Final = ("f32", "f16", "bf16", "q8_0", "q4_0")
-_POOLING_RANK: Final = 4
+_TOO_LARGE: Final = re.compile(r"input \((\d+) tokens\) is too large.*batch size: (\d+)")
 
 
 class Lane(NamedTuple):
@@ -67,8 +69,13 @@ def cores() -> int:
 
 def has_gpu() -> bool:
     """Whether llama.cpp as it was built sees another device than the processor."""
-    cpu = xllamacpp.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU
-    return any(device["type"] != cpu for device in xllamacpp.get_device_info())
+    return bool(_gpus())
+
+
+def _gpus() -> list[dict[str, Any]]:
+    kinds = xllamacpp.ggml_backend_dev_type
+    gpus = (kinds.GGML_BACKEND_DEVICE_TYPE_GPU, kinds.GGML_BACKEND_DEVICE_TYPE_IGPU)
+    return [device for device in xllamacpp.get_device_info() if device["type"] in gpus]
 
 
 def layout(file_bytes: int, threads: int, *, gpu: bool = False) -> Layout:
@@ -177,16 +184,39 @@ def _check_adapter(path: Path, adapter: Header, model: Header) -> None:
             )
 
 
+def fitted(path: Path, options: Options, size: int, *, writes: bool) -> Layout:
+    """The layout for a file, with fewer slots where the free memory has no room for all. `writes`: whether the model
+    writes text; else it gives vectors. Raises ModelTooLargeError where there is not room for one."""
+    gpu = options.gpu_layers != 0 and has_gpu()
+    wished = layout(size, options.threads, gpu=gpu) if writes else Layout(1, options.threads, 4)
+    if gpu and options.gpu_layers is None:
+        return wished  # llama.cpp puts as many layers onto the GPU as fit, and the rest stays in main memory
+    free = sum(device["memory_free"] for device in _gpus()) if gpu else None
+    places = require_fit(
+        path,
+        "gguf",
+        context=options.context,
+        sequences=wished.servers * wished.slots,
+        cache_type=options.cache_type,
+        servers=wished.servers,
+        step_tokens=BATCH_TOKENS,
+        device_bytes=free,
+    )
+    servers = min(wished.servers, places)
+    return Layout(servers, options.threads // servers, min(wished.slots, places // servers))
+
+
 class Servers:
     """The servers of one model, and which of their slots are free. `lane` may be used from any thread."""
 
-    def __init__(self, reference: str, path: Path, options: Options, size: int, *, embeds: int | None = None) -> None:
+    def __init__(
+        self, reference: str, path: Path, options: Options, layout: Layout, *, embeds: int | None = None
+    ) -> None:
         """`embeds`: the kind of pooling, of a model that gives vectors instead of text. Raises ModelError."""
         self.reference = reference
         self._key = secrets.token_urlsafe(16)
         self._folder = tempfile.TemporaryDirectory(prefix="kurabe-", ignore_cleanup_errors=True)
-        gpu = options.gpu_layers != 0 and has_gpu()
-        self.layout = layout(size, options.threads, gpu=gpu) if embeds is None else Layout(1, options.threads, 1)
+        self.layout = layout
         self.lanes: list[Lane] = []
         for _ in range(self.layout.servers):
             params = self._params(path, options, embeds)
@@ -254,8 +284,11 @@ class Servers:
         finally:
             free.put(lane)
 
-    def complete(self, lane: Lane, body: dict[str, Any], take: Callable[[dict[str, Any]], object]) -> None:
-        """Run a completion; `take` gets what comes, and ends the request by giving back True. Raises ModelError."""
+    def complete(
+        self, lane: Lane, body: dict[str, Any], take: Callable[[dict[str, Any]], object], *, chat: bool = False
+    ) -> None:
+        """Run a completion, or with `chat` one of a conversation; `take` gets what comes and ends the request with
+        True. Raises ModelError."""
         errors: list[dict[str, Any]] = []
 
         def checked(chunk: dict[str, Any]) -> object:
@@ -264,7 +297,8 @@ class Servers:
                 return True
             return take(chunk)
 
-        lane.server.handle_completions(body | {"id_slot": lane.slot, "cache_prompt": True}, checked)
+        run = lane.server.handle_chat_completions if chat else lane.server.handle_completions
+        run(body | {"id_slot": lane.slot, "cache_prompt": True}, checked)
         if errors:
             raise error_of(self.reference, errors[0])
 
@@ -301,15 +335,15 @@ class Servers:
 
 def error_of(reference: str, error: dict[str, Any]) -> ModelError:
     """The typed error for one of llama.cpp's."""
-    if error.get("type") == "exceed_context_size_error":
-        found = ContextTooLongError(
-            "A longer context is asked for with ?context=…",
-            tokens=error["n_prompt_tokens"],
-            limit=error["n_ctx"],
-        )
-        found.provider, _, found.model = reference.partition(":")
-        return found
-    return ModelError(f"the model {reference!r} refused a request: {error.get('message', error)}")
+    message = str(error.get("message", error))
+    tokens, limit = error.get("n_prompt_tokens"), error.get("n_ctx")
+    if batch := _TOO_LARGE.search(message):  # of a text for embedding, which is evaluated at once
+        tokens, limit = int(batch[1]), int(batch[2])
+    if tokens is None or limit is None:
+        return ModelError(f"the model {reference!r} refused a request: {message}")
+    found = ContextTooLongError("?context=… asks for a longer one.", tokens=tokens, limit=limit)
+    found.provider, _, found.model = reference.partition(":")
+    return found
 
 
 def encodable(text: str) -> str:
