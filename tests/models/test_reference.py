@@ -50,6 +50,8 @@ def test_reads_and_writes_references(text: str, expected: Reference) -> None:
         ("openai@http://127.0.0.1:8000/v1", "an address and a model"),
         ("openai@ftp://host/v1:m", "an address and a model"),
         ("openai@http://key@host/v1:m", "an address and a model"),
+        ("vllm@http://host:8000/v1:m", "an address is written so: 'vllm:MODEL?base_url=http://…'"),
+        ("ollama@http://host:m", "an address is written so: 'ollama:MODEL?host=http://…'"),
         ("replicate:meta/llama", "'replicate' is not available in this version"),
         ("gguf:", "has no name after 'gguf:'"),
         ("gguf:?context=3", "has no name after 'gguf:'"),
@@ -66,7 +68,10 @@ def test_points_at_what_cannot_be_read(text: str, part: str) -> None:
     assert part in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["openai@https://me:planted@h/v1:m", "openai@https://h/v1:m?key=sk-planted-0123"])
+@pytest.mark.parametrize(
+    "text",
+    ["openai@https://me:planted@h/v1:m", "openai@https://h/v1:m?key=sk-planted-0123", "vllm@http://me:planted@h:m"],
+)
 def test_a_secret_in_a_reference_is_refused_and_not_repeated(text: str) -> None:
     with pytest.raises(ModelError) as caught:
         parse_reference(text)
@@ -104,6 +109,7 @@ def test_a_model_that_is_not_pulled_says_how(tmp_path: Path, monkeypatch: pytest
 
 def test_a_missing_system_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "kurabe.models.engines.llama_cpp", None)
+    (tmp_path / "m.gguf").touch()
     with pytest.raises(ModelError, match="libgomp1"):
         open_model(f"gguf:{tmp_path}/m.gguf")
 

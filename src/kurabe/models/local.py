@@ -26,19 +26,17 @@ def open_local(parsed: Reference) -> "LocalModel":
     memory, and MissingExtraError where its engine is not installed."""
     if sources(parsed):
         raise ModelError(f"the model {parsed.name!r} is not on this machine yet; fetch it with: {pull_command(parsed)}")
-    engine = _engine(parsed.scheme)
     path = located(parsed)
     assert path is not None  # else there were sources
     if (problem := unavailable_local(parsed)) is not None:
         raise ModelError(problem)
-    model = engine(path, _with_adapter(parsed))
+    model = _engine(parsed.scheme)(path, _with_adapter(parsed))
     model.reference = str(parsed)
     return model
 
 
 def _engine(scheme: str) -> Callable[[Path, Reference], "LocalModel"]:
     """What loads the model; imported only here."""
-    _require_engine(scheme)
     if scheme == "hf":
         from kurabe.models.engines.transformers import Transformers
 

@@ -20,6 +20,8 @@ EMBEDDINGS: Final[dict[str, tuple[str, ...]]] = {
     "fake": (),
 }
 """What gives embeddings in this process and nothing else, with the options that stand behind the `?`."""
+FOLDERS: Final = frozenset({"sentence-transformers", "model2vec", "spacy"})
+"""Those of them that may be named by a folder."""
 
 ENGINES: Final[dict[str, tuple[str, ...]]] = {
     "gguf": ("context", "gpu_layers", "cache_type", "flash_attention", "threads", "adapter", "scale", "revision"),
@@ -133,6 +135,10 @@ def parse_reference(text: str) -> Reference:
         from kurabe.models.providers import providers
 
         if scheme not in providers():
+            if (named := providers().get(scheme.partition("@")[0])) is not None and "@" in scheme:
+                where = next((option for option in named.options if option in ("base_url", "host")), None)
+                form = f"{named.name}:MODEL?{where}=http://…" if where else "openai@http://…:MODEL"
+                raise ModelError(f"model reference '{named.name}@…': an address is written so: '{form}'")
             names = [*LOCAL, *(name for name in providers() if name != COMPATIBLE)]
             raise ModelError(f"model reference {text!r}: {missing('provider', scheme, names)}")
         known = (*providers()[scheme].options, CONCURRENCY)
