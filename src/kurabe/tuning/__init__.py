@@ -1,0 +1,1 @@
+"""Fine-tuning: a model that learns from a task's training part."""

@@ -1,0 +1,219 @@
+"""The training loop on tiny random models: what a step does, and that a killed training ends as an undisturbed one."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from kurabe.errors import TuningError
+from kurabe.testing.tiny import tiny_model
+from kurabe.tuning import checkpoint
+from kurabe.tuning.rows import Row
+from kurabe.tuning.settings import TuneSettings
+from kurabe.tuning.train import Step, attach, train
+
+SMALL = TuneSettings(step_tokens=200, micro_tokens=80, epochs=2, rank=4, warmup=0.0, evaluations=0)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("train") / "chat")
+
+
+def some_rows(count: int = 40) -> list[Row]:
+    """Rows whose answer is the prompt's last three tokens."""
+    draw = random.Random(0)
+    rows = []
+    for _ in range(count):
+        prompt = [draw.randrange(10, 200) for _ in range(draw.randrange(4, 20))]
+        rows.append(Row((*prompt, *prompt[-3:], 0), len(prompt)))
+    return rows
+
+
+def load(folder: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
+def run(model: Any, settings: TuneSettings, folder: Path, **more: Any) -> list[Step]:
+    return list(train(model, some_rows(), settings, folder, pad=0, **more))
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_step_is_that_of_a_plain_loop(base: Path, tmp_path: Path, method: Any) -> None:
+    """Row by row, unpadded, with all logits, and torch's own optimizer."""
+    settings = TuneSettings(
+        method=method, learning_rate=1e-3, schedule="constant", warmup=0.0, rank=4, step_tokens=150, micro_tokens=80,
+        max_steps=3, weight_decay=0.1,
+    )  # fmt: skip
+    ours, plain = attach(load(base), settings), attach(load(base), settings)
+    steps = list(train(ours, some_rows(), settings, tmp_path, pad=0))
+    from kurabe.tuning.rows import plan
+
+    rows = some_rows()
+    learned = [weights for weights in plain.parameters() if weights.requires_grad]
+    optimizer = torch.optim.AdamW(learned, lr=1e-3, weight_decay=0.1)
+    for step, batches in zip(steps, plan(rows, step_tokens=150, micro_tokens=80, epochs=1, seed=0), strict=False):
+        losses = []
+        for row in (rows[number] for batch in batches for number in batch):
+            ids = torch.tensor([row.ids])
+            labels = ids.clone()
+            labels[:, : row.answer] = -100
+            logits = plain(input_ids=ids).logits[0, :-1]
+            losses += [torch.nn.functional.cross_entropy(logits, labels[0, 1:], reduction="none", ignore_index=-100)]
+        answered = sum(len(rows[number].ids) - rows[number].answer for batch in batches for number in batch)
+        loss = torch.cat(losses).sum() / answered
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(learned, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        assert step.loss == pytest.approx(float(loss.detach()), abs=1e-4)
+    for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=2e-4)
+
+
+def test_it_learns(base: Path, tmp_path: Path) -> None:
+    settings = TuneSettings(learning_rate=1e-2, step_tokens=100, epochs=8, rank=8)
+    losses = [step.loss for step in run(attach(load(base), settings), settings, tmp_path)]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+
+
+def test_only_adapters_are_learned(base: Path, tmp_path: Path) -> None:
+    model = attach(load(base), SMALL)
+    run(model, SMALL, tmp_path)
+    before = dict(load(base).named_parameters())
+    for name, weights in model.named_parameters():
+        if "lora_" in name:
+            assert weights.requires_grad
+        else:
+            plain = name.removeprefix("base_model.model.").replace(".base_layer", "")
+            assert torch.equal(weights, before[plain])
+
+
+def test_checkpointing_changes_nothing(base: Path, tmp_path: Path) -> None:
+    import msgspec
+
+    plain = run(attach(load(base), SMALL), SMALL, tmp_path / "a")
+    again = msgspec.structs.replace(SMALL, checkpointing=True)
+    less = run(attach(load(base), again), again, tmp_path / "b")
+    assert [step.loss for step in plain] == pytest.approx([step.loss for step in less], abs=1e-6)
+
+
+def test_the_best_weights_are_taken_and_patience_ends_it(base: Path, tmp_path: Path) -> None:
+    settings = TuneSettings(step_tokens=100, rank=4, evaluations=100, patience=2)
+    scores = iter([5.0, 3.0, 4.0, 4.5, 1.0])
+    kept: list[dict[str, torch.Tensor]] = []
+    model = attach(load(base), settings)
+
+    def evaluate() -> float:
+        assert not model.training
+        kept.append({name: weights.detach().clone() for name, weights in model.named_parameters()})
+        return next(scores)
+
+    steps = run(model, settings, tmp_path, evaluate=evaluate)
+    assert [step.score for step in steps] == [5.0, 3.0, 4.0, 4.5]
+    for name, weights in model.named_parameters():
+        assert torch.equal(weights, kept[1][name])
+
+
+CHILD = """
+import sys, torch
+from pathlib import Path
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
+import msgspec
+from kurabe.tuning import train as loop
+from kurabe.tuning.rows import Row
+from kurabe.tuning.settings import TuneSettings
+torch.set_num_threads(1)
+loop.KEEP_SECONDS = 0.05
+base, folder, out = map(Path, sys.argv[1:4])
+rows = msgspec.json.decode(sys.argv[4], type=list[Row])
+settings = TuneSettings(step_tokens=60, micro_tokens=60, epochs=4, rank=4, dropout=0.1, evaluations=5, patience=9)
+model = loop.attach(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), settings)
+calls = []
+def evaluate():
+    return float(sum(w.abs().sum() for w in model.parameters() if w.requires_grad))
+for step in loop.train(model, rows, settings, folder, pad=0, evaluate=evaluate):
+    print(step.number, step.of, flush=True)
+save_file({n: w.detach() for n, w in model.named_parameters() if w.requires_grad}, out)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGKILL")
+def test_killed_three_times_it_ends_with_the_same_weights_to_the_bit(base: Path, tmp_path: Path) -> None:
+    import msgspec
+
+    rows = msgspec.json.encode(some_rows(60)).decode()
+
+    def start(name: str) -> subprocess.Popen[str]:
+        arguments = [str(base), str(tmp_path / name), str(tmp_path / f"{name}.safetensors"), rows]
+        return subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", CHILD, *arguments], stdout=subprocess.PIPE, text=True
+        )
+
+    undisturbed = start("whole")
+    for share in (0.2, 0.5, 0.8):
+        child = start("killed")
+        assert child.stdout is not None
+        for line in child.stdout:
+            done, count = map(int, line.split())
+            if done >= share * count:
+                time.sleep(random.Random(share).random() * 0.05)
+                child.send_signal(signal.SIGKILL)
+                break
+        child.communicate()
+        assert child.returncode == -signal.SIGKILL
+    out, _ = start("killed").communicate(timeout=120)
+    undisturbed.communicate(timeout=120)
+    assert count > 30
+    assert int(out.split()[0]) > 1, "it began anew"
+    one, other = load_file(tmp_path / "whole.safetensors"), load_file(tmp_path / "killed.safetensors")
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_target_module_that_does_not_exist(base: Path) -> None:
+    with pytest.raises(TuningError, match=r"down_proj.*q_proj"):
+        attach(load(base), TuneSettings(target_modules=("query",)))
+
+
+def test_a_loss_that_is_no_number(base: Path, tmp_path: Path) -> None:
+    model = attach(load(base), SMALL)
+    with torch.no_grad():
+        next(weights for name, weights in model.named_parameters() if "lora_B" in name).fill_(float("nan"))
+    with pytest.raises(TuningError, match="lower learning_rate"):
+        run(model, SMALL, tmp_path)
+
+
+def test_a_damaged_and_a_foreign_checkpoint(base: Path, tmp_path: Path) -> None:
+    run(attach(load(base), SMALL), SMALL, tmp_path)
+    with pytest.raises(TuningError, match="other settings"):
+        run(attach(load(base), TuneSettings(rank=8)), TuneSettings(rank=8, epochs=9), tmp_path)
+    path = tmp_path / checkpoint.NAME
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(TuningError, match="damaged"):
+        run(attach(load(base), SMALL), SMALL, tmp_path)
+    save_file({"x": torch.zeros(1)}, path)
+    with pytest.raises(TuningError, match="damaged"):
+        run(attach(load(base), SMALL), SMALL, tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_loses_nothing(base: Path, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a folder")
+    with pytest.raises(TuningError, match="make room and run it again"):
+        run(attach(load(base), SMALL), SMALL, blocked)
+
+
+def test_no_rows(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(TuningError, match="no rows"):
+        list(train(attach(load(base), SMALL), [], SMALL, tmp_path, pad=0))
