@@ -1,13 +1,17 @@
 """kurabe tokens: side by side, below each other, as JSON."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from kurabe.cli.main import cli
+from kurabe.cli.tokens import side_by_side
 from kurabe.errors import KurabeError
+from kurabe.lens.tokens import Token, Tokens
 
 
 def call(*args: str, text: str | bytes = "", columns: int = 120) -> Result:
@@ -56,7 +60,7 @@ def test_json_and_standard_input() -> None:
     [
         (("wordllama:256",), "name tokenizers and a text"),
         (("wordllama:256", "gguf:smollm2-135m"), "name tokenizers and a text"),
-        (("openai:gpt-5.1", "x"), "is hosted and shows no tokens"),
+        (("ollama:llama3.2", "x"), "counts no tokens before it answers"),
         (("wordlama:256", "x"), "did you mean 'wordllama'"),
     ],
 )
@@ -64,3 +68,27 @@ def test_bad_input(args: tuple[str, ...], says: str) -> None:
     result = call(*args)
     assert isinstance(result.exception, KurabeError)
     assert says in str(result.exception)
+
+
+def test_samples_in_one_table() -> None:
+    result = call("wordllama:256", "wordllama:64", "--samples")
+    assert result.exit_code == 0, result.output
+    first, second = [line for line in result.output.splitlines() if line.startswith("wordllama")]
+    assert first.split()[1:] == second.split()[1:]
+    assert "20 · 4.70" in first
+    found = json.loads(call("wordllama:256", "--samples", "--json").stdout)
+    assert found[0]["samples"]["Japanese"]["count"] == 41
+    assert isinstance(call("wordlama:256", "--samples").exception, KurabeError)
+
+
+def test_a_count_alone_and_doubts_are_shown() -> None:
+    for width in (60, 120):
+        found = [
+            Tokens("anthropic:claude-sonnet-5-5", "日本", (), counted=9),
+            Tokens("hf:x", "a", (Token(1, b"a", "a"),), ("the chat template writes <x>",)),
+        ]
+        console = Console(width=width, file=io.StringIO(), record=True)
+        console.print(side_by_side(found, width, marks=True))
+        text = " ".join(console.export_text().split())
+        assert "9 tokens of 2 characters" in text
+        assert "✗ the chat template" in text

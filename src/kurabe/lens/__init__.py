@@ -11,7 +11,7 @@ from kurabe.lens.compare import Cell, Comparison, compare
 from kurabe.lens.memory import Memory, memory
 from kurabe.lens.next_tokens import NextToken, NextTokens, Sampling, Walk, next_tokens
 from kurabe.lens.similar import Cluster, Similar, similar
-from kurabe.lens.tokens import Token, Tokens, tokens
+from kurabe.lens.tokens import Token, Tokens, sample_tokens, tokens
 
 __all__ = [
     "Architecture",
@@ -30,6 +30,7 @@ __all__ = [
     "compare",
     "memory",
     "next_tokens",
+    "sample_tokens",
     "similar",
     "tokens",
 ]

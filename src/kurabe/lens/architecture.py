@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from kurabe.lens import meta
+from kurabe.lens.belongs import unknown_ids
 from kurabe.lens.layers import Node, tree
 from kurabe.models.dimensions import Dimensions, dimensions, embedding_of, layer, role
 from kurabe.models.headers import Header, Tensor, locate, read_path
@@ -100,6 +101,8 @@ def _checks(header: Header, sizes: Dimensions, tied: bool) -> Iterable[Check]:
     else:
         yield _vocabulary(embedding.shape[0], header, tied)
         yield _tokenizer(embedding.shape[0], header.tokenizer)
+        for wrong in unknown_ids(header):
+            yield Check("special tokens", "wrong", wrong)
         yield _compared("hidden size", sizes.hidden, embedding.shape[1], "stated", "columns of the embeddings")
     if sizes.heads and sizes.kv_heads:
         divides = sizes.heads % sizes.kv_heads == 0

@@ -5,13 +5,16 @@ from typing import Any, Final
 
 import msgspec
 
-from kurabe.errors import InputError
-from kurabe.models import open_model
-from kurabe.models.reference import parse_reference
+from kurabe.lens.tokenizers import Opened, open_tokenizer
 
-SCHEMES: Final = ("gguf", "wordllama")
-"""What has its tokenizer at hand; a hosted model keeps its own to itself."""
-LEAST_CONTEXT: Final = 64
+SAMPLES: Final = {
+    "prose": "The station opened on a cold Monday morning, and nobody had expected so many visitors to come.",
+    "numbers": "Order 4711: 12 x 1,299.99 = 15,599.88 USD, 2026-11-21 10:45, tel. +49 30 901820, 0.000125, 31415926535",
+    "Japanese": "今日は天気がいいので、駅の前で友だちに会ってから、新しい図書館へ行きます。",
+    "code": "def mean(values: list[float]) -> float:\n    if not values:\n        raise ValueError('empty')\n"
+            "    return sum(values) / len(values)\n",
+}  # fmt: skip
+"""What tokenizers differ in."""
 _VISIBLE: Final = str.maketrans({" ": "·", "\n": "↵", "\r": "␍", "\t": "→", "\x7f": "␡", "\u00a0": "⍽"})
 _CONTROL: Final = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\r\t"}
 
@@ -35,6 +38,15 @@ class Tokens(msgspec.Struct, frozen=True):
     reference: str
     text: str
     tokens: tuple[Token, ...]
+    doubts: tuple[str, ...] = ()
+    """Why tokenizer and model may not belong together, a sentence each."""
+    counted: int | None = None
+    """The number of tokens where the provider says nothing else; `tokens` is empty then."""
+
+    @property
+    def count(self) -> int:
+        """How many tokens there are."""
+        return len(self.tokens) if self.counted is None else self.counted
 
     @property
     def ids(self) -> list[int]:
@@ -45,6 +57,8 @@ class Tokens(msgspec.Struct, frozen=True):
     def kinds(self) -> dict[str, tuple[int, int]]:
         """(characters, tokens) of digits, of characters beyond ASCII, and of white space, where the text has any: the
         tokens that hold a digit, a part of such a character, or white space alone."""
+        if self.counted is not None:
+            return {}
         plain = [token.data for token in self.tokens if not token.special]
         rules: dict[str, tuple[Callable[[str], bool], Callable[[bytes], bool]]] = {
             "digits": (lambda c: c in "0123456789", lambda data: any(0x30 <= byte <= 0x39 for byte in data)),
@@ -59,7 +73,8 @@ class Tokens(msgspec.Struct, frozen=True):
         return {
             "reference": self.reference,
             "characters": len(self.text),
-            "count": len(self.tokens),
+            "count": self.count,
+            "doubts": list(self.doubts),
             "kinds": {name: {"characters": c, "tokens": t} for name, (c, t) in self.kinds.items()},
             "tokens": [
                 {"id": token.id, "text": token.shown, "bytes": token.data.hex(), "special": token.special}
@@ -72,59 +87,29 @@ def tokens(reference: str, text: str) -> Tokens:
     """`text` as the tokenizer of `reference` cuts it, with the special tokens that it puts around every text and those
     that the text names.
 
-    Raises InputError for a hosted model, and ModelError where the model cannot be opened.
+    A model on this machine (`gguf:`, `hf:`, `wordllama:`) has its own tokenizer; those of OpenAI's models are
+    tiktoken's, also by the encoding's name (`tiktoken:o200k_base`). Of other hosted models there is the number of
+    tokens alone, where the provider counts them: that of the text in a user's turn. Raises InputError where it doesn't,
+    and ModelError where the model cannot be opened or the encoding is not on this machine.
     """
-    scheme = parse_reference(reference).scheme
-    if scheme not in SCHEMES:
-        raise InputError(
-            f"{reference!r} is hosted and shows no tokens; name a model on this machine, such as 'gguf:smollm2-135m'"
-            " or 'wordllama:256'"
-        )
+    with open_tokenizer(reference) as opened:
+        return _cut(reference, text, opened)
+
+
+def sample_tokens(reference: str) -> dict[str, Tokens]:
+    """The texts of SAMPLES as the tokenizer of `reference` cuts them. Raises what `tokens` does."""
+    with open_tokenizer(reference) as opened:
+        return {name: _cut(reference, text, opened) for name, text in SAMPLES.items()}
+
+
+def _cut(reference: str, text: str, opened: Opened) -> Tokens:
     text = text.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate has no UTF-8 form
-    found = _wordllama(reference, text) if scheme == "wordllama" else _gguf(reference, text)
-    return Tokens(reference, text, tuple(found))
-
-
-def _gguf(reference: str, text: str) -> list[Token]:
-    from kurabe.models.engines.llama_cpp import LlamaCpp
-
-    parsed = parse_reference(reference)
-    # Nothing is evaluated, so that the least memory for keys and values will do.
-    least = msgspec.structs.replace(parsed, options=parsed.options | {"context": str(LEAST_CONTEXT)})
-    with open_model(str(least)) as model:
-        assert isinstance(model, LlamaCpp)
-        pieces = model.tokenize(text)
-        # A special token never comes out of a text that is only text; of the others each may.
-        plain = {piece.id for piece in model.tokenize(text, special=False)}
-        special = {
-            piece.id
-            for piece in set(pieces)
-            if piece.id not in plain and (name := model.name_of(piece.id)) and _is_special(model, piece.id, name)
-        }
-    return token_list([(piece.id, piece.data) for piece in pieces], special)
-
-
-def _is_special(model: Any, token: int, name: str) -> bool:
-    return [piece.id for piece in model.tokenize(name, special=False)] != [token] and token in (
-        piece.id for piece in model.tokenize(name)
-    )
-
-
-def _wordllama(reference: str, text: str) -> list[Token]:
-    from kurabe.models.embeddings.wordllama import embedding_dimensions, tokenizer
-
-    embedding_dimensions(reference)  # a name that is none is said before anything is read
-    encoding = tokenizer().encode(text)
-    pieces = [(number, _sentencepiece(token)) for number, token in zip(encoding.ids, encoding.tokens, strict=True)]
-    special = {number for number, mask in zip(encoding.ids, encoding.special_tokens_mask, strict=True) if mask}
-    return token_list(pieces, special)
-
-
-def _sentencepiece(token: str) -> bytes:
-    """A token's bytes: SentencePiece writes a space as ▁ and a byte as <0xE6>."""
-    if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
-        return bytes([int(token[3:5], 16)])
-    return token.replace("▁", " ").encode()
+    if opened.cut is None:
+        assert opened.counter is not None
+        return Tokens(reference, text, (), opened.doubts, opened.counter(text))
+    pieces = opened.cut(text)
+    special = {piece.id for piece in pieces if piece.special}
+    return Tokens(reference, text, tuple(token_list([piece[:2] for piece in pieces], special)), opened.doubts)
 
 
 def token_list(pieces: Sequence[tuple[int, bytes]], special: set[int]) -> list[Token]:
