@@ -10,6 +10,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def run(
         observer.began(tuple(entrant.label for entrant in entrants), len(test), journal.path)
         for warning in task.warnings:
             observer.note(warning)
-        contest = _Contest(task, test, record, journal, observer, entrants)
+        contest = _Contest(task, test, record, journal, observer, entrants, seed)
         try:
             for entrant in entrants:
                 contest.enter(entrant)
@@ -128,7 +129,9 @@ class _Contest:
         journal: Journal,
         observer: Observer,
         entrants: Sequence[Entrant],
+        seed: int,
     ) -> None:
+        self.seed = seed
         self.task, self.test, self.record, self.journal, self.observer = task, test, record, journal, observer
         self.metric = metric_for(task.metric, task.kind)
         minutes = task.spec.budget.minutes
@@ -152,14 +155,13 @@ class _Contest:
 
     def _attempt(self, work: Work) -> tuple[Status, str | None]:
         """(status, reason) of a contestant after it did what it could. Ctrl-C and a full disk end the run."""
-        entrant = work.entrant
         try:
             self._check_budget()
-            self._pull(entrant)
+            self._pull(work)
             with PeakMemory() as memory, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._answer(work)
-            self.journal.record_peak(entrant.key, memory.peak)
+            self.journal.record_peak(work.entrant.key, memory.peak)
         except BudgetExceededError as error:
             return work.stopped(str(error))
         except DownloadError as error:
@@ -309,14 +311,21 @@ class _Contest:
     def _end(self, work: Work, status: Status, reason: str | None) -> None:
         self.observer.ended(work.entrant.label, status, work.end(status, reason))
 
-    def _pull(self, entrant: Entrant) -> None:
-        """Fetch the model that a contestant needs, where it is not here."""
-        if isinstance(entrant.estimator, Prompt) and isinstance(entrant.estimator.model, str):
-            name = models.pull_name(entrant.estimator.model)
-            if name is not None:
-                from kurabe.models.pull import pull  # most runs fetch nothing
+    def _pull(self, work: Work) -> None:
+        """Fetch what a contestant's model needs, where it is not here. Only then can its files be told from others, so
+        that the contestant gets the name that it will have in the next run too."""
+        entrant = work.entrant
+        if not isinstance(entrant.estimator, Prompt) or not isinstance(entrant.estimator.model, str):
+            return
+        names: list[str] = []
+        while (name := models.pull_name(entrant.estimator.model)) is not None and name not in names:
+            from kurabe.models.pull import pull  # most runs fetch nothing
 
-                pull(name, lambda done, total: self.observer.fetching(name, done, total))
+            names.append(name)
+            pull(name, partial(self.observer.fetching, name))
+        if names:
+            same = (other for other in make_entrants(self.task, self.seed) if other.label == entrant.label)
+            work.renew(next(same, entrant))
 
     def _check_budget(self) -> None:
         """Raise BudgetExceededError where the task's minutes or dollars are used up."""

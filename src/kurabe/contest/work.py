@@ -15,7 +15,13 @@ class Work:
     """
 
     def __init__(self, entrant: Entrant, record: RunRecord, journal: Journal) -> None:
-        self.entrant, self.record, self.journal = entrant, record, journal
+        self.record, self.journal = record, journal
+        self.renew(entrant)
+
+    def renew(self, entrant: Entrant) -> None:
+        """Go on as `entrant`, which may be known by another key now, with the answers that the journal has of it."""
+        record, journal = self.record, self.journal
+        self.entrant = entrant
         asked = entrant.estimator.rows if isinstance(entrant.estimator, Human) else None
         rows = len(record.inputs)
         self.total = rows if asked is None else min(asked, rows)
