@@ -22,7 +22,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 import kurabe
-from kurabe.errors import InputError, MissingExtraError, ModelError
+from kurabe.errors import ContextTooLongError, InputError, MissingExtraError, ModelError
 from kurabe.models import embeddings, shortcuts
 from kurabe.models.embeddings import Embedder, open_embedder
 from kurabe.models.embeddings.base import units
@@ -68,7 +68,8 @@ def references(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, s
 
 
 @pytest.fixture(
-    scope="module", params=["wordllama", "fake", "sentence-transformers", "model2vec", "spacy", "hosted", "cached"]
+    scope="module",
+    params=["wordllama", "fake", "sentence-transformers", "model2vec", "spacy", "hosted", "cached"],
 )
 def embedder(
     request: pytest.FixtureRequest, references: dict[str, str], tmp_path_factory: pytest.TempPathFactory
@@ -307,6 +308,20 @@ def test_a_hosted_fault_is_the_hosted_models_own() -> None:
         kurabe.embed("openai:text-embedding-3-small", "wine", api_key="k", nothing=1)
     with pytest.raises(InputError, match="takes no api_key"):
         open_embedder("wordllama:64", api_key="k")
+
+
+def test_a_gguf_file_embeds_and_is_not_cut(smollm2: Path, tmp_path: Path) -> None:
+    reference = f"gguf:{smollm2}?context=256"
+    with open_embedder(reference, cache=tmp_path / "vectors.sqlite") as embedder:
+        vectors = embedder.embed(["red wine", "", "a glass of wine", "red wine"])
+        assert (vectors.shape, vectors.dtype) == ((4, 576), np.float32)
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [1, 0, 1, 1], atol=1e-5)
+        assert np.array_equal(vectors[0], vectors[3])
+        assert np.array_equal(embedder.embed("red wine")[0], vectors[0])  # from the cache
+        with pytest.raises(InputError, match="576 numbers, not 64"):
+            embedder.embed("red wine", dimensions=64)
+        with pytest.raises(ContextTooLongError):
+            embedder.embed("wine " * 400)
 
 
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,10 @@ from kurabe.contest.leaks import find_leaks
 from kurabe.contestants import registry
 from kurabe.contestants.base import Contestant
 from kurabe.contestants.human import Human
+from kurabe.contestants.learner import Learner
 from kurabe.contestants.prompt import Prompt
 from kurabe.errors import ContestantError, missing
+from kurabe.models import embeddings
 from kurabe.tasks.answers import fallback
 from kurabe.tasks.file import contestant_specs
 from kurabe.tasks.spec import ContestantSpec
@@ -100,6 +102,10 @@ def _entrant(
             estimator = clone(estimator).set_params(model=found)
     else:
         key = digest(estimator_digest(estimator), learned_from)
+        if isinstance(estimator, Learner) and "embeddings" in estimator.get_params():
+            found = models.beside(estimator.get_params()["embeddings"], task.folder)
+            key = digest(key, embeddings.fingerprint(found))
+            estimator = clone(estimator).set_params(embeddings=found)
     skipped = getattr(estimator, "skipped_reason", None)
     return Entrant(spec.label, position, estimator, model, key, skipped() if skipped else None)
 

@@ -16,6 +16,7 @@ from kurabe.contestants.features import Features
 from kurabe.contestants.frames import as_frame, as_target, concat, infer_kind
 from kurabe.contestants.target import SQUARED, Scale, log_fits
 from kurabe.errors import ContestantError
+from kurabe.models.embeddings import DEFAULT, unavailable
 from kurabe.tasks.metrics import Metric, default_metric, metric_for
 from kurabe.tasks.spec import Kind
 
@@ -57,6 +58,11 @@ class Learner(Contestant):
     def _search(self, F: Any, t: np.ndarray, held_F: Any, held_t: np.ndarray) -> tuple[Settings, np.ndarray]:
         """Settings chosen on the held-out part, and what a model with them says of it."""
         return {}, self._apply(self._learn(F, t, {}), held_F)
+
+    def skipped_reason(self) -> str | None:
+        """Why `embeddings`, where the contestant has it, can't be used here, or None where it can."""
+        reference = getattr(self, "embeddings", DEFAULT)
+        return None if reference == DEFAULT else unavailable(reference)
 
     # ------------------------------------------------------------------------------------------------- fit, predict
 

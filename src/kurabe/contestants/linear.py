@@ -8,6 +8,7 @@ from sklearn.multiclass import OneVsRestClassifier
 
 from kurabe.contestants.features import Columns, Dense, Embeddings, Features, NGrams, Scaled, TextStatistics
 from kurabe.contestants.learner import Learner, Log, Settings, expand
+from kurabe.models.embeddings import DEFAULT
 from kurabe.tasks.spec import Kind
 
 ALPHAS = tuple(float(alpha) for alpha in np.geomspace(0.01, 1000, 21))
@@ -175,12 +176,16 @@ class TfidfLogistic(Linear):
 
 
 class EmbeddingsRidge(Linear):
-    """Static word embeddings, averaged over the text, and ridge or logistic regression."""
+    """Embeddings of the text, and ridge or logistic regression.
+
+    `embeddings`: the reference of what makes them; without it, static word embeddings, averaged over the text.
+    """
 
     def __init__(
         self,
         alpha: float | None = None,
         C: float | None = None,
+        embeddings: str = DEFAULT,
         log: Log = "auto",
         kind: Kind | None = None,
         metric: str | None = None,
@@ -188,10 +193,11 @@ class EmbeddingsRidge(Linear):
     ) -> None:
         self.alpha = alpha
         self.C = C
+        self.embeddings = embeddings
         self.log = log
         self.kind = kind
         self.metric = metric
         self.random_state = random_state
 
     def _features(self) -> Features:
-        return Scaled(Embeddings())
+        return Scaled(Embeddings(model=self.embeddings))

@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator
 
 from kurabe.contestants.features import Embeddings, Features, NGrams
 from kurabe.contestants.learner import Learner, Log, Settings
+from kurabe.models.embeddings import DEFAULT
 from kurabe.tasks.spec import Kind
 
 NEIGHBOURS = (1, 3, 5, 10, 20, 40)
@@ -16,11 +17,14 @@ CHUNK = 512  # rows compared with the training part at a time
 
 
 class Similarity(BaseEstimator):  # type: ignore[misc]
-    """Vectors of length 1 whose product is the mean of two cosines: of TF-IDF, and of embeddings."""
+    """Vectors of length 1 whose product is the mean of two cosines: of TF-IDF, and of embeddings by `model`."""
+
+    def __init__(self, model: str = DEFAULT) -> None:
+        self.model = model
 
     def fit_transform(self, X: pl.DataFrame) -> sparse.csr_matrix:
         self.ngrams_ = NGrams()
-        self.embeddings_ = Embeddings()
+        self.embeddings_ = Embeddings(model=self.model)
         return self._join(self.ngrams_.fit_transform(X), self.embeddings_.fit_transform(X))
 
     def transform(self, X: pl.DataFrame) -> sparse.csr_matrix:
@@ -35,7 +39,7 @@ class NearestNeighbours(Learner):
     """The weighted mean, vote or answer of the training rows whose texts are nearest, by TF-IDF and by embeddings.
 
     `neighbours`: how many; None: chosen on the validation part; for `text` the nearest one answers. `sharpness`: a
-    neighbour weighs its similarity to this power.
+    neighbour weighs its similarity to this power. `embeddings`: the reference of what embeds the text.
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label", "text"})
@@ -44,6 +48,7 @@ class NearestNeighbours(Learner):
         self,
         neighbours: int | None = None,
         sharpness: float = 4.0,
+        embeddings: str = DEFAULT,
         log: Log = "auto",
         kind: Kind | None = None,
         metric: str | None = None,
@@ -51,6 +56,7 @@ class NearestNeighbours(Learner):
     ) -> None:
         self.neighbours = neighbours
         self.sharpness = sharpness
+        self.embeddings = embeddings
         self.log = log
         self.kind = kind
         self.metric = metric
@@ -61,7 +67,7 @@ class NearestNeighbours(Learner):
         return self.neighbours is None and self.kind_ != "text"
 
     def _features(self) -> Features:
-        return Similarity()
+        return Similarity(self.embeddings)
 
     def _learn(self, F: Any, t: np.ndarray, settings: Settings) -> Any:
         count = 1 if self.kind_ == "text" else settings.get("neighbours", self.neighbours or 10)

@@ -11,6 +11,7 @@ from kurabe.contestants.features import Columns, Dense, Embeddings, Features, Qu
 from kurabe.contestants.learner import Learner, Log, Settings, expand, scored_by
 from kurabe.contestants.target import SQUARED
 from kurabe.errors import ContestantError
+from kurabe.models.embeddings import DEFAULT
 from kurabe.tasks.spec import Kind
 
 BAG_ROWS = 2_000  # of the training part that each tree of a forest draws at most
@@ -32,7 +33,8 @@ class RandomForest(Learner):
     """A random forest on embeddings of the text, simple features, the numbers in the text and the table's columns.
 
     `trees`: how many. `min_samples_leaf`: training rows in a leaf at least. `max_features`: share of the features that
-    each split looks at; None: a fifth for numbers, as many as the square root of their count for labels.
+    each split looks at; None: a fifth for numbers, as many as the square root of their count for labels. `embeddings`:
+    the reference of what embeds the text.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class RandomForest(Learner):
         trees: int = 100,
         min_samples_leaf: int = 2,
         max_features: float | None = None,
+        embeddings: str = DEFAULT,
         log: Log = "auto",
         kind: Kind | None = None,
         metric: str | None = None,
@@ -48,13 +51,14 @@ class RandomForest(Learner):
         self.trees = trees
         self.min_samples_leaf = min_samples_leaf
         self.max_features = max_features
+        self.embeddings = embeddings
         self.log = log
         self.kind = kind
         self.metric = metric
         self.random_state = random_state
 
     def _features(self) -> Features:
-        return Dense([Embeddings(), TextStatistics(), Quantities(), Columns()])
+        return Dense([Embeddings(model=self.embeddings), TextStatistics(), Quantities(), Columns()])
 
     def _learn(self, F: np.ndarray, t: np.ndarray, settings: Settings) -> Any:
         forest = RandomForestClassifier if self.kind_ == "label" else RandomForestRegressor
@@ -102,7 +106,7 @@ class GradientBoosting(Learner):
 
     `leaves`, `min_samples_leaf`: of each tree. `learning_rate`, `rounds`: None: 0.05 and at most 1,000 trees, or 0.15
     and 150 for more than two labels, as each label has a tree of its own in every round. `stop_after`: rounds without a
-    gain on the validation part after which it stops.
+    gain on the validation part after which it stops. `embeddings`: the reference of what embeds the text.
     """
 
     searches: ClassVar[bool] = True
@@ -114,6 +118,7 @@ class GradientBoosting(Learner):
         min_samples_leaf: int = 10,
         rounds: int | None = None,
         stop_after: int = 50,
+        embeddings: str = DEFAULT,
         log: Log = "auto",
         kind: Kind | None = None,
         metric: str | None = None,
@@ -124,13 +129,22 @@ class GradientBoosting(Learner):
         self.min_samples_leaf = min_samples_leaf
         self.rounds = rounds
         self.stop_after = stop_after
+        self.embeddings = embeddings
         self.log = log
         self.kind = kind
         self.metric = metric
         self.random_state = random_state
 
     def _features(self) -> Features:
-        return Dense([Topics(50, self.random_state), Embeddings(), TextStatistics(), Quantities(), Columns()])
+        return Dense(
+            [
+                Topics(50, self.random_state),
+                Embeddings(model=self.embeddings),
+                TextStatistics(),
+                Quantities(),
+                Columns(),
+            ]
+        )
 
     def _pace(self) -> tuple[float, int]:
         """(learning rate, rounds at most)."""

@@ -10,7 +10,7 @@ from kurabe.errors import InputError, KurabeError, ModelError
 from kurabe.models import local
 from kurabe.models.base import ChatModel
 from kurabe.models.local import fingerprint_local, open_local, unavailable_local
-from kurabe.models.reference import ENGINES, is_local, parse_reference, split_chain
+from kurabe.models.reference import ENGINES, FOLDERS, is_local, parse_reference, split_chain
 
 
 def open_model(reference: str, **options: Any) -> ChatModel:
@@ -98,7 +98,7 @@ def beside(reference: str, folder: Path) -> str:
         parsed = parse_reference(reference)
     except ModelError:
         return reference  # `availability` says what is wrong with it
-    if parsed.scheme not in ENGINES:
+    if parsed.scheme not in ENGINES and parsed.scheme not in FOLDERS:
         return reference
     found = replace(parsed, name=_beside(parsed.name, folder))
     if (adapter := parsed.options.get("adapter")) is not None:

@@ -4,9 +4,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
 
-from kurabe.errors import InputError, MissingExtraError, ModelError
-from kurabe.models.embeddings.base import Embedder
-from kurabe.models.reference import ENGINES, parse_reference, split_chain
+from kurabe.errors import InputError, KurabeError, MissingExtraError, ModelError
+from kurabe.models.embeddings.base import Embedder, files_fingerprint, model_folder
+from kurabe.models.reference import FOLDERS, Reference, parse_reference, split_chain
 
 DEFAULT: Final = "wordllama:256"
 
@@ -45,8 +45,7 @@ def open_embedder(reference: str = DEFAULT, *, cache: Any = False, **options: An
     else:
         if options:
             raise InputError(f"{reference!r} is a local model and takes no {', '.join(options)}")
-        if (needed := _PACKAGES.get(parsed.scheme)) is not None and find_spec(needed) is None:
-            raise MissingExtraError(f"{parsed.scheme}:", "embeddings")
+        _require(parsed)
         module, name = _HERE[parsed.scheme]
         embedder = getattr(import_module(f"kurabe.models.embeddings.{module}"), name)(parsed)
     embedder.cache = vector_cache(cache)
@@ -58,15 +57,37 @@ def unavailable(reference: str) -> str | None:
     from kurabe.models import availability
 
     try:
-        if len(split_chain(reference)) > 1 or (parsed := parse_reference(reference)).scheme in ENGINES:
+        if len(split_chain(reference)) > 1:
+            return f"{reference!r} is a chain, and vectors of different models can't be compared; name one model"
+        parsed = parse_reference(reference)
+        if parsed.scheme not in _HERE:
             return availability(reference)
-        if not parsed.local:
-            return availability(reference)
-        if (needed := _PACKAGES.get(parsed.scheme)) is not None and find_spec(needed) is None:
-            raise MissingExtraError(f"{parsed.scheme}:", "embeddings")
-    except (ModelError, MissingExtraError) as error:
+        _require(parsed)
+        if parsed.scheme in ("wordllama", "fake"):
+            open_embedder(reference)
+        elif parsed.scheme != "spacy":
+            model_folder(parsed)
+    except KurabeError as error:
         return str(error)
     return None
 
 
-__all__ = ["DEFAULT", "Embedder", "open_embedder", "unavailable"]
+def _require(parsed: Reference) -> None:
+    if (needed := _PACKAGES.get(parsed.scheme)) is not None and find_spec(needed) is None:
+        raise MissingExtraError(f"{parsed.scheme}:", "embeddings")
+
+
+def fingerprint(reference: str) -> str:
+    """What tells the files behind `reference` from others in their place; '' where there are none. Loads nothing."""
+    from kurabe import models
+
+    try:
+        parsed = parse_reference(reference)
+        if parsed.scheme in FOLDERS:
+            return files_fingerprint(model_folder(parsed))
+    except KurabeError:
+        return ""
+    return models.fingerprint(reference)
+
+
+__all__ = ["DEFAULT", "Embedder", "fingerprint", "open_embedder", "unavailable"]

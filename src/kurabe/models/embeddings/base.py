@@ -20,14 +20,18 @@ if TYPE_CHECKING:
 AT_ONCE = 2_000
 """Texts between two looks into the cache, and in one step of `embed_batches`."""
 
+OWNERS = {"sentence-transformers": "sentence-transformers", "model2vec": "minishlab"}
+"""Whose repository on the hub a name without an owner is."""
+
 Task = Literal["query", "document"] | None
 
 
 class Embedder(ABC):
     """Texts to vectors of unit length. Usable from any thread, from a running event loop and from a notebook.
 
-    A text with nothing but white space, or in which the model knows no token, is all zeros; it is never sent anywhere.
-    What is longer than the model reads (`context`) is cut by the model.
+    A text in which the model knows no token is all zeros; one of nothing but white space too, and it is sent nowhere.
+    Of a text that is longer than the model reads (`context`), sentence-transformers and Model2Vec leave out the end; a
+    GGUF file and most providers refuse it (ContextTooLongError).
     """
 
     reference: str
@@ -211,16 +215,17 @@ def files_fingerprint(path: Path) -> str:
     )
 
 
-def model_folder(parsed: Reference, owner: str | None = None) -> Path:
+def model_folder(parsed: Reference) -> Path:
     """The folder that the reference names: a path, or a repository of the hub as it lies in the hub's cache.
 
-    `owner`: whose repository a name without one is. Raises ModelError where it is not on this machine.
+    Raises ModelError where it is not on this machine.
     """
     path = Path(parsed.name).expanduser()
     if path.is_dir():
         return path
     if path.is_file():
         raise ModelError(f"'{parsed}': {path} is a file; name the folder of the model")
+    owner = OWNERS.get(parsed.scheme)
     name = parsed.name if "/" in parsed.name or owner is None else f"{owner}/{parsed.name}"
     if parsed.name.startswith(("/", ".", "~", "\\")) or name.count("/") != 1 or "\\" in name:
         raise ModelError(f"'{parsed}': there is no folder {path}")

@@ -18,7 +18,7 @@ class Model2Vec(LocalEmbedder):
 
     def __init__(self, parsed: Reference) -> None:
         super().__init__(parsed)
-        folder = model_folder(parsed, "minishlab")
+        folder = model_folder(parsed)
         from model2vec import StaticModel
 
         try:

@@ -30,7 +30,7 @@ class SentenceTransformers(LocalEmbedder):
 
     def __init__(self, parsed: Reference) -> None:
         super().__init__(parsed)
-        folder = model_folder(parsed, "sentence-transformers")
+        folder = model_folder(parsed)
         trusted = _trusted(parsed, folder)
         with _quiet():
             from sentence_transformers import SentenceTransformer
