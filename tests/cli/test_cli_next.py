@@ -65,6 +65,19 @@ def test_step_by_step(smollm2: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "2 tokens taken" in capsys.readouterr().out
 
 
+def test_arrows_choose_and_go_back(smollm2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    down, up, left = "\x1b[B", "\x1bOA", "\x1b[D"
+    keys = iter([left, up, down, down, down, up, "\r", "1", "\x7f", "q"])
+    monkeypatch.setattr(click, "getchar", lambda: next(keys))
+    with Walk(f"gguf:{smollm2}?context=512", PROMPT) as walk:
+        before, second = list(walk.ids), walk.look().tokens[1].token
+        module._steps(walk, Sampling(), 3)
+        assert walk.ids == [*before, second.id]
+        assert walk.text == PROMPT + second.data.decode()
+        assert walk.back()
+        assert (walk.ids, walk.text, walk.back()) == (before, PROMPT, False)
+
+
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, EOFError])
 def test_leaving(fault: type[BaseException], smollm2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def getchar() -> str:

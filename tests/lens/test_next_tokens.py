@@ -11,8 +11,10 @@ import pytest
 
 from kurabe.errors import InputError, ModelError
 from kurabe.lens.next_tokens import Sampling, Walk, after, next_tokens
+from kurabe.models.engines.base import LocalModel
 from kurabe.models.engines.llama_cpp import LlamaCpp
 from kurabe.models.reference import Reference
+from kurabe.testing.tiny import tiny_model
 
 PROMPT = "The capital of France is"
 
@@ -23,9 +25,14 @@ def walk(smollm2: Path) -> Iterator[Walk]:
         yield opened
 
 
+def engine(walk: Walk) -> LlamaCpp:
+    """The walk's model, for what only llama.cpp can be asked."""
+    assert isinstance(walk._model, LlamaCpp)
+    return walk._model
+
+
 def fresh(walk: Walk, text: str) -> list[int]:
     """Set the walk to the beginning of a text."""
-    assert isinstance(walk._model, LlamaCpp)
     walk.ids = [piece.id for piece in walk._model.tokenize(text)]
     walk._data = text.encode()
     return walk.ids
@@ -40,7 +47,7 @@ def test_the_first_is_the_greedy_one_and_the_sum_is_at_most_1(walk: Walk) -> Non
         assert 0.2 < sum(shares) <= 1
         assert seen.rest == pytest.approx(1 - sum(shares))
         greedy: list[Any] = []
-        walk._model._servers.lanes[0].server.handle_completions(
+        engine(walk)._servers.lanes[0].server.handle_completions(
             {"prompt": text, "max_tokens": 8, "temperature": 0.0, "id_slot": 0}, greedy.append
         )
         said = greedy[0]["choices"][0]["text"]
@@ -80,7 +87,7 @@ def test_what_can_be_drawn_is_what_llama_cpp_draws_from(walk: Walk, sampling: Sa
         "temperature": 1.0 if sampling.temperature is None else sampling.temperature, "top_k": sampling.top_k or 0,
         "top_p": 1.0 if sampling.top_p is None else sampling.top_p,
     }  # fmt: skip
-    theirs = walk._model._servers.post("/completion", body)["completion_probabilities"][0]["top_probs"]
+    theirs = engine(walk)._servers.post("/completion", body)["completion_probabilities"][0]["top_probs"]
     seen = walk.look(sampling, count=25)
     ours = {each.token.id: each.drawn for each in seen.tokens if each.drawn > 0}
     assert set(list(ours)[: len(theirs)]) >= {each["id"] for each in theirs if each["prob"] > 1e-4}
@@ -154,6 +161,21 @@ def plain_messages() -> Any:
     from kurabe.messages import User
 
     return [User("Count from 1 to 8.")]
+
+
+def test_a_model_of_transformers(tmp_path: Path) -> None:
+    tiny_model(tmp_path)
+    with Walk(f"hf:{tmp_path}", "The red kettle") as opened:
+        seen = opened.look(Sampling(temperature=0.5), count=3)
+        model = opened._model
+        assert isinstance(model, LocalModel)
+        row = model.logits("The red kettle")[-1].astype(np.float64)
+    shares = np.exp(row - np.logaddexp.reduce(row))
+    best = np.argsort(-shares)[:3]
+    assert [each.token.id for each in seen.tokens] == best.tolist()
+    assert [each.probability for each in seen.tokens] == pytest.approx(shares[best].tolist(), rel=1e-4)
+    sharper = shares**2 / (shares**2).sum()
+    assert [each.drawn for each in seen.tokens] == pytest.approx(sharper[best].tolist(), rel=1e-3)
 
 
 def test_bad_input(walk: Walk, smollm2: Path) -> None:

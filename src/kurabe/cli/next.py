@@ -16,6 +16,12 @@ from kurabe.lens.tokens import visible
 
 BLOCKS = " ▏▎▍▌▋▊▉█"
 KEYS = "123456789"
+ARROWS = {
+    "\x1b[A": "up", "\x1bOA": "up", "k": "up", "\x1b[B": "down", "\x1bOB": "down", "j": "down",
+    "\x1b[D": "back", "\x1bOD": "back", "\x7f": "back", "\b": "back",
+    "q": "quit", "Q": "quit", "\x1b": "quit", "\x03": "quit", "\x04": "quit",
+}  # fmt: skip
+"""What keys mean; terminals send arrows in two ways."""
 LINES = 8
 """Of the text that are shown."""
 
@@ -41,9 +47,10 @@ def command(
 ) -> None:
     """Show what a model thinks comes next.
 
-    REF is a model on this machine, such as gguf:smollm2-135m. Each bar is a token's probability; with settings, a
-    second one shows how likely it is to be drawn: first --top-k, then --top-p, then --temperature, as llama.cpp does.
-    In a terminal it goes on step by step: Enter takes the likeliest, a digit that one, q ends.
+    REF is a model on this machine, such as gguf:smollm2-135m or hf:smollm2-135m. Each bar is a token's probability;
+    with settings, a second one shows how likely it is to be drawn: first --top-k, then --top-p, then --temperature, as
+    llama.cpp does. In a terminal it goes on step by step: arrows choose, Enter takes, a digit takes that one, ← goes
+    back, q ends.
     """
     sampling = checked(Sampling(temperature, top_k, top_p))
     with Walk(reference, text, chat=chat) as walk:
@@ -63,32 +70,40 @@ def _steps(walk: Walk, sampling: Sampling, count: int) -> None:
     with Live(console=console, auto_refresh=False, screen=True) as live:
         while True:
             seen = walk.look(sampling, count=count)
-            hint = Text(f"\nEnter takes the first, 1–{min(len(seen.tokens), 9)} that one, q ends", "dim")
-            live.update(Group(picture(seen, console.width, begun=len(begun)), hint), refresh=True)
-            token = _asked(seen)
-            if token is None:
+            wish = _asked(live, seen, len(begun))
+            if isinstance(wish, NextToken):
+                walk.take(wish.token)
+            elif wish == "back":
+                walk.back()
+            else:
                 break
-            walk.take(token.token)
     console.print(picture(seen, console.width, begun=len(begun)))
     console.print(Text(f"{len(walk.ids) - start} tokens taken", "dim"))
 
 
-def _asked(seen: NextTokens) -> NextToken | None:
-    """The token that the next key takes; None where it ends the walk."""
+def _asked(live: Live, seen: NextTokens, begun: int) -> NextToken | str:
+    """The token that the keys take, `back` or `quit`."""
+    console, chosen, last = live.console, 0, len(seen.tokens) - 1
+    hint = Text(f"\n↑ ↓ choose   Enter takes   1–{min(last + 1, 9)} takes that one   ← back   q ends", "dim")
     while True:
+        live.update(Group(picture(seen, console.width, begun=begun, chosen=chosen), hint), refresh=True)
         try:
             key = click.getchar()
         except (KeyboardInterrupt, EOFError):
-            return None
-        if key in ("q", "Q", "\x1b", "\x03", "\x04"):
-            return None
-        place = 0 if key in ("\r", "\n") else KEYS.find(key) if len(key) == 1 else -1
-        if 0 <= place < len(seen.tokens):
-            return seen.tokens[place]
+            return "quit"
+        wish = ARROWS.get(key)
+        if wish in ("up", "down"):
+            chosen = max(chosen - 1, 0) if wish == "up" else min(chosen + 1, last)
+        elif wish is not None:
+            return wish
+        elif key in ("\r", "\n", "\x1b[C", "\x1bOC"):
+            return seen.tokens[chosen]
+        elif len(key) == 1 and 0 <= KEYS.find(key) <= last:
+            return seen.tokens[KEYS.find(key)]
 
 
-def picture(seen: NextTokens, width: int, *, begun: int | None = None) -> Group:
-    """The end of the text, what was added to it in bold, and the tokens with their bars."""
+def picture(seen: NextTokens, width: int, *, begun: int | None = None, chosen: int | None = None) -> Group:
+    """The end of the text, what was added to it in bold, and the tokens with their bars, one of them marked."""
     begun = len(seen.text) if begun is None else begun
     text = Text(overflow="fold")
     shown = _end(seen.text, width)
@@ -97,7 +112,7 @@ def picture(seen: NextTokens, width: int, *, begun: int | None = None) -> Group:
         text.append("…", "dim")
     text.append(_printable(shown[:split]))
     text.append(_printable(shown[split:]), "bold green")
-    return Group(text, Text(), _table(seen, width), *_notes(seen))
+    return Group(text, Text(), _table(seen, width, chosen), *_notes(seen))
 
 
 def _end(text: str, width: int) -> str:
@@ -105,13 +120,13 @@ def _end(text: str, width: int) -> str:
     return "\n".join(text[-LINES * width :].split("\n")[-LINES:])
 
 
-def _table(seen: NextTokens, width: int) -> Table:
+def _table(seen: NextTokens, width: int, chosen: int | None) -> Table:
     two = seen.sampling != Sampling()
     words = max([5, *(Text(each.token.shown).cell_len for each in seen.tokens)])
     words = min(words, max(width // 4, 8))
-    bar = max(min((width - words - 16 - (22 if two else 10)) // (2 if two else 1), 60), 4)
+    bar = max(min((width - words - 18 - (22 if two else 10)) // (2 if two else 1), 60), 4)
     table = Table(box=None, padding=(0, 1, 0, 0), show_header=two, header_style="dim")
-    table.add_column("", justify="right", style="dim", width=len(str(len(seen.tokens))))
+    table.add_column("", justify="right", style="dim", width=len(str(len(seen.tokens))) + 2)
     table.add_column("token", width=words, no_wrap=True, overflow="ellipsis")
     table.add_column("id", justify="right", style="dim", no_wrap=True)
     table.add_column("model", justify="right", no_wrap=True, width=7)
@@ -123,7 +138,7 @@ def _table(seen: NextTokens, width: int) -> Table:
         cut = two and each.drawn == 0
         name = Text(each.token.shown, "dim" if cut else "italic magenta" if each.token.special else "bold")
         row: list[str | Text] = [
-            str(place),
+            Text(f"› {place}", "bold green") if place - 1 == chosen else str(place),
             name,
             str(each.token.id),
             percent(each.probability),

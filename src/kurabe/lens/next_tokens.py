@@ -9,11 +9,10 @@ from kurabe.errors import InputError
 from kurabe.lens.tokens import Token, token_list
 from kurabe.messages import Message
 from kurabe.models import open_model
-from kurabe.models.reference import parse_reference
+from kurabe.models.engines.base import LocalModel
+from kurabe.models.reference import ENGINES, parse_reference
 
 COUNT: Final = 10
-_WHOLE: Final = 10_000_000
-"""More tokens than any vocabulary has."""
 
 
 class Sampling(msgspec.Struct, frozen=True):
@@ -83,15 +82,13 @@ class Walk:
 
         Raises InputError where the model shows no probabilities, and ModelError where it cannot be opened.
         """
-        from kurabe.models.engines.llama_cpp import LlamaCpp
-
-        if parse_reference(reference).scheme != "gguf":
+        if parse_reference(reference).scheme not in ENGINES:
             raise InputError(
                 f"{reference!r} does not show what comes next; name a model on this machine, such as"
-                " 'gguf:smollm2-135m'"
+                " 'gguf:smollm2-135m' or 'hf:smollm2-135m'"
             )
         model = open_model(reference)
-        assert isinstance(model, LlamaCpp)
+        assert isinstance(model, LocalModel)
         self._model = model
         try:
             prompt = model.render([Message("user", text)]) if chat else text
@@ -102,6 +99,7 @@ class Walk:
         self.reference = reference
         self.ids = [piece.id for piece in pieces]
         self._data = prompt.encode("utf-8", "replace")
+        self._taken: list[bytes] = []
 
     @property
     def text(self) -> str:
@@ -111,7 +109,7 @@ class Walk:
     def look(self, sampling: Sampling | None = None, *, count: int = COUNT) -> NextTokens:
         """The `count` likeliest tokens that may come next. Raises ModelError where the text is empty or too long."""
         sampling = sampling or Sampling()
-        wanted = _WHOLE if sampling.needs_all else max(count, sampling.top_k or 0)
+        wanted = self._model.vocabulary if sampling.needs_all else max(count, sampling.top_k or 0)
         found = self._model.next_tokens(self.ids, wanted)
         log = np.array([logprob for _, logprob in found], dtype=np.float64)
         if sampling.needs_all:
@@ -130,6 +128,15 @@ class Walk:
         """Put a token behind the text."""
         self.ids.append(token.id)
         self._data += token.data
+        self._taken.append(token.data)
+
+    def back(self) -> bool:
+        """Take the last token that was put behind the text away again; False where there is none."""
+        if not self._taken:
+            return False
+        self.ids.pop()
+        self._data = self._data[: len(self._data) - len(self._taken.pop())]
+        return True
 
     def close(self) -> None:
         """Release the model's memory."""
