@@ -14,7 +14,7 @@ import pytest
 
 from kurabe.errors import ContextTooLongError, ModelError
 from kurabe.messages import Message, Reply, Request
-from kurabe.models.base import Model
+from kurabe.models.base import ChatModel
 from kurabe.models.engines.llama_cpp import LlamaCpp
 from kurabe.models.engines.llama_server import layout
 from kurabe.models.grammar import label_grammar, number_grammar
@@ -46,14 +46,14 @@ def price(thing: str, max_tokens: int = 8, temperature: float = 0.0, seed: int =
     )
 
 
-def ask(model: Model, requests: list[Request]) -> list[Reply]:
+def ask(model: ChatModel, requests: list[Request]) -> list[Reply]:
     replies = dict(model.chat_many(requests))
     assert sorted(replies) == list(range(len(requests)))
     return [replies[index] for index in range(len(requests))]
 
 
 def test_is_a_model(model: LlamaCpp) -> None:
-    assert isinstance(model, Model)
+    assert isinstance(model, ChatModel)
     assert model.reference == "gguf:smollm2-135m?context=1024"
 
 

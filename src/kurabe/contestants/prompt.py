@@ -76,7 +76,7 @@ def release() -> None:
 class Prompt(Contestant):
     """Ask a chat model for each row's answer.
 
-    `model`: a reference such as `gguf:smollm2-135m` or `openai:gpt-5.1`, or a Model object. `options`: those of
+    `model`: a reference such as `gguf:smollm2-135m` or `openai:gpt-5.1`, or a model that is open. `options`: those of
     `kurabe.open_model` for a hosted model, such as `{requests_per_minute: 500, concurrency: 64}`. `examples`: how
     many training rows are shown as earlier turns, or a list of `{input, output}`. `choose`: `fixed`, the same for
     every row and spread over the target, so that the model evaluates them once; or `nearest`, the training rows

@@ -5,7 +5,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, overload, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import msgspec
 
@@ -21,21 +21,6 @@ if TYPE_CHECKING:
 
 ROOM = 4
 """Answers that may wait to be taken, for each call in flight."""
-
-
-@runtime_checkable
-class Model(Protocol):
-    """A chat model; `close` gives its memory or connections back."""
-
-    @property
-    def reference(self) -> str:
-        """The reference it was opened by, such as `gguf:smollm2-135m`."""
-
-    def chat_many(self, requests: Iterable[Request]) -> Iterator[tuple[int, Reply]]:
-        """Yield (index of the request, reply) as replies come, in any order; requests are drawn lazily."""
-
-    def close(self) -> None:
-        """Release what the model holds."""
 
 
 class Stream:
