@@ -11,11 +11,14 @@ from contextlib import contextmanager
 from typing import Any, Final, Protocol
 
 import torch
-from transformers import AttentionInterface
-from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from kurabe.models.engines.hf_attention import NAME, Feed, Pack, Slots, packed_attention
 from kurabe.models.engines.hf_linear import fast_linear
+from kurabe.models.engines.hf_quiet import quiet
+
+with quiet():
+    from transformers import AttentionInterface
+    from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 AttentionInterface.register(NAME, packed_attention)
 
@@ -119,7 +122,6 @@ class Plain:
         ids = [[self._pad] * (longest - len(feed.tokens)) + list(feed.tokens) for feed in feeds]
         mask = [[0] * (longest - len(feed.tokens)) + [1] * len(feed.tokens) for feed in feeds]
         self._state = {"attention_mask": torch.tensor(mask, device=self._device), "use_cache": True}
-        self._state["past_key_values"] = DynamicCache(config=self._model.config.get_text_config(decoder=True))
         return self._forward(torch.tensor(ids, device=self._device), first=True)
 
     def _forward(self, ids: torch.Tensor, first: bool = False) -> torch.Tensor:
