@@ -63,7 +63,6 @@ class ProviderError(ModelError):
 
     what = "gave no answer"
     next_step = ""
-    retryable = False
 
     def __init__(
         self,
@@ -170,7 +169,6 @@ class RateLimitedError(ProviderError):
 
     what = "says: too many requests"
     next_step = "Wait, or lower the concurrency or the limits."
-    retryable = True
 
 
 class QuotaExceededError(RateLimitedError):
@@ -178,7 +176,6 @@ class QuotaExceededError(RateLimitedError):
 
     what = "says that the account's quota is used up"
     next_step = "Add credit or raise the quota with the provider."
-    retryable = False
 
 
 class ServerError(ProviderError):
@@ -186,7 +183,6 @@ class ServerError(ProviderError):
 
     what = "failed"
     next_step = "Try again later."
-    retryable = True
 
 
 class OverloadedError(ServerError):
@@ -201,7 +197,6 @@ class CallTimeoutError(ProviderError):
 
     what = "did not answer in time"
     next_step = "Try again, or allow more time with `timeout=`."
-    retryable = True
 
 
 class ConnectionFailedError(ProviderError):
@@ -209,7 +204,6 @@ class ConnectionFailedError(ProviderError):
 
     what = "could not be reached"
     next_step = "Check the network, the address and the proxy."
-    retryable = True
 
     def __str__(self) -> str:
         self.next_step = START.get(self.provider, self.next_step).format(model=self.model or "MODEL")

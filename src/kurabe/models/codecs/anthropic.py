@@ -8,7 +8,15 @@ from urllib.parse import quote
 
 import msgspec
 
-from kurabe.errors import ContextTooLongError, InputError, ProviderError, ServerError
+from kurabe.errors import (
+    CallTimeoutError,
+    ContextTooLongError,
+    InputError,
+    ProviderError,
+    QuotaExceededError,
+    RateLimitedError,
+    ServerError,
+)
 from kurabe.messages import (
     Document,
     Image,
@@ -148,7 +156,10 @@ class AnthropicBedrock(Anthropic):
         error = super().error(status, headers, body)
         if kind == "ModelErrorException":  # 424: the model failed, not the request
             error = ServerError(error.message, status=status)
-        if "Throttling" in kind and not error.retryable:  # it comes with other statuses than 429 too
+        passing = isinstance(error, RateLimitedError | ServerError | CallTimeoutError)
+        if "Throttling" in kind and (
+            not passing or isinstance(error, QuotaExceededError)
+        ):  # it comes with other statuses than 429 too
             return provider_error(429, kind, error.message)
         error.code = kind or error.code
         return error

@@ -16,6 +16,7 @@ from kurabe.errors import (
     CutStreamError,
     OverloadedError,
     ProviderError,
+    QuotaExceededError,
     RateLimitedError,
     ServerError,
 )
@@ -209,7 +210,7 @@ class Client:
     async def _again(self, error: ProviderError, attempt: int, until: float) -> None:
         """Wait before the next attempt, or raise the error where there is to be none."""
         now = time.monotonic()
-        if isinstance(error, RateLimitedError) and error.retryable:
+        if isinstance(error, RateLimitedError) and not isinstance(error, QuotaExceededError):
             self.lane.limiter.limited(now, error.retry_after)
         if isinstance(error, ServerError | ConnectionFailedError | CallTimeoutError):
             if error.sent or isinstance(error, ConnectionFailedError):
