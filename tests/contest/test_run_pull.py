@@ -27,7 +27,8 @@ def task(tmp_path: Path) -> Task:
     rows = "\n".join(f"thing {number},{number}" for number in range(40))
     (tmp_path / "items.csv").write_text(f"text,price\n{rows}\n")
     (tmp_path / "task.yaml").write_text(
-        "name: things\ndata: {source: items.csv, split: {test: 10, seed: 1}}\ntarget: price\nkind: number\ninput: '{{ text }}'\n"
+        "name: things\ndata: {source: items.csv, split: {test: 10, seed: 1}}\n"
+        "target: price\nkind: number\ninput: '{{ text }}'\n"
         f"contestants:\n  - prompt: {{model: '{MODEL}'}}\n"
     )
     return Task.from_file(tmp_path / "task.yaml")

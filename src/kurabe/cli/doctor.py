@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -15,28 +16,31 @@ from rich.table import Table
 
 from kurabe import __version__
 from kurabe.cli.main import Command
+from kurabe.errors import InputError
+from kurabe.models import hub, ollama, ollama_store
 from kurabe.models.catalog import catalog
-from kurabe.models.pull import cache_folder, pulled_path
+from kurabe.models.downloaded import Downloaded, downloaded
+from kurabe.models.providers import providers
+from kurabe.models.store import cache_folder, pulled_path
 from kurabe.report.format import size
 
 ENGINES = {
     "llama.cpp": ("xllamacpp", "local"),
     "Transformers": ("transformers", "transformers"),
     "PyTorch": ("torch", "transformers"),
+    "bitsandbytes": ("bitsandbytes", "transformers"),
+    "PEFT": ("peft", "transformers"),
+    "sentence-transformers": ("sentence-transformers", "embeddings"),
     "wordllama": ("wordllama", None),
     "LightGBM": ("lightgbm", None),
 }
-# The variables that the providers' own SDKs read. Only whether each is set is ever looked at.
-KEYS = (
-    "OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "MISTRAL_API_KEY", "CO_API_KEY", "AZURE_OPENAI_API_KEY",
-    "AWS_BEARER_TOKEN_BEDROCK", "OPENROUTER_API_KEY", "HF_TOKEN",
-)  # fmt: skip
+_SECONDS = 5.0
 
 
 @click.command(cls=Command)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(as_json: bool) -> None:
-    """Show engines, keys, memory and devices.
+    """Show engines, devices, models and keys.
 
     Keys are shown by name only, never by value.
     """
@@ -52,13 +56,24 @@ def command(as_json: bool) -> None:
         f"{size(disk['free'])} free in the cache folder {escape(found['cache'])}",
         soft_wrap=True,
     )
+    ollama = found["ollama"]
+    server = "[green]answers[/]" if ollama["running"] else "[dim]does not answer: ollama serve[/]"
+    stores = ", ".join(map(escape, ollama["stores"])) or "[dim]none[/]"
+    models = [(model["reference"], size(model["size"]), model["where"]) for model in found["downloaded"]]
+    known = {model["reference"] for model in found["downloaded"]}
+    models += [
+        (f"gguf:{name}", f"[dim]kurabe pull {name}[/]") for name in found["models"] if f"gguf:{name}" not in known
+    ]
+    keys = [(name, "[green]set[/]") for name, here in found["keys"].items() if here]
+    unset = len(found["keys"]) - len(keys)
+    keys.append((f"[dim]{unset} {'others are' if keys else 'are'} not set: kurabe providers[/]", ""))
     for title, rows in (
         ("Engines", [(name, state["version"] or f"[dim]not here: {escape(state['install'])}[/]") for name, state in
                      found["engines"].items()]),
         ("Devices", [(device["name"], device["detail"]) for device in found["devices"]]),
-        ("Models", [(name, "fetched" if here else f"[dim]kurabe pull {name}[/]") for name, here in
-                    found["models"].items()]),
-        ("Keys", [(name, "[green]set[/]" if here else "[dim]not set[/]") for name, here in found["keys"].items()]),
+        ("Ollama", [("server", f"{escape(ollama['address'])} {server}"), ("models in", stores)]),
+        ("Models", [*models, ("[dim]the hub's folder[/]", "", f"[dim]{escape(found['hub_cache'])}[/]")]),
+        ("Keys", keys),
     ):  # fmt: skip
         table = Table(title=f"\n{title}", title_justify="left", title_style="bold", box=None, show_header=False)
         for row in rows:
@@ -81,7 +96,10 @@ def examine() -> dict[str, Any]:
         "engines": {name: _engine(package, extra) for name, (package, extra) in ENGINES.items()},
         "devices": _devices(),
         "models": {name: pulled_path(name) is not None for name in catalog()},
-        "keys": {name: bool(os.environ.get(name)) for name in KEYS},
+        "downloaded": [model._asdict() for model in _downloaded()],
+        "hub_cache": str(hub.cache_folder()),
+        "ollama": _ollama(),
+        "keys": _keys(),
     }
 
 
@@ -92,12 +110,55 @@ def _engine(package: str, extra: str | None) -> dict[str, str | None]:
         return {"version": None, "install": f"pip install 'kurabe[{extra}]'" if extra else f"pip install {package}"}
 
 
+def _downloaded() -> list[Downloaded]:
+    """The models on this machine; one that both engines read is named once, for llama.cpp."""
+    found = {model.reference.partition(":")[2]: model for engine in ("hf", "gguf") for model in downloaded(engine)}
+    return sorted(found.values())
+
+
+def _ollama() -> dict[str, Any]:
+    try:
+        address: str = ollama.address()
+    except InputError as error:
+        address = str(error)
+    models = ollama.running()
+    return {
+        "address": address,
+        "running": models is not None,
+        "models": [model._asdict() for model in models or ()],
+        "stores": [str(store) for store in ollama_store.stores()],
+    }
+
+
+def _keys() -> dict[str, bool]:
+    """Whether each variable that providers read is set; the value is not looked at."""
+    names = dict.fromkeys(name for provider in providers().values() for name in provider.key)
+    return {name: bool(os.environ.get(name)) for name in names}
+
+
 def _devices() -> list[dict[str, str]]:
+    """The processor and the graphics processors, as llama.cpp names them, and else as NVIDIA's driver does."""
     try:
         import xllamacpp
     except ImportError:
-        return [{"name": "CPU", "detail": platform.processor() or platform.machine()}]
+        found = [{"name": "CPU", "detail": platform.processor() or platform.machine()}]
+    else:
+        found = [
+            {"name": str(device["name"]), "detail": f"{device['description']}, {size(int(device['memory_total']))}"}
+            for device in xllamacpp.get_device_info()
+        ]
+    return found if len(found) > 1 else found + _nvidia()
+
+
+def _nvidia() -> list[dict[str, str]]:
+    query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, check=True, timeout=_SECONDS).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    rows = [line.rpartition(", ") for line in answer.splitlines() if ", " in line]
     return [
-        {"name": str(device["name"]), "detail": f"{device['description']}, {size(int(device['memory_total']))}"}
-        for device in xllamacpp.get_device_info()
+        {"name": f"GPU {number}", "detail": f"{name}, {size(int(memory) << 20)}"}
+        for number, (name, _, memory) in enumerate(rows)
+        if memory.strip().isdigit()
     ]

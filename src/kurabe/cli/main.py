@@ -31,8 +31,8 @@ COMMANDS = {
     "similar": "Show which texts are alike.",
     "architecture": "Show how a model is built.",
     "memory": "Estimate the memory that a model takes.",
-    "pull": "Fetch a model into the cache.",
-    "doctor": "Show engines, keys, memory and devices.",
+    "pull": "Fetch a model to this machine.",
+    "doctor": "Show engines, devices, models and keys.",
 }
 
 
