@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from kurabe.cli import similar as module
 from kurabe.cli.main import cli
 from kurabe.cli.similar import heatmap
 from kurabe.errors import KurabeError
@@ -118,3 +119,17 @@ def test_bad_input(args: tuple[str, ...], text: str | bytes, says: str) -> None:
     result = call(*args, text=text)
     assert isinstance(result.exception, KurabeError)
     assert says in str(result.exception)
+
+
+def test_columns_of_tables_and_more_texts_than_can_be_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "items.csv"
+    path.write_text("id,title,kind\n" + "".join(f"{n},item number {n},k\n" for n in range(30)), "utf-8")
+    assert json.loads(call(path, "--json").stdout)["texts"][3] == "item number 3"
+    assert json.loads(call(path, "--json", "--column", "id").stdout)["texts"][3] == "3"
+    assert "did you mean 'kind'" in str(call(path, "--column", "kinds").exception)
+    assert "--column is that of one file" in str(call("a", "b", "--column", "x").exception)
+    monkeypatch.setattr(module, "MOST", 10)
+    result = call(path, "--json")
+    assert len(json.loads(result.stdout)["texts"]) == 10
+    assert json.loads(result.stdout)["texts"][-1] == "item number 29"
+    assert "10 of 30 texts are compared" in result.stderr

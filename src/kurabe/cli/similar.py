@@ -14,9 +14,11 @@ from rich.text import Text
 
 from kurabe.cli.main import Command
 from kurabe.errors import InputError
-from kurabe.lens.similar import MODEL, Similar, picked, similar
+from kurabe.lens.similar import MODEL, MOST, Similar, picked, similar
+from kurabe.lens.texts import read_texts, split_lines
 from kurabe.lens.tokens import visible
 from kurabe.report.format import count
+from kurabe.tasks.sources import SUFFIXES
 
 SHADES = ((24, 28, 44), (38, 66, 110), (44, 122, 142), (94, 190, 122), (250, 230, 90))
 """From the least similarity to the greatest, by even steps."""
@@ -29,19 +31,27 @@ NARROW = 2
 @click.command(cls=Command)
 @click.argument("words", metavar="FILE|TEXT...", nargs=-1, required=True)
 @click.option("--model", metavar="REF", default=MODEL, show_default=True, help="The embedding model.")
+@click.option("--column", metavar="NAME", help="The column of a CSV, TSV, JSON Lines or parquet file.")
 @click.option("--clusters", type=click.IntRange(min=1), metavar="N", help="How many clusters, instead of the best cut.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="An HTML page to write.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-def command(words: tuple[str, ...], model: str, clusters: int | None, output: Path | None, as_json: bool) -> None:
+def command(
+    words: tuple[str, ...], model: str, column: str | None, clusters: int | None, output: Path | None, as_json: bool
+) -> None:
     """Show which texts are alike.
 
-    FILE has a text in each line, and - is standard input. Each cell is the cosine similarity of two texts, times 100
+    FILE has a text in each line, or is a table with the column `text`, or --column; - is standard input. Of more than
+    2,000 texts, that many at even distances are taken. Each cell is the cosine similarity of two texts, times 100
     where there is room for it. Rows stand cluster by cluster, and each cluster is named by its most typical text. With
     --output, a page that opens offline has the picture and a map.
     """
     if output is not None and output.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{output}: the page is HTML; name a file that ends with .html")
-    found = similar(_texts(words), model=model, clusters=clusters)
+    texts = _texts(words, column)
+    if len(texts) > MOST:
+        click.echo(f"{MOST:,} of {len(texts):,} texts are compared, at even distances.", err=True)
+        texts = [texts[place] for place in picked(range(len(texts)), MOST)]
+    found = similar(texts, model=model, clusters=clusters)
     if output is not None:
         from kurabe.report.similar import similar_html
 
@@ -57,24 +67,22 @@ def command(words: tuple[str, ...], model: str, clusters: int | None, output: Pa
         click.echo(f"The page is {output}.", err=True)
 
 
-def _texts(words: tuple[str, ...]) -> list[str]:
-    """The texts themselves, or the lines of the one file; blank lines are left out. Raises InputError."""
+def _texts(words: tuple[str, ...], column: str | None) -> list[str]:
+    """The texts themselves, or those of the one file; blank ones are left out. Raises InputError and DataError."""
     if len(words) > 1:
+        if column is not None:
+            raise InputError("--column is that of one file, and these are texts")
         return list(words)
     (name,) = words
+    if name == "-":
+        return split_lines(sys.stdin.buffer.read(), name)
     try:
-        if name == "-":
-            data = sys.stdin.buffer.read()
-        elif Path(name).is_file():
-            data = Path(name).read_bytes()
-        else:
-            raise InputError(f"there is no file {name!r}; name a file with a text in each line, or give several texts")
-        lines = data.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError:
-        raise InputError(f"{name} is not UTF-8; convert it first") from None
+        there = Path(name).is_file() or Path(name).suffix.lower() in SUFFIXES
     except (OSError, ValueError) as error:
         raise InputError(f"{name!r:.80} cannot be read: {error}") from None
-    return [line.strip() for line in lines if line.strip()]
+    if not there:
+        raise InputError(f"there is no file {name!r}; name a file with a text in each line, or give several texts")
+    return read_texts(name, column, usual=("text", "title", "input", "prompt"))
 
 
 def heatmap(found: Similar, width: int, *, marks: bool) -> Text:
