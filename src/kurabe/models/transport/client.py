@@ -116,9 +116,7 @@ class Client:
                 until = min(until, time.monotonic() + self.http.timeouts.total)  # waiting for a turn is no failure
                 return await self._attempt(request, read, turn)
             except ProviderError as error:
-                await self._again(error, attempt, until)
-                if paid is not None and error.sent and error.status is None:
-                    await paid()
+                await self._again(error, attempt, until, paid)
                 attempt += 1
 
     async def _attempt(self, request: HttpRequest, read: Callable[[bytes], T], turn: Turn) -> tuple[T, str]:
@@ -168,9 +166,7 @@ class Client:
                 error.request_id = error.request_id or request_id
                 if passed_on:
                     raise self._named(_with_partial(error, decoder), attempt) from None
-                await self._again(error, attempt, until)
-                if paid is not None and error.sent and error.status is None:
-                    await paid()
+                await self._again(error, attempt, until, paid)
                 attempt += 1
 
     async def _turn(self, tokens: int) -> Turn:
@@ -207,8 +203,11 @@ class Client:
         error.request_id = _request_id(named)
         return error
 
-    async def _again(self, error: ProviderError, attempt: int, until: float) -> None:
-        """Wait before the next attempt, or raise the error where there is to be none."""
+    async def _again(
+        self, error: ProviderError, attempt: int, until: float, paid: Callable[[], Awaitable[None]] | None
+    ) -> None:
+        """Wait before the next attempt, or raise the error where there is to be none; `paid` is awaited where this one
+        may have been paid for."""
         now = time.monotonic()
         if isinstance(error, RateLimitedError) and not isinstance(error, QuotaExceededError):
             self.lane.limiter.limited(now, error.retry_after)
@@ -222,7 +221,10 @@ class Client:
         wait = delay(error, attempt) if again else None
         if wait is None or now + wait > until:
             raise self._named(error, attempt) from None
-        await _sleep(wait, sent=error.sent and error.status is None)
+        perhaps_paid = error.sent and error.status is None
+        await _sleep(wait, sent=perhaps_paid)
+        if paid is not None and perhaps_paid:
+            await paid()
 
     def _named(self, error: ProviderError, attempts: int) -> ProviderError:
         """The error with where it happened, and without the key: some providers repeat it."""
