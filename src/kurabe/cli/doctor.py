@@ -59,11 +59,8 @@ def command(as_json: bool) -> None:
     ollama = found["ollama"]
     server = "[green]answers[/]" if ollama["running"] else "[dim]does not answer: ollama serve[/]"
     stores = ", ".join(map(escape, ollama["stores"])) or "[dim]none[/]"
-    models = [(model["reference"], size(model["size"]), model["where"]) for model in found["downloaded"]]
-    known = {model["reference"] for model in found["downloaded"]}
-    models += [
-        (f"gguf:{name}", f"[dim]kurabe pull {name}[/]") for name in found["models"] if f"gguf:{name}" not in known
-    ]
+    models = [(escape(model["reference"]), size(model["size"]), model["where"]) for model in found["downloaded"]]
+    models += [(name, "", f"[dim]kurabe pull {name}[/]") for name, here in found["models"].items() if not here]
     keys = [(name, "[green]set[/]") for name, here in found["keys"].items() if here]
     unset = len(found["keys"]) - len(keys)
     keys.append((f"[dim]{unset} {'others are' if keys else 'are'} not set: kurabe providers[/]", ""))
