@@ -261,7 +261,10 @@ class AnswerMissingError(KurabeError):
 
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 _SECRET = re.compile(r"\b(?:sk|pk|rk|hf|ghp|gsk|xai)[-_][A-Za-z0-9_-]{12,}")
-_SECRET_LENGTH = 8  # a shorter value of such a variable is no secret, and would blank innocent words
+SHORTEST_SECRET = 8
+"""Characters: a shorter value is no secret, and would blank innocent words."""
+HIDDEN = "•••"
+"""What stands for a secret."""
 
 
 def without_secrets(text: str) -> str:
@@ -271,9 +274,9 @@ def without_secrets(text: str) -> str:
     'Incorrect API key provided: •••'
     """
     for variable, value in os.environ.items():
-        if len(value) >= _SECRET_LENGTH and _SECRET_NAME.search(variable):
-            text = text.replace(value, "•••")
-    return _SECRET.sub("•••", text)
+        if len(value) >= SHORTEST_SECRET and _SECRET_NAME.search(variable):
+            text = text.replace(value, HIDDEN)
+    return _SECRET.sub(HIDDEN, text)
 
 
 def nearest(name: str, options: Iterable[str]) -> str:

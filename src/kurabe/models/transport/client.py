@@ -11,6 +11,8 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 
 from kurabe.errors import (
+    HIDDEN,
+    SHORTEST_SECRET,
     CallTimeoutError,
     ConnectionFailedError,
     CutStreamError,
@@ -29,9 +31,6 @@ from kurabe.models.transport.limits import Limiter, Turn, retry_after
 from kurabe.models.transport.retry import ATTEMPTS, delay, worth_retrying
 
 T = TypeVar("T")
-HIDDEN = "•••"
-SHORTEST_KEY = 8
-"""Characters: a shorter word is no key, and would blank innocent words."""
 REQUEST_IDS = (
     "x-request-id",
     "request-id",
@@ -230,7 +229,7 @@ class Client:
         """The error with where it happened, and without the key: some providers repeat it."""
         error.provider, error.model = error.provider or self.where, error.model or self.model
         error.attempts = attempts
-        if self._key is not None and len(key := self._key.reveal()) >= SHORTEST_KEY:
+        if self._key is not None and len(key := self._key.reveal()) >= SHORTEST_SECRET:
             error.message, error.code = error.message.replace(key, HIDDEN), error.code.replace(key, HIDDEN)
             if isinstance(error.partial, Reply):
                 raw = error.partial.raw.replace(key.encode(), HIDDEN.encode())
