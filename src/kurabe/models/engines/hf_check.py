@@ -79,7 +79,7 @@ def require_sane(config: Any, header: Header, code: bool) -> None:
     """
     text = text_config(config)
     layers = getattr(text, "num_hidden_layers", 0)
-    if isinstance(layers, int) and layers > len(header.tensors):
+    if isinstance(layers, int) and not 0 <= layers <= len(header.tensors):
         raise ModelError(
             f"{header.path}: its config promises {layers:,} layers, and there are {len(header.tensors):,} tensors"
         )

@@ -8,7 +8,7 @@ import gc
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -26,6 +26,7 @@ except ImportError as error:
 from kurabe.models.engines.hf_adapter import add_adapter
 from kurabe.models.engines.hf_check import (
     allow_code,
+    code_origins,
     read_checked,
     require_sane,
     require_weights,
@@ -40,6 +41,7 @@ DTYPES: Final = ("auto", "float32", "bfloat16", "float16")
 ATTENTION: Final = ("sdpa", "eager", "flash_attention_2")
 UNSTATED_CONTEXT: Final = 4096
 """Tokens of context of a model that states none, and those for which memory must be free before it is loaded."""
+_COUNTED: Final = {"fp4": "nf4", "int4": "nf4"}  # whose size is that of another
 _DEVICE: Final = re.compile(r"auto|cpu|mps|cuda(:\d+)?|xpu(:\d+)?")
 
 
@@ -67,7 +69,7 @@ def load(path: Path, parsed: Reference) -> Loaded:
     quantization = parsed.choice("quantize", QUANTIZATIONS)
     device = _device(parsed)
     header = read_checked(path)
-    with _faults(reference, path), quiet(), nullcontext() if path.is_dir() else read_once():
+    with _faults(parsed, path), quiet(), _reading(path):
         code = allow_code(path, parsed)
         config, source = _config(path, code)
         if quantization and getattr(config, "quantization_config", None) and not source["gguf_file"]:
@@ -81,7 +83,7 @@ def load(path: Path, parsed: Reference) -> Loaded:
             path,
             "hf",
             context=context if "context" in parsed.options else min(context, UNSTATED_CONTEXT),
-            precision=quantization or _name_of(dtype),
+            precision=_COUNTED.get(quantization or "", quantization) or _name_of(dtype),
             device_bytes=_free_on(device),
         )
         tokenizer = _tokenizer(source, config, reference)
@@ -94,7 +96,7 @@ def load(path: Path, parsed: Reference) -> Loaded:
 
 def read_tokenizer(path: Path, parsed: Reference) -> tuple[Any, Any]:
     """(config, tokenizer) of the folder or GGUF file, as they are and without the weights. Raises what `load` does."""
-    with _faults(str(parsed), path), quiet():
+    with _faults(parsed, path), quiet(), _reading(path):
         if not path.is_dir():
             read_checked(path)
         config, source = _config(path, allow_code(path, parsed))
@@ -120,6 +122,10 @@ def give_back() -> None:
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # musl has none
             ctypes.CDLL(None).malloc_trim(0)
+
+
+def _reading(path: Path) -> AbstractContextManager[None]:
+    return nullcontext() if path.is_dir() else read_once()
 
 
 def _device(parsed: Reference) -> str:
@@ -220,7 +226,7 @@ def _model(
     options: dict[str, Any] = {"dtype": dtype, "device_map": device if device == "auto" else {"": device}}
     if attention:
         options["attn_implementation"] = attention
-    later = bool(quantization) and bool(source["gguf_file"])
+    later = quantization == "int4" or (bool(quantization) and bool(source["gguf_file"]))
     if quantization and not later:
         options |= quantize_while_loading(quantization, dtype, device)
     if later:  # read and unpacked in main memory first
@@ -230,7 +236,12 @@ def _model(
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     else:
         options |= {"config": config, "use_safetensors": True}
-    model, report = AutoModelForCausalLM.from_pretrained(**source, **options, output_loading_info=True)
+    model, report = AutoModelForCausalLM.from_pretrained(
+        **source,
+        **options,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # named by the report instead
+    )
     require_weights(report)
     if later:
         assert quantization is not None
@@ -269,8 +280,9 @@ def end_of_turn(tokenizer: Any) -> int | None:
 
 
 @contextmanager
-def _faults(reference: str, path: Path) -> Iterator[None]:
+def _faults(parsed: Reference, path: Path) -> Iterator[None]:
     """Turn what the libraries raise while a model is loaded into a ModelError that says what is wrong."""
+    reference, name = str(parsed), parsed.name
     try:
         yield
     except KurabeError:
@@ -283,6 +295,12 @@ def _faults(reference: str, path: Path) -> Iterator[None]:
             raise ModelError(
                 f"the memory is not enough for {reference!r}: {_short(error)}; use ?quantize=nf4, ?dtype=bfloat16 or a"
                 " smaller model"
+            ) from None
+        if "trust_remote_code" in str(error):
+            origins = " and ".join(sorted(code_origins(path, name))) or name
+            raise ModelError(
+                f"{reference!r} brings code of its own, which runs only where it is asked for by name; read it first,"
+                f" then add ?remote_code={origins}"
             ) from None
         raise ModelError(f"Transformers cannot load {path}: {_short(error)}") from None
 

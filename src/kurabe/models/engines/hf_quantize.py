@@ -1,8 +1,9 @@
-"""Quantizing a model's weights as it is loaded: bitsandbytes, on the processor as on GPUs.
+"""Quantizing a model's weights as it is loaded: bitsandbytes on the processor as on GPUs, torchao for int4.
 
 Quantized are the linear layers but for the output's, as bitsandbytes and Transformers do: embedding, norms and output
 stay as they are. nf4 and fp4 keep 64 values with one scale, the scales quantized again (double quantization, Dettmers
-et al. 2023, QLoRA), and compute in bfloat16.
+et al. 2023, QLoRA), and compute in bfloat16. int8 keeps one scale for each row and computes in float16 with outliers
+apart (Dettmers et al. 2022, LLM.int8()). int4 keeps a scale and a zero for each 32 values, evenly spaced, in bfloat16.
 """
 
 import logging
@@ -12,7 +13,9 @@ import torch
 import transformers
 from torch import nn
 
-QUANTIZATIONS: Final = ("nf4", "fp4", "int8")
+QUANTIZATIONS: Final = ("nf4", "fp4", "int8", "int4")
+GROUP: Final = 32
+"""Values that share a scale in int4."""
 
 # It says at every layer of every step that int8 layers compute in float16.
 logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
@@ -35,12 +38,27 @@ def quantize_while_loading(name: str, dtype: Any, device: str) -> dict[str, Any]
 def quantize(model: Any, name: str, device: Any) -> Any:
     """Quantize the layers of a loaded model one by one, for files that `from_pretrained` doesn't quantize (GGUF)."""
     output = model.get_output_embeddings()
+    if name == "int4":
+        _int4(model.to(device), output)
+        return model
     for module in list(model.modules()):
         for attribute, layer in list(module.named_children()):
             if type(layer) is nn.Linear and layer is not output:
                 setattr(module, attribute, _layer(layer, name).to(device))
     model.to(device)
     return model
+
+
+def _int4(model: Any, output: Any) -> None:
+    from torchao.quantization import Int4WeightOnlyConfig, quantize_
+
+    if next(model.parameters()).device.type == "cuda":
+        config = Int4WeightOnlyConfig(group_size=GROUP, int4_packing_format="tile_packed_to_4d")
+    else:
+        from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
+
+        config = PrototypeInt4WeightOnlyConfig(group_size=GROUP)
+    quantize_(model, config, lambda layer, _: type(layer) is nn.Linear and layer is not output)
 
 
 def _layer(layer: nn.Linear, name: str) -> Any:
