@@ -334,3 +334,12 @@ def test_an_index_that_points_out_of_its_folder(tmp_path: Path) -> None:
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "../other.safetensors"}}')
     assert weight_files(folder) == []
+
+
+def test_a_fetched_model_opens(hub: Hub, tiny_chat: Path) -> None:
+    hub.models["owner/tiny"] = {path.name: path.read_bytes() for path in tiny_chat.iterdir() if path.is_file()}
+    pull("hf:owner/tiny")
+    with open_model("hf:owner/tiny") as here, open_model(f"hf:{tiny_chat}") as own:
+        assert here.reference == "hf:owner/tiny"
+        answers = [model.complete("one two", max_tokens=5, temperature=0) for model in (here, own)]
+    assert answers[0] == answers[1]
