@@ -70,24 +70,24 @@ OURS = (
     + """
 import tempfile
 from pathlib import Path
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from kurabe.messages import System, User
+from kurabe import open_model
+from kurabe.messages import Request, System, User
 from kurabe.tuning import train as loop
-from kurabe.tuning.rows import micro_batches, tokenize_row
+from kurabe.tuning.rows import micro_batches, training_row
 from kurabe.tuning.settings import TuneSettings
-tokenizer = AutoTokenizer.from_pretrained(folder)
-rows = [tokenize_row(tokenizer, [System(asked["system"]), User(t)], "", p, 1024) for t, p in asked["rows"]]
-newline = tokenizer("\\n")["input_ids"]
+base = open_model(f"hf:{folder}")
+newline = [piece.id for piece in base.tokenize("\\n", special=False)]
+rows = [training_row(base, Request((System(asked["system"]), User(t))), p, 1024) for t, p in asked["rows"]]
 rows = [row._replace(ids=(*row.ids, *newline)) for row in rows]
 settings = TuneSettings(schedule="constant", warmup=0.0, max_steps=steps)
-model = loop.attach(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), settings)
+model = loop.attach(base.loaded.model, settings)
 def in_order(rows, *, micro_tokens, **_):
     lengths = [len(row.ids) for row in rows]
     return [micro_batches(range(4 * n, 4 * n + 4), lengths, micro_tokens) for n in range(len(rows) // 4)]
 loop.plan = in_order
 speeds, losses = [], []
 with tempfile.TemporaryDirectory() as kept:
-    for step in loop.train(model, rows, settings, Path(kept), pad=tokenizer.eos_token_id):
+    for step in loop.train(model, rows, settings, Path(kept), pad=base.end):
         speeds.append(step.tokens / step.seconds), losses.append(step.loss)
 done(speeds, losses)
 """

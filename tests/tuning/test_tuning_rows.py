@@ -2,50 +2,61 @@
 
 import itertools
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
 
 from kurabe.errors import TuningError
-from kurabe.messages import System, User
+from kurabe.messages import Request, System, User
+from kurabe.models.engines.transformers import Transformers
+from kurabe.models.reference import Reference
 from kurabe.testing.tiny import NO_SYSTEM_TEMPLATE, tiny_model
-from kurabe.tuning.rows import Row, plan, tokenize_row
+from kurabe.tuning.rows import Row, plan, training_row
 from kurabe.tuning.settings import TuneSettings, learning_rate
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model(tmp_path_factory.mktemp("rows") / "chat")
+def chat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Transformers]:
+    with opened(tiny_model(tmp_path_factory.mktemp("rows") / "chat")) as model:
+        yield model
 
 
-def test_the_answer_and_the_end_of_the_turn_are_learned(folder: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    row = tokenize_row(tokenizer, [System("Prices."), User("a kettle")], "$", "34.99", 100)
+def opened(folder: Path) -> Transformers:
+    return Transformers(folder, Reference("hf", str(folder)))
+
+
+def text_of(model: Transformers, ids: Sequence[int]) -> str:
+    return "".join(model.name_of(token) for token in ids)
+
+
+def test_the_answer_and_the_end_of_the_turn_are_learned(chat: Transformers) -> None:
+    row = training_row(chat, Request((System("Prices."), User("a kettle")), prefill="$"), "34.99", 100)
     prompt = "<|im_start|>system\nPrices.<|im_end|>\n<|im_start|>user\na kettle<|im_end|>\n<|im_start|>assistant\n$"
-    assert tokenizer.decode(row.ids[: row.answer]) == prompt
-    assert tokenizer.decode(row.ids[row.answer :]) == "34.99<|im_end|>"
+    assert text_of(chat, row.ids[: row.answer]) == prompt
+    assert text_of(chat, row.ids[row.answer :]) == "34.99<|im_end|>"
 
 
 def test_a_base_model_ends_with_its_own_token(tmp_path: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model(tmp_path, template=None))
-    row = tokenize_row(tokenizer, [User("a kettle")], "", "34.99", 100)
-    assert tokenizer.decode(row.ids) == "a kettle\n\n34.99<|endoftext|>"
+    with opened(tiny_model(tmp_path, template=None)) as model:
+        row = training_row(model, Request((User("a kettle"),)), "34.99", 100)
+        assert text_of(model, row.ids[row.answer :]) == "34.99<|endoftext|>"
 
 
-def test_what_the_template_puts_before_a_text_stands_there_once(tmp_path: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model(tmp_path, template=NO_SYSTEM_TEMPLATE, bos=True))
-    row = tokenize_row(tokenizer, [User("a kettle")], "", "34.99", 100)
-    assert row.ids.count(tokenizer.bos_token_id) == 1
+def test_what_stands_before_every_text_stands_there_once(tmp_path: Path) -> None:
+    with opened(tiny_model(tmp_path, template=NO_SYSTEM_TEMPLATE, bos=True)) as model:
+        row = training_row(model, Request((System("Prices."), User("a kettle"))), "34.99", 100)
+        assert row.ids[0] == 1
+        assert row.ids.count(1) == 1
+        assert text_of(model, row.ids[row.answer :]) == "34.99<|im_end|>"
 
 
 @pytest.mark.parametrize(("answer", "context", "says"), [(" ", 100, "empty"), ("34.99", 10, "at most 10")])
-def test_rows_that_cannot_be_learned(folder: Path, answer: str, context: int, says: str) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+def test_rows_that_cannot_be_learned(chat: Transformers, answer: str, context: int, says: str) -> None:
     with pytest.raises(TuningError, match=says):
-        tokenize_row(tokenizer, [User("a kettle")], "", answer, context)
+        training_row(chat, Request((User("a kettle"),)), answer, context)
 
 
 @given(

@@ -22,6 +22,7 @@ from kurabe.contestants.base import Contestant
 from kurabe.contestants.human import Human
 from kurabe.contestants.learner import Learner
 from kurabe.contestants.prompt import Prompt
+from kurabe.contestants.tune import Tune
 from kurabe.errors import ContestantError, missing
 from kurabe.models import embeddings
 from kurabe.tasks.answers import fallback
@@ -100,6 +101,8 @@ def _entrant(
             found = models.beside(estimator.model, task.folder)
             key = digest(key, models.fingerprint(found))
             estimator = clone(estimator).set_params(model=found)
+        if isinstance(estimator, Tune) and estimator.folder is None:
+            estimator = estimator.set_params(folder=str(task.folder / FOLDER / "tuned" / key.hex()))
     else:
         key = digest(estimator_digest(estimator), learned_from)
         if isinstance(estimator, Learner) and "embeddings" in estimator.get_params():

@@ -38,7 +38,7 @@ from kurabe.contest.prepare import (
 )
 from kurabe.contest.work import Work
 from kurabe.contestants import persist
-from kurabe.contestants.base import AnswersRowByRow, Prediction
+from kurabe.contestants.base import AnswersRowByRow, Prediction, learning
 from kurabe.contestants.human import Human
 from kurabe.contestants.prompt import Prompt
 from kurabe.errors import (
@@ -206,7 +206,11 @@ class _Contest:
                 self.observer.note(f"{entrant.label}: {error}; fitting anew")
         self.observer.fitting(entrant.label)
         start = time.perf_counter()
-        estimator = fit(entrant.estimator, self.task)
+        told = learning.set(partial(self.observer.fitting, entrant.label))
+        try:
+            estimator = fit(entrant.estimator, self.task)
+        finally:
+            learning.reset(told)
         self.journal.record_fit(entrant.key, time.perf_counter() - start)
         try:
             persist.save(estimator, folder)

@@ -5,7 +5,8 @@ row by row.
 into polars). `y` is a float64 array for kind `number` and an object array of str for `label` and `text`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import msgspec
@@ -16,6 +17,9 @@ from sklearn.base import BaseEstimator
 from kurabe.tasks.spec import Kind
 
 Validation = tuple[pl.DataFrame, np.ndarray]
+
+learning: ContextVar[Callable[[str], None]] = ContextVar("learning", default=lambda said: None)
+"""What a `fit` that takes long tells how far it is; a contest shows it."""
 
 
 class Prediction(msgspec.Struct, frozen=True):

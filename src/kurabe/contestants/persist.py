@@ -46,6 +46,7 @@ TRUSTED = frozenset(
         "trees.Booster",
         "trees.GradientBoosting",
         "trees.RandomForest",
+        "tune.Tune",
     )
 ) | {
     "kurabe.tasks.spec.Prompt",

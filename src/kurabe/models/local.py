@@ -53,7 +53,7 @@ def _engine(scheme: str) -> Callable[[Path, Reference], "LocalModel"]:
 def unavailable_local(parsed: Reference) -> str | None:
     """Why the model could not run, not even after `kurabe pull`; None where it could. Loads nothing."""
     path, adapter = located(parsed), located_adapter(parsed)
-    _require_engine(parsed.scheme)
+    require_engine(parsed.scheme)
     if path is not None and not path.exists():
         return f"there is no file {path}; name {_kinds(parsed)}"
     if adapter is not None and not adapter.exists():
@@ -237,7 +237,7 @@ def _of_file(path: Path) -> str:
     return f"{blob.stat().st_size}-{blob.stat().st_mtime_ns}"
 
 
-def _require_engine(scheme: str) -> None:
+def require_engine(scheme: str) -> None:
     needed, extra, what = {
         "gguf": ("xllamacpp", "local", "a model on this machine (llama.cpp)"),
         "hf": ("transformers", "transformers", "a model on this machine (Transformers)"),

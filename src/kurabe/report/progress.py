@@ -95,8 +95,12 @@ class Progress:
         if self._began:
             self._bars.start()
 
-    def fitting(self, label: str) -> None:
-        self._bars.update(self._bar(label), note="fitting")
+    def fitting(self, label: str, said: str = "") -> None:
+        self._bars.update(self._bar(label), note=plain(said) or "fitting")
+        now = time.monotonic()
+        if not self._enabled and said and now - self._said > LINE_SECONDS:
+            self._said = now
+            print(f"{plain(label)}: {plain(said)}", file=sys.stderr)
 
     def predicted(self, label: str, done: int, total: int, score: float | None) -> None:
         bar = self._bar(label)

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from kurabe.errors import TuningError
-from kurabe.messages import Message
+from kurabe.messages import Request
+from kurabe.models.engines.base import LocalModel
 
 
 class Row(NamedTuple):
@@ -17,49 +18,24 @@ class Row(NamedTuple):
     answer: int
 
 
-def tokenize_row(tokenizer: Any, messages: Sequence[Message], prefill: str, answer: str, context: int) -> Row:
-    """A conversation through the tokenizer's chat template, its answer and the token that ends the turn behind it.
+def training_row(model: LocalModel, request: Request, answer: str, context: int) -> Row:
+    """A request's prompt as the model will read it, the answer, and the token that ends a turn.
 
     Raises TuningError where the answer is empty or all of it is longer than `context` tokens.
     """
     if not answer.strip():
         raise TuningError("an answer is empty, so there is nothing to learn from its row; leave the row out")
-    prompt = _rendered(tokenizer, messages) + prefill
-    before: list[int] = _ids(tokenizer, prompt)
-    ids = _ids(tokenizer, prompt + answer)
+    before = model.prompt_ids(request)
+    ids = model.prompt_ids(request, answer)
     if ids[: len(before)] != before:  # a token reaches over the border; each side is then cut by itself
-        ids = before + _ids(tokenizer, answer)
-    ids = [*ids, _end(tokenizer, messages, prefill + answer)]
+        ids = before + [piece.id for piece in model.tokenize(answer, special=False)]
+    ids = [*ids, model.end]
     if len(ids) > context:
         raise TuningError(
             f"a row has {len(ids):,} tokens, and the model is tuned with rows of at most {context:,}: lower"
             " max_input_chars or raise context"
         )
     return Row(tuple(ids), len(before))
-
-
-def _rendered(tokenizer: Any, messages: Sequence[Message], answer: str | None = None) -> str:
-    if tokenizer.chat_template is None:
-        return "\n\n".join(message.text for message in messages) + "\n\n" + (answer or "")
-    turns = [{"role": message.role, "content": message.text} for message in messages]
-    if answer is not None:
-        turns.append({"role": "assistant", "content": answer})
-    rendered: str = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=answer is None)
-    return rendered
-
-
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids
-
-
-def _end(tokenizer: Any, messages: Sequence[Message], answer: str) -> int:
-    """The token that the template puts behind an answer; the tokenizer's own end of a text where it puts none."""
-    whole = _rendered(tokenizer, messages, answer)
-    behind = whole.rpartition(answer)[2]
-    special = [token for token in _ids(tokenizer, behind) if token in tokenizer.all_special_ids]
-    end: int = special[0] if special else tokenizer.eos_token_id
-    return end
 
 
 def plan(

@@ -47,6 +47,9 @@ def attach(model: Any, settings: TuneSettings) -> Any:
         return model
     from peft import LoraConfig, get_peft_model
 
+    for part in model.modules():
+        if hasattr(part, "support_avx512bf16_for_cpu"):  # bitsandbytes packs such weights so that they only infer
+            part.support_avx512bf16_for_cpu = False
     targets = settings.target_modules
     config = LoraConfig(
         r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, bias="none", task_type="CAUSAL_LM",

@@ -1,0 +1,256 @@
+"""A model of one's own machine that is tuned on the training part, then asked as any other."""
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from kurabe.contestants.base import Validation, learning
+from kurabe.contestants.examples import write_number
+from kurabe.contestants.frames import as_frame, as_target
+from kurabe.contestants.prompt import Decode, Prompt, open_shared, release
+from kurabe.contestants.wording import joint
+from kurabe.errors import ContestantError, MissingExtraError, TuningError
+from kurabe.messages import Request
+from kurabe.models.base import ChatModel
+from kurabe.models.local import located, pull_command, require_engine
+from kurabe.models.reference import Reference, parse_reference
+from kurabe.models.transport.budget import Budget
+from kurabe.tasks import spec
+from kurabe.tasks.metrics import metric_for
+from kurabe.tasks.spec import Kind
+from kurabe.tuning.settings import Method, Schedule, TuneSettings
+
+CHECKED = 100
+"""Rows of the validation part that are answered at each evaluation."""
+
+
+class Tune(Prompt):
+    """Tune a model on this machine with the training part, then ask it.
+
+    `model`: a reference of Transformers, such as `hf:smollm2-135m`. Prompt and `decode` are those of `prompt`, without
+    examples; each row of the training part becomes a conversation whose answer alone is learned. The other settings are
+    those of `kurabe.tuning.settings.TuneSettings`. The step whose weights are best on (at most 100 rows of) the
+    validation part, by the task's metric, is taken. `folder`: where checkpoints and the adapter are kept; a fit that
+    was killed goes on there. A contest gives it; without it the adapter lies in a temporary folder.
+    """
+
+    def __init__(
+        self,
+        model: str = "hf:smollm2-135m",
+        method: Method = "lora",
+        rank: int = 16,
+        alpha: float = 32.0,
+        dropout: float = 0.0,
+        target_modules: str | tuple[str, ...] = "all-linear",
+        learning_rate: float | None = None,
+        schedule: Schedule = "cosine",
+        warmup: float = 0.05,
+        weight_decay: float = 0.0,
+        clip: float = 1.0,
+        epochs: float = 1.0,
+        max_steps: int | None = None,
+        step_tokens: int = 4096,
+        micro_tokens: int = 512,
+        context: int = 1024,
+        checkpointing: bool = False,
+        evaluations: int = 4,
+        patience: int = 3,
+        system: str | None = None,
+        user: str | None = None,
+        prefill: str | None = None,
+        max_tokens: int | None = None,
+        decode: Decode = "auto",
+        max_input_chars: int = 2000,
+        folder: str | None = None,
+        metric: str | None = None,
+        kind: Kind | None = None,
+        prompt: spec.Prompt | None = None,
+        target: str | None = None,
+        random_state: int = 0,
+    ) -> None:
+        super().__init__(
+            model=model, system=system, user=user, prefill=prefill, max_tokens=max_tokens, decode=decode,
+            max_input_chars=max_input_chars, kind=kind, prompt=prompt, target=target, random_state=random_state,
+        )  # fmt: skip
+        self.method = method
+        self.rank = rank
+        self.alpha = alpha
+        self.dropout = dropout
+        self.target_modules = target_modules
+        self.learning_rate = learning_rate
+        self.schedule = schedule
+        self.warmup = warmup
+        self.weight_decay = weight_decay
+        self.clip = clip
+        self.epochs = epochs
+        self.max_steps = max_steps
+        self.step_tokens = step_tokens
+        self.micro_tokens = micro_tokens
+        self.context = context
+        self.checkpointing = checkpointing
+        self.evaluations = evaluations
+        self.patience = patience
+        self.folder = folder
+        self.metric = metric
+
+    def skipped_reason(self) -> str | None:
+        """Why the model cannot be tuned here, or None where it can."""
+        try:
+            require_engine("hf")
+        except MissingExtraError as error:
+            return str(error)
+        return super().skipped_reason()
+
+    def fit(self, X: Any, y: Any, validation: Validation | None = None) -> Self:
+        """Tune the model, or go on with a tuning that was cut off.
+
+        Raises TuningError for a row, a setting or a model that can't be tuned, and ContestantError and TaskError as
+        `Prompt.fit` does.
+        """
+        settings = self._settings()
+        base = self._base()
+        super().fit(X, y, validation)
+        X = as_frame(X)
+        y = as_target(y, self.kind_, X.height)
+        if self.kind_ == "label" and len(self.labels_) < 2:
+            raise TuningError(f"all rows have the label {self.labels_[0]!r}: there is nothing to learn")
+        home = Path(self.folder) if self.folder else Path(tempfile.mkdtemp(prefix="kurabe-tune-"))
+        tuned = home / "tuned"
+        if not tuned.is_dir():
+            _Tuning(self, settings, base, home).run(X, y, validation)
+        if settings.method == "full":
+            self.tuned_ = str(Reference("hf", str(tuned), base.options))
+        else:
+            self.tuned_ = str(msgspec.structs.replace(base, options={**base.options, "adapter": str(tuned)}))
+        return self
+
+    def opened(self, budget: Budget | None = None) -> ChatModel:
+        """The tuned model."""
+        return open_shared(self.tuned_, None, budget)
+
+    def close(self) -> None:
+        """Give the shared model's memory back."""
+        release()
+
+    def conversations(self, X: pl.DataFrame, model: ChatModel) -> Iterator[Request]:
+        """The requests that rows are asked with."""
+        return self._requests(X, model)
+
+    def answer(self, value: Any) -> str:
+        """A target as the model is to write it."""
+        text = write_number(value, self.decimals_) if self.kind_ == "number" else str(value)
+        return joint(self.prefill_) + text
+
+    def _settings(self) -> TuneSettings:
+        given = {name: getattr(self, name) for name in TuneSettings.__struct_fields__ if name != "seed"}
+        try:
+            return msgspec.convert({**given, "seed": self.random_state}, TuneSettings)
+        except msgspec.ValidationError as error:
+            raise ContestantError(f"tune: {error}") from None
+
+    def _base(self) -> Reference:
+        parsed = parse_reference(self.model) if isinstance(self.model, str) else None
+        if parsed is None or parsed.scheme != "hf":
+            raise ContestantError(
+                f"tune: a model is tuned by Transformers, and {self.model!r} is none of its: write hf:NAME, such as"
+                " hf:smollm2-135m"
+            )
+        if "adapter" in parsed.options:
+            raise ContestantError(f"tune: {self.model!r} has an adapter already; name the base model")
+        if self.method == "qlora" and "quantize" not in parsed.options:
+            return msgspec.structs.replace(parsed, options={**parsed.options, "quantize": "nf4"})
+        if self.method != "qlora" and "quantize" in parsed.options:
+            raise ContestantError(f"tune: {self.model!r} is quantized, and method is {self.method}; use method: qlora")
+        return parsed
+
+
+@dataclass
+class _Tuning:
+    """One tuning under way."""
+
+    contestant: Tune
+    settings: TuneSettings
+    base: Reference
+    home: Path
+
+    def run(self, X: pl.DataFrame, y: np.ndarray, validation: Validation | None) -> None:
+        """Train and keep the result in `home`/tuned, which is there whole or not at all."""
+        from kurabe.models.engines import hf_load
+        from kurabe.models.engines.transformers import Transformers
+        from kurabe.tuning import adapter, checkpoint
+        from kurabe.tuning.rows import training_row
+        from kurabe.tuning.train import attach, train
+
+        path = located(self.base)
+        if path is None:
+            raise TuningError(f"{self.base} is not on this machine yet; fetch it with: {pull_command(self.base)}")
+        loaded = hf_load.load(path, self.base)
+        try:
+            engine = Transformers.of(loaded, str(self.base))
+            requests = self.contestant.conversations(X, engine)
+            rows = [
+                training_row(engine, request, self.contestant.answer(value), min(self.settings.context, loaded.context))
+                for request, value in zip(requests, y, strict=True)
+            ]
+            del engine
+            model = attach(loaded.model, self.settings)
+            metric = metric_for(self.contestant.metric, self.contestant.kind_)
+            checked = _checked(validation, self.contestant.random_state)
+
+            def evaluate() -> float:
+                assert checked is not None
+                asked = Transformers.of(
+                    loaded, str(self.base)
+                )  # a new one: what it keeps of prompts is of older weights
+                return metric.score(checked[1], self.contestant.predict_by(asked, checked[0]))
+
+            steps = train(
+                model, rows, self.settings, self.home, pad=loaded.tokenizer.pad_token_id,
+                evaluate=evaluate if checked is not None else None, lower_is_better=not metric.greater_is_better,
+            )  # fmt: skip
+            _follow(steps)
+            kept = checkpoint.read(self.home)
+            assert kept is not None
+            losses = kept.notes["losses"]
+            origin = adapter.Origin(
+                str(self.base), f"{len(rows):,} rows", len(losses), (losses[0], losses[-1]), metric.name,
+                tuple((step, score) for step, score in kept.notes["scores"]),
+            )  # fmt: skip
+            fresh = self.home / "tuned.new"
+            shutil.rmtree(fresh, ignore_errors=True)
+            adapter.save(model, loaded.tokenizer, fresh, self.settings, origin)
+            fresh.replace(self.home / "tuned")
+            (self.home / checkpoint.NAME).unlink(missing_ok=True)
+        finally:
+            hf_load.unload(loaded)
+
+
+def _follow(steps: Iterator[Any]) -> None:
+    """Let the training run, and tell how it goes."""
+    began, first, score = time.perf_counter(), 0, ""
+    for step in steps:
+        first = first or step.number
+        if step.score is not None:
+            score = f", validation {step.score:.4g}"
+        left = (time.perf_counter() - began) / (step.number - first + 1) * (step.of - step.number)
+        learning.get()(
+            f"step {step.number}/{step.of}, loss {step.loss:.3f}{score}, {step.tokens / step.seconds:.0f} tokens/s,"
+            f" {left / 60:.0f} min left"
+        )
+
+
+def _checked(validation: Validation | None, seed: int) -> tuple[pl.DataFrame, np.ndarray] | None:
+    """Rows of the validation part for the evaluations."""
+    if validation is None or not len(validation[1]):
+        return None
+    X, y = as_frame(validation[0]), np.asarray(validation[1])
+    chosen: Sequence[int] = np.sort(np.random.default_rng(seed).permutation(len(y))[:CHECKED]).tolist()
+    return X[chosen], y[list(chosen)]

@@ -1,0 +1,61 @@
+"""What tuning leaves behind: a folder with an adapter or whole weights, and a card that says how it came about."""
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kurabe.models.engines.hf_quiet import quiet
+from kurabe.tuning.checkpoint import write_bytes
+from kurabe.tuning.settings import TuneSettings
+
+CARD = "README.md"
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where tuned weights come from: the base model's reference, the training data in words, the steps made, the first
+    and the last loss, the scores (step, score) on the validation part by `metric`."""
+
+    base: str
+    data: str
+    steps: int
+    losses: tuple[float, float]
+    metric: str
+    scores: tuple[tuple[int, float], ...]
+
+
+def save(model: Any, tokenizer: Any, folder: Path, settings: TuneSettings, origin: Origin) -> None:
+    """Write safetensors and the model card. Raises TuningError where the disk is full."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with quiet():
+        model.save_pretrained(folder)
+        if settings.method == "full":
+            tokenizer.save_pretrained(folder)
+    write_bytes(folder / CARD, card(settings, origin).encode())
+
+
+def card(settings: TuneSettings, origin: Origin) -> str:
+    """The model card in Markdown, with the header that the Hugging Face hub reads."""
+    name = {"lora": "A LoRA adapter", "qlora": "A LoRA adapter, made over nf4 weights (QLoRA)", "full": "A model"}
+    scored = [f"| {step} | {score:.6g} |" for step, score in origin.scores]
+    packages = ["kurabe", "torch", "transformers", *(["peft"] if settings.method != "full" else [])]
+    return "\n".join([
+        "---",
+        *([] if settings.method == "full" else ["library_name: peft"]),
+        f"base_model: {json.dumps(origin.base)}",
+        "---",
+        f"# {name[settings.method]} of `{origin.base}`",
+        "",
+        f"Tuned by kurabe on {origin.data}; {origin.steps} steps, loss of an answer's token from {origin.losses[0]:.4g}"
+        f" to {origin.losses[1]:.4g}.",
+        "",
+        *(["| step | validation, " + origin.metric + " |", "|---:|---:|", *scored, ""] if scored else []),
+        "Settings:",
+        "",
+        *(f"- {name}: {value}" for name, value in msgspec.structs.asdict(settings).items()),
+        "",
+        "Versions: " + ", ".join(f"{package} {version(package)}" for package in packages),
+        "",
+    ])  # fmt: skip

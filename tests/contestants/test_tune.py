@@ -1,0 +1,102 @@
+"""A tuned model as a contestant: tiny random ones, which learn what they are shown."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.base import clone
+
+from kurabe import open_model
+from kurabe.contestants.base import learning
+from kurabe.contestants.tune import Tune
+from kurabe.errors import ContestantError, TuningError
+from kurabe.testing.tiny import tiny_model
+
+COLOURS = {"rot": "red", "blau": "blue", "gelb": "yellow"}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model(tmp_path_factory.mktemp("tune") / "chat", hidden_size=64, initializer_range=0.05)
+
+
+def table(rows: int) -> tuple[pl.DataFrame, np.ndarray]:
+    words = [list(COLOURS)[n % 3] for n in range(rows)]
+    return pl.DataFrame({"input": words}), np.array([COLOURS[word] for word in words], dtype=object)
+
+
+def tuner(base: Path, **settings: Any) -> Tune:
+    given: dict[str, Any] = {
+        "learning_rate": 1e-2, "epochs": 6, "step_tokens": 300, "system": "", "user": "{{ input }}", "prefill": "",
+        "evaluations": 3,
+    }  # fmt: skip
+    return Tune(model=f"hf:{base}", **given | settings)
+
+
+@pytest.mark.parametrize(("method", "decode"), [("lora", "score"), ("full", "free"), ("qlora", "score")])
+def test_it_learns_and_answers(base: Path, tmp_path: Path, method: Any, decode: Any) -> None:
+    X, y = table(60)
+    said: list[str] = []
+    token = learning.set(said.append)
+    try:
+        made = tuner(base, method=method, decode=decode, folder=str(tmp_path / "kept")).fit(X, y, table(12))
+    finally:
+        learning.reset(token)
+    assert (made.predict(X) == y).all()
+    made.close()
+    assert "validation" in said[-1]
+    assert "loss" in said[0]
+    with open_model(made.tuned_) as model:
+        assert model.complete("blau", temperature=0.0, max_tokens=4) == "blue"
+    files = {path.name for path in (tmp_path / "kept" / "tuned").iterdir()}
+    assert files >= {"README.md", "model.safetensors" if method == "full" else "adapter_model.safetensors"}
+    assert not any(name.endswith((".bin", ".pt", ".pkl")) for name in files)
+    text = (tmp_path / "kept" / "tuned" / "README.md").read_text()
+    assert "60 rows" in text
+    assert f"method: {method}" in text
+
+
+def test_a_second_fit_takes_what_the_first_made(base: Path, tmp_path: Path) -> None:
+    X, y = table(9)
+    estimator = tuner(base, epochs=1, evaluations=0, folder=str(tmp_path))
+    estimator.fit(X, y)
+    changed = (tmp_path / "tuned" / "adapter_model.safetensors").stat().st_mtime_ns
+    clone(estimator).fit(X, y)
+    assert (tmp_path / "tuned" / "adapter_model.safetensors").stat().st_mtime_ns == changed
+
+
+def test_scoring_in_between_is_that_of_the_model_that_comes_out(base: Path, tmp_path: Path) -> None:
+    """The adapters that are learned and the adapter that is loaded answer alike."""
+    X, y = table(30)
+    said: list[str] = []
+    token = learning.set(said.append)
+    try:
+        made = tuner(base, epochs=1, evaluations=1, patience=9, folder=str(tmp_path)).fit(X, y, (X, y))
+    finally:
+        learning.reset(token)
+    accuracy = float((made.predict(X) == y).mean())
+    made.close()
+    assert f"validation {accuracy:.4g}" in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "says"),
+    [
+        ({"model": "gguf:smollm2-135m"}, ContestantError, "write hf:NAME"),
+        ({"rank": 0}, ContestantError, "rank"),
+        ({"target_modules": ("nothing",)}, TuningError, "q_proj"),
+        ({"context": 8}, TuningError, "at most 8"),
+    ],
+)
+def test_what_cannot_be_tuned(base: Path, tmp_path: Path, settings: dict[str, Any], error: Any, says: str) -> None:
+    X, y = table(6)
+    with pytest.raises(error, match=says):
+        tuner(base, folder=str(tmp_path)).set_params(**settings).fit(X, y)
+
+
+def test_one_class_only(base: Path) -> None:
+    X, _ = table(6)
+    with pytest.raises(TuningError, match="nothing to learn"):
+        tuner(base).fit(X, np.full(6, "red", dtype=object))
