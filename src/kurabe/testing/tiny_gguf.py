@@ -32,11 +32,13 @@ def tiny_llama(
     context: int = 512,
     bos: bool = True,
     follows: Mapping[str, str] | None = None,
+    split: int = 0,
     seed: int = 0,
 ) -> Path:
     """A Llama of 2 layers and width 64. `bos`: its tokenizer puts `<s>` before every text. `follows`: the token that it
-    writes after a token, where that is not left to chance."""
-    writer = _writer(path, "llama", context)
+    writes after a token, where that is not left to chance. `split`: at most so many tensors in a file, the first of
+    which is named `…-00001-of-….gguf`."""
+    writer = _writer(path, "llama", context, split)
     writer.add_feed_forward_length(128)
     writer.add_head_count_kv(2)
     writer.add_layer_norm_rms_eps(1e-5)
@@ -127,10 +129,10 @@ def tiny_lora(
     return _write(writer, path, values)
 
 
-def _writer(path: Path, architecture: str, context: int) -> Any:
+def _writer(path: Path, architecture: str, context: int, split: int = 0) -> Any:
     import gguf
 
-    writer: Any = gguf.GGUFWriter(path, architecture)
+    writer: Any = gguf.GGUFWriter(path, architecture, split_max_tensors=split)
     writer.add_context_length(context)
     writer.add_embedding_length(64)
     writer.add_block_count(2)
@@ -155,4 +157,4 @@ def _write(writer: Any, path: Path, values: Mapping[str, np.ndarray]) -> Path:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
+    return path if path.is_file() else min(path.parent.glob(f"{path.stem}-00001-of-*.gguf"))

@@ -4,10 +4,12 @@ Answers do not depend on what else is in the batch. With llama.cpp's defaults th
 precision, attention takes one path for a single token and others for several, and each sums in another order. With keys
 and values in bfloat16, flash attention has only the path that computes every token by itself, so a greedy answer is the
 same alone, in a batch, in any order, and with or without a cached prefix. `tests/models/test_llama_cpp.py` holds this
-for the wheels on x86; a graphics processor or a build for other instructions may differ in the last bits.
+for the wheels on x86 and quantized weights; weights in float32, a graphics processor or a build for other instructions
+may differ in the last bits.
 """
 
 import asyncio
+import itertools
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
@@ -406,7 +408,7 @@ class LlamaCpp(LocalModel):
         lanes = len(self._servers.lanes)
         pool = ThreadPoolExecutor(lanes, thread_name_prefix="kurabe-llama")
         pending: dict[Future[tuple[T, bool, Lane]], int] = {}
-        numbered = enumerate(requests)
+        numbered: Iterator[tuple[int, Request]] = enumerate(requests)
         exhausted = False
 
         def run(request: Request) -> tuple[T, bool, Lane]:
@@ -427,7 +429,8 @@ class LlamaCpp(LocalModel):
                     index, (result, new, lane) = pending.pop(future), future.result()
                     if limit == 1:
                         limit = 2 * lanes
-                        if new and not exhausted:
+                        if new and (drawn := next(numbered, None)) is not None:
+                            numbered = itertools.chain([drawn], numbered)
                             self._servers.share(lane)
                     yield index, result
         finally:

@@ -28,14 +28,16 @@ def pooling(header: Header) -> int | None:
 def embed(servers: Servers, texts: Sequence[str], dimensions: int | None) -> np.ndarray:
     """(texts, d) float32, each of length 1; the first `dimensions` of each where fewer are asked for. Raises InputError
     where the model has fewer, and ContextTooLongError."""
+    if not texts:
+        return np.zeros((0, dimensions or 0), dtype=np.float32)
     rows: list[np.ndarray] = []
     for start in range(0, len(texts), _BATCH):
         batch = [encodable(text) for text in texts[start : start + _BATCH]]
         answer = _handle(servers, "handle_embeddings", {"input": batch})
         found = sorted(answer["data"], key=lambda each: int(each["index"]))
         rows += [np.asarray(each["embedding"], dtype=np.float64) for each in found]
-    vectors = np.array(rows).reshape(len(rows), -1)
-    if dimensions is not None and len(rows):
+    vectors = np.array(rows)
+    if dimensions is not None:
         if not 0 < dimensions <= vectors.shape[1]:
             raise InputError(
                 f"{servers.reference!r} has {vectors.shape[1]} dimensions; {dimensions} can't be cut from them"

@@ -10,9 +10,9 @@ import re
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -303,13 +303,18 @@ class Servers:
             raise error_of(self.reference, errors[0])
 
     def share(self, source: Lane) -> None:
-        """Copy what a request left in its slot to every other slot."""
-        lanes = [self._free.get() for _ in self.lanes]
+        """Copy what a request left in its slot to the other slots that are free now."""
+        lanes: list[Lane] = []
+        with suppress(Empty):
+            while True:
+                lanes.append(self._free.get_nowait())
         try:
-            self.post(f"/slots/{source.slot}?action=save", {"filename": "prefix"}, source.server)
-            for lane in lanes:
-                if lane != source:
-                    self.post(f"/slots/{lane.slot}?action=restore", {"filename": "prefix"}, lane.server)
+            if source in lanes and len(lanes) > 1:
+                name = {"filename": f"prefix-{self.lanes.index(source)}"}
+                self.post(f"/slots/{source.slot}?action=save", name, source.server)
+                for lane in lanes:
+                    if lane != source:
+                        self.post(f"/slots/{lane.slot}?action=restore", name, lane.server)
         except ModelError:
             pass  # a full disk, say: each slot then evaluates the prefix by itself
         finally:

@@ -1,0 +1,279 @@
+"""What stands behind the `?`, adapters, files in parts, vectors, tools, memory, and files that are none."""
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from kurabe.errors import ContextTooLongError, InputError, ModelError, ModelTooLargeError
+from kurabe.messages import Assistant, Request, Tool, ToolResult, User
+from kurabe.models.engines.llama_cpp import LlamaCpp
+from kurabe.models.engines.llama_server import layout
+from kurabe.models.reference import Reference
+from kurabe.models.tools import tool
+from kurabe.testing.tiny_gguf import TOOLS_TEMPLATE, tiny_bert, tiny_llama, tiny_lora
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_llama(tmp_path_factory.mktemp("tiny") / "tiny.gguf")
+
+
+def opened(path: Path, **options: object) -> LlamaCpp:
+    return LlamaCpp(path, Reference("gguf", "tiny", {name: str(value) for name, value in options.items()}))
+
+
+def answer(path: Path, **options: object) -> str:
+    with opened(path, **options) as model:
+        return model.complete("Tell me a story", max_tokens=24)
+
+
+def counts(model: LlamaCpp) -> bool:
+    return model.complete("Count from 1 to 8.", prefill="1, 2, 3, 4,", max_tokens=6).startswith(" 5, 6")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"context": 100_000}, "asks for a context of 100000 tokens, and the model has 512"),
+        ({"gpu_layers": "many"}, "gpu_layers is a number of layers, 0 for none, or 'all', not 'many'"),
+        ({"gpu_layers": -1}, "gpu_layers is a number"),
+        ({"cache_type": "q4"}, "no value of cache_type 'q4'; did you mean 'q4_0'"),
+        ({"flash_attention": "yes"}, "no value of flash_attention 'yes'"),
+        ({"flash_attention": "off", "cache_type": "q8_0"}, "needs flash attention"),
+        ({"threads": 0}, "'threads' must be a whole number above 0"),
+        ({"scale": 0.5}, "scale is that of an adapter, and there is none"),
+        ({"adapter": "none.gguf"}, "there is no file none.gguf"),
+    ],
+)
+def test_options_that_are_none(options: dict[str, object], says: str, tiny: Path) -> None:
+    with pytest.raises(ModelError, match=says):
+        opened(tiny, **options)
+
+
+@pytest.mark.parametrize("cache_type", ["f32", "f16", "bf16", "q8_0"])
+def test_cache_types(cache_type: str, smollm2: Path) -> None:
+    with opened(smollm2, cache_type=cache_type, context=256, threads=1) as model:
+        assert counts(model)
+
+
+def test_flash_attention_off_gpu_layers_and_threads(smollm2: Path) -> None:
+    with opened(smollm2, flash_attention="off", context=256, gpu_layers=0, threads=1) as model:
+        assert model._servers.layout == (1, 1, 2)
+        assert counts(model)
+
+
+def test_threads_are_split_over_the_servers() -> None:
+    assert layout(1, 8) == (4, 2, 2)
+    assert layout(1, 3) == (3, 1, 2)
+    assert layout(2_000_000_000, 8) == (1, 8, 4)
+    assert layout(1, 8, gpu=True) == (1, 8, 4)
+
+
+def test_an_adapter_changes_answers_by_its_scale(smollm2: Path, tmp_path: Path) -> None:
+    factors = {f"blk.{layer}.attn_q.weight": (576, 576) for layer in range(8)} | {"blk.3.ffn_down.weight": (576, 1536)}
+    adapter = tiny_lora(tmp_path / "lora.gguf", factors, size=0.4)
+    base = answer(smollm2, context=128, threads=1)
+    assert answer(smollm2, context=128, threads=1, adapter=adapter, scale=0) == base
+    assert answer(smollm2, context=128, threads=1, adapter=adapter) != base
+
+
+def test_adapters_that_do_not_fit(tiny: Path, tmp_path: Path) -> None:
+    for name, factors, architecture, says in (
+        ("arch", {"blk.0.attn_q.weight": (64, 64)}, "qwen2", "belongs to a model of architecture 'qwen2'"),
+        ("shape", {"blk.0.attn_q.weight": (64, 96)}, "llama", "is 96 × 64, the model's 64 × 64"),
+        ("tensor", {"blk.9.attn_q.weight": (64, 64)}, "llama", "has no such tensor"),
+    ):
+        adapter = tiny_lora(tmp_path / f"{name}.gguf", factors, architecture=architecture)
+        with pytest.raises(ModelError, match=says):
+            opened(tiny, adapter=adapter)
+    with pytest.raises(ModelError, match="is no LoRA adapter"):
+        opened(tiny, adapter=tiny)
+    with pytest.raises(ModelError, match=r"scale is a number such as 0\.5, not 'much'"):
+        opened(tiny, adapter=tiny_lora(tmp_path / "good.gguf", {"blk.0.attn_q.weight": (64, 64)}), scale="much")
+
+
+def test_a_model_in_several_files(tiny: Path, tmp_path: Path) -> None:
+    first = tiny_llama(tmp_path / "m.gguf", split=8)
+    parts = sorted(tmp_path.glob("m-*.gguf"))
+    assert (first, len(parts)) == (parts[0], 3)
+    assert answer(first) == answer(tiny)
+    with pytest.raises(ModelError, match="is not the first part"):
+        opened(parts[1])
+    whole = parts[2].read_bytes()
+    parts[2].write_bytes(whole[:-64])
+    with pytest.raises(ModelError, match="cut short"):
+        opened(first)
+    parts[2].unlink()
+    with pytest.raises(ModelError, match="there is no file"):
+        opened(first)
+
+
+def test_more_than_the_memory_is_refused_before_loading(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kurabe.models.footprint._free_for", lambda _: 1_000_000)
+    with pytest.raises(ModelTooLargeError, match="does not fit main memory"):
+        opened(tiny)
+
+
+# ── Vectors ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_embeddings_of_an_encoder(tmp_path: Path) -> None:
+    with opened(tiny_bert(tmp_path / "bert.gguf"), threads=1) as model:
+        texts = [f"text {n}" for n in range(70)]
+        vectors = model.embed(texts)
+        assert (vectors.shape, str(vectors.dtype)) == ((70, 64), "float32")
+        assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(70), abs=1e-6)
+        for at in (0, 33, 69):
+            assert model.embed(texts[at])[0] == pytest.approx(vectors[at], abs=1e-4)
+        cut = model.embed(texts[:2], dimensions=16)
+        assert cut == pytest.approx(
+            vectors[:2, :16] / np.linalg.norm(vectors[:2, :16], axis=1, keepdims=True), abs=1e-4
+        )
+        assert model.embed([]).shape[0] == 0
+        with pytest.raises(InputError, match="has 64 dimensions"):
+            model.embed("x", dimensions=65)
+        with pytest.raises(ContextTooLongError) as caught:
+            model.embed("x " * 100)
+        assert (caught.value.tokens, caught.value.limit) == (102, 64)
+        with pytest.raises(InputError, match="is no reranker"):
+            model.rerank("a", ["b"])
+        for call in (
+            model.chat,
+            model.generate,
+            model.logits,
+            lambda text: list(model.chat_many([Request((User(text),))])),
+        ):
+            with pytest.raises(InputError, match="writes no text"):
+                call("x")
+    with pytest.raises(ModelError, match="is closed"):
+        model.embed("x")
+
+
+def test_embeddings_of_a_model_that_writes_text(tiny: Path) -> None:
+    with opened(tiny) as model:
+        vectors = model.embed(["one", "another", "one"])
+        assert vectors.shape == (3, 64)
+        assert vectors[0] == pytest.approx(vectors[2], abs=1e-4)
+        assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(3), abs=1e-6)
+        assert model.complete("x", max_tokens=4)
+
+
+def test_rerank(tmp_path: Path) -> None:
+    with opened(tiny_bert(tmp_path / "ranker.gguf", pooling=4), threads=1) as model:
+        documents = ["hello", "you there", "x y z"]
+        ranking = model.rerank("hello", documents)
+        assert sorted(index for index, _ in ranking.results) == [0, 1, 2]
+        scores = [score for _, score in ranking.results]
+        assert scores == sorted(scores, reverse=True)
+        assert len(set(scores)) == 3
+        assert model.rerank("hello", documents, top=1).results[0][0] == ranking.results[0][0]
+        assert model.rerank("hello", []).results == ()
+        with pytest.raises(InputError, match="gives no embeddings"):
+            model.embed("x")
+
+
+# ── Tools ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.fixture(scope="module")
+def caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaCpp]:
+    """A model that begins each answer with a call."""
+    follows = {"\n": "<tool_call>", "<tool_call>": "\n"}
+    path = tmp_path_factory.mktemp("tools") / "tools.gguf"
+    with opened(tiny_llama(path, template=TOOLS_TEMPLATE, context=1024, follows=follows)) as model:
+        yield model
+
+
+SETTINGS: dict[str, Any] = {"tool_choice": "required", "parallel_tool_calls": False, "max_tokens": 160}
+
+
+def weather(city: str) -> str:
+    """The weather of a city."""
+    return f"sunny in {city}"
+
+
+def test_tools_are_called(caller: LlamaCpp) -> None:
+    reply = caller.chat("How is the weather?", tools=[weather], **SETTINGS)
+    (call,) = reply.tool_calls
+    assert call.name == "weather"
+    assert list(call.arguments) == ["city"]
+    assert isinstance(call.arguments["city"], str)
+    assert reply.usage.input == len(caller.prompt_ids(Request((User("How is the weather?"),), tools=_tools())))
+    turns = [User("How is it?"), Assistant(call), User(ToolResult(call.id, "weather", "sunny"))]
+    assert "<tool_response>\nsunny" in caller.render(turns)
+    assert caller.chat(turns, tools=[weather], **SETTINGS).tool_calls[0].name == "weather"
+    (found,) = dict(
+        caller.chat_many([Request((User("Hi"),), tools=_tools(), tool_choice="required", max_tokens=160)])
+    ).values()
+    assert found.tool_calls
+
+
+def test_calls_are_streamed(caller: LlamaCpp) -> None:
+    stream = caller.stream("How is the weather?", tools=[weather], **SETTINGS)
+    deltas = list(stream)
+    assert [delta.name for delta in deltas if delta.name] == ["weather"]
+    assert len(deltas) > 3
+    assert stream.reply.tool_calls[0].arguments.keys() == {"city"}
+
+
+def test_tools_and_a_grammar_are_not_taken_together(caller: LlamaCpp) -> None:
+    with pytest.raises(InputError, match="tools or a grammar"):
+        caller.chat("Hi", tools=[weather], grammar="root ::= [0-9]")
+
+
+def _tools() -> tuple[Tool, ...]:
+    return (tool(weather),)
+
+
+# ── Files that are none ──────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.skipif(sys.platform != "linux", reason="limits its own memory")
+def test_damaged_headers_neither_end_the_process_nor_take_its_memory(tiny: Path, tmp_path: Path) -> None:
+    """Bytes of a whole model's header are changed at random; a child opens each file within 6 GB of addresses."""
+    whole = tiny.read_bytes()
+    chance = random.Random(3)
+    at = whole.index(b"llama.embedding_length") - 200
+    for number in range(60):
+        damaged = bytearray(whole)
+        for _ in range(chance.randint(1, 3)):
+            # Half of the changes among the settings, whose numbers are used to lay out memory.
+            place = chance.randrange(at, at + 600) if chance.random() < 0.5 else chance.randrange(9_000)
+            damaged[place] = chance.choice([0, 1, 0x7F, 0x80, 0xFF, chance.randrange(256)])
+        (tmp_path / f"{number}.gguf").write_bytes(damaged)
+    code = (
+        "import resource, sys\nfrom pathlib import Path\nfrom kurabe.errors import KurabeError\n"
+        "from kurabe.models.engines.llama_cpp import LlamaCpp\nfrom kurabe.models.reference import Reference\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (6_000_000_000, 6_000_000_000))\n"
+        "for number in range(60):\n"
+        "    try:\n"
+        "        with LlamaCpp(Path(sys.argv[1]) / f'{number}.gguf', Reference('gguf', 'm', {'threads': '1'})):\n"
+        "            print(number, 'loaded', flush=True)\n"
+        "    except KurabeError as error:\n"
+        "        print(number, type(error).__name__, str(error)[:60], flush=True)\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=100, env=os.environ
+    )
+    lines = found.stdout.splitlines()
+    assert (found.returncode, len(lines)) == (0, 60), found.stdout[-300:] + found.stderr[-1500:]
+    assert 3 < sum("Error" in line for line in lines) < 60
+
+
+@pytest.mark.slow
+def test_ten_models_in_turn_end_where_the_first_did(smollm2: Path) -> None:
+    code = (
+        "import sys, psutil\nfrom pathlib import Path\nfrom kurabe.models.engines.llama_cpp import LlamaCpp\n"
+        "from kurabe.models.reference import Reference\n"
+        "for turn in range(10):\n"
+        "    with LlamaCpp(Path(sys.argv[1]), Reference('gguf', 'm', {'context': '1024'})) as model:\n"
+        "        model.chat('Tell me a story', max_tokens=16)\n"
+        "        held = psutil.Process().memory_info().rss\n"
+        "    print(held, psutil.Process().memory_info().rss, flush=True)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code, str(smollm2)], capture_output=True, text=True, check=True).stdout
+    pairs = [tuple(map(int, line.split())) for line in out.splitlines()]
+    assert len(pairs) == 10
+    assert pairs[-1][1] <= 1.05 * pairs[0][1]
+    assert all(held > 1.5 * after for held, after in pairs)
