@@ -137,6 +137,13 @@ def test_a_token_that_is_not_among_those_reported_counts_as_well() -> None:
     assert expected_number(places) == pytest.approx((19 + 24.5) / 2)
 
 
+def test_more_digits_than_a_number_has_count_for_nothing() -> None:
+    places = [place("1", {"1": 0.5, "10": 0.5}), place("9", {"9": 0.5, ",": 0.5}), place(END, {END: 0.5, "9": 0.5})]
+    assert expected_number(places, 2) == 19
+    assert expected_number(places, 3) == pytest.approx((104.5 + (19 + 199) / 2) / 2)
+    assert expected_number(places, 4) == pytest.approx((104.5 + (1499.5 + (19 + 199) / 2) / 2) / 2)
+
+
 def test_no_number() -> None:
     with pytest.raises(ValueError, match="does not begin with a number"):
         expected_number([place("none", {"none": 1.0})])

@@ -105,7 +105,7 @@ def test_labels_follow_the_prefill_as_examples_show_them(byte_model: Any) -> Non
     grammar = ScriptedModel(["kitchen"])
     labelled(grammar, prefill="Category:", decode="grammar").fit(X, LABELS).predict(X[:1])
     assert '" kitchen"' in (grammar.requests[0].grammar or "")
-    assert [joint(text) for text in ("", "Category:", "Category: ", 'He said "', "$", "is", "(", "a\n")] == [
+    assert [joint(text) for text in ("", "Category:", "Category: ", 'He said "', "$", "is", "(", "分類は")] == [
         "", " ", "", "", "", " ", "", "",
     ]  # fmt: skip
 

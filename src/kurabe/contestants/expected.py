@@ -10,10 +10,11 @@ _BEGUN = re.compile(r"\d+(\.\d*)?|\d{1,3}(,\d{3})*,\d{0,2}|\d{1,3}(,\d{3})+(\.\d
 _COMPLETE = re.compile(r"(\d{1,3}(,\d{3})+|\d+)(\.\d+)?")
 
 
-def expected_number(written: Sequence[TokenLogprob]) -> float:
+def expected_number(written: Sequence[TokenLogprob], digits: int = 12) -> float:
     """The mean of the numbers that the model might have written, by its probabilities along the one that it wrote.
 
-    `written`: the tokens of a greedy answer such as `1,299.50`, each with the likeliest tokens in its place. With p(a)
+    `written`: the tokens of a greedy answer such as `1,299.50`, each with the likeliest tokens in its place. `digits`:
+    how many a number has before its point at most; more are left out of account. With p(a)
     the share of an alternative a among those that go on with the number or end it, at the place i
 
         E(i) = p(written) · E(i + 1) + Σ p(a) · middle(a)  over the other alternatives a,
@@ -36,7 +37,7 @@ def expected_number(written: Sequence[TokenLogprob]) -> float:
         shares: list[float] = []
         values: list[float] = []
         for token, logprob in alternatives.items():
-            middle = value if token == tokens[at] else _middle(before, token, tokens[at], rest, decimals)
+            middle = value if token == tokens[at] else _middle(before, token, tokens[at], rest, decimals, digits)
             if middle is not None:
                 shares.append(math.exp(logprob))
                 values.append(middle)
@@ -45,7 +46,7 @@ def expected_number(written: Sequence[TokenLogprob]) -> float:
     return value
 
 
-def _middle(before: str, token: str, instead_of: str, rest: str, decimals: int) -> float | None:
+def _middle(before: str, token: str, instead_of: str, rest: str, decimals: int, digits: int) -> float | None:
     """What the number comes to with `token` behind `before`; None where it can't stand there."""
     text = before + (token if before else token.lstrip())
     if text == before or _BEGUN.fullmatch(text) is None:
@@ -60,6 +61,8 @@ def _middle(before: str, token: str, instead_of: str, rest: str, decimals: int) 
         if "," in whole:  # whole groups of three, the one begun first
             begun = 3 - len(whole.rpartition(",")[2])
             follow = begun + max(follow - begun, 0) // 3 * 3
+    if _digits(whole) + follow > digits:
+        return None
     unit = 10.0 ** (follow - len(fraction))
     return _value(text) * 10.0**follow + (unit - 10.0**-decimals) / 2
 

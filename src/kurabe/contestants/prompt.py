@@ -152,6 +152,8 @@ class Prompt(Contestant):
         self.fallback_ = fallback(y, self.kind_)
         self.labels_ = sorted(set(y.tolist())) if self.kind_ == "label" else []
         self.decimals_ = decimals_of(y) if self.kind_ == "number" else None
+        # Room for ten times the largest answer seen, not for a run of digits.
+        self.digits_ = min(len(str(int(max(y.max(), 0)))) + 1, 12) if self.kind_ == "number" else 0
         self.decode_ = self._decode(y)
         if self.kind_ == "label":
             self.classes_ = np.array(self.labels_, dtype=object)
@@ -174,7 +176,9 @@ class Prompt(Contestant):
 
     def iter_predict(self, X: Any) -> Iterator[Prediction]:
         """Yield a Prediction a row as they come; `value` is None where the answer could not be read."""
-        X, model = self._ready(X)
+        return self._answers(*self._ready(X))
+
+    def _answers(self, X: pl.DataFrame, model: ChatModel) -> Iterator[Prediction]:
         if self.decode_ in SCORED:
             return self._labelled(self._scored(self._questions(X, model), model))
         return self._read(model.chat_many(self._requests(X, model)), model.reference)
@@ -204,7 +208,7 @@ class Prompt(Contestant):
             if self.decode_ == "expected" and value is not None:
                 if not reply.logprobs:
                     raise ContestantError(f"decode: expected: {model!r} gave no log-probabilities; use grammar")
-                value = expected_number(reply.logprobs)
+                value = expected_number(reply.logprobs, self.digits_)
                 raw = f"{raw} written, {value:.6g} expected"
             yield Prediction(row=row, value=value, raw=raw, usd=reply.usd)
 
@@ -231,6 +235,11 @@ class Prompt(Contestant):
         """One answer a row; where it could not be read, the training median or the most frequent answer."""
         X = as_frame(X)
         return collect(self.iter_predict(X), X.height, self.kind_, self.fallback_)
+
+    def predict_by(self, model: ChatModel, X: Any) -> np.ndarray:
+        """`predict` by another model that is open."""
+        X = as_frame(X)
+        return collect(self._answers(X, model), X.height, self.kind_, self.fallback_)
 
     def _gives_probabilities(self) -> bool:
         kind, decode = getattr(self, "kind_", self.kind), getattr(self, "decode_", self.decode)
@@ -357,8 +366,8 @@ class Prompt(Contestant):
         if self.decode_ in ("grammar", "expected"):
             from kurabe.models.grammar import label_grammar, number_grammar
 
-            if self.kind_ == "number":  # room for ten times the largest answer seen, not for a run of digits
-                grammar = number_grammar(digits=min(len(str(int(y.max()))) + 1, 12))
+            if self.kind_ == "number":
+                grammar = number_grammar(self.digits_)
             else:
                 grammar = label_grammar(joint(self.prefill_) + label for label in self.labels_)
         longest = max((len(str(value)) for value in y), default=0) if self.kind_ != "number" else 0

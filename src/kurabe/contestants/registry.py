@@ -60,9 +60,11 @@ def defaults(kind: Kind) -> tuple[ContestantSpec, ...]:
             ContestantSpec("constant", {"strategy": "median"}, "constant median"),
         )
     }.get(kind, (ContestantSpec("constant", {}, "constant"),))
+    # A small model is fond of some labels whatever is asked: calibrated, its probabilities are better by far.
+    model = {"model": MODEL, "calibrate": True} if kind == "label" else {"model": MODEL}
     asked = (
-        ContestantSpec("prompt", {"model": MODEL}, "prompt smollm2-135m"),
-        ContestantSpec("prompt", {"model": MODEL, "examples": 3}, "prompt smollm2-135m, 3 examples"),
+        ContestantSpec("prompt", model, "prompt smollm2-135m"),
+        ContestantSpec("prompt", model | {"examples": 3}, "prompt smollm2-135m, 3 examples"),
     )
     trained = [
         ContestantSpec(name, {}, name)

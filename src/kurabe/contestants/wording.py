@@ -1,5 +1,6 @@
 """How a task that has no prompt of its own is put to a model, and how an answer follows what begins it."""
 
+import unicodedata
 from collections.abc import Sequence
 
 from kurabe.tasks.spec import Kind
@@ -9,12 +10,14 @@ LISTED_LABELS = 100
 
 
 def joint(prefill: str) -> str:
-    """What stands between a prefill and the answer: a space where one is written there, as behind `Category:`.
+    """What stands between a prefill and a label: a space where one is written there, as behind `Category:`.
 
-    >>> joint("Category:"), joint("The price is $"), joint("")
+    >>> joint("Category:"), joint("The label is '"), joint("")
     (' ', '', '')
     """
-    return " " if prefill and (prefill[-1].isalnum() or prefill[-1] in ".,:;!?)]}%=>") else ""
+    last = prefill[-1:]
+    wide = last and unicodedata.east_asian_width(last) in "WF"  # scripts that write no spaces
+    return " " if last and not wide and (last.isalnum() or last in ".,:;!?)]}%=>") else ""
 
 
 def default_prompt(kind: Kind, target: str | None, labels: Sequence[str]) -> tuple[str, str, str]:
@@ -26,14 +29,11 @@ def default_prompt(kind: Kind, target: str | None, labels: Sequence[str]) -> tup
     name = name.replace("_", " ")
     if kind == "text":
         return f"Give the {name} and nothing else.", "{{ input }}", ""
+    question = f"{{{{ input }}}}\n\nWhat is the {_raw(name)}?"
     if kind == "number":
-        return (
-            f"You estimate the {name}. Answer with a number only.",
-            f"{{{{ input }}}}\n\nWhat is the {_raw(name)}?",
-            f"{name.capitalize()}:",
-        )
+        return f"You estimate the {name}. Answer with a number only.", question, f"{name.capitalize()}:"
     listed = f" Answer with one of: {', '.join(labels)}." if len(labels) <= LISTED_LABELS else ""
-    return f"You classify by {name}.{listed} Answer with the {name} only.", f"{{{{ input }}}}\n\n{_raw(name)}:", ""
+    return f"You classify by {name}.{listed} Answer with the {name} only.", question, f"{name.capitalize()}:"
 
 
 def _raw(text: str) -> str:
