@@ -45,6 +45,19 @@ def test_of_a_long_text_the_end_is_shown(smollm2: Path) -> None:
         assert sum("█" in line for line in lines) == 2
 
 
+def test_a_page(smollm2: Path, tmp_path: Path) -> None:
+    path, evil = tmp_path / "page.html", "<script>alert(1)</script> 1, 2,"
+    result = call(f"gguf:{smollm2}?context=512", evil, "--top-k", "2", "--count", "3", "-o", str(path))
+    assert result.exit_code == 0, result.output
+    page = path.read_text("utf-8")
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; 1, 2," in page
+    assert page.count('<i style="width:') == 5  # of the third token nothing can be drawn
+    assert "2 tokens can be drawn" in page
+    assert "default-src 'none'" in page
+    assert isinstance(call("gguf:none.gguf", "x", "-o", "page.pdf").exception, InputError)
+
+
 def test_json(smollm2: Path) -> None:
     found = json.loads(call(f"gguf:{smollm2}?context=512", PROMPT, "--count", "2", "--top-p", "0.7", "--json").stdout)
     assert (found["top_p"], found["top_k"], found["kept"]) == (0.7, None, 1)

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from pathlib import Path
 
 import click
 from rich.console import Console, Group
@@ -11,8 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from kurabe.cli.main import Command
+from kurabe.errors import InputError
 from kurabe.lens.next_tokens import COUNT, NextToken, NextTokens, Sampling, Walk, checked
 from kurabe.lens.tokens import visible
+from kurabe.report.files import write_text
+from kurabe.report.next import next_html, percent
 
 BLOCKS = " ▏▎▍▌▋▊▉█"
 KEYS = "123456789"
@@ -34,6 +38,7 @@ LINES = 8
 @click.option("--top-p", type=float, metavar="P", help="Draw only from the likeliest that together reach P.")
 @click.option("--count", type=click.IntRange(min=1), default=COUNT, show_default=True, help="How many to show.")
 @click.option("--chat", is_flag=True, help="TEXT is a user's turn; show how the answer begins.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="An HTML page to write.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def command(
     reference: str,
@@ -43,6 +48,7 @@ def command(
     top_p: float | None,
     count: int,
     chat: bool,
+    output: Path | None,
     as_json: bool,
 ) -> None:
     """Show what a model thinks comes next.
@@ -50,10 +56,15 @@ def command(
     REF is a model on this machine, such as gguf:smollm2-135m or hf:smollm2-135m. Each bar is a token's probability;
     with settings, a second one shows how likely it is to be drawn: first --top-k, then --top-p, then --temperature, as
     llama.cpp does. In a terminal it goes on step by step: arrows choose, Enter takes, a digit takes that one, ← goes
-    back, q ends.
+    back, q ends. With --output, a page that opens offline has the picture of the first step.
     """
+    if output is not None and output.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"{output}: the page is HTML; name a file that ends with .html")
     sampling = checked(Sampling(temperature, top_k, top_p))
     with Walk(reference, text, chat=chat) as walk:
+        if output is not None:
+            write_text(output, next_html(walk.look(sampling, count=count)))
+            click.echo(f"The page is {output}.", err=True)
         if as_json:
             click.echo(json.dumps(walk.look(sampling, count=count).as_dict(), ensure_ascii=False))
         elif sys.stdout.isatty() and sys.stdin.isatty():
@@ -155,18 +166,6 @@ def _notes(seen: NextTokens) -> list[Text]:
     if seen.kept is not None:
         notes.append(f"{seen.kept:,} {'token' if seen.kept == 1 else 'tokens'} can be drawn")
     return [Text(" · ".join(notes), "dim")]
-
-
-def percent(share: float) -> str:
-    """A probability with three digits that say something.
-
-    >>> percent(0.734), percent(0.0512), percent(0.000004), percent(1.0)
-    ('73.4 %', '5.12 %', '<0.01 %', '100 %')
-    """
-    if 0 < share < 1e-4:
-        return "<0.01 %"
-    value = share * 100
-    return f"{value:.0f} %" if value >= 99.95 or value == 0 else f"{value:.1f} %" if value >= 10 else f"{value:.2f} %"
 
 
 def bars(share: float, width: int) -> str:
