@@ -16,7 +16,7 @@ from kurabe.errors import InputError
 from kurabe.lens.next_tokens import COUNT, NextToken, NextTokens, Sampling, Walk, checked
 from kurabe.lens.tokens import visible
 from kurabe.report.files import write_text
-from kurabe.report.next import next_html, percent
+from kurabe.report.format import percent
 
 BLOCKS = " ▏▎▍▌▋▊▉█"
 KEYS = "123456789"
@@ -63,6 +63,8 @@ def command(
     sampling = checked(Sampling(temperature, top_k, top_p))
     with Walk(reference, text, chat=chat) as walk:
         if output is not None:
+            from kurabe.report.next import next_html  # with what draws pages, which takes a while
+
             write_text(output, next_html(walk.look(sampling, count=count)))
             click.echo(f"The page is {output}.", err=True)
         if as_json:

@@ -131,6 +131,18 @@ def dollars(value: float | None) -> str:
     return f"${value:,.2f}"
 
 
+def percent(share: float) -> str:
+    """A probability with three digits that say something.
+
+    >>> percent(0.734), percent(0.0512), percent(0.000004), percent(1.0)
+    ('73.4 %', '5.12 %', '<0.01 %', '100 %')
+    """
+    if 0 < share < 1e-4:
+        return "<0.01 %"
+    value = share * 100
+    return f"{value:.0f} %" if value >= 99.95 or value == 0 else f"{value:.1f} %" if value >= 10 else f"{value:.2f} %"
+
+
 def p_value(value: float) -> str:
     """`<0.001`, `0.032`, `0.41`: a p-value in two significant digits.
 
