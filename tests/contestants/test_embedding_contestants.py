@@ -81,7 +81,7 @@ def test_a_folder_beside_the_task_and_a_changed_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reference", "says"),
     [
-        ("model2vec:nobody/has-this", "hf download nobody/has-this"),
+        ("model2vec:nobody/has-this", "kurabe pull model2vec:nobody/has-this"),
         ("wordllama:7", "no embedding model wordllama '7'"),
         ("fake:0", "1 to 4096"),
         ("gguf:no/such.gguf", "no/such.gguf"),

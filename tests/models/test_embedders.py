@@ -262,7 +262,7 @@ def test_a_repository_in_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.Monk
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text(commit)
     assert kurabe.embed("model2vec:someone/static", "wine").shape == (1, 16)
-    with pytest.raises(ModelError, match="hf download someone/static --revision v2"):
+    with pytest.raises(ModelError, match=r"kurabe pull model2vec:someone/static\?revision=v2"):
         open_embedder("model2vec:someone/static?revision=v2")
 
 

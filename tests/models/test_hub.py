@@ -15,6 +15,7 @@ import pytest
 
 from kurabe.errors import DownloadError, ModelError
 from kurabe.models import fingerprint, open_model, pull_name
+from kurabe.models.embeddings.base import model_folder
 from kurabe.models.hub import HubName, cache_folder, cached, hub_name, kept, split_parts
 from kurabe.models.local import located, pull_command
 from kurabe.models.pull import pull
@@ -343,3 +344,21 @@ def test_a_fetched_model_opens(hub: Hub, tiny_chat: Path) -> None:
         assert here.reference == "hf:owner/tiny"
         answers = [model.complete("one two", max_tokens=5, temperature=0) for model in (here, own)]
     assert answers[0] == answers[1]
+
+
+def test_an_embedding_model_comes_with_its_modules(hub: Hub) -> None:
+    needed = {
+        "config.json": b"{}",
+        "modules.json": b"[]",
+        "model.safetensors": b"x",
+        "1_Pooling/config.json": b"{}",
+        "2_Dense/model.safetensors": b"y",
+    }
+    hub.models["sentence-transformers/small"] = needed | {"onnx/model.onnx": b"o", "2_Dense/pytorch_model.bin": b"p"}
+    reference = "sentence-transformers:small"
+    with pytest.raises(ModelError, match="kurabe pull sentence-transformers:sentence-transformers/small"):
+        model_folder(parse_reference(reference))
+    path = pull(reference)
+    assert names(path) == set(needed)
+    assert model_folder(parse_reference(reference)) == path
+    assert pull("sentence-transformers:sentence-transformers/small") == path

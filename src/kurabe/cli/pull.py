@@ -19,9 +19,10 @@ from kurabe.report.progress import Progress
 def command(reference: str) -> None:
     """Fetch a model to this machine.
 
-    REFERENCE is a short name; gguf:owner/repo/file.gguf or hf:owner/repo[?revision=…] of the Hugging Face hub; or
-    ollama:NAME, which Ollama's server fetches. What is there already stays, what was cut goes on, and the disk is
-    looked at first. HF_TOKEN opens gated models, HF_ENDPOINT names a mirror.
+    REFERENCE is a short name; gguf:owner/repo/file.gguf or hf:owner/repo[?revision=…] of the Hugging Face hub, also
+    with sentence-transformers: or model2vec:; or ollama:NAME, which Ollama's server fetches. What is there already
+    stays, what was cut goes on, and the disk is looked at first. HF_TOKEN opens gated models, HF_ENDPOINT names a
+    mirror.
     """
     name = reference.partition("?")[0]
     with Progress(enabled=sys.stderr.isatty()) as progress:

@@ -89,7 +89,8 @@ def _listing(name: HubName) -> tuple[str, list[_File]]:
 
 
 def _wanted(name: HubName, files: Sequence[_File]) -> list[_File]:
-    """The files that are needed: never a pickle, and of weights that are there twice only one kind."""
+    """The files that are needed: never a pickle, of weights that are there twice only one kind, and of folders only
+    those of sentence-transformers' modules, such as `1_Pooling`."""
     by_name = {file.name: file for file in files}
     if name.file:
         parts = split_parts(name.file)
@@ -106,7 +107,8 @@ def _wanted(name: HubName, files: Sequence[_File]) -> list[_File]:
     if not weights:
         raise DownloadError(_no_weights(name, [file.name for file in files]))
     endings = (*_PLAIN, ".py") if name.code else _PLAIN
-    return [file for file in top if file.name.endswith(endings)] + weights
+    modules = [file for file in files if re.match(r"\d+_\w+/[^/]+\.(json|safetensors)$", file.name)]
+    return [file for file in top if file.name.endswith(endings)] + weights + modules
 
 
 def _no_weights(name: HubName, files: list[str]) -> str:

@@ -18,8 +18,9 @@ from kurabe.models import download as http
 from kurabe.models import hub_download, local
 from kurabe.models.catalog import CatalogEntry, PackageFile, catalog_entry
 from kurabe.models.download import FetchError, Progress
+from kurabe.models.hub import hub_name
 from kurabe.models.package_index import Wheel, find_wheel, package_sources
-from kurabe.models.reference import parse_reference
+from kurabe.models.reference import FOLDERS, parse_reference
 from kurabe.models.store import cache_folder, model_path, pulled_path
 
 __all__ = ["cache_folder", "pull", "pulled_path"]
@@ -30,8 +31,8 @@ _CHUNK: Final = 1 << 20
 
 def pull(name: str, progress: Progress | None = None) -> Path:
     """Fetch a model unless it is there already, and return its file or folder: one of the catalog by its short name, or
-    what a reference such as `gguf:owner/repo/file.gguf` or `hf:owner/repo` needs, its adapter too. `progress` is called
-    with (bytes, bytes in all), the first time before anything comes.
+    what a reference such as `gguf:owner/repo/file.gguf`, `hf:owner/repo` or `model2vec:owner/repo` needs, its adapter
+    too. `progress` is called with (bytes, bytes in all), the first time before anything comes.
 
     A call that was interrupted is continued by the next; calls of several processes wait for each other. Raises
     ModelError for an unknown name, and DownloadError where no source delivers, the disk is full, or what came is not
@@ -43,6 +44,14 @@ def pull(name: str, progress: Progress | None = None) -> Path:
     parsed = parse_reference(name)
     if not parsed.local:
         raise ModelError(f"'{name}' runs elsewhere, and there is nothing to fetch")
+    if parsed.scheme in FOLDERS:
+        from kurabe.models.embeddings.base import OWNERS, model_folder
+
+        owner = "" if "/" in parsed.name or parsed.scheme not in OWNERS else f"{OWNERS[parsed.scheme]}/"
+        source_name = hub_name(f"{owner}{parsed.name}", parsed.options.get("revision"))
+        if source_name is not None and not Path(parsed.name).expanduser().exists():
+            hub_download.fetch(source_name, progress)
+        return model_folder(parsed)
     for source in local.origins(parsed):
         if isinstance(source, CatalogEntry):
             _pull_entry(parsed.name, source, progress)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from kurabe.errors import InputError, ModelError
+from kurabe.models.hub import cached, hub_name
 from kurabe.models.reference import Reference
 from kurabe.models.transport import loop
 
@@ -229,17 +230,20 @@ def model_folder(parsed: Reference) -> Path:
     name = parsed.name if "/" in parsed.name or owner is None else f"{owner}/{parsed.name}"
     if parsed.name.startswith(("/", ".", "~", "\\")) or name.count("/") != 1 or "\\" in name:
         raise ModelError(f"'{parsed}': there is no folder {path}")
+    revision = parsed.options.get("revision")
+    on_hub = hub_name(name, revision)
+    if on_hub is not None and (found := cached(on_hub)) is not None:
+        return found
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    revision = parsed.options.get("revision")
     try:
         return Path(snapshot_download(name, revision=revision, local_files_only=True))
     except HFValidationError:
         raise ModelError(f"'{parsed}': there is no folder {path}, and it is no name of a repository either") from None
     except (LocalEntryNotFoundError, OSError):
-        at = f" --revision {revision}" if revision else ""
+        at = f"?revision={revision}" if revision else ""
         raise ModelError(
             f"'{parsed}' is not on this machine: there is no folder {path}, and the Hugging Face cache has no {name};"
-            f" fetch it with: hf download {name}{at}"
+            f" fetch it with: kurabe pull {parsed.scheme}:{name}{at}"
         ) from None
