@@ -1,9 +1,6 @@
-import json
-import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import msgspec
@@ -11,10 +8,10 @@ import pytest
 
 from kurabe.errors import InputError, ModelError
 from kurabe.lens import memory
-from kurabe.lens.memory import Memory, tuning_activations
+from kurabe.lens.memory import Memory, engine_of, tuning_activations
 from kurabe.lens.published import DECODERS, Decoder, count, dimensions, parse_size, tensors
-from kurabe.models.footprint import Need, cache_bytes, engine_need
-from kurabe.models.headers import Tensor, read_path
+from kurabe.models.footprint import Need, cache_bytes
+from kurabe.models.headers import Tensor
 from kurabe.models.precisions import PRECISIONS, adapter_parameters, bytes_in
 
 KNOWN = {decoder.name: decoder for decoder in DECODERS} | {
@@ -201,52 +198,41 @@ def test_a_frozen_value() -> None:
         found.batch = 2  # type: ignore[misc]
 
 
-CHILD = """
-import json, sys
-from pathlib import Path
-from kurabe.messages import Request, User
-from kurabe.models.engines import llama_cpp, llama_server
-from kurabe.models.reference import Reference
+@pytest.mark.parametrize(
+    ("options", "weights", "value_bytes"),
+    [
+        ("gguf:smollm2-135m?context=1024", 96_576_768, 2),
+        ("gguf:smollm2-135m?context=1024&cache_type=q8_0", 96_576_768, 1.0625),
+        ("hf:smollm2-135m?context=1024&batch=4", 4 * 134_515_008, 4),
+        ("hf:smollm2-135m?context=1024&batch=4&dtype=bfloat16", 2 * 134_515_008, 2),
+        ("hf:smollm2-135m?context=1024&batch=4&quantize=nf4", 111_442_176, 2),
+    ],
+)
+def test_the_engine_that_a_reference_names(options: str, weights: int, value_bytes: float, smollm2: Path) -> None:
+    need = engine_of(options)
+    rows = int(re.findall(r"(\d+) at once", need.name)[0])
+    assert need.weights == pytest.approx(weights, rel=0.001)
+    assert need.cache == rows * 1024 * 2 * 30 * 3 * 64 * value_bytes
+    assert rows == 4 or options.startswith("gguf:")
+    found = memory(options)
+    assert (found.run[0], found.context) == (need, 1024)
 
-path, context = Path(sys.argv[1]), int(sys.argv[2])
-servers, _, slots = llama_server.layout(path.stat().st_size, llama_server.cores())
-with llama_cpp.LlamaCpp(path, Reference("gguf", "m", {"context": str(context)})) as model:
-    request = Request(messages=(User("hello world " * (context // 4)),), max_tokens=8)
-    for _ in model.chat_many([request] * 2 * servers * slots):
-        pass
-    layout = {"sequences": servers * slots, "servers": servers, "step_tokens": llama_server.BATCH_TOKENS}
-    print(json.dumps(layout), flush=True)
-    sys.stdin.read()
-"""
+
+def test_loading_a_file_takes_more_than_running_it(smollm2: Path) -> None:
+    """A GGUF file is unpacked as a whole before it is quantized, so that nf4 spares little where it is loaded."""
+    half, packed = (engine_of(f"hf:smollm2-135m?context=512&{what}") for what in ("dtype=bfloat16", "quantize=nf4"))
+    assert packed.weights < 0.5 * half.weights
+    assert packed.total > half.total
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="reads Linux's account of a process")
-@pytest.mark.parametrize("context", [512, 4096])
-def test_the_engine_takes_what_is_estimated(context: int, smollm2: Path) -> None:
-    """The most proportional memory (pages mapped twice are one page) of a child that fills every slot's context."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(smollm2), str(context)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ,
-    )
-    assert child.stdin is not None
-    assert child.stdout is not None
-    os.set_blocking(child.stdout.fileno(), False)
-    peak, layout = 0, ""
-    while not layout and child.poll() is None:
-        peak = max(peak, _proportional(child.pid))
-        layout = child.stdout.readline()
-        time.sleep(0.05)
-    peak = max(peak, _proportional(child.pid))
-    child.communicate("")
-    estimate = engine_need(read_path(smollm2), "gguf", context=context, **json.loads(layout))
-    print(f"context {context}: measured {peak:,}, estimated {estimate.total:,} ({estimate.total / peak - 1:+.1%})")
-    assert estimate.total == pytest.approx(peak, rel=0.1)
-
-
-def _proportional(pid: int) -> int:
-    found = re.search(r"^Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
-    return int(found[1]) * 1024 if found else 0
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="reads Linux's account of a process")
+@pytest.mark.parametrize("which", ["gguf:smollm2-135m?context=512", "hf:smollm2-135m?context=512"])
+def test_the_engines_take_what_is_estimated(which: str, smollm2: Path) -> None:
+    """At most 10 % off, of a process that fills every sequence's context."""
+    program = Path(__file__).parents[2] / "benchmarks" / "memory.py"
+    done = subprocess.run([sys.executable, program, which], capture_output=True, text=True, check=True)
+    print(done.stdout)
+    errors = [float(error) for error in re.findall(r"([+-][\d.]+)% \|", done.stdout)]
+    assert errors
+    assert max(map(abs, errors)) <= 10

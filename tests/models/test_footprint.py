@@ -63,7 +63,7 @@ def test_the_refusal_names_figures_and_what_would_fit(smollm2: Path) -> None:
     assert "weights 538 MB" in text
     assert "?dtype=bfloat16" in text
     assert "context=" not in text
-    text = refusal(smollm2, "hf", context=8192, precision="float32", device_bytes=on_card + 400_000_000)
+    text = refusal(smollm2, "hf", context=8192, precision="float32", device_bytes=on_card + 300_000_000)
     assert re.search(r"\?\w+=\w+&context=\d+ ", text)
     assert "no model" in refusal(smollm2, "hf", context=512, device_bytes=10**6)
 

@@ -9,12 +9,12 @@ from typing import Final
 
 import msgspec
 
-from kurabe.errors import InputError, ModelError
+from kurabe.errors import InputError, MissingExtraError, ModelError
 from kurabe.lens.architecture import architecture
 from kurabe.lens.published import dimensions as published_dimensions
 from kurabe.lens.published import nearest, parse_size
 from kurabe.lens.published import tensors as published_tensors
-from kurabe.models.dimensions import Dimensions
+from kurabe.models.dimensions import Dimensions, dimensions
 from kurabe.models.footprint import (
     CACHE_BYTES,
     GPU_CONTEXT_BYTES,
@@ -24,10 +24,12 @@ from kurabe.models.footprint import (
     Need,
     available_bytes,
     cache_bytes,
+    engine_need,
     step_bytes,
 )
-from kurabe.models.headers import Tensor
+from kurabe.models.headers import Tensor, locate, read_path
 from kurabe.models.precisions import adapter_parameters, bytes_in
+from kurabe.models.reference import Reference, parse_reference
 
 DEFAULT_CONTEXT: Final = 4096
 SHOWN: Final = ("float32", "bfloat16", "int8", "nf4", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
@@ -85,11 +87,14 @@ def memory(ref_or_size: str, *, context: int | None = None, batch: int = 1) -> M
     was not trained for.
     """
     model = _model(ref_or_size)
-    context = _context(context, model.sizes.context, ref_or_size)
+    asked = _parsed(ref_or_size)
+    context = _context(context or (asked.number("context") if asked else None), model.sizes.context, ref_or_size)
     if batch < 1:
         raise InputError(f"a batch has at least one sequence, not {batch}")
     per_token = CACHE_BYTES * (model.sizes.kv_elements or 0)
     run = tuple(_running(model, context, batch))
+    if asked and model.stored:
+        run = (engine_of(asked, context=context, batch=batch), *run)
     tune = tuple(_tuning(model, context, batch))
     return Memory(
         reference=ref_or_size,
@@ -102,6 +107,47 @@ def memory(ref_or_size: str, *, context: int | None = None, batch: int = 1) -> M
         tune=tune,
         devices=(*_here(run, tune), *_gpus(run, tune)),
     )
+
+
+def _parsed(ref_or_size: str) -> Reference | None:
+    """The reference taken apart, where it names an engine."""
+    return parse_reference(ref_or_size) if ref_or_size.startswith(("gguf:", "hf:")) else None
+
+
+def engine_of(reference: Reference | str, *, context: int | None = None, batch: int = 1) -> Need:
+    """What kurabe's engine takes in main memory at its highest, all of its sequences' contexts filled, by the options
+    of the reference; `context` and `batch` are for what it leaves open. llama.cpp runs as many sequences as suit the
+    machine. Raises ModelError and InputError for options that don't go with the model."""
+    parsed = parse_reference(reference) if isinstance(reference, str) else reference
+    path = locate(str(parsed))
+    if parsed.scheme == "gguf":
+        try:
+            from kurabe.models.engines import llama_server
+        except ImportError:
+            raise MissingExtraError("what llama.cpp takes", "local") from None
+        found, size = llama_server.read_file(path)
+        options = llama_server.read_options(parsed, found)
+        layout = llama_server.layout(size, options.threads)
+        rows = layout.servers * layout.slots
+        need = engine_need(
+            read_path(path),
+            "gguf",
+            context=options.context if context is None else context,
+            sequences=rows,
+            cache_type=options.cache_type,
+            servers=layout.servers,
+            step_tokens=llama_server.BATCH_TOKENS,
+        )
+        return msgspec.structs.replace(need, name=f"gguf: engine, {rows} at once")
+    header = read_path(path)
+    rows = parsed.number("batch") or batch
+    quantized, dtype = parsed.options.get("quantize"), parsed.options.get("dtype", "auto")
+    # As the engine chooses on a processor.
+    dtype = dtype if dtype != "auto" else "bfloat16" if quantized else "float32"
+    trained = dimensions(header).context
+    context = context or _context(parsed.number("context"), trained, str(parsed))
+    need = engine_need(header, "hf", context=context, sequences=rows, precision=quantized or dtype, dtype=dtype)
+    return msgspec.structs.replace(need, name=f"hf: engine, {quantized or dtype}, {rows} at once")
 
 
 def _model(ref_or_size: str) -> _Model:

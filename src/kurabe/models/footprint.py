@@ -18,7 +18,7 @@ from kurabe.errors import InputError, ModelTooLargeError, missing
 from kurabe.models.dimensions import Dimensions, dimensions
 from kurabe.models.gguf import BLOCK_TYPES
 from kurabe.models.headers import Header, read_path
-from kurabe.models.precisions import FLOATS, bytes_in
+from kurabe.models.precisions import FLOATS, bytes_in, linear
 
 Engine: TypeAlias = Literal["gguf", "hf"]
 
@@ -32,14 +32,24 @@ GPU_CONTEXT_BYTES: Final = 723 * 2**20
 """What the first CUDA call of a process takes, whatever it does: measured by a user of PyTorch,
 https://discuss.pytorch.org/t/what-is-the-reason-for-pytorchs-gpu-memory-floor/73021"""
 
-# Python with llama.cpp loaded, and what llama.cpp keeps for each token of the vocabulary (texts, merges, candidates).
-# Both fitted to SmolLM2-135M on Linux (x86-64).
-PROCESS_BYTES: Final = 40_000_000
+# What a process takes before a model comes, pages of libraries that it shares with others included; measured on Linux
+# (x86-64), builds for the CPU. Python with kurabe, NumPy and llama.cpp; and what llama.cpp keeps for each token of the
+# vocabulary (texts, merges, candidates), fitted to SmolLM2-135M.
+PROCESS_BYTES: Final = 75_000_000
 TOKEN_BYTES: Final = 550
-# Python with PyTorch and Transformers loaded (measured on Linux, x86-64, builds for the CPU), and what a tokenizer of
-# the library `tokenizers` keeps for each token.
-TORCH_BYTES: Final = 250_000_000
+# Python with kurabe's engine, PyTorch and Transformers; bitsandbytes where it quantizes; and what a tokenizer keeps
+# for each token: its texts and merges, in Rust and while it is made in Python.
+TORCH_BYTES: Final = 400_000_000
+BITSANDBYTES_BYTES: Final = 40_000_000
 HF_TOKEN_BYTES: Final = 2_400
+HF_ROWS: Final = 32
+"""Rows that the Transformers engine has under way at once on a processor, where the reference has no ?batch=."""
+HF_STEP_TOKENS: Final = 512
+"""Tokens of prompts in one step of the Transformers engine. On a processor, longer ones fall out of its caches."""
+
+HF_OUTGROWN: Final = 0.8
+"""Of keys and values that grow by a quarter at a time, what they took before stays with the process: the holes that
+one layer leaves are too small for the next one."""
 
 _HF_SMALLER: Final = {"bfloat16": "dtype=bfloat16", "int8": "quantize=int8", "nf4": "quantize=nf4"}
 _GGUF_SMALLER: Final = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K")
@@ -153,6 +163,7 @@ def engine_need(
     context: int,
     sequences: int = 1,
     precision: str | None = None,
+    dtype: str | None = None,
     cache_type: str = "bf16",
     servers: int = 1,
     step_tokens: int = STEP_TOKENS,
@@ -160,19 +171,30 @@ def engine_need(
 ) -> Need:
     """What kurabe's engine takes with every sequence's context filled; the settings are those of `require_fit`.
 
-    With a `precision`, `gguf` is a file in that precision. Raises InputError for an unknown precision or cache type.
+    With a `precision`, `gguf` is a file in that precision. `dtype`: for `hf` the type of what is not quantized and of
+    keys and values; else that of the weights, bfloat16 where they are quantized. Raises InputError for an unknown
+    precision or cache type.
     """
     sizes = dimensions(header)
     stored = sum(tensor.bytes for tensor in header.tensors)
     parameters = sum(tensor.parameters for tensor in header.tensors)
     weights = stored if precision is None else bytes_in(precision, header.tensors, sizes)
+    if dtype == "float32" and precision not in {None, *FLOATS}:
+        weights += 2 * sum(tensor.parameters for tensor in header.tensors if not linear(tensor))
     tokens = header.tokenizer or sizes.vocabulary
     if engine == "gguf":
         width, base = cache_width(cache_type), PROCESS_BYTES + servers * TOKEN_BYTES * tokens
         steps = servers * step_bytes(sizes, context, min(step_tokens, context))
     else:
-        width = FLOATS.get(precision or "", 2)
-        base, steps = TORCH_BYTES + HF_TOKEN_BYTES * tokens, hf_step_bytes(sizes, context, sequences, width)
+        width, base = FLOATS.get(dtype or precision or "", 2), TORCH_BYTES + HF_TOKEN_BYTES * tokens
+        quantized = weights if precision in {"int8", "nf4", "fp4"} else 0
+        base += BITSANDBYTES_BYTES if quantized else 0
+        steps = hf_step_bytes(sizes, context, sequences, min(step_tokens, context * sequences))
+        if context > step_tokens:
+            steps += round(HF_OUTGROWN * cache_bytes(sizes, context, sequences, width))
+        if not on_gpu:
+            running = weights + cache_bytes(sizes, context, sequences, width) + steps
+            steps += max(hf_loading_bytes(header, width, quantized) - running, 0)
     return Need(
         precision or "as stored",
         weights,
@@ -206,11 +228,20 @@ def step_bytes(sizes: Dimensions, context: int, tokens: int) -> int:
     return tokens * (4 * (2 * wide + 4 * sizes.hidden) + 2 * context)
 
 
-def hf_step_bytes(sizes: Dimensions, context: int, sequences: int, width: int) -> int:
-    """Bytes of the activations while whole prompts go through a block of Transformers: three inner states of the
-    feed-forward layer and four of the hidden size, the mask of attention, and the last position's logits in float32."""
-    wide, tokens = sizes.feed_forward or 4 * sizes.hidden, context * sequences
-    return tokens * (width * (3 * wide + 4 * sizes.hidden) + width * context) + 4 * sequences * sizes.vocabulary
+def hf_step_bytes(sizes: Dimensions, context: int, sequences: int, tokens: int) -> int:
+    """Bytes of the activations while `tokens` tokens go through a block of Transformers, in float32: four inner states
+    of the feed-forward layer and eight of the hidden size, the mask of attention, and the sequences' logits twice."""
+    wide = sizes.feed_forward or 4 * sizes.hidden
+    return 4 * (tokens * (4 * wide + 8 * sizes.hidden + context) + 2 * sequences * sizes.vocabulary)
+
+
+def hf_loading_bytes(header: Header, width: int, quantized: int = 0) -> int:
+    """Bytes of weights in main memory at the height of loading. A GGUF file is unpacked as a whole, each tensor in
+    float32 first; then it is quantized layer by layer, and memory is given back only after the last one."""
+    if header.format != "GGUF":
+        return 0
+    sizes = [tensor.parameters for tensor in header.tensors]
+    return width * sum(sizes) + 4 * max(sizes, default=0) + quantized
 
 
 def available_bytes() -> int:

@@ -12,7 +12,8 @@ from safetensors import SafetensorError, safe_open
 from kurabe.errors import ModelError, missing
 from kurabe.models.catalog import catalog
 from kurabe.models.gguf import BLOCK_TYPES, read_header
-from kurabe.models.store import pulled_path
+from kurabe.models.local import located, pull_command
+from kurabe.models.reference import Reference, parse_reference
 
 # Bytes of one element, by the names of the safetensors format.
 ELEMENT_BYTES: Final = {
@@ -53,18 +54,27 @@ class Header(msgspec.Struct, frozen=True):
 
 
 def locate(ref: str) -> Path:
-    """The file or folder that `ref` means: a path, or a model of the catalog that was pulled, with or without `gguf:`
-    or `hf:` in front. Raises ModelError."""
-    name = ref.removeprefix("gguf:").removeprefix("hf:").partition("?")[0]
-    for text in (ref, name):
-        if (path := Path(text).expanduser()).exists() and text:
-            return path
-    if name in catalog():
-        if (pulled := pulled_path(name)) is None:
-            raise ModelError(f"the model {name!r} is not on this machine yet; fetch it with: kurabe pull {name}")
-        return pulled
-    if "/" in name or "\\" in name or name.lower().endswith((".gguf", ".safetensors")):
-        raise ModelError(f"there is no file or folder {name}; name a GGUF file or a folder with config.json")
+    """The file or folder that `ref` means: a path, or what is on this machine of a model of the catalog, the hub or
+    Ollama, with or without `gguf:` or `hf:` in front. Raises ModelError."""
+    if ref and (path := Path(ref).expanduser()).exists():
+        return path
+    parsed = _reference(ref)
+    if (found := located(parsed)) is None:
+        raise ModelError(f"the model {parsed.name!r} is not on this machine yet; fetch it with: {pull_command(parsed)}")
+    if not found.exists():
+        raise ModelError(f"there is no file or folder {found}; name a GGUF file or a folder with config.json")
+    return found
+
+
+def _reference(ref: str) -> Reference:
+    """The reference with its engine, which a bare name leaves out."""
+    if ref.startswith(("gguf:", "hf:")):
+        return parse_reference(ref)
+    name = ref.partition("?")[0]
+    if name in catalog() or name.lower().endswith(".gguf") or name.startswith("ollama/"):
+        return parse_reference(f"gguf:{ref}")
+    if "/" in name or "\\" in name:
+        return parse_reference(f"hf:{ref}")
     raise ModelError(f"{missing('model', name, catalog())}; or name a GGUF file or a folder with config.json")
 
 
