@@ -42,6 +42,7 @@ ATTENTION: Final = ("sdpa", "eager", "flash_attention_2")
 UNSTATED_CONTEXT: Final = 4096
 """Tokens of context of a model that states none, and those for which memory must be free before it is loaded."""
 _COUNTED: Final = {"fp4": "nf4", "int4": "nf4"}  # whose size is that of another
+_LIBRARIES: Final = ("accelerate", "bitsandbytes", "gguf>", "peft", "torchao")  # of the extra
 _DEVICE: Final = re.compile(r"auto|cpu|mps|cuda(:\d+)?|xpu(:\d+)?")
 
 
@@ -104,13 +105,15 @@ def read_tokenizer(path: Path, parsed: Reference) -> tuple[Any, Any]:
 
 
 def unload(loaded: Loaded) -> None:
-    """Give the model's memory back to the system, even where somebody still holds the model, which can't run then."""
+    """Give the memory of model and tokenizer back to the system, even where somebody still holds them; neither can be
+    used then."""
     for module in loaded.model.modules():
         module._parameters.clear()
         module._buffers.clear()
         for name in ("state", "quant_state"):  # bitsandbytes keeps a quantized weight's tables beside it
             if name in module.__dict__:
                 setattr(module, name, None)
+    loaded.tokenizer.__dict__.clear()
     give_back()
 
 
@@ -288,8 +291,9 @@ def _faults(parsed: Reference, path: Path) -> Iterator[None]:
     except KurabeError:
         raise
     except ImportError as error:
-        missing = getattr(error, "name", None) or _short(error)
-        raise MissingExtraError(f"the model {reference!r} ({missing})", "transformers") from None
+        if any(library in str(error).lower() for library in _LIBRARIES):
+            raise MissingExtraError(f"the model {reference!r} ({_short(error)})", "transformers") from None
+        raise ModelError(f"{reference!r} needs a library that is not installed here: {_short(error)}") from None
     except Exception as error:
         if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
             raise ModelError(
