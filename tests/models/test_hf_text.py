@@ -117,15 +117,18 @@ CALL = {"city": "Oslo", "days": [1, 2], "more": {"text": "a } ] </b>"}}
     ],
 )
 def test_calls_of_tools_are_read(text: str) -> None:
-    (call,) = read_tool_calls(text, [WEATHER])
+    parts = read_tool_calls(text, [WEATHER])
+    assert len(parts) == 1
+    call = parts[0]
     assert isinstance(call, ToolCall)
     assert (call.name, call.arguments) == ("weather", CALL)
 
 
 def test_several_calls_and_text() -> None:
     one = '<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call>'
-    text, first, second = read_tool_calls(f"Let me see.\n{one}\n{one}", [WEATHER])
-    assert text == Text("Let me see.")
+    parts = read_tool_calls(f"Let me see.\n{one}\n{one}", [WEATHER])
+    assert parts[0] == Text("Let me see.")
+    first, second = parts[1:]
     assert isinstance(first, ToolCall)
     assert isinstance(second, ToolCall)
     assert first.id != second.id

@@ -124,6 +124,8 @@ class Worker:
     def _collect(self, wait: bool = True) -> None:
         """Take what has been handed in; wait for it where nothing else is to be done."""
         wait = wait and not (self._active or self._waiting or self._calls)
+        if wait:
+            self._limit = self._most  # what ran out of memory is over
         while True:
             try:
                 came = self._inbox.get(block=wait)
@@ -149,7 +151,6 @@ class Worker:
             self._admit_plain()
             return
         if not self._active:
-            self._limit = max(self._limit, min(self._most, 2 * self._limit))
             self._share([row.tokens for row in list(self._waiting)[: 2 * self._most]])
         coming = sum(len(row.tokens) - row.done for row in self._active)
         while self._waiting and len(self._active) < self._limit and coming < self._step_tokens:

@@ -434,7 +434,7 @@ def _tool_deltas(reply: Reply) -> list[Delta]:
 
 def _too_long(reference: str, tokens: int, limit: int) -> ContextTooLongError:
     error = ContextTooLongError(
-        f"the prompt does not fit the context; shorten it, show fewer examples, or raise ?context= of {reference!r}",
+        "?context= raises it as far as the model goes.",
         tokens=tokens,
         limit=limit,
         sent=False,
