@@ -306,6 +306,46 @@ def test_a_damaged_header_is_shown_or_refused(
         assert memory(str(path)).run
 
 
+LENGTHS = st.one_of(st.integers(0, 40), st.sampled_from([10**18, 2**62, 2**63 - 1, 2**64 - 1, -1]))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    tensors=st.lists(
+        st.tuples(
+            st.sampled_from(["F32", "BF16", "I8", "F4", "odd"]),
+            st.lists(LENGTHS, max_size=3),
+            st.tuples(LENGTHS, LENGTHS),
+        ),
+        max_size=4,
+    ),
+    stated=st.one_of(st.none(), st.sampled_from([0, 1, 2**32, 2**63, 2**64 - 1])),
+    cut=st.integers(0, 40),
+)
+def test_a_safetensors_header_of_any_kind_is_shown_or_refused(
+    tensors: list[tuple[str, list[int], tuple[int, int]]],
+    stated: int | None,
+    cut: int,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Shapes beyond any memory, overlapping and reversed places, a header longer than the file."""
+    folder = tmp_path_factory.getbasetemp() / "safetensors"
+    folder.mkdir(exist_ok=True)
+    header = {
+        f"model.layers.{number}.mlp.down_proj.weight": {"dtype": kind, "shape": shape, "data_offsets": list(offsets)}
+        for number, (kind, shape, offsets) in enumerate(tensors)
+    }
+    packed = msgspec.json.encode(header)
+    content = struct.pack("<Q", len(packed) if stated is None else stated) + packed + bytes(80)
+    (folder / "config.json").write_bytes(b'{"model_type": "llama"}')
+    (folder / "model.safetensors").write_bytes(content[: len(content) - cut])
+    with suppress(KurabeError):
+        found = architecture(str(folder))
+        assert found.bytes <= 80
+        assert sum(node.parameters for node in found.tree) == found.parameters
+        assert memory(str(folder)).run
+
+
 def test_the_undamaged_header_is_read(tmp_path: Path) -> None:
     (tmp_path / "m.gguf").write_bytes(CONTENT + bytes(4096))
     found = architecture(str(tmp_path / "m.gguf"))
