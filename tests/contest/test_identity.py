@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import polars as pl
 from hypothesis import given
@@ -6,6 +8,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 
 from kurabe.contest.identity import digest, estimator_digest, input_digests, part_digest
+from kurabe.contestants.prompt import Prompt
 from kurabe.tasks.task import Part
 
 
@@ -42,3 +45,14 @@ def test_data_is_known_by_inputs_and_targets() -> None:
     other = Part(X, np.array([1.0, 3.0]), X)
     assert part_digest([part]) == part_digest([same]) != part_digest([other])
     assert part_digest([part, None]) != part_digest([part])
+
+
+def test_how_a_prompted_model_answers_counts() -> None:
+    settings: list[dict[str, Any]] = [
+        {},
+        {"decode": "score"},
+        {"decode": "likelihood"},
+        {"decode": "score", "calibrate": True},
+    ]
+    digests = {estimator_digest(Prompt(kind="label", **some)) for some in settings}
+    assert len(digests) == len(settings)

@@ -61,12 +61,13 @@ LABEL = {"kind": "label", "target": "thing", "prefill": "It is a"}
 def write_task(folder: Path, rows: int, **settings: str) -> Path:
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    things = rng.choice(["kettle", "lamp", "chair", "radio", "clock"], rows + 76)
-    numbers = rng.permutation(rows + 76)
+    count = max(100, rows * 5 // 4)
+    things = rng.choice(["kettle", "lamp", "chair", "radio", "clock"], count)
+    numbers = rng.permutation(count)
     frame = pl.DataFrame(
         {
             "text": [f"How much is the {thing} of model {n}?" for thing, n in zip(things, numbers, strict=True)],
-            "price": rng.lognormal(3, 1, rows + 76).round(2),
+            "price": rng.lognormal(3, 1, count).round(2),
             "thing": things,
         }
     )
