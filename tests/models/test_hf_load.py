@@ -20,6 +20,7 @@ from kurabe.models.engines.hf_load import Loaded, load, unload
 from kurabe.models.engines.hf_quiet import quiet
 from kurabe.models.reference import Reference
 from kurabe.testing.tiny import tiny_model
+from kurabe.testing.tiny_gguf import tiny_llama
 
 TEXT = "Question: How much does a red kettle cost? Answer: It costs $34.99"
 
@@ -433,6 +434,17 @@ def test_unload_gives_back_what_somebody_still_holds(wide: Path) -> None:
     unload(loaded)
     assert list(loaded.model.parameters()) == []
     assert list(loaded.model.buffers()) == []
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8", "int4"])
+def test_a_gguf_file_is_quantized_anew(tmp_path: Path, quantization: str) -> None:
+    path = tiny_llama(tmp_path / "m.gguf")
+    plain, small = opened(path), opened(path, quantize=quantization)
+    assert (plain.model.dtype, plain.context) == (torch.float32, 512)
+    assert type(small.model.model.layers[0].mlp.up_proj.weight) is not torch.nn.Parameter
+    assert type(small.model.lm_head) is torch.nn.Linear
+    assert logprobs(small).shape == logprobs(plain).shape
+    assert divergence(logprobs(plain), logprobs(small)) < 0.3
 
 
 @pytest.mark.slow
