@@ -21,7 +21,8 @@ def command(model: str, context: int | None, batch: int, as_json: bool) -> None:
     """Estimate the memory that a model takes.
 
     To run it in every precision and to tune it, and what fits this machine and common GPUs. MODEL is what
-    `kurabe architecture` takes; a SIZE is a number of parameters such as 7B, 176B or 135M.
+    `kurabe architecture` takes; with `gguf:` or `hf:` in front and options, kurabe's own engine is estimated as well. A
+    SIZE is a number of parameters such as 7B, 176B or 135M.
     """
     found = memory(model, context=context, batch=batch)
     if as_json:
@@ -38,8 +39,10 @@ def command(model: str, context: int | None, batch: int, as_json: bool) -> None:
     console.print()
     console.print(_devices(found.devices))
     console.print(
-        f"[dim]Estimates; 1 GB is 10⁹ bytes. LoRA of rank {LORA_RANK} on every linear layer. A device fits where"
-        f" {100 * USABLE:.0f} % of its memory suffice, on a GPU after {size(GPU_CONTEXT_BYTES)} for CUDA itself.[/]"
+        f"[dim]Estimates; 1 GB is 10⁹ bytes. A line with 'engine' is kurabe's own as the reference sets it, at its"
+        f" highest, loading included; the others are llama.cpp's. LoRA of rank {LORA_RANK} on every linear layer. A"
+        f" device fits where {100 * USABLE:.0f} % of its memory suffice, on a GPU after {size(GPU_CONTEXT_BYTES)} for CUDA"
+        " itself.[/]"
     )
 
 
