@@ -41,8 +41,8 @@ def command(model: str, context: int | None, batch: int, as_json: bool) -> None:
     console.print(
         f"[dim]Estimates; 1 GB is 10⁹ bytes. A line with 'engine' is kurabe's own as the reference sets it, at its"
         f" highest, loading included; the others are llama.cpp's. LoRA of rank {LORA_RANK} on every linear layer. A"
-        f" device fits where {100 * USABLE:.0f} % of its memory suffice, on a GPU after {size(GPU_CONTEXT_BYTES)} for CUDA"
-        " itself.[/]"
+        f" device fits where {100 * USABLE:.0f} % of its memory suffice, on a GPU after {size(GPU_CONTEXT_BYTES)} for"
+        " CUDA itself.[/]"
     )
 
 
