@@ -141,7 +141,7 @@ def test_hosted_models_count(monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self) -> None:
             self.client = None  # type: ignore[assignment]
 
-        def count_tokens(self, text: str) -> int:
+        def tokens_of(self, text: str) -> int:
             return 7 + len(text)
 
     monkeypatch.setattr(tokenizers, "open_model", lambda reference: Counter())

@@ -67,8 +67,11 @@ def open_tokenizer(reference: str) -> Iterator[Opened]:
     elif parsed.scheme in OPENAI:
         yield Opened(_tiktoken(_encoding_of(parsed)))
     else:
+        from kurabe.models.hosted import HostedModel
+
         with open_model(reference) as model:
-            yield Opened(None, model.count_tokens)  # type: ignore[attr-defined]
+            assert isinstance(model, HostedModel)
+            yield Opened(None, model.tokens_of)
 
 
 @contextmanager

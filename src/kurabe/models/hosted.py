@@ -116,13 +116,13 @@ class HostedModel(ChatModel):
         ranking, _ = await self.client.call(request, self._codec.ranking, 0)
         return ranking
 
-    def count_tokens(self, text: str) -> int:
+    def tokens_of(self, text: str) -> int:
         """The tokens of `text` as the provider counts them in a user's turn, which some count with it. It
         costs nothing. Raises InputError where the provider counts none before it answers."""
-        return loop.run(self.acount_tokens(text))
+        return loop.run(self.atokens_of(text))
 
-    async def acount_tokens(self, text: str) -> int:
-        """`count_tokens`, awaited."""
+    async def atokens_of(self, text: str) -> int:
+        """`tokens_of`, awaited."""
         request = self._routed(self._codec.count(self.model, text), "count")
         return (await self.client.call(request, self._codec.counted, 0))[0]
 
