@@ -42,7 +42,7 @@ def test_evidence_is_what_was_written(tmp_path: Path) -> None:
     with Journal(path) as journal:
         journal.begin(record())
         journal.record_entry("prices-1", entry("partial", "running"))
-        journal.record_fit(ENTRY, 1.5)
+        journal.record_fit(ENTRY, 1.5, {})
         journal.record_peak(ENTRY, 1000)
         journal.record_peak(ENTRY, 10)
         journal.add(ENTRY, [Row(inputs(4)[2], 7.0, "7 dollars", 0.25)], 0.5)

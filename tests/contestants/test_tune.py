@@ -12,7 +12,9 @@ from kurabe import open_model
 from kurabe.contestants.base import learning
 from kurabe.contestants.tune import Tune
 from kurabe.errors import ContestantError, TuningError
+from kurabe.models.engines.base import LocalModel
 from kurabe.testing.tiny import tiny_model
+from kurabe.tuning.general import general, general_rows
 
 COLOURS = {"rot": "red", "blau": "blue", "gelb": "yellow"}
 
@@ -30,7 +32,7 @@ def table(rows: int) -> tuple[pl.DataFrame, np.ndarray]:
 def tuner(base: Path, **settings: Any) -> Tune:
     given: dict[str, Any] = {
         "learning_rate": 1e-2, "epochs": 6, "step_tokens": 300, "system": "", "user": "{{ input }}", "prefill": "",
-        "evaluations": 3,
+        "evaluations": 3, "general": False,
     }  # fmt: skip
     return Tune(model=f"hf:{base}", **given | settings)
 
@@ -100,3 +102,17 @@ def test_one_class_only(base: Path) -> None:
     X, _ = table(6)
     with pytest.raises(TuningError, match="nothing to learn"):
         tuner(base).fit(X, np.full(6, "red", dtype=object))
+
+
+def test_what_is_forgotten_is_noted(base: Path, tmp_path: Path) -> None:
+    X, y = table(9)
+    made = tuner(base, epochs=1, evaluations=0, general=True, folder=str(tmp_path)).fit(X, y)
+    before, after = (made.notes_["general"][when] for when in ("before", "after"))
+    assert len(before["right"]) == len(after["right"]) == sum(row.kind != "text" for row in general_rows())
+    assert before["nats"] != after["nats"]
+    with open_model(f"hf:{base}") as model:
+        assert isinstance(model, LocalModel)
+        plain = general(model)
+    assert list(plain.right) == before["right"]
+    assert list(plain.nats) == pytest.approx(before["nats"], abs=1e-3)
+    assert len(made.notes_["tuning"]["losses"]) >= 1

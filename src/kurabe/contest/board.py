@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from kurabe.contest.evidence import Entry, Evidence, Status
+from kurabe.contest.forgetting import Forgetting, forgetting
 from kurabe.contest.statistics import RESAMPLES, Bootstrap, Interval, bootstrap, holm, mcnemar_exact
 from kurabe.errors import ContestantError, missing
 from kurabe.tasks.metrics import Metric, Statistics, metric_for, second_metrics
@@ -26,7 +27,7 @@ class BoardRow:
     where the status is not `done`. `score`: the task's metric over the rows answered, `interval` its 95 % interval;
     None without answers. `unread`: answers that could not be read. `predictions_per_second`, `fit_seconds`,
     `peak_bytes`: None where not measured. `usd`: dollars in all, None where unknown. `second`: second metrics by name,
-    NaN where one is not defined on the rows answered.
+    NaN where one is not defined on the rows answered. `forgetting`: of tuned models, what else they can do still.
 
     A single row has a score but no interval: nothing is known of the spread. A metric that is not defined on the rows
     answered (R² of a constant truth) gives no score, and `reason` says so.
@@ -46,6 +47,7 @@ class BoardRow:
     status: Status
     reason: str | None
     second: dict[str, float]
+    forgetting: Forgetting | None = None
 
 
 @dataclass(frozen=True)
@@ -252,4 +254,5 @@ def _board_row(
         status=entry.status,
         reason=reason,
         second=second,
+        forgetting=forgetting(entry.notes),
     )

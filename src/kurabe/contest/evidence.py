@@ -1,7 +1,7 @@
 """What the journal holds of one run, in memory: everything a board is computed from, and nothing else."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -25,7 +25,8 @@ class Entry:
 
     `guesses`: (n,) float64 for `number` (NaN where there is none), object array of str or None otherwise; an unread
     answer already holds the fallback. `answered`: (n,) bool, unread answers included. `unread`: (n,) bool.
-    `raw`: what a model or a person said, None for the others. `usd`: None where unknown.
+    `raw`: what a model or a person said, None for the others. `usd`: None where unknown. `notes`: what it
+    noted while it learned, plain values.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Entry:
     fit_seconds: float | None = None
     predict_seconds: float | None = None
     peak_bytes: int | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

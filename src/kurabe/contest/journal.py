@@ -24,7 +24,7 @@ from kurabe.contest.evidence import Entry, Evidence, Leaks, Status
 from kurabe.errors import JournalError
 from kurabe.tasks.spec import Kind
 
-VERSION = 1
+VERSION = 2
 APPLICATION_ID = 0x6B757261  # "kura" in ASCII: tells a journal from other SQLite files
 TRUTH = "__truth__"  # the name under which the truth is kept beside the rows of a test part
 
@@ -40,7 +40,7 @@ CREATE TABLE entries (
     status TEXT NOT NULL, reason TEXT, PRIMARY KEY (run, label)
 ) WITHOUT ROWID;
 CREATE TABLE measurements (
-    entry BLOB PRIMARY KEY, fit_seconds REAL, peak_bytes INTEGER
+    entry BLOB PRIMARY KEY, fit_seconds REAL, peak_bytes INTEGER, notes TEXT
 ) WITHOUT ROWID;
 CREATE TABLE predictions (
     entry BLOB NOT NULL, input BLOB NOT NULL, value, raw TEXT, usd REAL, seconds REAL NOT NULL,
@@ -188,20 +188,20 @@ class Journal:
             gone = set(known) - set(labels)
             self._db.executemany("DELETE FROM entries WHERE run=? AND label=?", ((run, label) for label in gone))
 
-    def record_fit(self, entry: bytes, seconds: float) -> None:
-        """Write how long a contestant took to fit."""
+    def record_fit(self, entry: bytes, seconds: float, notes: dict[str, Any]) -> None:
+        """Write how long a contestant took to fit, and what it noted on the way: plain values for the report."""
         with self._explained():
             self._db.execute(
-                "INSERT INTO measurements VALUES (?,?,NULL)"
-                " ON CONFLICT (entry) DO UPDATE SET fit_seconds=excluded.fit_seconds",
-                (entry, seconds),
+                "INSERT INTO measurements VALUES (?,?,NULL,?) ON CONFLICT (entry) DO UPDATE SET"
+                " fit_seconds=excluded.fit_seconds, notes=excluded.notes",
+                (entry, seconds, json.dumps(notes)),
             )
 
     def record_peak(self, entry: bytes, peak: int) -> None:
         """Write the most memory, in bytes, that a contestant was seen to take."""
         with self._explained():
             self._db.execute(
-                "INSERT INTO measurements VALUES (?,NULL,?) ON CONFLICT (entry) DO UPDATE SET"
+                "INSERT INTO measurements VALUES (?,NULL,?,NULL) ON CONFLICT (entry) DO UPDATE SET"
                 " peak_bytes=max(ifnull(peak_bytes,0),excluded.peak_bytes)",
                 (entry, peak),
             )
@@ -321,9 +321,9 @@ class Journal:
             sum(found[digest][1] for digest in distinct) * int(answered.sum()) / len(distinct) if distinct else None
         )
         with self._explained():
-            fit, peak = self._db.execute(
-                "SELECT fit_seconds, peak_bytes FROM measurements WHERE entry=?", (record.entry,)
-            ).fetchone() or (None, None)
+            fit, peak, notes = self._db.execute(
+                "SELECT fit_seconds, peak_bytes, notes FROM measurements WHERE entry=?", (record.entry,)
+            ).fetchone() or (None, None, None)
         return Entry(
             name=record.label,
             model=record.model,
@@ -337,6 +337,7 @@ class Journal:
             fit_seconds=fit,
             predict_seconds=predict,
             peak_bytes=peak,
+            notes=json.loads(notes or "{}"),
         )
 
     # --- SQLite ----------------------------------------------------------------------------------------------------

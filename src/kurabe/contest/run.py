@@ -211,7 +211,8 @@ class _Contest:
             estimator = fit(entrant.estimator, self.task)
         finally:
             learning.reset(told)
-        self.journal.record_fit(entrant.key, time.perf_counter() - start)
+        notes = getattr(estimator, "notes_", {})
+        self.journal.record_fit(entrant.key, time.perf_counter() - start, notes)
         try:
             persist.save(estimator, folder)
         except ContestantError as error:

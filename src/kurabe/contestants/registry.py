@@ -36,6 +36,7 @@ CONTESTANTS: dict[str, Listed] = {
     "stacked_boosting": Listed("stack:StackedBoosting", NUMBER),
     "blend": Listed("blend:Blend", BOTH),
     "prompt": Listed("prompt:Prompt", ALL),
+    "tune": Listed("tune:Tune", ALL),
     "human": Listed("human:Human", ALL),
 }
 INSTEAD = {"tfidf_ridge": "tfidf_logistic", "tfidf_logistic": "tfidf_ridge"}  # what answers the other kind
@@ -69,7 +70,7 @@ def defaults(kind: Kind) -> tuple[ContestantSpec, ...]:
     trained = [
         ContestantSpec(name, {}, name)
         for name, listed in CONTESTANTS.items()
-        if kind in listed.kinds and name not in ("constant", "prompt", "human")
+        if kind in listed.kinds and name not in ("constant", "prompt", "tune", "human")
     ]
     return (*constants, *trained, *asked, ContestantSpec("human", {"rows": 50}, "human"))
 

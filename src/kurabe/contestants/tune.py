@@ -28,6 +28,8 @@ from kurabe.tasks.metrics import metric_for
 from kurabe.tasks.spec import Kind
 from kurabe.tuning.settings import Method, Schedule, TuneSettings
 
+NOTES = "notes.json"
+"""What the report shows of a tuning, beside the weights: losses, scores, general rows before and after."""
 CHECKED = 100
 """Rows of the validation part that are answered at each evaluation."""
 
@@ -37,7 +39,8 @@ class Tune(Prompt):
 
     `model`: a reference of Transformers, such as `hf:smollm2-135m`. Prompt and `decode` are those of `prompt`, without
     examples; each row of the training part becomes a conversation whose answer alone is learned. The other settings are
-    those of `kurabe.tuning.settings.TuneSettings`. The step whose weights are best on (at most 100 rows of) the
+    those of `kurabe.tuning.settings.TuneSettings`. `general`: whether the general rows of `kurabe.tuning.general` are
+    answered before and after, to see what is forgotten. The step whose weights are best on (at most 100 rows of) the
     validation part, by the task's metric, is taken. `folder`: where checkpoints and the adapter are kept; a fit that
     was killed goes on there. A contest gives it; without it the adapter lies in a temporary folder.
     """
@@ -69,6 +72,7 @@ class Tune(Prompt):
         max_tokens: int | None = None,
         decode: Decode = "auto",
         max_input_chars: int = 2000,
+        general: bool = True,
         folder: str | None = None,
         metric: str | None = None,
         kind: Kind | None = None,
@@ -98,6 +102,7 @@ class Tune(Prompt):
         self.checkpointing = checkpointing
         self.evaluations = evaluations
         self.patience = patience
+        self.general = general
         self.folder = folder
         self.metric = metric
 
@@ -126,6 +131,7 @@ class Tune(Prompt):
         tuned = home / "tuned"
         if not tuned.is_dir():
             _Tuning(self, settings, base, home).run(X, y, validation)
+        self.notes_ = msgspec.json.decode((tuned / NOTES).read_bytes())
         if settings.method == "full":
             self.tuned_ = str(Reference("hf", str(tuned), base.options))
         else:
@@ -202,6 +208,7 @@ class _Tuning:
             ]
             del engine
             model = attach(loaded.model, self.settings)
+            before = self._general(loaded, "before")  # adapters change nothing as they begin
             metric = metric_for(self.contestant.metric, self.contestant.kind_)
             checked = _checked(validation, self.contestant.random_state)
 
@@ -227,10 +234,29 @@ class _Tuning:
             fresh = self.home / "tuned.new"
             shutil.rmtree(fresh, ignore_errors=True)
             adapter.save(model, loaded.tokenizer, fresh, self.settings, origin)
+            notes = {"tuning": kept.notes}
+            if before is not None:
+                model.eval()
+                notes["general"] = {"before": before, "after": self._general(loaded, "after")}
+            checkpoint.write_bytes(fresh / NOTES, msgspec.json.encode(notes))
             fresh.replace(self.home / "tuned")
             (self.home / checkpoint.NAME).unlink(missing_ok=True)
         finally:
             hf_load.unload(loaded)
+
+    def _general(self, loaded: Any, when: str) -> Any:
+        """What the model makes of the general rows, kept so that a tuning that goes on does not ask them again."""
+        from kurabe.models.engines.transformers import Transformers
+        from kurabe.tuning.checkpoint import write_bytes
+        from kurabe.tuning.general import general
+
+        if not self.contestant.general:
+            return None
+        file = self.home / f"general-{when}.json"
+        if not file.is_file():
+            learning.get()(f"answering general questions {when} tuning")
+            write_bytes(file, msgspec.json.encode(general(Transformers.of(loaded, str(self.base)))))
+        return msgspec.json.decode(file.read_bytes())
 
 
 def _follow(steps: Iterator[Any]) -> None:

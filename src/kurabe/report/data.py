@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ def to_csv(board: Board) -> str:
     """One line a contestant, best first; empty where a value is unknown, not measured or not defined.
 
     Columns: rank, contestant, model, status, score, low, high, unread, answered, usd, fit_seconds,
-    predictions_per_second, peak_bytes, the second metrics, reason. Values have their full precision.
+    predictions_per_second, peak_bytes, the second metrics, general_before, general_after, general_p, reason. Values have
+    their full precision.
     """
     second = second_metrics(board)
     records = []
@@ -26,7 +28,10 @@ def to_csv(board: Board) -> str:
             "rank": row.rank, "contestant": row.contestant, "model": row.model, "status": row.status,
             "score": row.score, "low": low, "high": high, "unread": row.unread, "answered": row.answered,
             "usd": row.usd, "fit_seconds": row.fit_seconds, "predictions_per_second": row.predictions_per_second,
-            "peak_bytes": row.peak_bytes, **{name: row.second.get(name) for name in second}, "reason": row.reason,
+            "peak_bytes": row.peak_bytes, **{name: row.second.get(name) for name in second},
+            "general_before": row.forgetting and row.forgetting.before,
+            "general_after": row.forgetting and row.forgetting.after, "general_p": row.forgetting and row.forgetting.p,
+            "reason": row.reason,
         })  # fmt: skip
     return pl.DataFrame(finite(records), infer_schema_length=None).write_csv()
 
@@ -39,6 +44,7 @@ def to_json(board: Board, indent: int | None = 2) -> str:
     evidence, base = board.evidence, board.to_dict()
     for row, record in zip(board.rows, base["rows"], strict=True):
         record |= {"answered": row.answered, "peak_bytes": row.peak_bytes, "second": dict(row.second)}
+        record["forgetting"] = None if row.forgetting is None else asdict(row.forgetting)
     whole = base | {
         "greater_is_better": board.greater_is_better,
         "run": evidence.run,

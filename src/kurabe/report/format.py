@@ -154,6 +154,14 @@ def p_value(value: float) -> str:
     return f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
 
 
+def general(row: "BoardRow") -> str:
+    """The share of general questions answered rightly before and after tuning, `61 → 48 % (p 0.004)`."""
+    found = row.forgetting
+    if found is None:
+        return NOT_MEASURED
+    return f"{100 * found.before:.0f} → {100 * found.after:.0f} % (p {p_value(found.p)})"
+
+
 def rank(row: "BoardRow", rows: "Iterable[BoardRow]") -> str:
     """`3`, `1=` where other rows share the rank, `–` where there is none."""
     if row.rank is None:

@@ -167,7 +167,8 @@ def _table(board: Board) -> dict[str, Any]:
             "score": fmt.number(row.score, decimals), "interval": fmt.interval(row.interval, decimals),
             "second": [fmt.number(row.second.get(name), places[name]) for name in second], "unread": row.unread,
             "cost": fmt.dollars(row.usd), "fit": fmt.seconds(row.fit_seconds),
-            "rate": fmt.number(row.predictions_per_second), "memory": fmt.size(row.peak_bytes), "status": row.status,
+            "rate": fmt.number(row.predictions_per_second), "memory": fmt.size(row.peak_bytes),
+            "general": fmt.general(row), "status": row.status,
             "reason": fmt.shorten(fmt.redact(fmt.plain(row.reason or "")), 500), "scored": row.score is not None,
         }
         for row in board.rows
@@ -175,7 +176,7 @@ def _table(board: Board) -> dict[str, Any]:
     return {
         "rows": [row for row in rows if row["scored"]],
         "unscored": [row for row in rows if not row["scored"]],
-        "second": [fmt.metric_short(name) for name in second],
+        "second": [fmt.metric_short(name) for name in second], "general": any(row.forgetting for row in board.rows),
         "low": fmt.number(scale.low, decimals), "high": fmt.number(scale.high, decimals),
     }  # fmt: skip
 

@@ -45,6 +45,8 @@ def _table(board: Board, rows: list[BoardRow]) -> list[str]:
         *map(fmt.metric_short, second),
     ]
     titles += [*(["unread"] if unread else []), "cost", "fit", "predictions/s", "memory"]
+    general = any(row.forgetting for row in rows)
+    titles += ["general"] if general else []
     left = {"contestant", "model"}
     lines = ["| " + " | ".join(escape(title) if title != "#" else title for title in titles) + " |"]
     lines.append("|" + "|".join(" --- " if title in left else " ---: " for title in titles) + "|")
@@ -59,6 +61,7 @@ def _table(board: Board, rows: list[BoardRow]) -> list[str]:
         cells += [f"{row.unread:,}"] if unread else []
         cells += [fmt.dollars(row.usd).replace("$", "\\$"), fmt.seconds(row.fit_seconds)]
         cells += [fmt.number(row.predictions_per_second), fmt.size(row.peak_bytes)]
+        cells += [fmt.general(row)] if general else []
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, ""]
 

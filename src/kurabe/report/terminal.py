@@ -161,7 +161,7 @@ def _layout(board: Board, rows: list[BoardRow], width: int) -> tuple[list[Column
             used += cost
     bar_width = min(least_bar + max(width - used, 0), _BAR[1])
     shorts = [fmt.metric_short(name) for name in second_metrics(board)]
-    order = ["95 % interval", "model", "unread", *shorts, "cost", "fit", "predictions/s", "memory"]
+    order = ["95 % interval", "model", "general", "unread", *shorts, "cost", "fit", "predictions/s", "memory"]
     chosen.sort(key=lambda column: order.index(column.title))
     return fixed, chosen, bar_width, name_width
 
@@ -172,6 +172,8 @@ def _wanted(board: Board, rows: list[BoardRow], decimals: int) -> list[Column]:
     all_free = all(row.usd == 0 for row in rows)
     columns = [Column("95 % interval", lambda row: fmt.interval(row.interval, decimals))]
     columns += [] if all_free else [cost]
+    if any(row.forgetting for row in rows):
+        columns.append(Column("general", fmt.general))
     if any(row.unread for row in rows):
         columns.append(Column("unread", lambda row: f"{row.unread:,}" if row.unread else fmt.NOT_MEASURED))
     columns.append(Column("fit", lambda row: fmt.seconds(row.fit_seconds)))

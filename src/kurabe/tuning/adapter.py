@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from kurabe.models.engines.hf_quiet import quiet
-from kurabe.tuning.checkpoint import write_bytes
+from kurabe.tuning.durable import write_bytes
 from kurabe.tuning.settings import TuneSettings
 
 CARD = "README.md"

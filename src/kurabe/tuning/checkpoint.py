@@ -1,8 +1,6 @@
 """What training needs to go on after it was killed: one safetensors file, whole or not there."""
 
 import json
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from kurabe.errors import TuningError
+from kurabe.tuning.durable import write_bytes
 
 NAME = "checkpoint.safetensors"
 
@@ -28,25 +27,6 @@ def write(folder: Path, state: State) -> None:
     text = json.dumps({"step": state.step, "notes": state.notes})
     data = save({name: tensor.contiguous() for name, tensor in state.tensors.items()}, metadata={"kurabe": text})
     write_bytes(folder / NAME, data)
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """A file that is there whole or as it was before, also after a power cut. Raises TuningError."""
-    fresh = path.with_name(path.name + ".new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except OSError as error:
-        with suppress(OSError):
-            fresh.unlink()
-        raise TuningError(
-            f"cannot write {path} ({len(data) / 1e6:,.0f} MB): {error.strerror or error}; what was kept before is still"
-            " there: make room and run it again, and it goes on"
-        ) from None
 
 
 def read(folder: Path) -> State | None:
