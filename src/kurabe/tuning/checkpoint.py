@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from kurabe.errors import TuningError
-from kurabe.tuning.durable import write_bytes
+from kurabe.tuning.durable import write_bytes as write_bytes
 
 NAME = "checkpoint.safetensors"
 
