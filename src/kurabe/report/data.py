@@ -17,8 +17,8 @@ def to_csv(board: Board) -> str:
     """One line a contestant, best first; empty where a value is unknown, not measured or not defined.
 
     Columns: rank, contestant, model, status, score, low, high, unread, answered, usd, fit_seconds,
-    predictions_per_second, peak_bytes, the second metrics, general_before, general_after, general_p, reason. Values have
-    their full precision.
+    predictions_per_second, peak_bytes, the second metrics, general_before, general_after, general_p, reason. Values
+    have their full precision.
     """
     second = second_metrics(board)
     records = []
