@@ -4,10 +4,12 @@ A small model runs once on each core rather than once on all of them: the weight
 ever waits for another, and another busy process costs its share instead of stalling every layer.
 """
 
+import ctypes
 import http.client
 import os
 import re
 import secrets
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -32,6 +34,7 @@ MOST_SERVERS: Final = 4
 BATCH_TOKENS: Final = 256
 ALL_LAYERS: Final = 999
 CACHE_TYPES: Final = ("f32", "f16", "bf16", "q8_0", "q4_0")
+_M_ARENA_MAX: Final = -8
 _TOO_LARGE: Final = re.compile(r"input \((\d+) tokens\) is too large.*batch size: (\d+)")
 
 
@@ -206,6 +209,13 @@ def fitted(path: Path, options: Options, size: int, *, writes: bool) -> Layout:
     return Layout(servers, options.threads // servers, min(wished.slots, places // servers))
 
 
+def _c_library(name: str, *arguments: int) -> None:
+    """Call a function of glibc; other C libraries do without it."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            getattr(ctypes.CDLL(None), name)(*arguments)
+
+
 class Servers:
     """The servers of one model, and which of their slots are free. `lane` may be used from any thread."""
 
@@ -217,6 +227,8 @@ class Servers:
         self._key = secrets.token_urlsafe(16)
         self._folder = tempfile.TemporaryDirectory(prefix="kurabe-", ignore_cleanup_errors=True)
         self.layout = layout
+        # One arena for all of the servers' threads: of several, each keeps other pieces of every model that was closed.
+        _c_library("mallopt", _M_ARENA_MAX, 1)
         self.lanes: list[Lane] = []
         for _ in range(self.layout.servers):
             params = self._params(path, options, embeds)
@@ -267,6 +279,7 @@ class Servers:
         self.lanes.clear()
         self._free = SimpleQueue()
         self._folder.cleanup()
+        _c_library("malloc_trim", 0)  # glibc would keep what the model's vocabulary took
 
     def require_open(self) -> None:
         """Raises ModelError where the model was closed."""
