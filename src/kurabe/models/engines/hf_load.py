@@ -73,7 +73,8 @@ def load(path: Path, parsed: Reference) -> Loaded:
     with _faults(parsed, path), quiet(), _reading(path):
         code = allow_code(path, parsed)
         config, source = _config(path, code)
-        if quantization and getattr(config, "quantization_config", None) and not source["gguf_file"]:
+        stored_quantized = bool(getattr(config, "quantization_config", None)) and not source["gguf_file"]
+        if quantization and stored_quantized:
             raise ModelError(
                 f"{reference!r}: the model in {path} is quantized already; leave out ?quantize={quantization}"
             )
@@ -90,7 +91,8 @@ def load(path: Path, parsed: Reference) -> Loaded:
         tokenizer = _tokenizer(source, config, reference)
         model = _model(config, source, device, dtype, attention, quantization)
         if adapter := parsed.options.get("adapter"):
-            model = add_adapter(model, Path(adapter).expanduser(), parsed, merge=not quantization)
+            merge = not quantization and not stored_quantized
+            model = add_adapter(model, Path(adapter).expanduser(), parsed, merge=merge)
         model.eval()
         return Loaded(model, tokenizer, context, _end_ids(model, tokenizer), reference)
 
