@@ -128,7 +128,7 @@ def test_several_calls_and_text() -> None:
     one = '<tool_call>{"name": "weather", "arguments": {"city": "Oslo"}}</tool_call>'
     parts = read_tool_calls(f"Let me see.\n{one}\n{one}", [WEATHER])
     assert parts[0] == Text("Let me see.")
-    first, second = parts[1:]
+    first, second = parts[1], parts[2]
     assert isinstance(first, ToolCall)
     assert isinstance(second, ToolCall)
     assert first.id != second.id

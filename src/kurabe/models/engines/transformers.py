@@ -21,7 +21,7 @@ from kurabe.models.codecs.base import Codec, Profile
 from kurabe.models.engines.base import Generated, LocalModel, Piece
 from kurabe.models.engines.chat_template import ChatTemplate
 from kurabe.models.engines.choices import Node
-from kurabe.models.engines.hf_generate import pads, runner
+from kurabe.models.engines.hf_generate import Plain, pads, runner
 from kurabe.models.engines.hf_grammar import Grammars
 from kurabe.models.engines.hf_load import Loaded, end_of_turn, load, unload
 from kurabe.models.engines.hf_row import Row
@@ -57,7 +57,7 @@ class Transformers(LocalModel):
     """
 
     def __init__(self, path: Path, parsed: Reference) -> None:
-        self._start(load(path, parsed), str(parsed), parsed.number("batch"))
+        self._start(load(path, parsed), str(parsed), parsed.number("batch"), "attention" in parsed.options)
 
     @classmethod
     def of(cls, loaded: Loaded, reference: str = "hf:model", batch: int | None = None) -> "Transformers":
@@ -66,7 +66,8 @@ class Transformers(LocalModel):
         made._start(loaded, reference, batch)
         return made
 
-    def _start(self, loaded: Loaded, reference: str, batch: int | None) -> None:
+    def _start(self, loaded: Loaded, reference: str, batch: int | None, kernel: bool = False) -> None:
+        """`kernel`: the model's own attention computes, as its reference asks for one."""
         self.reference = reference
         self._loaded: Loaded | None = loaded
         self.context: int = loaded.context
@@ -86,7 +87,7 @@ class Transformers(LocalModel):
         self.concurrency = batch or (ROWS_CPU if on_cpu else ROWS_GPU)
         pad = tokenizer.pad_token_id or 0
         self._worker = Worker(
-            lambda: runner(model, pad),
+            lambda: Plain(model, pad) if kernel else runner(model, pad),
             reference,
             self.concurrency,
             STEP_TOKENS_CPU if on_cpu else STEP_TOKENS_GPU,
