@@ -67,7 +67,7 @@ def test_deployments(model: str, token: bool, recorder: Any, same: Any, closing:
     )
     chat = CODEC.chat(model, Request((User("Hello"),), max_tokens=5), row.profile(model), stream=False)
     same(routed(row, "chat", chat, model, options), recorder.last)
-    headers = authorize(row, Key(key), options)(chat, recorder.url)
+    headers = authorize(row, (Key(key), ""), options)(chat, recorder.url)
     assert headers == ({"authorization": f"Bearer {key}"} if token else {"api-key": key})
     for name in ("authorization", "api-key"):
         assert recorder.last.headers.get(name) == headers.get(name)
@@ -91,7 +91,10 @@ def test_the_surface_without_versions(key: str, recorder: Any, same: Any, closin
     )
     chat = CODEC.chat("gpt-4.1", Request((User("Hello"),), max_tokens=5), row.profile("gpt-4.1"), stream=False)
     same(routed(row, "chat", chat, "gpt-4.1", {}), recorder.last)
-    assert recorder.last.headers["authorization"] == authorize(row, Key(key), {})(chat, recorder.url)["authorization"]
+    assert (
+        recorder.last.headers["authorization"]
+        == authorize(row, (Key(key), ""), {})(chat, recorder.url)["authorization"]
+    )
     assert recorder.last.query == {}
 
     recorder.answer(VECTORS)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kurabe.errors import InputError, MissingExtraError
+from kurabe.models.auth import authorize, find_key
 from kurabe.models.codecs.base import HttpRequest
 from kurabe.models.providers import Provider
 from kurabe.models.sigv4 import Credentials, find_credentials, sign, signer
@@ -163,9 +164,10 @@ def test_a_signer_signs_what_is_sent_or_shows_the_bearer_key(no_aws: pytest.Monk
     request = HttpRequest(MODEL, b"{}")
     with mock.patch("kurabe.models.sigv4.datetime") as clock:
         clock.now.return_value = NOW
-        headers = signer("us-east-1", BEDROCK)(request, HOST + MODEL)
-        listing = signer("us-east-1", BEDROCK)(HttpRequest("/models", method="GET"), HOST + "/models")
+        headers = signer("us-east-1")(request, HOST + MODEL)
+        listing = signer("us-east-1")(HttpRequest("/models", method="GET"), HOST + "/models")
     assert headers == theirs("POST", HOST + MODEL, JSON, b"{}")
     assert listing == theirs("GET", HOST + "/models", {}, b"")
     no_aws.setenv("AWS_BEARER_TOKEN_BEDROCK", "bedrock-key")
-    assert signer("us-east-1", BEDROCK)(request, HOST + MODEL) == {"authorization": "Bearer bedrock-key"}
+    shown = authorize(BEDROCK, find_key(BEDROCK), {"region": "us-east-1"})
+    assert shown(request, HOST + MODEL) == {"authorization": "Bearer bedrock-key"}

@@ -67,25 +67,25 @@ def keyring_key(name: str) -> str | None:
         return None
 
 
-def authorize(provider: Provider, key: Key | None, options: dict[str, str]) -> Authorize:
-    """How requests to this provider are proved; raises InputError where a key is needed and there is none."""
-    kind = provider.auth
-    if kind == "aws" and key is None:
-        from kurabe.models.sigv4 import signer
+def authorize(provider: Provider, found: tuple[Key, str] | None, options: dict[str, str]) -> Authorize:
+    """How requests to this provider are proved, with the key that `find_key` found, or one that was given and ''.
 
-        return signer(options["region"], provider)
-    if kind == "google" and key is None:
-        return _Google()
-    found = (key, "") if key is not None else find_key(provider)
-    if kind == "aws" or kind == "google":
-        kind = "bearer"
+    Raises InputError where a key is needed and there is none.
+    """
+    kind = provider.auth
     if found is None:
+        if kind == "aws":
+            from kurabe.models.sigv4 import signer
+
+            return signer(options["region"])
+        if kind == "google":
+            return _Google()
         if kind == "none" or provider.local or not provider.key:
             return lambda request, url: {}
         raise InputError(missing_key(provider))
     if kind == "none":
         return lambda request, url: {}
-    headers = _header(kind, found[0], found[1])
+    headers = _header("bearer" if kind in ("aws", "google") else kind, *found)
     return lambda request, url: headers
 
 

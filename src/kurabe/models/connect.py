@@ -46,11 +46,11 @@ def connect(
     options = _options(reference, provider)
     codec = codec_of(provider)
     address = codec.address(base_url or reference.address or fill(provider.base_url, options))
-    key = Key(api_key) if api_key is not None else None
     check_address(address, provider.title)
     times = timeout if isinstance(timeout, Timeouts) else _timeouts(timeout)
-    found = key or _first(find_key(provider))
-    shared_lane = lane(address, found.reveal() if found else "")
+    found = (Key(api_key), "") if api_key is not None else find_key(provider)
+    key = found[0] if found else None
+    shared_lane = lane(address, key.reveal() if key else "")
     if requests_per_minute is not None or tokens_per_minute is not None:
         shared_lane = msgspec.structs.replace(shared_lane, limiter=Limiter(requests_per_minute, tokens_per_minute))
     client = Client(
@@ -60,10 +60,10 @@ def connect(
         query={name: fill(value, options) for name, value in provider.query.items()},
         headers={**{name: fill(value, options) for name, value in provider.headers.items()}, **(headers or {})},
         codec=codec,
-        authorize=authorize(provider, key, options),
+        authorize=authorize(provider, found, options),
         http=shared(times),
         lane=shared_lane,
-        key=found,
+        key=key,
         attempts=attempts,
         patient=patient,
     )
@@ -94,7 +94,7 @@ def unavailable(reference: Reference) -> str | None:
     """Why a hosted model can't be asked here (no key, an option that is not set), or None where it can."""
     provider = _row(reference)
     try:
-        authorize(provider, None, _options(reference, provider))
+        authorize(provider, find_key(provider), _options(reference, provider))
     except (InputError, ModelError) as error:
         return str(error)
     return None
@@ -224,10 +224,6 @@ def _timeouts(seconds: float | None) -> Timeouts:
         return Timeouts()
     usual = Timeouts()
     return Timeouts(min(usual.connect, seconds), min(usual.first, seconds), min(usual.between, seconds), seconds)
-
-
-def _first(found: tuple[Key, str] | None) -> Key | None:
-    return None if found is None else found[0]
 
 
 def _price(price: Price | dict[str, float] | None) -> Price | None:

@@ -16,7 +16,6 @@ from kurabe.models.codecs.base import HttpRequest
 
 if TYPE_CHECKING:
     from kurabe.models.auth import Authorize
-    from kurabe.models.providers import Provider
 
 _UNSIGNED: Final = frozenset(
     {
@@ -146,13 +145,8 @@ def find_credentials() -> Callable[[], Credentials]:
     return current
 
 
-def signer(region: str, provider: "Provider", service: str = "bedrock") -> "Authorize":
-    """How requests to AWS are proved: by the bearer key of the provider's variables where one is set, else signed."""
-    from kurabe.models.auth import find_key
-
-    if found := find_key(provider):
-        bearer = {"authorization": f"Bearer {found[0].reveal()}"}
-        return lambda request, url: bearer
+def signer(region: str, service: str = "bedrock") -> "Authorize":
+    """How requests to AWS are proved where there is no bearer key: signed with the credentials that are found."""
     credentials = find_credentials()
 
     def authorize(request: HttpRequest, url: str) -> dict[str, str]:
