@@ -393,7 +393,7 @@ def test_a_tool_call_that_max_tokens_cut() -> None:
     end = {"type": "message_delta", "delta": {"stop_reason": "max_tokens"}, "usage": {}}
     _, error = ends_in(Anthropic().decoder(), sse(*EVENTS[:-3], end, STOP))
     assert isinstance(error, errors.UnreadableAnswerError)
-    assert "allow more tokens" in str(error)
+    assert "allow more with max_tokens" in str(error)
     assert error.partial.tool_calls == (ToolCall("t1", "a"),)
     assert error.partial.finish_reason == "length"
 

@@ -7,7 +7,7 @@ import msgspec
 from kurabe.errors import UnreadableAnswerError
 from kurabe.messages import Delta, FinishReason, Part, Reasoning, Reply, Text, ToolCall, Usage
 from kurabe.models.codecs.aws_events import EventStreamReader
-from kurabe.models.codecs.base import generic_error, joined, provider_error, read_arguments, read_json
+from kurabe.models.codecs.base import generic_error, joined, provider_error, raise_cut, read_arguments, read_json
 from kurabe.models.codecs.sse import Event
 from kurabe.models.codecs.streamed import JsonEvents
 
@@ -259,18 +259,17 @@ class StreamDecoder(JsonEvents):
     def _reply(self, *, partial: bool) -> Reply:
         """What came. A tool call whose arguments are not whole is left out of a partial answer."""
         parts: list[Part] = []
+        cut: UnreadableAnswerError | None = None
         for block in self._blocks:
             try:
-                part = block.part()
+                if (part := block.part()) is not None:
+                    parts.append(part)
             except UnreadableAnswerError as error:
-                if partial:
-                    continue
-                if self._stop_reason == "max_tokens":
-                    error.message = f"max_tokens were used up inside a tool call; allow more tokens ({error.message})"
-                raise
-            if part is not None:
-                parts.append(part)
-        return _reply(parts, self._urls, self._stop_reason, self._usage, self._model, self._all())
+                cut = error
+        reply = _reply(parts, self._urls, self._stop_reason, self._usage, self._model, self._all())
+        if cut is not None and not partial:
+            raise_cut(cut, reply)
+        return reply
 
 
 class BedrockDecoder(StreamDecoder):

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final, Protocol, TypeVar
+from typing import Any, ClassVar, Final, NoReturn, Protocol, TypeVar
 
 import msgspec
 
@@ -199,6 +199,14 @@ def read_arguments(text: str) -> dict[str, Any]:
         raise UnreadableAnswerError(
             f"arguments of a tool call that are no JSON object ({error}): {text[:200]!r}"
         ) from None
+
+
+def raise_cut(cut: UnreadableAnswerError, reply: Reply) -> NoReturn:
+    """Raise the error of a tool call whose arguments are not whole, with the rest of the answer as `partial`."""
+    if reply.finish_reason == "length":
+        cut.message = f"the tokens were used up inside a tool call; allow more with max_tokens ({cut.message})"
+    cut.partial = reply
+    raise cut
 
 
 def data_url(media_type: str, data: bytes) -> str:

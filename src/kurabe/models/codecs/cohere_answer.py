@@ -16,7 +16,7 @@ from kurabe.messages import (
     ToolCall,
     Usage,
 )
-from kurabe.models.codecs.base import joined, provider_error, read_arguments, read_json
+from kurabe.models.codecs.base import joined, provider_error, raise_cut, read_arguments, read_json
 from kurabe.models.codecs.sse import Event
 from kurabe.models.codecs.streamed import JsonEvents
 
@@ -215,10 +215,7 @@ class _Made:
             raw=raw,
         )
         if cut is not None and not partial:
-            if finish_reason == "length":
-                cut.message = f"the tokens were used up inside a tool call; allow more with max_tokens ({cut.message})"
-            cut.partial = reply
-            raise cut
+            raise_cut(cut, reply)
         return reply
 
 
