@@ -1,6 +1,7 @@
 """Steps over tiny random models of many families give the tokens of the model's own `generate`."""
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -72,6 +73,15 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
 PACKED = {"llama", "qwen2", "qwen3", "mistral", "mixtral", "phi3", "gemma2", "gemma3", "gpt2", "gpt_neox"}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Models as small as these lose time by sharing their work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def make(family: str) -> Any:
     name, config, fields = FAMILIES[family]
     with torch.random.fork_rng(devices=[]), quiet():
@@ -130,12 +140,12 @@ def answers(model: Any, texts: list[list[int]], count: int, chunk: int) -> list[
 def test_packed_rows_are_those_of_generate(family: str) -> None:
     model = make(family)
     assert isinstance(runner(model, 0), Packed)
-    for shared, chunk in ((0, 3), (17, 2), (24, 9)):
-        texts = prompts(shared, 9, shared)
+    for shared, chunk in ((0, 3), (24, 2)):
+        texts = prompts(shared, 7, shared)
         texts[1] = texts[1][: shared + 1]
-        expected = [own_answer(model, text, 7) for text in texts]
-        assert answers(model, texts, 7, chunk) == expected
-    assert len({tuple(answer) for answer in expected}) > 4
+        expected = [own_answer(model, text, 5) for text in texts]
+        assert answers(model, texts, 5, chunk) == expected
+    assert len({tuple(answer) for answer in expected}) > 3
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES.keys() - PACKED))

@@ -85,6 +85,11 @@ class Worker:
         self._inbox.put(None)
         if threading.current_thread() is not self._thread:
             self._thread.join()
+            self._give_up()  # what was handed in while the thread was ending
+
+    def _give_up(self) -> None:
+        self._collect(wait=False)
+        self._fail_all(ModelError(_CLOSED.format(self._reference)))
 
     def _require_open(self) -> None:
         if self._closed:
@@ -93,6 +98,7 @@ class Worker:
     @property
     def runner(self) -> Runner:
         """What evaluates tokens; made at its first use, in the worker's thread."""
+        self._require_open()
         if self._runner is None:
             self._runner = self._make()
         return self._runner
@@ -114,10 +120,7 @@ class Worker:
                     self._make_room(error)
                 else:
                     self._fail_all(_typed(error, self._reference))
-        self._collect(wait=False)
-        self._fail_all(ModelError(_CLOSED.format(self._reference)))
-        if self._runner is not None:
-            self._runner.clear()
+        self._give_up()
         self._runner = None
         del self._make
 
@@ -294,7 +297,8 @@ class Worker:
 
     def _leave(self, row: Row) -> None:
         self._active.remove(row)
-        self.runner.release(row.slot)
+        if self._runner is not None:
+            self._runner.release(row.slot)
         heapq.heappush(self._free, row.slot)
 
     def _make_room(self, error: BaseException) -> None:
