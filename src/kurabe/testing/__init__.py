@@ -8,6 +8,7 @@ with Simulator("anthropic", answer="Hello!", faults=[Fault.status(529)]) as serv
 from kurabe.testing.faults import Fault
 from kurabe.testing.models import EchoModel, ScriptedModel
 from kurabe.testing.simulator import Simulator
+from kurabe.testing.tuning import Tuning
 from kurabe.testing.wire.base import Call
 
-__all__ = ["Call", "EchoModel", "Fault", "ScriptedModel", "Simulator"]
+__all__ = ["Call", "EchoModel", "Fault", "ScriptedModel", "Simulator", "Tuning"]

@@ -19,6 +19,7 @@ from kurabe.models.base import ChatModel
 from kurabe.models.providers import Provider, providers
 from kurabe.testing.faults import Fault
 from kurabe.testing.server import HttpCall, Response, Server
+from kurabe.testing.tuning import Tuning
 from kurabe.testing.wire.base import Asked, Call, Refused, Wire, text_in
 
 Answer = str | ToolCall | tuple[Part, ...] | Reply
@@ -41,7 +42,8 @@ class Simulator:
 
     `delay` is the seconds before each answer and `pace` those between the events of a stream. `requests_per_minute` and
     `tokens_per_minute` are stated in the answers' headers; more requests in a minute than that meet a 429. `models` are
-    those it lists; with `tls`, it speaks HTTPS. `keep`: how many of the last calls stay in `requests`.
+    those it lists; with `tls`, it speaks HTTPS. `keep`: how many of the last calls stay in `requests`. `tuning`: its
+    fine-tuning (OpenAI's form): the files that came, and the jobs, whose states go on with every look.
 
         with Simulator("openai", answer=str.upper) as server:
             assert server.open("gpt-4.1-mini").complete("hello") == "HELLO"
@@ -62,6 +64,7 @@ class Simulator:
         dimensions: int = 8,
         tls: ssl.SSLContext | None = None,
         keep: int | None = None,
+        tuning: Tuning | None = None,
     ) -> None:
         self.provider = _provider(provider)
         self.requests: deque[Call] = deque(maxlen=keep)
@@ -76,6 +79,8 @@ class Simulator:
         self.answer = answer
         self.delay = delay
         self.pace = pace
+        self.tuning = tuning or Tuning()
+        """The files and fine-tuning jobs."""
         self._faults = _in_turn(faults)
         self._wire = _wire(self.provider.protocol)
         self._limits = (requests_per_minute, tokens_per_minute)
@@ -170,8 +175,11 @@ class Simulator:
         self.in_flight -= 1
 
     def _response(self, call: Call) -> Response:
-        body = msgspec.json.decode(call.body) if call.body else {}
-        asked = self._wire.asked(call.method, call.path, call.query, body)
+        if self.tuning.speaks(call):
+            asked: Asked | None = Asked("tune")
+        else:
+            body = msgspec.json.decode(call.body) if call.body else {}
+            asked = self._wire.asked(call.method, call.path, call.query, body)
         if asked is None:
             raise Refused(404, f"no such address: {call.method} {call.path}")
         for name in Asked.__struct_fields__:
@@ -209,7 +217,9 @@ class Simulator:
         if call.kind == "chat" and call.stream:
             headers["content-type"] = wire.stream_type
             return Response(200, headers, wire.events(call, self._reply(call)), chunked=True, pace=self.pace)
-        if call.kind == "chat":
+        if call.kind == "tune":
+            value = self.tuning.answer(call)
+        elif call.kind == "chat":
             value = wire.answer(call, self._reply(call))
         elif call.kind == "embed":
             value = wire.embeddings(call, [self.vector(text, call.dimensions) for text in call.texts])

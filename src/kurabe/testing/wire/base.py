@@ -7,7 +7,7 @@ import msgspec
 
 from kurabe.messages import Reply, ToolCall
 
-Kind = Literal["chat", "embed", "rerank", "models"]
+Kind = Literal["chat", "embed", "rerank", "models", "tune"]
 
 
 class Asked(msgspec.Struct):

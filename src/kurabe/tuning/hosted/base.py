@@ -83,14 +83,15 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Start(msgspec.Struct, frozen=True):
-    """A job to be started: the base model, the uploaded file, a name that no other job has."""
+    """A job to be started: the base model, the uploaded file, a name that no other job has, what the service was told
+    besides, and how many rows the file has."""
 
     model: str
     file: str
     name: str
     settings: Settings
-    batch_size_of: int = 0
-    """Rows of the file, where a provider counts steps instead of epochs."""
+    options: dict[str, str]
+    rows: int
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -128,11 +129,8 @@ class Service:
     limits: ClassVar[Limits] = Limits()
     settings: ClassVar[frozenset[str]] = frozenset()
     """The fields of Settings that the provider takes, beside `epochs`."""
-    places: ClassVar[dict[str, str]] = {}
-    """Other addresses that are asked, with `{options}` of the provider, by their names; '' instead of the provider's
-    own."""
     needs: ClassVar[tuple[str, ...]] = ()
-    """What the provider has to be told besides (`Start`'s names are ours): a bucket, a role."""
+    """What the provider has to be told besides: a bucket, a role."""
 
     def row_limit(self, model: str) -> int:
         """Tokens that a row may have."""

@@ -106,14 +106,15 @@ def _tiktoken(model: str) -> Any:
         name = tiktoken.encoding_name_for_model(model)
     except KeyError:
         name = "o200k_base"  # of every model since GPT-4o
-    fetch = load.read_file
-    load.read_file = _no_fetch
+    module: Any = load
+    fetch = module.read_file
+    module.read_file = _no_fetch
     try:
         return tiktoken.get_encoding(name)
     except (OSError, ValueError):
         return None
     finally:
-        load.read_file = fetch
+        module.read_file = fetch
 
 
 def _no_fetch(path: str) -> bytes:

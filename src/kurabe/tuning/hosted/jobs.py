@@ -1,0 +1,231 @@
+"""A job at a provider from its plan to its model. Every step is written down before and after it, so that a process
+that dies at any moment is followed by one that goes on, and no file is sent and no job started twice."""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from kurabe.errors import NotFoundError, ProviderError, TuningError
+from kurabe.models.reference import parse_reference
+from kurabe.tuning.hosted import record
+from kurabe.tuning.hosted.base import Service, Snapshot, Start, State, Steps
+from kurabe.tuning.hosted.connection import Connection
+from kurabe.tuning.hosted.plan import Plan
+from kurabe.tuning.hosted.record import Job
+from kurabe.tuning.hosted.services import service_of, title
+
+FIRST_WAIT = 2.0
+LONGEST_WAIT = 60.0
+"""Seconds between two looks at a job: they grow from the first to the longest."""
+READY_SECONDS = 3600.0
+"""How long a provider may take to check an uploaded file."""
+STALL_HOURS = 24.0
+
+Told = Callable[[Job], None]
+
+
+def begin(folder: Path, plan: Plan, connection: Connection, *, confirmed: bool) -> Job:
+    """Send the file and start the job, or go on where an earlier process was cut off.
+
+    Raises TuningError, before anything is sent, where the cost is not confirmed and no job was begun; for a job that
+    failed or was cancelled before; ProviderError.
+    """
+    with record.locked(folder):
+        job = record.read(folder)
+        if job is None:
+            if not confirmed:
+                raise TuningError(f"{plan.describe()}. Nothing was sent, since the cost is not confirmed")
+            job = Job(
+                key=plan.key, base=str(plan.base), made=record.now(), rows=plan.rows, tokens=plan.tokens,
+                counted=plan.counted, settings=plan.settings, usd=plan.usd, options=plan.options, news=record.now(),
+                base_url=connection.base_url,
+            )  # fmt: skip
+            record.write(folder, job)
+        if job.state is not None and job.state.final and job.state is not State.SUCCEEDED:
+            raise TuningError(ended(job))
+        try:
+            return _Begin(folder, plan, connection, job).run()
+        except ProviderError as error:
+            error.message, error.code = plan.hidden(error.message), plan.hidden(error.code)
+            error.args = (error.message,)
+            raise error.with_traceback(None) from None
+
+
+class _Begin:
+    """The steps up to a started job."""
+
+    def __init__(self, folder: Path, plan: Plan, connection: Connection, job: Job) -> None:
+        self.folder, self.plan, self.connection, self.job = folder, plan, connection, job
+        self.service = service_of(plan.base)
+
+    def run(self) -> Job:
+        job, service = self.job, self.service
+        if job.job is not None:
+            return job
+        if job.file is None:
+            name = job.file_name
+            job.file = self._step(
+                "upload", lambda: service.upload(name, self.plan.data), lambda: service.find_upload(name)
+            )
+            record.write(self.folder, job)
+        self._await_file(job.file)
+        start = Start(self.plan.base.name, job.file, job.name, job.settings, job.options, job.rows)
+        job.job = self._step("start", lambda: service.start(start), lambda: service.find_job(start))
+        job.state = State.VALIDATING
+        job.news = record.now()
+        record.write(self.folder, job)
+        return job
+
+    def _step(self, name: str, act: Callable[[], Steps[str]], find: Callable[[], Steps[str | None]]) -> str:
+        """An act that must not happen twice: it is written down that it begins, and where that is written already it
+        is looked for first."""
+        if name in self.job.begun:
+            there = self.connection.run(find())
+            if there is not None:
+                return there
+        else:
+            self.job.begun.append(name)
+            record.write(self.folder, self.job)
+        return self.connection.once(act, find)
+
+    def _await_file(self, file: str) -> None:
+        until = time.monotonic() + READY_SECONDS
+        wait = FIRST_WAIT / 2
+        while not self.connection.run(self.service.ready(file)):
+            if time.monotonic() > until:
+                raise TuningError(
+                    f"{title(self.plan.base)} has not checked the uploaded file {file} within"
+                    f" {READY_SECONDS / 60:.0f} minutes; run it again to go on, nothing is sent twice"
+                )
+            time.sleep(wait)
+            wait = min(wait * 1.5, LONGEST_WAIT)
+
+
+def look(folder: Path, connection: Connection, plan: Plan | None = None) -> Job:
+    """Ask how the job is, and keep what came. A job that is over is cleaned up: its file is deleted.
+
+    Raises TuningError where there is no job, ProviderError.
+    """
+    with record.locked(folder):
+        job = _known(folder)
+        if job.job is None or (job.state is not None and job.state.final and job.file_deleted):
+            return job
+        service = service_of(parse_reference(job.base))
+        if job.state is None or not job.state.final:
+            _take(job, connection.run(service.look(job.job)), service, plan)
+            record.write(folder, job)
+        if job.state is not None and job.state.final:
+            _clean(folder, job, service, connection)
+        return job
+
+
+def _take(job: Job, seen: Snapshot, service: Service, plan: Plan | None) -> None:
+    """Keep what a provider says of a job."""
+    hidden = plan.hidden if plan is not None else lambda text: text
+    events = [type(event)(event.time, hidden(event.text)) for event in seen.events]
+    if seen.state is not job.state or len(events) != len(job.events) or len(seen.metrics) != len(job.metrics):
+        job.news = record.now()
+    job.state, job.error = seen.state, hidden(seen.error)
+    job.events, job.metrics = events or job.events, list(seen.metrics) or job.metrics
+    job.trained = seen.tokens if seen.tokens is not None else job.trained
+    if seen.state is State.SUCCEEDED:
+        if seen.model is None:
+            raise TuningError(f"the job {job.job} has succeeded, and the provider names no tuned model")
+        job.model = seen.model
+        job.reference = service.reference(parse_reference(job.base), seen.model)
+
+
+def _clean(folder: Path, job: Job, service: Service, connection: Connection) -> None:
+    """Delete the uploaded file, where that was not done yet."""
+    if job.file is not None and not job.file_deleted:
+        with suppress(NotFoundError):
+            connection.run(service.delete_upload(job.file))
+        job.file_deleted = True
+        record.write(folder, job)
+
+
+def follow(
+    folder: Path, connection: Connection, plan: Plan | None = None, *, stall_hours: float = STALL_HOURS,
+    told: Told = lambda job: None,
+) -> Job:  # fmt: skip
+    """Look at the job until it has succeeded; `told` hears of each look.
+
+    A job of which nothing new is heard for `stall_hours` is cancelled. Raises TuningError where it failed, was
+    cancelled or stalled; ProviderError.
+    """
+    wait = FIRST_WAIT
+    while True:
+        job = look(folder, connection, plan)
+        told(job)
+        if job.state is State.SUCCEEDED:
+            return job
+        if job.state is not None and job.state.final:
+            raise TuningError(ended(job))
+        quiet = (datetime.fromisoformat(record.now()) - datetime.fromisoformat(job.news)).total_seconds() / 3600
+        if quiet > stall_hours:
+            cancel(folder, connection)
+            raise TuningError(
+                f"{title(parse_reference(job.base))} has said nothing new of the job {job.job} for {quiet:.0f} hours"
+                f" (it was {job.state}): it is cancelled and its file deleted; `kurabe tune events {job.key}` shows how"
+                f" far it was, and `kurabe tune delete {job.key}` lets it be started anew"
+            )
+        time.sleep(wait)
+        wait = min(wait * 1.5, LONGEST_WAIT)
+
+
+def cancel(folder: Path, connection: Connection) -> Job:
+    """Stop the job, where it is not over, and delete its file. Raises TuningError, ProviderError."""
+    with record.locked(folder):
+        job = _known(folder)
+        service = service_of(parse_reference(job.base))
+        if job.job is None:
+            _recover(folder, job, service, connection)
+        if job.job is not None and not (job.state is not None and job.state.final):
+            _take(job, connection.run(service.look(job.job)), service, None)
+            if not (job.state is not None and job.state.final):
+                connection.run(service.cancel(job.job))
+                job.state = State.CANCELLED
+                job.news = record.now()
+        elif job.job is None:
+            job.state = State.CANCELLED
+        record.write(folder, job)
+        _clean(folder, job, service, connection)
+        return job
+
+
+def _recover(folder: Path, job: Job, service: Service, connection: Connection) -> None:
+    """Look for what a process that was cut off may have left at the provider."""
+    base = parse_reference(job.base)
+    if job.file is None and "upload" in job.begun:
+        job.file = connection.run(service.find_upload(job.file_name))
+    if job.file is not None and "start" in job.begun:
+        start = Start(base.name, job.file, job.name, job.settings, job.options, job.rows)
+        job.job = connection.run(service.find_job(start))
+    record.write(folder, job)
+
+
+def delete(folder: Path, connection: Connection) -> None:
+    """Forget a job that is over, so that it can be started anew; one that is not over is cancelled first. The tuned
+    model stays with the provider. Raises TuningError, ProviderError."""
+    cancel(folder, connection)
+    with record.locked(folder):
+        (folder / record.NAME).unlink(missing_ok=True)
+
+
+def _known(folder: Path) -> Job:
+    job = record.read(folder)
+    if job is None:
+        raise TuningError(f"there is no job in {folder}")
+    return job
+
+
+def ended(job: Job) -> str:
+    """What to say of a job that failed or was cancelled."""
+    how = "was cancelled" if job.state is State.CANCELLED else "failed"
+    where = f"{title(parse_reference(job.base))}'s job {job.job}" if job.job else "no job was started"
+    return (
+        f"the tuning of {job.base} ({where}) {how}{f': {job.error}' if job.error else ''}. `kurabe tune events"
+        f" {job.key}` shows what the provider said; `kurabe tune delete {job.key}` lets it be started anew"
+    )

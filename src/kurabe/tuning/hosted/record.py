@@ -1,0 +1,114 @@
+"""What is known of a job on this machine: one JSON file, written before and after everything that changes something at
+the provider, so that another process goes on where this one was cut off, and nothing is sent or started twice."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import filelock
+import msgspec
+
+from kurabe.errors import TuningError
+from kurabe.tuning.durable import write_bytes
+from kurabe.tuning.hosted.base import Event, Metric, Settings, State
+
+NAME = "job.json"
+LOCK_SECONDS = 120.0
+
+
+class Job(msgspec.Struct):
+    """A job. No row and no key is in it. Times are ISO 8601 in UTC.
+
+    `begun`: acts that may have reached the provider. `file` and `job` are what the provider calls them. `news`: when
+    the state, the events or the metrics last changed. `usd` is the estimate that was confirmed, None where it is not
+    known; `trained` the tokens that the provider counted.
+    """
+
+    key: str
+    base: str
+    made: str
+    rows: int
+    tokens: int
+    counted: str
+    settings: Settings
+    usd: float | None
+    options: dict[str, str] = {}
+    """What the service was told besides: a bucket, a role."""
+    base_url: str | None = None
+    """Where the provider is, if not at its own address."""
+    begun: list[str] = []
+    file: str | None = None
+    file_deleted: bool = False
+    job: str | None = None
+    state: State | None = None
+    model: str | None = None
+    reference: str | None = None
+    error: str = ""
+    trained: int | None = None
+    events: list[Event] = []
+    metrics: list[Metric] = []
+    news: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """What the uploaded file is called, by which it is found again."""
+        return f"kurabe-{self.key}.jsonl"
+
+    @property
+    def name(self) -> str:
+        """What the job is called."""
+        return f"kurabe-{self.key[:8]}"
+
+
+def now() -> str:
+    """The time as the record keeps it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def read(folder: Path) -> Job | None:
+    """The job of a folder, or None where there is none. Raises TuningError where its file is damaged."""
+    path = folder / NAME
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise TuningError(f"cannot read {path}: {error.strerror or error}") from None
+    try:
+        return msgspec.json.decode(data, type=Job)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise TuningError(
+            f"{path} is damaged ({error}), and a job that costs money may be behind it: look at the provider's list of"
+            " jobs, then remove the file"
+        ) from None
+
+
+def write(folder: Path, job: Job) -> None:
+    """Keep the job durably. Raises TuningError where the disk is full."""
+    write_bytes(folder / NAME, msgspec.json.format(msgspec.json.encode(job)))
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time changes a job. The lock goes with the process, however that ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / "lock", timeout=LOCK_SECONDS)
+        lock.acquire()
+    except filelock.Timeout:
+        raise TuningError(
+            f"another process is at work on the job in {folder}; wait for it to end, or stop it"
+        ) from None
+    except OSError as error:
+        raise TuningError(f"cannot write to {folder}: {error.strerror or error}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def found(root: Path) -> list[tuple[Path, Job]]:
+    """(folder, job) of every job below `root`, the newest first."""
+    jobs = [(path.parent, job) for path in root.glob(f"*/{NAME}") if (job := read(path.parent)) is not None]
+    return sorted(jobs, key=lambda pair: pair[1].made, reverse=True)
