@@ -155,7 +155,7 @@ def load_trained(folder: Path, run_id: str, contestant: str, task: tasks.Task | 
         raise AnswerMissingError("a person can't be asked by `predict`; choose another contestant")
     where = trained_path(folder, found.entry)
     if where.exists():
-        estimator = persist.load(where, type(made).__module__)
+        estimator = persist.load(where, persist.module_of(made))
     elif isinstance(task, tasks.Task) and found.status == "done":
         estimator = fit(made, task)
     else:

@@ -17,6 +17,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "gradient_boosting": {"rounds": 10},
     "stacked_boosting": {"rounds": 5, "boosters": 1},
     "blend": {"members": ["linear_features", "nearest_neighbours"]},
+    "sweep": {"contestant": "nearest_neighbours", "over": {"sharpness": [1.0, 4.0]}},
 }
 PEOPLE = {"human"}  # answers named rows from a file and nothing else; its own tests hold it
 CASES = [

@@ -227,15 +227,17 @@ class Journal:
         return {key: row for key, (row, _) in self._made(entry).items()}
 
     def spent(self, entries: Iterable[bytes]) -> tuple[float, float]:
-        """Dollars that contestants' predictions are known to have cost so far: in all, and the dearest one."""
+        """Dollars that contestants are known to have cost so far: in all, with learning, and the dearest prediction."""
+        entries = set(entries)
+        learned = sum(self._measured(entry)[2].get("usd") or 0.0 for entry in entries)
         with self._explained():
             costs = [
                 self._db.execute(
                     "SELECT ifnull(sum(usd), 0.0), ifnull(max(usd), 0.0) FROM predictions WHERE entry=?", (entry,)
                 ).fetchone()
-                for entry in set(entries)
+                for entry in entries
             ]
-        return sum(total for total, _ in costs), max((dearest for _, dearest in costs), default=0.0)
+        return learned + sum(total for total, _ in costs), max((dearest for _, dearest in costs), default=0.0)
 
     def _made(self, entry: bytes) -> dict[bytes, tuple[Row, float]]:
         """Every prediction of a contestant and the seconds it took, by input."""
@@ -320,10 +322,8 @@ class Journal:
         predict = (
             sum(found[digest][1] for digest in distinct) * int(answered.sum()) / len(distinct) if distinct else None
         )
-        with self._explained():
-            fit, peak, notes = self._db.execute(
-                "SELECT fit_seconds, peak_bytes, notes FROM measurements WHERE entry=?", (record.entry,)
-            ).fetchone() or (None, None, None)
+        fit, peak, notes = self._measured(record.entry)
+        costs.append(notes.get("usd", 0.0))
         return Entry(
             name=record.label,
             model=record.model,
@@ -333,12 +333,20 @@ class Journal:
             answered=answered,
             unread=unread,
             raw=raw if any(text is not None for text in raw) else None,
-            usd=_sum_or_none(costs) if costs else None,
+            usd=_sum_or_none(costs) if distinct else None,
             fit_seconds=fit,
             predict_seconds=predict,
             peak_bytes=peak,
-            notes=json.loads(notes or "{}"),
+            notes=notes,
         )
+
+    def _measured(self, entry: bytes) -> tuple[float | None, int | None, dict[str, Any]]:
+        """(seconds of the fit, most bytes, notes) of a contestant."""
+        with self._explained():
+            fit, peak, notes = self._db.execute(
+                "SELECT fit_seconds, peak_bytes, notes FROM measurements WHERE entry=?", (entry,)
+            ).fetchone() or (None, None, None)
+        return fit, peak, json.loads(notes or "{}")
 
     # --- SQLite ----------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from kurabe.contestants.base import Contestant
 from kurabe.contestants.human import Human
 from kurabe.contestants.learner import Learner
 from kurabe.contestants.prompt import Prompt
+from kurabe.contestants.sweep import Sweep
 from kurabe.contestants.tune import Tune
 from kurabe.errors import ContestantError, missing
 from kurabe.models import embeddings
@@ -90,7 +92,9 @@ def _entrant(
     if estimator is None:
         estimator = registry.build(spec, context)
     model = None
-    if isinstance(estimator, Human):
+    if isinstance(estimator, Sweep):
+        estimator, model, key = _placed(estimator, task, learned_from)
+    elif isinstance(estimator, Human):
         if estimator.answers is not None:
             estimator = clone(estimator).set_params(answers=str(task.folder / estimator.answers))
         key = _human_key(estimator, spec.label, task)
@@ -111,6 +115,44 @@ def _entrant(
             estimator = clone(estimator).set_params(embeddings=found)
     skipped = getattr(estimator, "skipped_reason", None)
     return Entrant(spec.label, position, estimator, model, key, skipped() if skipped else None)
+
+
+def _placed(sweep: Sweep, task: Task, learned_from: bytes) -> tuple[Sweep, str | None, bytes]:
+    """(the sweep with its files found and a folder of its own, the model that all trials ask, its key).
+
+    The folder goes by the contestant that is swept and by what it learns from: another `over` or a larger budget goes
+    on with the answers that are there.
+    """
+    sweep = clone(sweep).set_params(kind=sweep.kind or task.kind)
+    base = sweep.base()
+    sweep.options(base)
+    files = [models.fingerprint(name) for name in map(partial(models.beside, folder=task.folder), asked_models(sweep))]
+    over = dict(sweep.over or {})
+    params = base.get_params(deep=False)
+    if isinstance(base, Learner) and isinstance(params.get("embeddings"), str):
+        named = [params["embeddings"], *over.get("embeddings", [])]
+        files += [embeddings.fingerprint(models.beside(name, task.folder)) for name in named]
+    known = digest(estimator_digest(base), learned_from, repr(sweep.random_state), *files)
+    key = digest("sweep", estimator_digest(sweep), known)
+    stays = {}
+    for name in ("model", "embeddings"):
+        if isinstance(params.get(name), str):
+            stays[name] = models.beside(params[name], task.folder)
+        if isinstance(over.get(name), list | tuple):
+            over[name] = [models.beside(one, task.folder) for one in over[name]]
+    sweep.set_params(contestant=sweep.with_settings(stays), over=over)
+    if sweep.folder is None:
+        sweep.set_params(folder=str(task.folder / FOLDER / "sweeps" / known.hex()))
+    return sweep, stays.get("model") if "model" not in over else None, key
+
+
+def asked_models(estimator: Any) -> list[str]:
+    """The references of the models that a contestant asks."""
+    if isinstance(estimator, Sweep):
+        base = estimator.base()
+        swept = (estimator.over or {}).get("model")
+        return list(swept) if swept and isinstance(base, Prompt) else asked_models(base)
+    return [estimator.model] if isinstance(estimator, Prompt) and isinstance(estimator.model, str) else []
 
 
 def _human_key(person: Human, label: str, task: Task) -> bytes:

@@ -17,6 +17,7 @@ from typing import Any
 import filelock
 import numpy as np
 import polars as pl
+from sklearn.base import clone
 
 from kurabe import models
 from kurabe.contest.board import Board, compute_board
@@ -27,6 +28,7 @@ from kurabe.contest.observer import Observer, Silent
 from kurabe.contest.prepare import (
     FOLDER,
     Entrant,
+    asked_models,
     choose,
     fit,
     head,
@@ -41,6 +43,7 @@ from kurabe.contestants import persist
 from kurabe.contestants.base import AnswersRowByRow, Prediction, learning
 from kurabe.contestants.human import Human
 from kurabe.contestants.prompt import Prompt
+from kurabe.contestants.sweep import Sweep
 from kurabe.errors import (
     BudgetExceededError,
     ContestantError,
@@ -182,6 +185,8 @@ class _Contest:
     def _answer(self, work: Work) -> None:
         """Fit the contestant, or load it, and journal the answers that are left."""
         estimator = self._trained(work.entrant)
+        if isinstance(estimator, Sweep):  # a sweep answers as the contestant that it has chosen
+            estimator = estimator.chosen_
         try:
             left = work.left()
             self._tell(work, force=True)
@@ -201,29 +206,44 @@ class _Contest:
         folder = trained_path(self.task.folder, entrant.key)
         if folder.exists():
             try:
-                return persist.load(folder, type(entrant.estimator).__module__)
+                return persist.load(folder, persist.module_of(entrant.estimator))
             except ContestantError as error:
                 self.observer.note(f"{entrant.label}: {error}; fitting anew")
         self.observer.fitting(entrant.label)
         start = time.perf_counter()
         told = learning.set(partial(self.observer.fitting, entrant.label))
         try:
-            estimator = fit(entrant.estimator, self.task)
+            estimator = fit(self._within_budget(entrant.estimator), self.task)
         finally:
             learning.reset(told)
         notes = getattr(estimator, "notes_", {})
         self.journal.record_fit(entrant.key, time.perf_counter() - start, notes)
+        self._pay(notes.get("usd") or 0.0)
         try:
             persist.save(estimator, folder)
         except ContestantError as error:
             self.observer.note(f"{entrant.label} was not saved, so `predict` can't use it: {error}")
         return estimator
 
+    def _within_budget(self, estimator: Any) -> Any:
+        """A sweep may spend no more than is left of the task's dollars."""
+        usd = self.task.spec.budget.usd
+        if usd is None or not isinstance(estimator, Sweep):
+            return estimator
+        left = max(usd - self.spent, 0.0)
+        return clone(estimator).set_params(usd=left if estimator.usd is None else min(left, estimator.usd))
+
+    def _pay(self, usd: float) -> None:
+        """Take what a fit cost off the task's dollars."""
+        self.spent += usd
+        if self.budget is not None:
+            self.budget.settle(0.0, usd)
+
     def _row_by_row(self, estimator: AnswersRowByRow, work: Work, left: Sequence[int]) -> None:
         if isinstance(estimator, Prompt):
             estimator.opened(self.budget)  # loading it is not part of answering
         answers = self._batches(estimator, self.test.X[left], left)
-        hosted = isinstance(estimator, Prompt) and not is_local(work.entrant.model or "")
+        hosted = not all(map(is_local, asked_models(estimator)))
         try:
             with self._patient() if hosted else nullcontext():
                 self._keep(answers, work, left, check=not isinstance(estimator, Prompt))
@@ -320,14 +340,13 @@ class _Contest:
         """Fetch what a contestant's model needs, where it is not here. Only then can its files be told from others, so
         that the contestant gets the name that it will have in the next run too."""
         entrant = work.entrant
-        if not isinstance(entrant.estimator, Prompt) or not isinstance(entrant.estimator.model, str):
-            return
         names: list[str] = []
-        while (name := models.pull_name(entrant.estimator.model)) is not None and name not in names:
-            from kurabe.models.pull import pull  # most runs fetch nothing
+        for reference in asked_models(entrant.estimator):
+            while (name := models.pull_name(reference)) is not None and name not in names:
+                from kurabe.models.pull import pull  # most runs fetch nothing
 
-            names.append(name)
-            pull(name, partial(self.observer.fetching, name))
+                names.append(name)
+                pull(name, partial(self.observer.fetching, name))
         if names:
             same = (other for other in make_entrants(self.task, self.seed) if other.label == entrant.label)
             work.renew(next(same, entrant))

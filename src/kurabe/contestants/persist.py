@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import skops.io
 
+from kurabe.contestants.sweep import Sweep
 from kurabe.errors import ContestantError
 
 FILE = "estimator.skops"
@@ -42,6 +43,7 @@ TRUSTED = frozenset(
         "stack.AllViews",
         "stack.Directions",
         "stack.StackedBoosting",
+        "sweep.Sweep",
         "target.Scale",
         "trees.Booster",
         "trees.GradientBoosting",
@@ -66,13 +68,18 @@ class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     versions: dict[str, str]
 
 
+def module_of(estimator: Any) -> str:
+    """The module of an estimator's class, or of the one that it sweeps over: what `load` is to trust."""
+    return type(estimator.base() if isinstance(estimator, Sweep) else estimator).__module__
+
+
 def save(estimator: Any, folder: Path) -> None:
     """Write a fitted estimator to a folder, which is made anew; a folder half written is never left behind.
 
     Raises ContestantError where the estimator holds something that cannot be saved without pickle.
     """
     folder = Path(folder)
-    module = type(estimator).__module__
+    module = module_of(estimator)
     own = None if module.partition(".")[0] in ("kurabe", "sklearn") else module
     try:
         data = skops.io.dumps(estimator)

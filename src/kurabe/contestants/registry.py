@@ -37,6 +37,7 @@ CONTESTANTS: dict[str, Listed] = {
     "blend": Listed("blend:Blend", BOTH),
     "prompt": Listed("prompt:Prompt", ALL),
     "tune": Listed("tune:Tune", ALL),
+    "sweep": Listed("sweep:Sweep", ALL),
     "human": Listed("human:Human", ALL),
 }
 INSTEAD = {"tfidf_ridge": "tfidf_logistic", "tfidf_logistic": "tfidf_ridge"}  # what answers the other kind
@@ -70,7 +71,7 @@ def defaults(kind: Kind) -> tuple[ContestantSpec, ...]:
     trained = [
         ContestantSpec(name, {}, name)
         for name, listed in CONTESTANTS.items()
-        if kind in listed.kinds and name not in ("constant", "prompt", "tune", "human")
+        if kind in listed.kinds and name not in ("constant", "prompt", "tune", "sweep", "human")
     ]
     return (*constants, *trained, *asked, ContestantSpec("human", {"rows": 50}, "human"))
 
@@ -94,7 +95,7 @@ def build(spec: ContestantSpec, context: Context) -> Any:
     cls = _import(listed)
     parameters = inspect.signature(cls).parameters
     told = {name: value for name, value in context._asdict().items() if name in parameters}
-    return cls(**told | _checked(spec.name, cls, spec.settings))
+    return cls(**told | checked_settings(spec.name, cls, spec.settings))
 
 
 def from_name(name: str, context: Context) -> Any:
@@ -113,8 +114,8 @@ def _import(listed: Listed) -> type:
     return cls
 
 
-def _checked(name: str, cls: type, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings with values of the types that the parameters are annotated with."""
+def checked_settings(name: str, cls: type, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings with values of the types that the parameters are annotated with. Raises ContestantError."""
     parameters = inspect.signature(cls, eval_str=True).parameters
     checked = {}
     for setting, value in settings.items():

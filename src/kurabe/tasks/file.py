@@ -18,7 +18,7 @@ from kurabe.tasks.schema import json_schema, write_schema
 from kurabe.tasks.spec import Budget, ContestantSpec, Data, Example, Kind, Prompt, Split, TaskSpec
 from kurabe.tasks.template import check_syntax
 
-__all__ = ["contestant_specs", "json_schema", "load_spec", "parse_spec"]
+__all__ = ["contestant_entry", "contestant_specs", "json_schema", "load_spec", "parse_spec"]
 
 KINDS: tuple[Kind, ...] = ("number", "label", "text")
 # A task file is small. The limits end files that refer to themselves or unfold into millions of values by aliases.
@@ -97,7 +97,7 @@ def contestant_specs(spec: TaskSpec) -> tuple[ContestantSpec, ...]:
     found: list[ContestantSpec] = []
     taken: set[str] = set()
     for index, entry in enumerate(spec.contestants or ()):
-        name, settings, wanted = _entry(entry, index)
+        name, settings, wanted = _entry(entry, f"contestants[{index}]")
         label, copies = wanted, 1
         while label in taken:
             copies += 1
@@ -107,9 +107,13 @@ def contestant_specs(spec: TaskSpec) -> tuple[ContestantSpec, ...]:
     return tuple(found)
 
 
-def _entry(entry: str | dict[str, Any], index: int) -> tuple[str, dict[str, Any], str]:
+def contestant_entry(entry: str | dict[str, Any], at: str) -> ContestantSpec:
+    """One contestant in the form of an entry of `contestants`. Raises TaskError that begins with `at`."""
+    return ContestantSpec(*_entry(entry, at))
+
+
+def _entry(entry: str | dict[str, Any], at: str) -> tuple[str, dict[str, Any], str]:
     """(name, settings, wanted label) of one entry of `contestants`."""
-    at = f"contestants[{index}]"
     if isinstance(entry, str):
         entry = {entry: None}
     names = [key for key in entry if key != "as"]
@@ -130,6 +134,12 @@ def _entry(entry: str | dict[str, Any], index: int) -> tuple[str, dict[str, Any]
 
 def _label(name: str, settings: dict[str, Any]) -> str:
     """What a contestant is called on the board where the task file does not say."""
+    if name == "sweep":
+        swept = settings.get("contestant")
+        if isinstance(swept, dict) and len(swept) == 1:
+            ((swept, inner),) = swept.items()
+            swept = _label(swept, inner) if isinstance(inner, dict) else swept
+        return f"sweep {swept}" if isinstance(swept, str) else name
     if name != "prompt":
         return name
     model = settings.get("model")

@@ -1,0 +1,256 @@
+"""A contestant whose settings are chosen by trials on the validation part."""
+
+import inspect
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, ClassVar, Self, get_args
+
+import msgspec
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils.metaestimators import available_if
+
+from kurabe.contestants.base import Contestant, Validation
+from kurabe.contestants.frames import as_frame, as_target, concat, infer_kind
+from kurabe.contestants.learner import hold_out
+from kurabe.errors import ContestantError, MissingExtraError, missing
+from kurabe.tasks import spec
+from kurabe.tasks.file import contestant_entry
+from kurabe.tasks.spec import ContestantSpec, Kind
+
+TOLD = ("kind", "metric", "target", "folder")
+"""Parameters that the contest sets; they are no settings to be chosen."""
+
+
+class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Numbers from `low` to `high`, both included; `log`: as many between 1 and 10 as between 10 and 100."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class Options:
+    """What one setting may be: one of `values`, or where there are none a number of the range, whole where `whole`."""
+
+    values: tuple[Any, ...]
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+    whole: bool = False
+
+
+class Sweep(Contestant):
+    """Try settings of a contestant on the validation part, take the best, and learn with it as that contestant does.
+
+    `contestant`: a name of the registry, a name with the settings that stay (`{prompt: {model: "openai:gpt-5.1"}}`),
+    `module:object`, or an estimator. `over`: what is tried, by setting: a list of values (texts, numbers, whole lists
+    of examples, models), or `{low: 0.01, high: 0.3, log: true}`; a range whose ends are whole numbers has whole numbers
+    where the setting takes no others. `rows`: the training rows of the curve "score against training rows"; None: all,
+    a third, a ninth and a 27th of them. `trials`: how many settings are tried at most; all of them in random order
+    where there are no more than that, else by Optuna's tree-structured Parzen estimator (Bergstra et al. 2011).
+
+    A trial learns on the fewest rows first and goes on to more where it is among the best third there (asynchronous
+    successive halving, Li et al. 2020). A `prompt` learns nothing from rows: unless `rows` is given, it answers growing
+    parts of the validation part and is given up where it is worse than the best trial on the same rows (Wilcoxon's
+    signed-rank test, p < 0.1). `minutes`, `usd`: nothing new is begun after these; the best so far is taken. `folder`:
+    where answers are kept as they come: a sweep that was killed goes on there, asks nothing twice and ends with the
+    same result. A contest gives it. Without a validation part a share of the training part is held out.
+
+    After `fit`: `settings_`, those chosen; `chosen_`, the contestant fitted with them; `notes_["sweep"]`, the trials.
+    """
+
+    kinds: ClassVar[frozenset[Kind]] = frozenset(get_args(Kind))
+
+    def __init__(
+        self,
+        contestant: Any = "gradient_boosting",
+        over: dict[str, Any] | None = None,
+        rows: Sequence[int] | None = None,
+        trials: int = 30,
+        minutes: float | None = None,
+        usd: float | None = None,
+        folder: str | None = None,
+        kind: Kind | None = None,
+        metric: str | None = None,
+        prompt: spec.Prompt | None = None,
+        target: str | None = None,
+        random_state: int = 0,
+    ) -> None:
+        self.contestant = contestant
+        self.over = over
+        self.rows = rows
+        self.trials = trials
+        self.minutes = minutes
+        self.usd = usd
+        self.folder = folder
+        self.kind = kind
+        self.metric = metric
+        self.prompt = prompt
+        self.target = target
+        self.random_state = random_state
+
+    def skipped_reason(self) -> str | None:
+        """Why the sweep can't be made here, or None where it can."""
+        if find_spec("optuna") is None:
+            return str(MissingExtraError("a sweep (Optuna)", "sweep"))
+        base = self.base()
+        models = self.options(base).get("model", Options(())).values
+        for one in [clone(base).set_params(model=model) for model in models] or [base]:
+            skipped = getattr(one, "skipped_reason", None)
+            if skipped and (reason := skipped()) is not None:
+                return str(reason)
+        return None
+
+    def base(self, kind: Kind | None = None) -> Any:
+        """The contestant with the settings that stay, not fitted. Raises ContestantError where there is none such."""
+        from kurabe.contestants import registry
+
+        if hasattr(self.contestant, "fit"):
+            return clone(self.contestant)
+        entry = self._entry()
+        if entry.name in ("sweep", "human"):
+            raise ContestantError(f"sweep: {entry.name} has nothing to be swept")
+        kind = kind or self.kind
+        if kind is None:
+            raise ContestantError("sweep: say the `kind`: number, label or text")
+        return registry.build(entry, registry.Context(kind, self.metric, self.random_state, self.prompt, self.target))
+
+    def options(self, base: Any) -> dict[str, Options]:
+        """What `over` says of each setting, checked. Raises ContestantError."""
+        if not isinstance(self.over, dict) or not self.over:
+            raise ContestantError("sweep: name what to try, such as over: {leaves: [7, 15, 31]}")
+        if self.trials < 1 or (self.rows is not None and not (self.rows and min(self.rows) > 0)):
+            raise ContestantError("sweep: trials is 1 or more, and rows a list of such numbers, as rows: [100, 300]")
+        settings = [name for name in base.get_params() if name not in TOLD]
+        return {name: self._options(name, said, settings, base) for name, said in self.over.items()}
+
+    def _options(self, name: str, said: Any, settings: list[str], base: Any) -> Options:
+        at = f"sweep: over: {name}"
+        if name not in settings:
+            raise ContestantError(f"sweep: over: {missing('setting', name, settings)}")
+        if isinstance(said, list | tuple) and said:
+            return Options(tuple(self._checked(base, name, value) for value in said))
+        if not isinstance(said, dict):
+            raise ContestantError(f"{at}: expected a list of values or {{low: …, high: …}}, got {said!r}")
+        for key in said:
+            if key not in Range.__struct_fields__:
+                raise ContestantError(f"{at}: {missing('key', key, Range.__struct_fields__)}")
+        try:
+            asked = msgspec.convert(said, Range)
+        except msgspec.ValidationError as error:
+            raise ContestantError(f"{at}: {str(error).replace('`', '')}; write {{low: 0.01, high: 0.3}}") from None
+        if not (math.isfinite(asked.low) and math.isfinite(asked.high) and asked.low < asked.high):
+            raise ContestantError(f"{at}: low must be below high, and they are {said['low']} and {said['high']}")
+        if asked.log and asked.low <= 0:
+            raise ContestantError(f"{at}: with log: true, low must be above 0")
+        ends = [self._checked(base, name, said[key]) for key in ("low", "high")]
+        whole = all(isinstance(end, int) for end in ends) and not self._takes_floats(base, name)
+        return Options((), asked.low, asked.high, asked.log, whole)
+
+    def _checked(self, base: Any, name: str, value: Any) -> Any:
+        """The value, where the setting takes it."""
+        from kurabe.contestants import registry
+
+        if not type(base).__module__.startswith("kurabe.contestants."):
+            return value
+        return registry.checked_settings(f"sweep: over: {self._name()}", type(base), {name: value})[name]
+
+    def _takes_floats(self, base: Any, name: str) -> bool:
+        parameter = inspect.signature(type(base), eval_str=True).parameters.get(name)
+        annotation = parameter.annotation if parameter else None
+        return float in (annotation, *get_args(annotation))
+
+    def _entry(self) -> ContestantSpec:
+        if not isinstance(self.contestant, str | dict):
+            raise ContestantError(f"sweep: contestant is {self.contestant!r}; name one, as contestant: tfidf_ridge")
+        return contestant_entry(self.contestant, "sweep: contestant")
+
+    def with_settings(self, settings: dict[str, Any]) -> Any:
+        """`contestant` with these settings too."""
+        if not settings:
+            return self.contestant
+        if hasattr(self.contestant, "fit"):
+            return clone(self.contestant).set_params(**settings)
+        entry = self._entry()
+        return {entry.name: entry.settings | settings}
+
+    def _name(self) -> str:
+        return type(self.contestant).__name__ if hasattr(self.contestant, "fit") else self._entry().name
+
+    def fit(self, X: Any, y: Any, validation: Validation | None = None) -> Self:
+        """Make the trials that are left to make, and fit the contestant with the best setting.
+
+        Raises ContestantError for a setting that does not exist or where every trial failed, MissingExtraError without
+        Optuna.
+        """
+        X = as_frame(X)
+        kind: Kind = self.kind or infer_kind(y)
+        y = as_target(y, kind, X.height)
+        base = self.base(kind)
+        options = self.options(base)
+        if validation is not None and len(validation[1]):
+            learn, held = (X, y), (as_frame(validation[0]), as_target(validation[1], kind, len(validation[1])))
+        else:
+            validation = None
+            inner, outer = hold_out(X.height, self.random_state)
+            learn, held = (X[inner], y[inner]), (X[outer], y[outer])
+        self.settings_: dict[str, Any] = {}
+        usd: float | None = 0.0
+        notes: dict[str, Any] = {"contestant": self._name(), "over": sorted(options), "trials": []}
+        if not len(held[1]) or len(set(learn[1].tolist())) < 2:
+            few = "no rows to choose by" if not len(held[1]) else "one answer only in the training part"
+            notes["stopped"] = f"nothing to choose: {few}"
+        else:
+            from kurabe.contestants.sweep_search import Search
+
+            with Search(self, base, options, kind, learn, held) as search:
+                self.settings_ = search.run()
+                notes |= search.notes()
+                usd = search.cost
+        self.chosen_ = self._fitted(clone(base).set_params(**self.settings_), X, y, validation)
+        self.notes_ = {"usd": usd, **getattr(self.chosen_, "notes_", {}), "sweep": notes}
+        return self
+
+    def _fitted(self, estimator: Any, X: Any, y: np.ndarray, validation: Validation | None) -> Any:
+        """The estimator fitted as a contest would: kurabe's own are given the validation part to choose by, others
+        learn from both."""
+        if self.folder is not None and "folder" in estimator.get_params(deep=False):
+            from kurabe.contestants.sweep_search import trial_folder
+
+            estimator.set_params(folder=str(trial_folder(self.folder, ["chosen", self.settings_])))
+        if isinstance(estimator, Contestant):
+            return estimator.fit(X, y, validation=validation)
+        if validation is not None:
+            X, y = concat(X, as_frame(validation[0])), np.concatenate([y, validation[1]])
+        return estimator.fit(X, y)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """What the contestant with the chosen setting says."""
+        return np.asarray(self.chosen_.predict(X))
+
+    @available_if(lambda self: hasattr(getattr(self, "chosen_", None), "predict_proba"))  # type: ignore[untyped-decorator]
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """(n, classes) probabilities, where the contestant has them."""
+        return np.asarray(self.chosen_.predict_proba(X))
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The labels, in the order of `predict_proba`."""
+        return np.asarray(self.chosen_.classes_)
+
+    def close(self) -> None:
+        """Give back what the contestant holds."""
+        if hasattr(getattr(self, "chosen_", None), "close"):
+            self.chosen_.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Plain values only: the task's prompt as a dict."""
+        return {**super().__getstate__(), "prompt": msgspec.to_builtins(self.prompt)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        prompt = msgspec.convert(state.get("prompt"), spec.Prompt | None)
+        super().__setstate__({**state, "prompt": prompt})

@@ -1,0 +1,453 @@
+"""The trials of a sweep: which settings are tried, on how many rows, and when a trial is given up.
+
+Optuna proposes settings and says what to give up; it keeps nothing. The answers are kept (`sweep_trials`), and a sweep
+that starts again goes through the same trials with them: so it comes to the same result as one that was not stopped,
+which a study that is loaded would not, as its sampler begins its random numbers anew.
+"""
+
+import errno
+import hashlib
+import itertools
+import json
+import logging
+import math
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+import polars as pl
+from sklearn.base import clone
+
+from kurabe.contestants.base import AnswersRowByRow, Prediction, Validation, learning
+from kurabe.contestants.prompt import Prompt
+from kurabe.contestants.sweep_trials import Evaluations
+from kurabe.contestants.tune import Tune
+from kurabe.errors import (
+    BudgetExceededError,
+    ContestantError,
+    DownloadError,
+    JournalError,
+    MissingExtraError,
+    ProviderError,
+)
+from kurabe.models.transport.budget import Budget
+from kurabe.tasks.answers import fallback
+from kurabe.tasks.metrics import default_metric, metric_for
+from kurabe.tasks.spec import Kind
+
+if TYPE_CHECKING:
+    from kurabe.contestants.sweep import Options, Sweep
+
+REDUCTION = 3
+"""Of the trials at one number of training rows, one in so many goes on to the next."""
+FEWEST_ROWS = 30
+FEWEST_CHECKED = 10
+WORSE = 0.1
+"""The p-value below which a prompt is given up."""
+State = Literal["done", "pruned", "failed", "stopped"]
+
+
+@dataclass
+class Trial:
+    """One setting. `scores`: on the validation part, by training rows, for as many sizes as it came to."""
+
+    settings: dict[str, Any]
+    state: State = "stopped"
+    rows: list[int] = field(default_factory=list)
+    checked: list[int] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    reason: str | None = None
+
+
+class _Stop(Exception):
+    """Nothing new is to be begun; the argument says why."""
+
+
+def trial_folder(folder: str, name: Any) -> Path:
+    """Where a trial may keep what it needs to go on."""
+    return Path(folder) / hashlib.blake2b(_json(name).encode(), digest_size=8).hexdigest()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=repr)
+
+
+class Search:
+    """The trials of one sweep. `learn`: what they learn from; `held`: what they are scored on.
+
+    Use as a context manager.
+    """
+
+    def __init__(
+        self, sweep: "Sweep", base: Any, options: "dict[str, Options]", kind: Kind, learn: Validation, held: Validation
+    ) -> None:
+        self.sweep, self.base, self.options, self.kind = sweep, base, options, kind
+        self.X, self.y = learn
+        self.held_X, self.held_y = held
+        self.metric = metric_for(sweep.metric, kind) if sweep.metric else default_metric(kind)
+        self.sign = -1.0 if self.metric.greater_is_better else 1.0
+        draw = np.random.default_rng(sweep.random_state)
+        self.order = draw.permutation(len(self.y))
+        self.held_order = draw.permutation(len(self.held_y))
+        self.asks = isinstance(base, Prompt) and not isinstance(base, Tune) and sweep.rows is None
+        self.steps = self._steps()
+        self.trials: list[Trial] = []
+        self.stopped: str | None = None
+        self.seconds, self.usd, self.unknown = 0.0, 0.0, False
+        self.budget = Budget(sweep.usd) if sweep.usd is not None else None
+        self.store = Evaluations(Path(sweep.folder) / "trials.sqlite" if sweep.folder else None)
+        self._scratch = tempfile.TemporaryDirectory(prefix="kurabe-sweep-")
+        self._digest = self._identity()
+        self._counted: dict[str, tuple[float, float]] = {}
+        self._last: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.store.__exit__()
+        self._scratch.cleanup()
+        if hasattr(self._last, "close"):
+            self._last.close()
+
+    def _identity(self) -> str:
+        """What answers depend on beside setting and rows: the data, and the settings that stay."""
+        state = hashlib.blake2b(digest_size=16)
+        for part in (self.X.write_ndjson(), _json(self.y.tolist()), self.held_X.write_ndjson()):
+            state.update(part.encode("utf-8", "surrogatepass"))
+        state.update(_json([type(self.base).__qualname__, self.base.get_params(), self.sweep.random_state]).encode())
+        return state.hexdigest()
+
+    def _steps(self) -> list[tuple[int, int]]:
+        """(training rows, validation rows) of a trial's evaluations, one after the other."""
+        rows, checked = len(self.y), len(self.held_y)
+        if self.asks:
+            parts = {max(checked // 2**halved, min(checked, FEWEST_CHECKED)) for halved in range(4)}
+            return [(rows, part) for part in sorted(parts)]
+        if self.sweep.rows is not None:
+            return [(size, checked) for size in sorted({min(size, rows) for size in self.sweep.rows})]
+        thirds = {rows // REDUCTION**power for power in range(4)}
+        return [(size, checked) for size in sorted(size for size in thirds if size >= FEWEST_ROWS or size == rows)]
+
+    # ---------------------------------------------------------------------------------------------------- the trials
+
+    def run(self) -> dict[str, Any]:
+        """Make the trials and return the best setting. Raises ContestantError where all of them failed."""
+        with _quiet():
+            study, grid = self._study()
+            count = min(self.sweep.trials, len(grid)) if grid else self.sweep.trials
+            for number in range(count):
+                trial = study.ask(self._distributions())
+                record = Trial({name: self._value(name, trial.params[name]) for name in self.options})
+                self.trials.append(record)
+                try:
+                    self._try(trial, record, f"trial {number + 1}/{count}", count - number)
+                except _Stop as stop:
+                    self.stopped = str(stop)
+                    break
+                self._tell(study, trial, record)
+        best = self.best
+        if best is None:
+            failed = [trial for trial in self.trials if trial.state == "failed"]
+            if failed and self.stopped is None:
+                raise ContestantError(f"all {len(failed)} trials failed; the first: {failed[0].reason}")
+            return {}
+        return best.settings
+
+    @property
+    def best(self) -> Trial | None:
+        """The best of the trials that came farthest; None where none came anywhere."""
+        scored = [trial for trial in self.trials if trial.scores and trial.state != "failed"]
+        return min(scored, key=lambda trial: (-len(trial.scores), self.sign * trial.scores[-1]), default=None)
+
+    def notes(self) -> dict[str, Any]:
+        """What the report shows of the sweep: plain values."""
+        best = self.best
+        sizes = [] if best is None else list(dict.fromkeys(best.rows))
+        checked = 0 if best is None else best.checked[-1]
+        positions = self.held_order[:checked].tolist()
+        curve = []
+        for size in sizes:
+            assert best is not None
+            known = self.store.answers(self._key(best.settings, size))
+            guesses = self._guesses(known, size, positions)
+            curve.append({"rows": size, "guesses": guesses.tolist()})
+        return {
+            "trials": [
+                {"settings": json.loads(_json(t.settings)), "state": t.state, "rows": t.rows, "checked": t.checked,
+                 "scores": t.scores, "reason": t.reason}
+                for t in self.trials
+            ],
+            "chosen": None if best is None else self.trials.index(best),
+            "metric": self.metric.name,
+            "truth": self.held_y[positions].tolist(),
+            "curve": curve,
+            "stopped": self.stopped,
+            "seconds": self.seconds,
+        }  # fmt: skip
+
+    @property
+    def cost(self) -> float | None:
+        """Dollars; None where some answers' cost is unknown."""
+        return None if self.unknown else self.usd
+
+    def _study(self) -> tuple[Any, list[dict[str, Any]]]:
+        """A study, and all settings in random order where there are no more than trials."""
+        try:
+            import optuna
+        except ImportError:
+            raise MissingExtraError("a sweep (Optuna)", "sweep") from None
+        seed = self.sweep.random_state
+        if self.asks:
+            pruner: Any = optuna.pruners.WilcoxonPruner(p_threshold=WORSE)
+        else:
+            pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION)
+        study = optuna.create_study(
+            sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True),
+            pruner=pruner,
+            direction="maximize" if self.metric.greater_is_better else "minimize",
+        )
+        whole = [self._all(options) for options in self.options.values()]
+        if math.prod(map(len, whole)) > self.sweep.trials or not all(whole):
+            return study, []
+        grid = [dict(zip(self.options, values, strict=True)) for values in itertools.product(*whole)]
+        grid = [grid[place] for place in np.random.default_rng(seed).permutation(len(grid))]
+        for settings in grid:
+            study.enqueue_trial(settings)
+        return study, grid
+
+    def _all(self, options: "Options") -> Sequence[Any]:
+        """All that Optuna may propose for a setting; () where they can't be counted."""
+        if options.values:
+            return range(len(options.values))
+        return range(int(options.low), int(options.high) + 1) if options.whole else ()
+
+    def _distributions(self) -> dict[str, Any]:
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        found: dict[str, Any] = {}
+        for name, one in self.options.items():
+            if one.values:  # by place: Optuna takes no lists, and would take 1 and True for the same
+                found[name] = CategoricalDistribution(range(len(one.values)))
+            elif one.whole:
+                found[name] = IntDistribution(int(one.low), int(one.high), log=one.log)
+            else:
+                found[name] = FloatDistribution(one.low, one.high, log=one.log)
+        return found
+
+    def _value(self, name: str, proposed: Any) -> Any:
+        values = self.options[name].values
+        return values[proposed] if values else proposed
+
+    def _try(self, trial: Any, record: Trial, where: str, left: int) -> None:
+        """Evaluate a setting on more and more rows, until it has all or is given up."""
+        for step, (size, checked) in enumerate(self.steps):
+            self._say(where, size, left)
+            positions = self.held_order[:checked].tolist()
+            try:
+                answers = self._answers(record.settings, size, positions)
+            except _Failed as failed:
+                record.state, record.reason = "failed", str(failed)
+                return
+            guesses, truth = self._guesses(answers, size, positions), self.held_y[positions]
+            score = self.metric.score(truth, guesses)
+            if not math.isfinite(score):
+                record.state, record.reason = "failed", f"{self.metric.title} is not defined on the validation part"
+                return
+            record.rows.append(size)
+            record.checked.append(checked)
+            record.scores.append(score)
+            if self.asks:
+                seen = record.checked[-2] if step else 0
+                losses = self.sign * self.metric.row_loss(truth, guesses)
+                for place in range(seen, checked):
+                    trial.report(float(losses[place]), place)
+            else:
+                trial.report(score, REDUCTION**step)
+            if step + 1 < len(self.steps) and trial.should_prune():
+                record.state = "pruned"
+                return
+        record.state = "done"
+
+    def _tell(self, study: Any, trial: Any, record: Trial) -> None:
+        from optuna.trial import TrialState
+
+        states = {"pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+        if record.state == "done":
+            study.tell(trial, record.scores[-1])
+        else:
+            study.tell(trial, state=states[record.state])
+
+    # --------------------------------------------------------------------------------------------------- evaluations
+
+    def _key(self, settings: dict[str, Any], size: int) -> str:
+        return _json([self._digest, settings, size])
+
+    def _answers(self, settings: dict[str, Any], size: int, positions: list[int]) -> dict[int, float | str | None]:
+        """What a setting, learned on so many rows, answers to rows of the validation part; kept, or asked now."""
+        key = self._key(settings, size)
+        self._count(key)
+        if (reason := self.store.failure(key)) is not None:
+            raise _Failed(reason)
+        known = self.store.answers(key)
+        wanted = [position for position in positions if position not in known]
+        if not wanted:
+            return known
+        self._check_budget()
+        began = time.perf_counter()
+        folder = None
+        try:
+            estimator, folder = self._learned(settings, size)
+            for batch in self._batches(estimator, wanted):
+                now = time.perf_counter()
+                self.store.add(key, batch, now - began)
+                self._count(key)
+                began = now
+        except (BudgetExceededError, _Stop) as error:
+            raise _Stop(_short(error)) from None
+        except (DownloadError, JournalError, ProviderError, MissingExtraError):
+            raise  # not for the setting to answer for
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self.store.add(key, (), time.perf_counter() - began, _short(error))
+            self._count(key)
+            raise _Failed(_short(error)) from None
+        known = self.store.answers(key)
+        if any(position not in known for position in positions):
+            raise _Stop(self._used_up() or "the model answered too few rows")
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        return known
+
+    def _learned(self, settings: dict[str, Any], size: int) -> tuple[Any, Path | None]:
+        """The contestant with a setting, fitted on the first so many rows, and the folder where it keeps its state.
+
+        It is given no validation part, which it might learn from.
+        """
+        estimator, folder = clone(self.base).set_params(**settings), None
+        if "folder" in estimator.get_params(deep=False):
+            folder = trial_folder(self.sweep.folder or self._scratch.name, [settings, size])
+            estimator.set_params(folder=str(folder))
+        if isinstance(estimator, Tune) and "general" not in settings:
+            estimator.set_params(general=False)
+        chosen = np.sort(self.order[:size]).tolist()
+        self._last = estimator.fit(self.X[chosen], self.y[chosen])
+        return self._last, folder
+
+    def _batches(self, estimator: Any, positions: list[int]) -> Iterator[list[Prediction]]:
+        """Answers as they come, under their positions in the validation part."""
+        X: pl.DataFrame = self.held_X[positions]
+        if isinstance(estimator, Prompt):
+            estimator.opened(self.budget)
+            batches: Iterator[list[Prediction]] = estimator.iter_batches(X, lambda: self._used_up() is not None)
+        elif isinstance(estimator, AnswersRowByRow):
+            batches = ([one] for one in estimator.iter_predict(X))
+        else:
+            values = np.asarray(estimator.predict(X))
+            if values.shape != (len(positions),):
+                raise ContestantError(f"predict gave shape {values.shape} for {len(positions)} rows")
+            batches = iter([[Prediction(row, _plain(value, self.kind)) for row, value in enumerate(values)]])
+        for batch in batches:
+            yield [Prediction(positions[one.row], one.value, None, one.usd) for one in batch]
+
+    def _guesses(self, answers: dict[int, float | str | None], size: int, positions: list[int]) -> np.ndarray:
+        """(n,) answers, the fallback where one could not be read."""
+        instead = fallback(self.y[np.sort(self.order[:size])], self.kind)
+        found = [answers[position] for position in positions]
+        values = [instead if value is None else value for value in found]
+        if self.kind == "number":
+            return np.array(values, dtype=np.float64)
+        guesses = np.empty(len(values), dtype=object)
+        guesses[:] = values
+        return guesses
+
+    # -------------------------------------------------------------------------------------------------------- budget
+
+    def _count(self, key: str) -> None:
+        """Add what an evaluation took to what the sweep took, now or before it was stopped."""
+        before = self._counted.get(key, (0.0, 0.0))
+        seconds, usd = self.store.spent(key)
+        self.unknown |= usd is None
+        self.seconds += seconds - before[0]
+        self.usd += (usd or 0.0) - before[1]
+        if self.budget is not None and key not in self._counted:  # what is asked from now on is counted by the model
+            self.budget.settle(0.0, usd or 0.0)
+        self._counted[key] = (seconds, usd or 0.0)
+
+    def _used_up(self) -> str | None:
+        minutes, usd = self.sweep.minutes, self.sweep.usd
+        if minutes is not None and self.seconds >= minutes * 60:
+            return f"the sweep's {minutes:g} minutes are used up"
+        if usd is not None and self.usd >= usd > 0:
+            return f"the sweep's ${usd:g} are used up"
+        return None
+
+    def _check_budget(self) -> None:
+        if (why := self._used_up()) is not None:
+            raise _Stop(why)
+
+    def _say(self, where: str, size: int, left: int) -> None:
+        """Tell how far the sweep is."""
+        best = self.best
+        words = [where, f"{size:,} rows"]
+        if best is not None:
+            chosen = ", ".join(f"{name} {shown(value)}" for name, value in best.settings.items())
+            words.append(f"best {best.scores[-1]:.4g} ({chosen[:60]})")
+        made = len(self.trials) - 1
+        seconds = [self.seconds / made * left] if made else []
+        if self.sweep.minutes is not None:
+            seconds.append(max(self.sweep.minutes * 60 - self.seconds, 0.0))
+        if seconds:
+            words.append(f"{min(seconds) / 60:.0f} min left")
+        learning.get()(", ".join(words))
+
+
+class _Failed(Exception):
+    """A setting that can't be evaluated; the argument says why."""
+
+
+def _plain(value: Any, kind: Kind) -> float | str | None:
+    if kind != "number":
+        return None if value is None else str(value)
+    return float(value) if np.isfinite(float(value)) else None
+
+
+def shown(value: Any) -> str:
+    """A setting's value in few characters."""
+    text = f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def _short(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+class _quiet:
+    """Without Optuna's log, and its warnings that a pruner is new."""
+
+    def __enter__(self) -> None:
+        with suppress(ImportError):  # the import sets the log's level itself
+            import optuna  # noqa: F401
+        self._log = logging.getLogger("optuna")
+        self._level = self._log.level
+        self._log.setLevel(logging.ERROR)
+        self._warnings = warnings.catch_warnings()
+        self._warnings.__enter__()
+        try:
+            from optuna.exceptions import ExperimentalWarning
+        except ImportError:
+            return
+        warnings.simplefilter("ignore", ExperimentalWarning)
+
+    def __exit__(self, *error: Any) -> None:
+        self._warnings.__exit__(*error)
+        self._log.setLevel(self._level)

@@ -1,0 +1,88 @@
+"""What the trials of a sweep answered, kept so that none is made or paid for twice."""
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+from kurabe.contestants.base import Prediction
+from kurabe.errors import JournalError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS answers (
+    evaluation TEXT NOT NULL, row INTEGER NOT NULL, value, usd REAL, PRIMARY KEY (evaluation, row)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS evaluations (evaluation TEXT PRIMARY KEY, seconds REAL NOT NULL, failure TEXT) WITHOUT ROWID;
+"""
+
+
+class Evaluations:
+    """Answers to rows of the validation part by evaluation, a setting learned on so many rows.
+
+    In an SQLite file, where a commit has reached the disk when it returns; in memory where `path` is None. Raises
+    JournalError where the file can't be read or written.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        with self._explained():
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path or ":memory:", timeout=10)
+            try:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=FULL")
+                self._db.executescript(_SCHEMA)
+            except BaseException:
+                self._db.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    def answers(self, evaluation: str) -> dict[int, float | str | None]:
+        """The answers by row; None where one could not be read."""
+        with self._explained():
+            return dict(self._db.execute("SELECT row, value FROM answers WHERE evaluation=?", (evaluation,)))
+
+    def spent(self, evaluation: str) -> tuple[float, float | None]:
+        """(seconds, dollars) that an evaluation took so far; dollars are None where some are unknown."""
+        with self._explained():
+            seconds = self._db.execute("SELECT seconds FROM evaluations WHERE evaluation=?", (evaluation,)).fetchone()
+            usd, known, made = self._db.execute(
+                "SELECT ifnull(sum(usd), 0.0), count(usd), count(*) FROM answers WHERE evaluation=?", (evaluation,)
+            ).fetchone()
+        return (seconds[0] if seconds else 0.0), (usd if known == made else None)
+
+    def failure(self, evaluation: str) -> str | None:
+        """Why an evaluation failed, or None."""
+        with self._explained():
+            found = self._db.execute("SELECT failure FROM evaluations WHERE evaluation=?", (evaluation,)).fetchone()
+        return found[0] if found else None
+
+    def add(self, evaluation: str, answers: Iterable[Prediction], seconds: float, failure: str | None = None) -> None:
+        """Keep answers, all or none, and the seconds they took, or why there are none."""
+        with self._explained(), self._db:
+            self._db.executemany(
+                "INSERT OR REPLACE INTO answers VALUES (?,?,?,?)",
+                ((evaluation, answer.row, answer.value, answer.usd) for answer in answers),
+            )
+            self._db.execute(
+                "INSERT INTO evaluations VALUES (?,?,?) ON CONFLICT (evaluation) DO UPDATE SET"
+                " seconds=seconds+excluded.seconds, failure=excluded.failure",
+                (evaluation, seconds, failure),
+            )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise JournalError(
+                f"the trials of a sweep cannot be kept in {self._path}: {error}; what is there stays. Make room, or"
+                " move a damaged file away, and run again to go on"
+            ) from error
