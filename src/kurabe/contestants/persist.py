@@ -49,6 +49,7 @@ TRUSTED = frozenset(
         "trees.GradientBoosting",
         "trees.RandomForest",
         "tune.Tune",
+        "tune_hosted.TuneHosted",
     )
 ) | {
     "kurabe.tasks.spec.Prompt",

@@ -9,6 +9,7 @@ from sklearn.base import clone
 
 from kurabe.errors import ContestantError, missing
 from kurabe.tasks.spec import ContestantSpec, Kind, Prompt
+from kurabe.tuning.hosted.services import is_hosted
 
 NUMBER: frozenset[Kind] = frozenset({"number"})
 LABEL: frozenset[Kind] = frozenset({"label"})
@@ -40,6 +41,7 @@ CONTESTANTS: dict[str, Listed] = {
     "sweep": Listed("sweep:Sweep", ALL),
     "human": Listed("human:Human", ALL),
 }
+HOSTED = Listed("tune_hosted:TuneHosted", ALL)  # `tune` of a model that its provider tunes
 INSTEAD = {"tfidf_ridge": "tfidf_logistic", "tfidf_logistic": "tfidf_ridge"}  # what answers the other kind
 MODEL = "gguf:smollm2-135m"
 
@@ -92,6 +94,8 @@ def build(spec: ContestantSpec, context: Context) -> Any:
         other = INSTEAD.get(spec.name)
         hint = f"use {other!r}" if other and context.kind in CONTESTANTS[other].kinds else _fitting(context.kind)
         raise ContestantError(f"{spec.name} does not answer tasks of kind {context.kind}; {hint}")
+    if spec.name == "tune" and is_hosted(spec.settings.get("model")):
+        listed = HOSTED
     cls = _import(listed)
     parameters = inspect.signature(cls).parameters
     told = {name: value for name, value in context._asdict().items() if name in parameters}

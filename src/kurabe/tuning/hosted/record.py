@@ -1,6 +1,7 @@
 """What is known of a job on this machine: one JSON file, written before and after everything that changes something at
 the provider, so that another process goes on where this one was cut off, and nothing is sent or started twice."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -8,8 +9,9 @@ from pathlib import Path
 
 import filelock
 import msgspec
+from platformdirs import user_data_path
 
-from kurabe.errors import TuningError
+from kurabe.errors import TuningError, missing
 from kurabe.tuning.durable import write_bytes
 from kurabe.tuning.hosted.base import Event, Metric, Settings, State
 
@@ -112,3 +114,21 @@ def found(root: Path) -> list[tuple[Path, Job]]:
     """(folder, job) of every job below `root`, the newest first."""
     jobs = [(path.parent, job) for path in root.glob(f"*/{NAME}") if (job := read(path.parent)) is not None]
     return sorted(jobs, key=lambda pair: pair[1].made, reverse=True)
+
+
+def jobs_root() -> Path:
+    """Where this user's jobs are kept, whatever folder a task lies in: KURABE_JOBS, or the user's data folder. It is no
+    part of a task, since what was paid for must not go with a folder that is deleted."""
+    override = os.environ.get("KURABE_JOBS")
+    return Path(override) if override else user_data_path("kurabe", appauthor=False) / "tuned"
+
+
+def named(root: Path, name: str) -> tuple[Path, Job]:
+    """(folder, job) of the job whose key, or whose name at the provider, begins so. Raises TuningError."""
+    jobs = found(root)
+    meant = [(folder, job) for folder, job in jobs if job.key.startswith(name) or (job.job or "") == name]
+    if len(meant) != 1:
+        listed = [job.key for _, job in (meant or jobs)]
+        raise TuningError(f"{name!r} begins the names of several jobs: {', '.join(listed)}" if meant else
+                          missing("job", name, listed))  # fmt: skip
+    return meant[0]

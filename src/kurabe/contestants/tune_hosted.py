@@ -1,0 +1,211 @@
+"""A provider's model that the provider tunes on the training part, then asked as any other."""
+
+import math
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from kurabe.contestants.base import Validation, learning
+from kurabe.contestants.examples import write_number
+from kurabe.contestants.frames import as_frame, as_target
+from kurabe.contestants.prompt import Decode, Prompt, open_shared, release
+from kurabe.contestants.wording import joint
+from kurabe.errors import BudgetExceededError, ContestantError, KurabeError, TuningError
+from kurabe.models.base import ChatModel
+from kurabe.models.reference import parse_reference
+from kurabe.models.transport.budget import Budget
+from kurabe.tasks import spec
+from kurabe.tasks.spec import Kind
+from kurabe.tuning.hosted import jobs, record
+from kurabe.tuning.hosted.base import Row, Settings
+from kurabe.tuning.hosted.connection import Connection
+from kurabe.tuning.hosted.plan import Plan, make_plan
+from kurabe.tuning.hosted.record import Job
+from kurabe.tuning.hosted.services import parse_base, service_of
+
+UNKNOWN = "unknown"
+"""What `confirm_usd` is where a cost that is not known is accepted."""
+
+ROOM = 1.25
+"""What is proposed as `confirm_usd`, over the estimate."""
+
+confirmed: ContextVar[frozenset[str]] = ContextVar("confirmed", default=frozenset())
+"""Keys of plans whose cost a person has accepted, besides what `confirm_usd` accepts."""
+
+
+class TuneHosted(Prompt):
+    """Let a provider tune one of its models with the training part, then ask the tuned model.
+
+    `model`: a reference of OpenAI or Azure, such as `openai:gpt-4.1-mini-2025-04-14`; `kurabe.tuning.hosted.services`
+    lists all providers. Prompt and `decode` are those of `prompt`, without examples; each row of the training part is
+    sent as a conversation. `epochs`, `batch_size`, `learning_rate_multiplier`, `learning_rate`, `rank` and `seed` are
+    the provider's, where it takes them. `bucket`, `role` and `account` are places of yours that some providers need.
+
+    It costs money and sends the training rows away: `confirm_usd` is what it may cost, in dollars, or `unknown` where a
+    cost that is not known is accepted. Without it nothing is sent, and the reason holds the estimate. A job is started
+    once: another run, or another process, follows the same one. After `stall_hours` without news it is cancelled.
+    `deployment`: what the tuned model is called where it was deployed, for providers where that is needed. `folder`:
+    where jobs are kept, by default the user's data folder.
+    """
+
+    def __init__(
+        self,
+        model: str = "openai:gpt-4.1-mini-2025-04-14",
+        options: dict[str, Any] | None = None,
+        epochs: int = 3,
+        batch_size: int | None = None,
+        learning_rate_multiplier: float | None = None,
+        learning_rate: float | None = None,
+        rank: int | None = None,
+        seed: int | None = None,
+        confirm_usd: float | Literal["unknown"] | None = None,
+        stall_hours: float = jobs.STALL_HOURS,
+        deployment: str | None = None,
+        bucket: str | None = None,
+        role: str | None = None,
+        account: str | None = None,
+        system: str | None = None,
+        user: str | None = None,
+        prefill: str | None = None,
+        max_tokens: int | None = None,
+        decode: Decode = "auto",
+        max_input_chars: int = 2000,
+        folder: str | None = None,
+        kind: Kind | None = None,
+        prompt: spec.Prompt | None = None,
+        target: str | None = None,
+        random_state: int = 0,
+    ) -> None:
+        super().__init__(
+            model=model, options=options, system=system, user=user, prefill=prefill, max_tokens=max_tokens,
+            decode=decode, max_input_chars=max_input_chars, kind=kind, prompt=prompt, target=target,
+            random_state=random_state,
+        )  # fmt: skip
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate_multiplier = learning_rate_multiplier
+        self.learning_rate = learning_rate
+        self.rank = rank
+        self.seed = seed
+        self.confirm_usd = confirm_usd
+        self.stall_hours = stall_hours
+        self.deployment = deployment
+        self.bucket = bucket
+        self.role = role
+        self.account = account
+        self.folder = folder
+
+    def skipped_reason(self) -> str | None:
+        """Why the model cannot be tuned here, or None where it can."""
+        try:
+            parse_base(self._name())
+        except KurabeError as error:
+            return str(error)
+        return super().skipped_reason()
+
+    def plan(self, X: Any, y: Any) -> Plan:
+        """What would be sent and what it would cost. Sends nothing.
+
+        Raises TuningError for a row or a setting that can't be used, and ContestantError and TaskError as `Prompt.fit`.
+        """
+        base, settings = parse_base(self._name()), self._settings()
+        super().fit(X, y)
+        X = as_frame(X)
+        y = as_target(y, self.kind_, X.height)
+        if self.kind_ == "label" and len(self.labels_) < 2:
+            raise TuningError(f"all rows have the label {self.labels_[0]!r}: there is nothing to learn")
+        needed = {name: getattr(self, name) for name in ("bucket", "role", "account")}
+        told = {name: value for name, value in needed.items() if value is not None}
+        return make_plan(base, self._rows(X, y), settings, told)
+
+    def fit(self, X: Any, y: Any, validation: Validation | None = None) -> Self:
+        """Let the model be tuned, or follow the job that was begun before. `validation` is not sent.
+
+        Raises BudgetExceededError, before anything is sent, where the cost is not confirmed; ContestantError where the
+        tuned model has to be deployed first; TuningError and ProviderError; and as `plan`.
+        """
+        plan = self.plan(X, y)
+        folder = (Path(self.folder) if self.folder else record.jobs_root()) / plan.key
+        if record.read(folder) is None:
+            self._confirm(plan)
+        connection = Connection(plan.base, base_url=(self.options or {}).get("base_url"))
+        jobs.begin(folder, plan, connection, confirmed=True)
+        job = jobs.follow(folder, connection, plan, stall_hours=self.stall_hours, told=_tell)
+        assert job.model is not None
+        assert job.reference is not None
+        self.tuned_ = job.reference
+        if self.deployment is not None:
+            self.tuned_ = str(msgspec.structs.replace(plan.base, name=self.deployment))
+        elif note := service_of(plan.base).note(plan.base, job.model):
+            raise ContestantError(note)
+        return self
+
+    def opened(self, budget: Budget | None = None) -> ChatModel:
+        """The tuned model."""
+        return open_shared(self.tuned_, self.options, budget)
+
+    def close(self) -> None:
+        """Close the shared model."""
+        release()
+
+    def _rows(self, X: pl.DataFrame, y: np.ndarray) -> list[Row]:
+        from kurabe.models import open_model
+
+        with open_model(self._name(), **(self.options or {})) as model:  # nothing is asked of it
+            requests = list(self._requests(X, _Unasked(model)))  # type: ignore[arg-type]
+        rows = []
+        for request, value in zip(requests, y, strict=True):
+            text = write_number(value, self.decimals_) if self.kind_ == "number" else str(value)
+            begun = request.prefill + joint(request.prefill) if request.prefill else ""
+            rows.append(Row(request.messages, begun + text))
+        return rows
+
+    def _confirm(self, plan: Plan) -> None:
+        """Raise BudgetExceededError where nobody has accepted the cost."""
+        if plan.key in confirmed.get():
+            return
+        given, unknown = self.confirm_usd, f"confirm_usd: {UNKNOWN}"
+        if plan.usd is None:
+            if given != UNKNOWN:
+                raise BudgetExceededError(f"{plan.describe()}. Nothing was sent; {unknown} in its settings allows it")
+            return
+        if isinstance(given, str) or given is None or plan.usd > given:
+            allowed = f", and confirm_usd allows ${given:g}" if isinstance(given, int | float) else ""
+            enough = max(1, math.ceil(plan.usd * ROOM))
+            raise BudgetExceededError(
+                f"{plan.describe()}{allowed}. Nothing was sent; confirm_usd: {enough} in its settings allows it"
+            )
+
+    def _settings(self) -> Settings:
+        given = {name: getattr(self, name) for name in Settings.__struct_fields__}
+        try:
+            return msgspec.convert(given, Settings)
+        except msgspec.ValidationError as error:
+            raise ContestantError(f"tune: {error}") from None
+
+    def _name(self) -> str:
+        if not isinstance(self.model, str):
+            raise ContestantError("tune: the model to be tuned is named by a reference such as openai:gpt-4.1-mini")
+        parse_reference(self.model)
+        return self.model
+
+
+class _Unasked:
+    """A model as far as rows are written for it: what it takes, and nothing that would ask the provider."""
+
+    def __init__(self, model: ChatModel) -> None:
+        self.takes = model.takes
+
+
+def _tell(job: Job) -> None:
+    """Say how far the job is."""
+    said = f"{job.state}"
+    if job.metrics:
+        said += f", step {job.metrics[-1].step}, loss {job.metrics[-1].loss:.3f}"
+    elif job.events:
+        said += f": {job.events[-1].text}"
+    learning.get()(f"{said} (job {job.job})")

@@ -1,0 +1,196 @@
+"""A model that its provider tunes, as a contestant of a contest and by itself."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import polars as pl
+import pytest
+
+import kurabe
+from kurabe.contest.run import run
+from kurabe.contestants import registry
+from kurabe.contestants.base import learning
+from kurabe.contestants.tune_hosted import TuneHosted, confirmed
+from kurabe.errors import BudgetExceededError, ContestantError, TuningError
+from kurabe.tasks.spec import ContestantSpec
+from kurabe.testing import Simulator, Tuning
+from kurabe.tuning.hosted import jobs, record
+
+COLOURS = {"rot": "red", "blau": "blue", "gelb": "yellow"}
+MODEL = "openai:gpt-4.1-mini"
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(jobs, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(jobs, "LONGEST_WAIT", 0.002)
+    monkeypatch.setenv("OPENAI_API_KEY", "test-key-0123")
+    monkeypatch.setenv("KURABE_JOBS", str(tmp_path / "jobs"))
+
+
+def table(rows: int) -> tuple[pl.DataFrame, np.ndarray]:
+    words = [list(COLOURS)[n % 3] for n in range(rows)]
+    frame = pl.DataFrame({"input": [f"{word} {n}" for n, word in enumerate(words)]})
+    return frame, np.array([COLOURS[word] for word in words], dtype=object)
+
+
+def knows(text: str) -> str:
+    """What the tuned model answers."""
+    return next(COLOURS[word] for word in COLOURS if word in text)
+
+
+def tuner(server: Simulator, **settings: Any) -> TuneHosted:
+    given: dict[str, Any] = {"confirm_usd": 1.0, "options": {"base_url": server.url}, "target": "colour"}
+    return TuneHosted(model=MODEL, **given | settings)
+
+
+def test_it_learns_and_answers(tmp_path: Path) -> None:
+    X, y = table(30)
+    said: list[str] = []
+    token = learning.set(said.append)
+    with Simulator("openai", answer=knows) as server:
+        try:
+            made = tuner(server).fit(X, y)
+        finally:
+            learning.reset(token)
+        assert made.tuned_.startswith("openai:ft:gpt-4.1-mini:org:kurabe-")
+        assert (made.predict(X) == y).all()
+        made.close()
+        asked = [call for call in server.requests if call.kind == "chat"]
+        assert {call.model for call in asked} == {made.tuned_.removeprefix("openai:")}
+        (name,) = server.tuning.uploads
+        assert name.startswith("kurabe-")
+        tuner(server, decode="free", stall_hours=2.0).fit(X, y)  # what was tuned once is not tuned again
+        assert len(server.tuning.jobs) == 1
+    assert "loss 0.333" in said[-1]
+    assert "ftjob-0" in said[0]
+    assert [job.rows for _, job in record.found(tmp_path / "jobs")] == [30]
+
+
+def test_rows_are_what_is_asked_later() -> None:
+    """The conversation of a training row is the one that the tuned model is asked with."""
+    X, y = table(12)
+    with Simulator("openai", answer=knows) as server:
+        made = tuner(server)
+        plan = made.plan(X, y)
+        assert server.accepted == 0
+        made.fit(X, y).predict(X[:1])
+        made.close()
+        asked = next(call for call in server.requests if call.kind == "chat").json["messages"]
+
+    learned = msgspec.json.decode(plan.data.splitlines()[0])["messages"]
+    assert learned[:-1] == asked
+    assert learned[-1] == {"role": "assistant", "content": "red"}
+
+
+def test_numbers_are_written_as_they_are() -> None:
+    X, _ = table(12)
+    with Simulator("openai") as server:
+        plan = tuner(server, target="price").plan(X, np.arange(12) * 1000.0)
+    assert plan.data.splitlines()[3].endswith(b'"content":"3000"}]}')
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "says"),
+    [
+        (MODEL, None, r"about \$0\.\d\d .* Nothing was sent; confirm_usd: 1 in its settings"),
+        (MODEL, 0.001, r"and confirm_usd allows \$0.001"),
+        (MODEL, "unknown", "Nothing was sent"),
+        ("openai:gpt-9", 100.0, r"not known here.*confirm_usd: unknown in its settings"),
+    ],
+)
+def test_nothing_is_sent_unconfirmed(model: str, given: Any, says: str, tmp_path: Path) -> None:
+    X, y = table(300)
+    with Simulator("openai") as server:
+        with pytest.raises(BudgetExceededError, match=says):
+            tuner(server, confirm_usd=given).set_params(model=model).fit(X, y)
+        assert server.accepted == 0
+    assert not (tmp_path / "jobs").exists()
+
+
+def test_a_person_confirms() -> None:
+    X, y = table(12)
+    with Simulator("openai", answer=knows) as server:
+        made = tuner(server, confirm_usd=None)
+        token = confirmed.set(frozenset({made.plan(X, y).key}))
+        try:
+            assert made.fit(X, y).tuned_.startswith("openai:ft:")
+        finally:
+            confirmed.reset(token)
+
+
+def test_a_cost_that_is_not_known_can_be_accepted() -> None:
+    X, y = table(12)
+    with Simulator("openai", answer=knows) as server:
+        made = tuner(server, confirm_usd="unknown").set_params(model="openai:gpt-9").fit(X, y)
+        assert made.tuned_.startswith("openai:ft:gpt-9")
+
+
+def contest(folder: Path, server: Simulator, **settings: Any) -> Any:
+    X, y = table(60)
+    frame = X.with_columns(colour=pl.Series(y.tolist()))
+    given = {"model": MODEL, "options": {"base_url": server.url}} | settings
+    return kurabe.Task.from_frame(
+        frame, target="colour", kind="label", contestants=["constant", {"tune": given}], folder=folder
+    )
+
+
+def test_a_contest(tmp_path: Path) -> None:
+    """Without a confirmed cost it is left out, and the board says how to confirm; with one it wins."""
+    with Simulator("openai", answer=knows) as server:
+        board = run(contest(tmp_path, server))
+        row = next(row for row in board.rows if row.status == "skipped")
+        assert row.reason is not None
+        assert "confirm_usd: 1 in its settings allows it" in row.reason
+        assert server.accepted == 0
+
+        board = run(contest(tmp_path, server, confirm_usd=1.0))
+        best = board.rows[0]
+        assert (best.status, best.score) == ("done", 1.0)
+        calls = server.calls
+        run(contest(tmp_path, server, confirm_usd=1.0))
+        assert server.calls == calls
+        assert len(server.tuning.jobs) == 1
+
+
+def test_a_job_that_fails_is_on_the_board(tmp_path: Path) -> None:
+    with Simulator("openai", tuning=Tuning(states=("failed",), error="bad file")) as server:
+        board = run(contest(tmp_path, server, confirm_usd=1.0))
+        row = next(row for row in board.rows if row.status == "failed")
+        assert row.reason is not None
+        assert "failed: bad file" in row.reason
+        run(contest(tmp_path, server, confirm_usd=1.0))
+        assert len(server.tuning.jobs) == 1  # a failed job is not paid for again by itself
+
+
+def test_azure_needs_a_deployment() -> None:
+    X, y = table(12)
+    with Simulator("azure", answer=knows) as server:
+        given: dict[str, Any] = {"model": f"azure:gpt-4.1-mini?endpoint={server.address}", "confirm_usd": "unknown"}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AZURE_OPENAI_API_KEY", "test-key-0123")
+            with pytest.raises(ContestantError, match=r"'ft:gpt-4.1-mini:org:.*' answers once it is deployed"):
+                TuneHosted(**given).fit(X, y)
+            made = TuneHosted(deployment="mine", **given).fit(X, y)
+            assert (made.predict(X) == y).all()
+            made.close()
+        assert len(server.tuning.jobs) == 1
+        assert "/deployments/mine/" in server.requests[-1].path
+
+
+def test_one_class_only() -> None:
+    X, _ = table(12)
+    with Simulator("openai") as server, pytest.raises(TuningError, match="nothing to learn"):
+        tuner(server).fit(X, np.full(12, "red", dtype=object))
+
+
+def test_the_registry_tells_them_apart() -> None:
+    context = registry.Context("label")
+    built = registry.build(ContestantSpec("tune", {"model": MODEL, "epochs": 2}, "tune"), context)
+    assert isinstance(built, TuneHosted)
+    local = registry.build(ContestantSpec("tune", {"model": "hf:smollm2-135m"}, "tune"), context)
+    assert type(local).__name__ == "Tune"
+    with pytest.raises(ContestantError, match="batch_sise"):
+        registry.build(ContestantSpec("tune", {"model": MODEL, "batch_sise": 2}, "tune"), context)
