@@ -13,6 +13,7 @@ from kurabe import __version__
 COMMANDS = {
     "new": "Look at a table and write a first task file.",
     "run": "Let a task's contestants compete and show the board.",
+    "sweep": "Choose settings by a task's sweeps and show what they found.",
     "board": "Show the board of an earlier run.",
     "report": "Write a run's report: HTML, Markdown, CSV, JSON or SVG.",
     "predict": "Let a trained contestant answer new rows.",

@@ -99,7 +99,7 @@ def _entrant(
             estimator = clone(estimator).set_params(answers=str(task.folder / estimator.answers))
         key = _human_key(estimator, spec.label, task)
     elif isinstance(estimator, Prompt):
-        model = estimator.model if isinstance(estimator.model, str) else estimator.model.reference
+        model = reference_of(estimator)
         key = digest(estimator_digest(estimator), learned_from)
         if isinstance(estimator.model, str):
             found = models.beside(estimator.model, task.folder)
@@ -144,6 +144,28 @@ def _placed(sweep: Sweep, task: Task, learned_from: bytes) -> tuple[Sweep, str |
     if sweep.folder is None:
         sweep.set_params(folder=str(task.folder / FOLDER / "sweeps" / known.hex()))
     return sweep, stays.get("model") if "model" not in over else None, key
+
+
+def swept_labels(task: Task, name: str | None = None) -> list[str]:
+    """The labels of a task's sweeps; with `name` of those called so, or that sweep over a contestant called so.
+
+    Raises ContestantError where there are none.
+    """
+    sweeps = {one.label: one.estimator for one in make_entrants(task, 0) if isinstance(one.estimator, Sweep)}
+    if not sweeps:
+        raise ContestantError(
+            "no contestant of this task is a sweep; add one, such as"
+            " `{sweep: {contestant: gradient_boosting, over: {leaves: [7, 15, 31]}}}`, to its `contestants`"
+        )
+    swept = {label: sweep.name for label, sweep in sweeps.items()}
+    if name is not None and name not in (*swept, *swept.values()):
+        raise ContestantError(missing("sweep", name, [*swept, *swept.values()]))
+    return [label for label in swept if name in (None, label, swept[label])]
+
+
+def reference_of(estimator: Prompt) -> str:
+    """The reference of the model that is asked."""
+    return estimator.model if isinstance(estimator.model, str) else estimator.model.reference
 
 
 def asked_models(estimator: Any) -> list[str]:

@@ -36,6 +36,7 @@ from kurabe.contest.prepare import (
     make_entrants,
     make_record,
     now,
+    reference_of,
     trained_path,
 )
 from kurabe.contest.work import Work
@@ -243,7 +244,7 @@ class _Contest:
         if isinstance(estimator, Prompt):
             estimator.opened(self.budget)  # loading it is not part of answering
         answers = self._batches(estimator, self.test.X[left], left)
-        hosted = not all(map(is_local, asked_models(estimator)))
+        hosted = isinstance(estimator, Prompt) and not is_local(reference_of(estimator))
         try:
             with self._patient() if hosted else nullcontext():
                 self._keep(answers, work, left, check=not isinstance(estimator, Prompt))

@@ -50,7 +50,7 @@ class Sweep(Contestant):
     `module:object`, or an estimator. `over`: what is tried, by setting: a list of values (texts, numbers, whole lists
     of examples, models), or `{low: 0.01, high: 0.3, log: true}`; a range whose ends are whole numbers has whole numbers
     where the setting takes no others. `rows`: the training rows of the curve "score against training rows"; None: all,
-    a third, a ninth and a 27th of them. `trials`: how many settings are tried at most; all of them in random order
+    a third, a ninth and a 27th of them, but no fewer than 100. `trials`: how many settings are tried at most; all of them in random order
     where there are no more than that, else by Optuna's tree-structured Parzen estimator (Bergstra et al. 2011).
 
     A trial learns on the fewest rows first and goes on to more where it is among the best third there (asynchronous
@@ -157,7 +157,7 @@ class Sweep(Contestant):
 
         if not type(base).__module__.startswith("kurabe.contestants."):
             return value
-        return registry.checked_settings(f"sweep: over: {self._name()}", type(base), {name: value})[name]
+        return registry.checked_settings(f"sweep: over: {self.name}", type(base), {name: value})[name]
 
     def _takes_floats(self, base: Any, name: str) -> bool:
         parameter = inspect.signature(type(base), eval_str=True).parameters.get(name)
@@ -178,7 +178,9 @@ class Sweep(Contestant):
         entry = self._entry()
         return {entry.name: entry.settings | settings}
 
-    def _name(self) -> str:
+    @property
+    def name(self) -> str:
+        """What is swept over, by its name."""
         return type(self.contestant).__name__ if hasattr(self.contestant, "fit") else self._entry().name
 
     def fit(self, X: Any, y: Any, validation: Validation | None = None) -> Self:
@@ -200,7 +202,7 @@ class Sweep(Contestant):
             learn, held = (X[inner], y[inner]), (X[outer], y[outer])
         self.settings_: dict[str, Any] = {}
         usd: float | None = 0.0
-        notes: dict[str, Any] = {"contestant": self._name(), "over": sorted(options), "trials": []}
+        notes: dict[str, Any] = {"contestant": self.name, "over": sorted(options), "trials": []}
         if not len(held[1]) or len(set(learn[1].tolist())) < 2:
             few = "no rows to choose by" if not len(held[1]) else "one answer only in the training part"
             notes["stopped"] = f"nothing to choose: {few}"

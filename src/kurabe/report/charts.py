@@ -163,6 +163,64 @@ def slices(names: Sequence[str], score: str) -> Spec:
     return _spec(alt.layer(whiskers, dots).properties(width="container", height=alt.Step(11, **{"for": "offset"})))
 
 
+def learning_curves(names: Sequence[str], score: str, domain: tuple[float, float], sizes: Sequence[int]) -> Spec:
+    """Score against training rows: the chosen setting of each sweep with its interval, and the other trials, faint."""
+    x = alt.X(
+        "rows:Q",
+        title="training rows",
+        scale=alt.Scale(type="log", nice=False, padding=14),
+        axis=alt.Axis(values=list(sizes), format=",d", grid=False, labelOverlap="greedy"),
+    )
+    scale = alt.Scale(domain=list(domain), nice=False)
+    y, colour = alt.Y("score:Q", title=score, scale=scale), _colour(names)
+    chosen = alt.Chart(alt.NamedData("curves")).encode(x=x, color=colour)
+    tooltip = [alt.Tooltip("contestant:N"), alt.Tooltip("settings:N"), alt.Tooltip("rows:Q", title="training rows"),
+               alt.Tooltip("shown:N", title="score")]  # fmt: skip
+    others = alt.Chart(alt.NamedData("trials")).encode(x=x, y=y, color=colour, detail="trial:N", tooltip=tooltip)
+    bands = chosen.mark_area(clip=True, opacity=0.13).encode(y=alt.Y("low:Q", title=score, scale=scale), y2="high:Q")
+    whiskers = chosen.mark_rule(clip=True, strokeWidth=1.2, opacity=0.55).encode(
+        y=alt.Y("low:Q", title=score, scale=scale), y2="high:Q"
+    )
+    lines = chosen.mark_line(clip=True, strokeWidth=2.5).encode(y=y)
+    dots = chosen.mark_point(filled=True, size=60, opacity=1, clip=True).encode(y=y, tooltip=tooltip)
+    faint = [
+        others.mark_line(clip=True, strokeWidth=1.2, opacity=0.38),
+        others.mark_point(filled=True, clip=True, size=16, opacity=0.5),
+    ]
+    return _spec(alt.layer(bands, *faint, whiskers, lines, dots).properties(width="container", height=340))
+
+
+def tuning_loss(names: Sequence[str]) -> Spec:
+    """The loss of each tuned contestant, step by step, and its running mean."""
+    shared = alt.Chart(alt.NamedData("losses")).encode(
+        x=alt.X("step:Q", title="step", scale=alt.Scale(nice=False), axis=alt.Axis(grid=False, tickMinStep=1)),
+        color=_colour(names),
+    )
+    scale = alt.Scale(zero=False)
+    tooltip = [alt.Tooltip("contestant:N"), alt.Tooltip("step:Q"), alt.Tooltip("loss:Q", format=".3f"),
+               alt.Tooltip("smooth:Q", title="running mean", format=".3f")]  # fmt: skip
+    raw = shared.mark_line(strokeWidth=1, opacity=0.3).encode(
+        y=alt.Y("loss:Q", title="loss of the answers", scale=scale)
+    )
+    smooth = shared.mark_line(strokeWidth=2).encode(
+        y=alt.Y("smooth:Q", title="loss of the answers", scale=scale), tooltip=tooltip
+    )
+    return _spec(alt.layer(raw, smooth).properties(width="container", height=240))
+
+
+def tuning_score(names: Sequence[str], score: str, last: int) -> Spec:
+    """The validation score of each tuned contestant, at the steps where it was looked at; `last`: the last step."""
+    shared = alt.Chart(alt.NamedData("checked")).encode(
+        x=alt.X("step:Q", title="step", scale=alt.Scale(domain=[0, last], nice=False),
+                axis=alt.Axis(grid=False, tickMinStep=1)),
+        y=alt.Y("score:Q", title=f"{score}, validation", scale=alt.Scale(zero=False, padding=12)),
+        color=_colour(names),
+        tooltip=[alt.Tooltip("contestant:N"), alt.Tooltip("step:Q"), alt.Tooltip("shown:N", title="score")],
+    )  # fmt: skip
+    marks = alt.layer(shared.mark_line(strokeWidth=2), shared.mark_point(filled=True, size=50, opacity=1))
+    return _spec(marks.properties(width="container", height=240))
+
+
 def _pick(first: Sequence[str]) -> alt.Parameter:
     return alt.selection_point(
         name="pick", fields=["contestant"], bind="legend", value=[{"contestant": name} for name in first]

@@ -10,7 +10,9 @@ import numpy as np
 import polars as pl
 
 from kurabe.contest.board import Board
+from kurabe.contest.sweeps import sweep_result
 from kurabe.report.format import distinct
+from kurabe.report.learning import sweep_dict
 
 
 def to_csv(board: Board) -> str:
@@ -37,14 +39,18 @@ def to_csv(board: Board) -> str:
 
 
 def to_json(board: Board, indent: int | None = 2) -> str:
-    """The object of `Board.to_dict()` and more: second metrics, times, memory, comparisons, leaks, the run.
+    """The object of `Board.to_dict()` and more: second metrics, times, memory, sweeps, tuning, comparisons, leaks, run.
 
     Values that are not finite are null, as JSON has no word for them.
     """
     evidence, base = board.evidence, board.to_dict()
+    found = {entry.name: entry for entry in evidence.entries}
     for row, record in zip(board.rows, base["rows"], strict=True):
         record |= {"answered": row.answered, "peak_bytes": row.peak_bytes, "second": dict(row.second)}
         record["forgetting"] = None if row.forgetting is None else asdict(row.forgetting)
+        result = sweep_result(found[row.contestant], evidence.kind)
+        record["sweep"] = None if result is None else sweep_dict(result)
+        record["tuning"] = found[row.contestant].notes.get("tuning")
     whole = base | {
         "greater_is_better": board.greater_is_better,
         "run": evidence.run,

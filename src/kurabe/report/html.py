@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 
 from kurabe.contest.board import Board, BoardRow
 from kurabe.contest.evidence import Entry
-from kurabe.report import charts, details
+from kurabe.report import charts, details, learning
 from kurabe.report import format as fmt
 from kurabe.report.axis import Axis, axis, interval_svg
 from kurabe.report.data import finite, second_metrics
@@ -50,6 +50,7 @@ def html_report(board: Board, title: str | None = None) -> str:
         metric=fmt.metric(board),
         unread_rule=stands_for_unread(board),
         matrix=_matrix(board),
+        sweeps=_sweeps(board, entries),
         unread=details.unread_answers(board.evidence, entries),
         leaks=details.leaked_rows(board.evidence),
         leak_count=len(set(board.evidence.leaks.exact) | set(board.evidence.leaks.near)),
@@ -119,7 +120,38 @@ def _data(board: Board, entries: Sequence[Entry]) -> tuple[dict[str, Any], dict[
         specs["histogram"] = charts.score_histogram(metric)
     if len(entries) > 1:
         _trade_offs(board, data, specs)
+    _learning(board, entries, data, specs)
     return data, specs
+
+
+def _learning(board: Board, entries: Sequence[Entry], data: dict[str, Any], specs: dict[str, charts.Spec]) -> None:
+    """Score against training rows, of sweeps, and loss and score against steps, of tuned models."""
+    names, metric = [entry.name for entry in entries], fmt.metric(board)
+    results = learning.sweeps(board.evidence, entries)
+    if curves := learning.curve_points(results):
+        data |= {"curves": curves, "trials": learning.trial_points(results)}
+        sizes = sorted({point["rows"] for point in [*curves, *data["trials"]]})
+        shown = [name for name in names if any(point["contestant"] == name for point in curves)]
+        domain = learning.curve_domain(curves, data["trials"])
+        specs["curves"] = charts.learning_curves(shown, f"{metric}, validation", domain, sizes)
+    if losses := learning.loss_points(entries):
+        data |= {"losses": losses, "checked": learning.checked_points(entries)}
+        tuned = [name for name in names if any(point["contestant"] == name for point in losses)]
+        specs["losses"] = charts.tuning_loss(tuned)
+        if data["checked"]:
+            specs["checked"] = charts.tuning_score(tuned, metric, max(point["step"] for point in losses))
+
+
+def _sweeps(board: Board, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Of each sweep what it chose and its trials, as texts."""
+    return [
+        {
+            "contestant": name, "chose": learning.chose(result), "trials": learning.trial_table(result),
+            "gain": learning.last_gain(result, board.greater_is_better), "seconds": fmt.seconds(result.seconds),
+            "usd": fmt.dollars(result.usd),
+        }
+        for name, result in learning.sweeps(board.evidence, entries).items()
+    ]  # fmt: skip
 
 
 def _trade_offs(board: Board, data: dict[str, Any], specs: dict[str, charts.Spec]) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from kurabe.contest.board import Board
 from kurabe.report import format as fmt
+from kurabe.report.learning import chose, sweeps
 
 SMALL_TEST = 100
 RANKS = "Rows that share a rank can't be told apart by a paired test (Holm-adjusted p ≥ 0.05)."
@@ -20,7 +21,13 @@ class Note:
 def notes(board: Board) -> list[Note]:
     """The notes of a board: warnings first, then what the numbers mean."""
     warnings = [*_leaks(board), *_unread(board), *_partial(board), *_small(board)]
-    return [*(Note(text, warning=True) for text in warnings), Note(test_size(board)), *_ranks(board), *_cost(board)]
+    return [
+        *(Note(text, warning=True) for text in warnings),
+        Note(test_size(board)),
+        *_ranks(board),
+        *_sweeps(board),
+        *_cost(board),
+    ]
 
 
 def direction(board: Board) -> str:
@@ -85,6 +92,11 @@ def _small(board: Board) -> list[str]:
 
 def _ranks(board: Board) -> list[Note]:
     return [Note(RANKS)] if sum(row.rank is not None for row in board.rows) > 1 else []
+
+
+def _sweeps(board: Board) -> list[Note]:
+    results = sweeps(board.evidence, board.evidence.entries)
+    return [Note(f"{fmt.shorten(fmt.plain(name), 60)} {chose(result)}.") for name, result in results.items()]
 
 
 def _cost(board: Board) -> list[Note]:

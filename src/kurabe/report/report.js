@@ -92,6 +92,9 @@
 
   const guessChart = { number: drawPoints, label: drawConfusion, text: drawHistogram }[data.kind];
   if (guessChart) choose("guess-contestant", names, guessChart);
+  if (specs.curves) draw("curves", { curves: data.curves, trials: data.trials });
+  if (specs.losses) draw("losses", { losses: data.losses });
+  if (specs.checked) draw("checked", { checked: data.checked });
   if (specs.accumulated) draw("accumulated", { accumulated: data.accumulated });
 
   function drawSlices(place) {
