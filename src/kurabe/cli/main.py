@@ -16,6 +16,7 @@ COMMANDS = {
     "sweep": "Choose settings by a task's sweeps and show what they found.",
     "board": "Show the board of an earlier run.",
     "report": "Write a run's report: HTML, Markdown, CSV, JSON or SVG.",
+    "tune": "Run a task's tuned contestants, and look after jobs at providers.",
     "predict": "Let a trained contestant answer new rows.",
     "human": "Answer a task's test rows yourself and join the board.",
     "runs": "List the runs in a folder.",

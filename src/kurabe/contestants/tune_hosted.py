@@ -129,9 +129,9 @@ class TuneHosted(Prompt):
         tuned model has to be deployed first; TuningError and ProviderError; and as `plan`.
         """
         plan = self.plan(X, y)
-        folder = (Path(self.folder) if self.folder else record.jobs_root()) / plan.key
-        if record.read(folder) is None:
-            self._confirm(plan)
+        folder = self._home(plan)
+        if (why := self.unconfirmed(plan)) is not None:
+            raise BudgetExceededError(why)
         connection = Connection(plan.base, base_url=(self.options or {}).get("base_url"))
         jobs.begin(folder, plan, connection, confirmed=True)
         job = jobs.follow(folder, connection, plan, stall_hours=self.stall_hours, told=_tell)
@@ -164,21 +164,24 @@ class TuneHosted(Prompt):
             rows.append(Row(request.messages, begun + text))
         return rows
 
-    def _confirm(self, plan: Plan) -> None:
-        """Raise BudgetExceededError where nobody has accepted the cost."""
-        if plan.key in confirmed.get():
-            return
-        given, unknown = self.confirm_usd, f"confirm_usd: {UNKNOWN}"
+    def unconfirmed(self, plan: Plan) -> str | None:
+        """Why nothing may be sent yet, with what to do, or None where the cost is accepted or the job was begun."""
+        if plan.key in confirmed.get() or record.read(self._home(plan)) is not None:
+            return None
+        given = self.confirm_usd
         if plan.usd is None:
-            if given != UNKNOWN:
-                raise BudgetExceededError(f"{plan.describe()}. Nothing was sent; {unknown} in its settings allows it")
-            return
-        if isinstance(given, str) or given is None or plan.usd > given:
+            allowed, enough = "", UNKNOWN
+            if given == UNKNOWN:
+                return None
+        else:
             allowed = f", and confirm_usd allows ${given:g}" if isinstance(given, int | float) else ""
-            enough = max(1, math.ceil(plan.usd * ROOM))
-            raise BudgetExceededError(
-                f"{plan.describe()}{allowed}. Nothing was sent; confirm_usd: {enough} in its settings allows it"
-            )
+            enough = str(max(1, math.ceil(plan.usd * ROOM)))
+            if isinstance(given, int | float) and plan.usd <= given:
+                return None
+        return f"{plan.describe()}{allowed}. Nothing was sent; confirm_usd: {enough} in its settings allows it"
+
+    def _home(self, plan: Plan) -> Path:
+        return (Path(self.folder) if self.folder else record.jobs_root()) / plan.key
 
     def _settings(self) -> Settings:
         given = {name: getattr(self, name) for name in Settings.__struct_fields__}

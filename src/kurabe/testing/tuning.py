@@ -125,7 +125,7 @@ def _events(job: SimulatedJob) -> list[Any]:
         head = {"id": f"ftevent-{look}", "object": "fine_tuning.job.event", "created_at": BORN + look, "level": "info"}
         events.append({**head, "message": f"Job is {state}.", "type": "message", "data": None})
         if state == "running":
-            data = {"step": look, "train_loss": round(1 / look, 3)}
+            data = {"step": look, "train_loss": round(1 / max(look, 1), 3)}
             events.append(
                 {**head, "id": f"ftevent-{look}m", "message": f"Step {look}", "type": "metrics", "data": data}
             )
