@@ -58,7 +58,7 @@ class ByteModel(ScriptedModel, LocalModel):
         raise NotImplementedError
 
     def node_logprobs(
-        self, requests: Iterable[Request], nodes: Sequence[Node]
+        self, requests: Iterable[Request], nodes: Sequence[Node], *, whole: bool = True
     ) -> Iterator[tuple[int, list[np.ndarray]]]:
         held: tuple[int, list[np.ndarray]] | None = None
         for index, request in enumerate(requests):

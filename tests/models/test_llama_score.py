@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from kurabe.errors import ContextTooLongError, InputError
 from kurabe.messages import Request, User
 from kurabe.models.engines.choices import Node
 from kurabe.models.engines.llama_cpp import LlamaCpp
-from kurabe.models.engines.llama_score import WHOLE, likeliest, likelihoods
+from kurabe.models.engines.llama_score import WHOLE, likeliest, likelihoods, shares
 from kurabe.models.grammar import label_grammar
 from kurabe.models.reference import Reference
 from kurabe.testing.tiny_gguf import tiny_llama
@@ -73,6 +74,33 @@ def test_scores_of_choices(model: LlamaCpp) -> None:
         assert score == pytest.approx(total, abs=1e-3)
     shares = model.score(question("I was charged twice").messages, LABELS)
     assert np.exp(shares).sum() == pytest.approx(1, abs=1e-9)
+
+
+def test_shares_are_likelihoods_less_one_constant(model: LlamaCpp) -> None:
+    ids = model.prompt_ids(question("I was charged twice"))
+    tokens = [*range(300, 330), model.end]
+    with model._servers.lane() as lane:
+        absolute = [each.logprob for each in likelihoods(model._servers, lane, ids, tokens, model._anchor)]
+        found = [each.logprob for each in shares(model._servers, lane, ids, tokens, model._anchor)]
+    less = found[0] - absolute[0]
+    assert abs(less) > 1
+    assert found == pytest.approx([value + less for value in absolute], abs=1e-3)
+
+
+def test_a_node_takes_one_request_but_for_the_likelihoods_of_several_tokens(
+    tiny: LlamaCpp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, asked = tiny._servers.complete, list[object]()
+
+    def counted(lane: Any, body: dict[str, Any], take: Any) -> None:
+        asked.append(body)
+        run(lane, body, take)
+
+    monkeypatch.setattr(tiny._servers, "complete", counted)
+    for following, whole, requests in (((300,), True, 1), ((300, 301), True, 2), ((300, 301), False, 1)):
+        asked.clear()
+        list(tiny.node_logprobs([question("x")], (Node((), following),), whole=whole))
+        assert len(asked) == requests
 
 
 def test_scores_do_not_depend_on_their_company(model: LlamaCpp) -> None:

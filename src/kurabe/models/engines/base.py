@@ -72,10 +72,11 @@ class LocalModel(ChatModel):
 
     @abstractmethod
     def node_logprobs(
-        self, requests: Iterable[Request], nodes: Sequence[Node]
+        self, requests: Iterable[Request], nodes: Sequence[Node], *, whole: bool = True
     ) -> Iterator[tuple[int, list[np.ndarray]]]:
         """Yield (index of the request, of each node the natural log-probabilities of its following tokens behind the
-        prompt and the node's prefix), in any order; requests are drawn lazily. Raises ContextTooLongError."""
+        prompt and the node's prefix), in any order; requests are drawn lazily. Without `whole`, those of a node may all
+        be less one constant, which an engine may find sooner. Raises ContextTooLongError."""
 
     def count_tokens(self, text: str) -> int:
         """The number of tokens of `text` by itself, without the chat template's."""
@@ -99,7 +100,7 @@ class LocalModel(ChatModel):
             return
         paths = self._choice_tokens(first, choices)
         nodes = choice_nodes(paths, self.end, whole=whole)
-        for index, logprobs in self.node_logprobs(itertools.chain([first], drawn), nodes):
+        for index, logprobs in self.node_logprobs(itertools.chain([first], drawn), nodes, whole=whole):
             yield index, choice_scores(paths, nodes, logprobs, self.end, whole=whole)
 
     def _choice_tokens(self, request: Request, choices: Sequence[str]) -> list[list[int]]:

@@ -27,7 +27,7 @@ from kurabe.models.engines.base import Generated, LocalModel, Piece
 from kurabe.models.engines.chat_template import ChatTemplate
 from kurabe.models.engines.choices import Node
 from kurabe.models.engines.llama_embed import MEAN, RANK, embed, pooling, rerank
-from kurabe.models.engines.llama_score import WHOLE, Likely, entries, likeliest, likelihoods
+from kurabe.models.engines.llama_score import WHOLE, Likely, entries, likeliest, likelihoods, shares
 from kurabe.models.engines.llama_server import Lane, Servers, encodable, fitted, read_file, read_options
 from kurabe.models.engines.llama_tools import chat_with_tools
 from kurabe.models.reference import Reference
@@ -348,10 +348,12 @@ class LlamaCpp(LocalModel):
         return rows
 
     def node_logprobs(
-        self, requests: Iterable[Request], nodes: Sequence[Node]
+        self, requests: Iterable[Request], nodes: Sequence[Node], *, whole: bool = True
     ) -> Iterator[tuple[int, list[np.ndarray]]]:
         """Yield (index of the request, of each node the natural log-probabilities of its following tokens behind the
-        prompt and the node's prefix), in any order; requests are drawn lazily. Raises ContextTooLongError."""
+        prompt and the node's prefix), in any order; requests are drawn lazily. Without `whole`, those of a node may all
+        be less one constant. Raises ContextTooLongError."""
+        score_tokens = likelihoods if whole else shares
 
         def score(lane: Lane, request: Request, cancelled: threading.Event) -> tuple[list[np.ndarray], bool]:
             prompt = self.prompt_ids(self._fitted(request))
@@ -361,7 +363,7 @@ class LlamaCpp(LocalModel):
                 if cancelled.is_set():
                     break
                 behind = [*prompt, *nodes[at].prefix]
-                likely = likelihoods(self._servers, lane, behind, nodes[at].following, self._anchor)
+                likely = score_tokens(self._servers, lane, behind, nodes[at].following, self._anchor)
                 found[at] = np.array([each.logprob for each in likely])
             return [found[at] for at in sorted(found)], True
 

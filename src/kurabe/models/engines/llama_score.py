@@ -3,7 +3,8 @@
 To read all of the vocabulary as JSON takes fifty times as long as to evaluate a token. So each place takes two short
 requests instead. The first raises the logits of the chosen tokens above all others by one amount and keeps only these:
 what is reported are their probabilities among each other. The second takes one more token, the anchor, which is also
-among those of the first, and reports its probability before any bias; with it the others' follow.
+among those of the first, and reports its probability before any bias; with it the others' follow. One request is
+enough for one token, which is taken as the anchor is, and for shares, which say how likely tokens are among each other.
 """
 
 import math
@@ -68,19 +69,41 @@ def likeliest(servers: Servers, lane: Lane, ids: Sequence[int], count: int, anch
 def likelihoods(servers: Servers, lane: Lane, ids: Sequence[int], tokens: Sequence[int], anchor: int) -> list[Likely]:
     """`tokens` with their natural log-probabilities behind `ids`, over the whole vocabulary. `anchor` is a token that
     is a whole character or more."""
+    if len(tokens) == 1 and (found := _taken(servers, lane, ids, tokens[0])) is not None:
+        return [found]
+    among = _among(servers, lane, ids, tokens, anchor)
+    if among and (taken := _taken(servers, lane, ids, anchor)) is not None:
+        less = taken.logprob - among[anchor].logprob
+        return [Likely(token, among[token].bytes, among[token].logprob + less) for token in tokens]
+    return _all(servers, lane, ids, tokens, anchor)
+
+
+def shares(servers: Servers, lane: Lane, ids: Sequence[int], tokens: Sequence[int], anchor: int) -> list[Likely]:
+    """As `likelihoods`, all less one unknown constant."""
+    among = _among(servers, lane, ids, tokens, anchor)
+    return [among[token] for token in tokens] if among else _all(servers, lane, ids, tokens, anchor)
+
+
+def _among(servers: Servers, lane: Lane, ids: Sequence[int], tokens: Sequence[int], anchor: int) -> dict[int, Likely]:
+    """`tokens` and the anchor with their log-probabilities less one constant; {} where they are too far apart."""
     chosen = list(dict.fromkeys([*tokens, anchor]))
     bias = {token: _RAISED + (_ANCHOR if token == anchor else 0.0) for token in chosen}
-    among = {"temperature": 1.0, "samplers": ["top_k"], "top_k": len(chosen), "post_sampling_probs": True, "seed": 0}
-    among |= {"logprobs": len(chosen), "logit_bias": list(bias.items())}
-    entry = _entry(servers, lane, {"prompt": list(ids), **among})
-    shares = {top["id"]: top for top in entry.get("top_probs", ())}
-    if shares.keys() == bias.keys() and min(top["prob"] for top in shares.values()) >= _LEAST:
-        forced = {"temperature": 0.0, "logprobs": 1, "logit_bias": [[anchor, 1000]]}
-        entry = _entry(servers, lane, {"prompt": list(ids), **forced})
-        if entry.get("id") == anchor:
-            log = {token: math.log(top["prob"]) - bias[token] for token, top in shares.items()}
-            absolute = entry["logprob"] - log[anchor]
-            return [Likely(token, shares[token]["bytes"], absolute + log[token]) for token in tokens]
+    body = {"temperature": 1.0, "samplers": ["top_k"], "top_k": len(chosen), "post_sampling_probs": True, "seed": 0}
+    body |= {"prompt": list(ids), "logprobs": len(chosen), "logit_bias": list(bias.items())}
+    tops = {top["id"]: top for top in _entry(servers, lane, body).get("top_probs", ())}
+    if tops.keys() != bias.keys() or min(top["prob"] for top in tops.values()) < _LEAST:
+        return {}
+    return {token: Likely(token, top["bytes"], math.log(top["prob"]) - bias[token]) for token, top in tops.items()}
+
+
+def _taken(servers: Servers, lane: Lane, ids: Sequence[int], token: int) -> Likely | None:
+    """The token with its log-probability; None where llama.cpp reports nothing of it."""
+    body = {"prompt": list(ids), "temperature": 0.0, "logprobs": 1, "logit_bias": [[token, 1000]]}
+    entry = _entry(servers, lane, body)
+    return Likely(token, entry["bytes"], entry["logprob"]) if entry.get("id") == token else None
+
+
+def _all(servers: Servers, lane: Lane, ids: Sequence[int], tokens: Sequence[int], anchor: int) -> list[Likely]:
     every = {each.id: each for each in likeliest(servers, lane, ids, WHOLE, anchor)}
     return [every[token] for token in tokens]
 

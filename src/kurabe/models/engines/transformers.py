@@ -308,10 +308,11 @@ class Transformers(LocalModel):
         return scores
 
     def node_logprobs(
-        self, requests: Iterable[Request], nodes: Sequence[Node]
+        self, requests: Iterable[Request], nodes: Sequence[Node], *, whole: bool = True
     ) -> Iterator[tuple[int, list[np.ndarray]]]:
         """Yield (index of the request, of each node the natural log-probabilities of its following tokens behind the
-        prompt and the node's prefix), in any order; requests are drawn lazily. Raises ContextTooLongError."""
+        prompt and the node's prefix), in any order; requests are drawn lazily. They are whole in any case.
+        Raises ContextTooLongError."""
         deepest = max((len(node.prefix) for node in nodes), default=0)
 
         def prompts() -> Iterator[list[int]]:
