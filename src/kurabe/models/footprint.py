@@ -42,11 +42,6 @@ TOKEN_BYTES: Final = 550
 TORCH_BYTES: Final = 400_000_000
 BITSANDBYTES_BYTES: Final = 40_000_000
 HF_TOKEN_BYTES: Final = 2_400
-HF_ROWS: Final = 32
-"""Rows that the Transformers engine has under way at once on a processor, where the reference has no ?batch=."""
-HF_STEP_TOKENS: Final = 512
-"""Tokens of prompts in one step of the Transformers engine. On a processor, longer ones fall out of its caches."""
-
 HF_OUTGROWN: Final = 0.8
 """Of keys and values that grow by a quarter at a time, what they took before stays with the process: the holes that
 one layer leaves are too small for the next one."""
