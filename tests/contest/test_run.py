@@ -86,7 +86,7 @@ class Seen(Silent):
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
 
-    def fitting(self, label: str) -> None:
+    def fitting(self, label: str, said: str = "") -> None:
         self.calls.append(("fit", label))
 
     def predicted(self, label: str, done: int, total: int, score: float | None) -> None:
