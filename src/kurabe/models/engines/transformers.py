@@ -311,8 +311,8 @@ class Transformers(LocalModel):
         self, requests: Iterable[Request], nodes: Sequence[Node], *, whole: bool = True
     ) -> Iterator[tuple[int, list[np.ndarray]]]:
         """Yield (index of the request, of each node the natural log-probabilities of its following tokens behind the
-        prompt and the node's prefix), in any order; requests are drawn lazily. They are whole in any case.
-        Raises ContextTooLongError."""
+        prompt and the node's prefix), in any order; requests are drawn lazily. Also without `whole` they are
+        those of the whole vocabulary. Raises ContextTooLongError."""
         deepest = max((len(node.prefix) for node in nodes), default=0)
 
         def prompts() -> Iterator[list[int]]:
