@@ -43,7 +43,7 @@ def connect(
     """The model that a reference names; no connection is made yet. See `kurabe.models.open_model`, and for `patient`
     Client."""
     provider = _row(reference)
-    options = _options(reference, provider)
+    options = options_of(reference, provider)
     codec = codec_of(provider)
     address = codec.address(base_url or reference.address or fill(provider.base_url, options))
     check_address(address, provider.title)
@@ -94,7 +94,7 @@ def unavailable(reference: Reference) -> str | None:
     """Why a hosted model can't be asked here (no key, an option that is not set), or None where it can."""
     provider = _row(reference)
     try:
-        authorize(provider, find_key(provider), _options(reference, provider))
+        authorize(provider, find_key(provider), options_of(reference, provider))
     except (InputError, ModelError) as error:
         return str(error)
     return None
@@ -189,7 +189,7 @@ def check_address(address: str, whose: str) -> None:
         raise InputError(f"the address {address!r} of {whose} is none: {error}") from None
 
 
-def _options(reference: Reference, provider: Provider) -> dict[str, str]:
+def options_of(reference: Reference, provider: Provider) -> dict[str, str]:
     """The provider's options: from the reference, else the environment, else the default."""
     import os
 
