@@ -333,7 +333,7 @@ class Journal:
             answered=answered,
             unread=unread,
             raw=raw if any(text is not None for text in raw) else None,
-            usd=_sum_or_none(costs) if distinct else None,
+            usd=_sum_or_none(costs) if distinct or "usd" in notes else None,
             fit_seconds=fit,
             predict_seconds=predict,
             peak_bytes=peak,

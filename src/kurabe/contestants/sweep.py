@@ -50,15 +50,17 @@ class Sweep(Contestant):
     `module:object`, or an estimator. `over`: what is tried, by setting: a list of values (texts, numbers, whole lists
     of examples, models), or `{low: 0.01, high: 0.3, log: true}`; a range whose ends are whole numbers has whole numbers
     where the setting takes no others. `rows`: the training rows of the curve "score against training rows"; None: all,
-    a third, a ninth and a 27th of them, but no fewer than 100. `trials`: how many settings are tried at most; all of them in random order
-    where there are no more than that, else by Optuna's tree-structured Parzen estimator (Bergstra et al. 2011).
+    a third, a ninth and a 27th of them, but no fewer than 100. `trials`: how many settings are tried at most; all of
+    them in random order where there are no more than that, else by Optuna's tree-structured Parzen estimator
+    (Bergstra et al. 2011).
 
     A trial learns on the fewest rows first and goes on to more where it is among the best third there (asynchronous
     successive halving, Li et al. 2020). A `prompt` learns nothing from rows: unless `rows` is given, it answers growing
     parts of the validation part and is given up where it is worse than the best trial on the same rows (Wilcoxon's
-    signed-rank test, p < 0.1). `minutes`, `usd`: nothing new is begun after these; the best so far is taken. `folder`:
-    where answers are kept as they come: a sweep that was killed goes on there, asks nothing twice and ends with the
-    same result. A contest gives it. Without a validation part a share of the training part is held out.
+    signed-rank test, p < 0.1). The first trials are never given up. `minutes`, `usd`: of the trials; nothing new is
+    begun after these, and the best so far is taken. `folder`: where answers are kept as they come: a sweep that was
+    killed goes on there, asks nothing twice and ends with the same result. A contest gives it. Without a validation
+    part a share of the training part is held out.
 
     After `fit`: `settings_`, those chosen; `chosen_`, the contestant fitted with them; `notes_["sweep"]`, the trials.
     """
@@ -220,9 +222,10 @@ class Sweep(Contestant):
     def _fitted(self, estimator: Any, X: Any, y: np.ndarray, validation: Validation | None) -> Any:
         """The estimator fitted as a contest would: kurabe's own are given the validation part to choose by, others
         learn from both."""
-        if self.folder is not None and "folder" in estimator.get_params(deep=False):
-            from kurabe.contestants.sweep_search import trial_folder
+        from kurabe.contestants.sweep_search import trial_folder
+        from kurabe.contestants.tune import Tune
 
+        if self.folder is not None and isinstance(estimator, Tune):
             estimator.set_params(folder=str(trial_folder(self.folder, ["chosen", self.settings_])))
         if isinstance(estimator, Contestant):
             return estimator.fit(X, y, validation=validation)

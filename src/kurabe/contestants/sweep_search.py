@@ -29,6 +29,7 @@ from kurabe.contestants.base import AnswersRowByRow, Prediction, Validation, lea
 from kurabe.contestants.prompt import Prompt
 from kurabe.contestants.sweep_trials import Evaluations
 from kurabe.contestants.tune import Tune
+from kurabe.contestants.tune_hosted import TuneHosted
 from kurabe.errors import (
     BudgetExceededError,
     ContestantError,
@@ -98,7 +99,11 @@ class Search:
         draw = np.random.default_rng(sweep.random_state)
         self.order = draw.permutation(len(self.y))
         self.held_order = draw.permutation(len(self.held_y))
-        self.asks = isinstance(base, Prompt) and not isinstance(base, Tune) and sweep.rows is None
+        self.asks = isinstance(base, Prompt) and not isinstance(base, Tune | TuneHosted) and sweep.rows is None
+        if isinstance(base, TuneHosted) and sweep.usd is None:
+            raise ContestantError(
+                "sweep: each trial is a job that the provider bills; say what all may cost, as usd: 20"
+            )
         self.steps = self._steps()
         self.trials: list[Trial] = []
         self.stopped: str | None = None
@@ -308,7 +313,9 @@ class Search:
         began = time.perf_counter()
         folder = None
         try:
-            estimator, folder = self._learned(settings, size)
+            estimator, folder, usd = self._learned(settings, size)
+            if usd:
+                self.store.add(key, (), 0.0, learned=usd)
             for batch in self._batches(estimator, wanted):
                 now = time.perf_counter()
                 self.store.add(key, batch, now - began)
@@ -321,7 +328,7 @@ class Search:
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            self.store.add(key, (), time.perf_counter() - began, _short(error))
+            self.store.add(key, (), time.perf_counter() - began, failure=_short(error))
             self._count(key)
             raise _Failed(_short(error)) from None
         known = self.store.answers(key)
@@ -331,20 +338,32 @@ class Search:
             shutil.rmtree(folder, ignore_errors=True)
         return known
 
-    def _learned(self, settings: dict[str, Any], size: int) -> tuple[Any, Path | None]:
-        """The contestant with a setting, fitted on the first so many rows, and the folder where it keeps its state.
+    def _learned(self, settings: dict[str, Any], size: int) -> tuple[Any, Path | None, float]:
+        """The contestant with a setting, fitted on the first so many rows; the folder that is no longer needed once it
+        has answered; and what learning cost.
 
         It is given no validation part, which it might learn from.
         """
-        estimator, folder = clone(self.base).set_params(**settings), None
-        if "folder" in estimator.get_params(deep=False):
+        estimator, folder, usd = clone(self.base).set_params(**settings), None, 0.0
+        chosen = np.sort(self.order[:size]).tolist()
+        X, y = self.X[chosen], self.y[chosen]
+        if isinstance(estimator, Tune):
             folder = trial_folder(self.sweep.folder or self._scratch.name, [settings, size])
             estimator.set_params(folder=str(folder))
-        if isinstance(estimator, Tune) and "general" not in settings:
-            estimator.set_params(general=False)
-        chosen = np.sort(self.order[:size]).tolist()
-        self._last = estimator.fit(self.X[chosen], self.y[chosen])
-        return self._last, folder
+            if "general" not in settings:
+                estimator.set_params(general=False)
+        if isinstance(estimator, TuneHosted):
+            usd = self._affordable(estimator.plan(X, y).usd)
+        self._last = estimator.fit(X, y)
+        return self._last, folder, usd
+
+    def _affordable(self, usd: float | None) -> float:
+        """What a job at a provider costs, where the sweep's dollars allow it."""
+        left = (self.sweep.usd or 0.0) - self.usd
+        if usd is None or usd > left:
+            cost = "an unknown sum" if usd is None else f"${usd:.2f}"
+            raise _Stop(f"the next trial costs {cost}, and ${left:.2f} of the sweep's dollars are left")
+        return usd
 
     def _batches(self, estimator: Any, positions: list[int]) -> Iterator[list[Prediction]]:
         """Answers as they come, under their positions in the validation part."""

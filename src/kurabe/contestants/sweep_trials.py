@@ -13,7 +13,9 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
     evaluation TEXT NOT NULL, row INTEGER NOT NULL, value, usd REAL, PRIMARY KEY (evaluation, row)
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS evaluations (evaluation TEXT PRIMARY KEY, seconds REAL NOT NULL, failure TEXT) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS evaluations (
+    evaluation TEXT PRIMARY KEY, seconds REAL NOT NULL, usd REAL NOT NULL, failure TEXT
+) WITHOUT ROWID;
 """
 
 
@@ -50,13 +52,15 @@ class Evaluations:
             return dict(self._db.execute("SELECT row, value FROM answers WHERE evaluation=?", (evaluation,)))
 
     def spent(self, evaluation: str) -> tuple[float, float | None]:
-        """(seconds, dollars) that an evaluation took so far; dollars are None where some are unknown."""
+        """(seconds, dollars) that an evaluation took so far, with learning; None dollars where some are unknown."""
         with self._explained():
-            seconds = self._db.execute("SELECT seconds FROM evaluations WHERE evaluation=?", (evaluation,)).fetchone()
+            seconds, learned = self._db.execute(
+                "SELECT seconds, usd FROM evaluations WHERE evaluation=?", (evaluation,)
+            ).fetchone() or (0.0, 0.0)
             usd, known, made = self._db.execute(
                 "SELECT ifnull(sum(usd), 0.0), count(usd), count(*) FROM answers WHERE evaluation=?", (evaluation,)
             ).fetchone()
-        return (seconds[0] if seconds else 0.0), (usd if known == made else None)
+        return seconds, (learned + usd if known == made else None)
 
     def failure(self, evaluation: str) -> str | None:
         """Why an evaluation failed, or None."""
@@ -64,17 +68,26 @@ class Evaluations:
             found = self._db.execute("SELECT failure FROM evaluations WHERE evaluation=?", (evaluation,)).fetchone()
         return found[0] if found else None
 
-    def add(self, evaluation: str, answers: Iterable[Prediction], seconds: float, failure: str | None = None) -> None:
-        """Keep answers, all or none, and the seconds they took, or why there are none."""
+    def add(
+        self,
+        evaluation: str,
+        answers: Iterable[Prediction],
+        seconds: float,
+        *,
+        learned: float = 0.0,
+        failure: str | None = None,
+    ) -> None:
+        """Keep answers, all or none, and the seconds they took. `learned`: dollars for learning, counted once however
+        often they are told; `failure`: why there are no answers."""
         with self._explained(), self._db:
             self._db.executemany(
                 "INSERT OR REPLACE INTO answers VALUES (?,?,?,?)",
                 ((evaluation, answer.row, answer.value, answer.usd) for answer in answers),
             )
             self._db.execute(
-                "INSERT INTO evaluations VALUES (?,?,?) ON CONFLICT (evaluation) DO UPDATE SET"
-                " seconds=seconds+excluded.seconds, failure=excluded.failure",
-                (evaluation, seconds, failure),
+                "INSERT INTO evaluations VALUES (?,?,?,?) ON CONFLICT (evaluation) DO UPDATE SET"
+                " seconds=seconds+excluded.seconds, usd=max(usd, excluded.usd), failure=excluded.failure",
+                (evaluation, seconds, learned, failure),
             )
 
     @contextmanager

@@ -1,0 +1,521 @@
+"""Sweeps: what is tried, given up, kept, taken, and never seen."""
+
+import json
+import random
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.base import BaseEstimator, clone
+from sklearn.linear_model import Ridge
+
+from kurabe.api import Task
+from kurabe.contestants import prompt, registry
+from kurabe.contestants.base import Contestant, Validation, learning
+from kurabe.contestants.sweep import Sweep
+from kurabe.contestants.tune import Tune
+from kurabe.errors import ContestantError, JournalError, MissingExtraError, TaskError
+from kurabe.messages import Request
+from kurabe.tasks.spec import ContestantSpec
+from kurabe.testing import ScriptedModel
+from kurabe.testing.tiny import tiny_model
+
+
+class Off(Contestant):
+    """Says the truth, which stands in a column, and is `by` off; `noise` is less the more rows it learned from. Writes
+    down the rows it sees."""
+
+    log: ClassVar[list[tuple[str, float, list[int]]]] = []
+
+    def __init__(self, by: float = 1.0, noise: float = 0.0, wait: float = 0.0, breaks: bool = False) -> None:
+        self.by = by
+        self.noise = noise
+        self.wait = wait
+        self.breaks = breaks
+
+    def fit(self, X: Any, y: Any, validation: Validation | None = None) -> Self:
+        if self.breaks:
+            raise ValueError("it broke\nand more")
+        time.sleep(self.wait)
+        self.log.append(("fit", self.by, X["id"].to_list()))
+        if validation is not None:
+            self.log.append(("validation", self.by, validation[0]["id"].to_list()))
+        self.rows_ = len(y)
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        self.log.append(("predict", self.by, X["id"].to_list()))
+        drawn = np.random.default_rng(X["id"].to_list()).normal(size=X.height)
+        return np.asarray(X["truth"].to_numpy() + self.by + drawn * self.noise * 100 / self.rows_, dtype=np.float64)
+
+    @classmethod
+    def fits(cls) -> list[tuple[float, int]]:
+        return [(by, len(rows)) for what, by, rows in cls.log if what == "fit"]
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    Off.log.clear()
+    yield
+    Off.log.clear()
+
+
+def table(rows: int, first: int = 0) -> tuple[pl.DataFrame, np.ndarray]:
+    truth = np.random.default_rng(first).normal(100, 20, rows)
+    frame = pl.DataFrame({"id": range(first, first + rows), "truth": truth, "input": [f"{t:.1f}" for t in truth]})
+    return frame, truth
+
+
+def sweep(contestant: Any = None, **settings: Any) -> Sweep:
+    given: dict[str, Any] = {"over": {"by": [5.0, 0.5, 9.0, -3.0]}, "kind": "number", "random_state": 3}
+    return Sweep(Off() if contestant is None else contestant, **(given | settings))
+
+
+def trials(made: Sweep) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = made.notes_["sweep"]["trials"]
+    return found
+
+
+def test_the_best_setting_is_taken_and_learns_from_everything() -> None:
+    X, y = table(300)
+    held = table(60, first=1000)
+    made = sweep().fit(X, y, validation=held)
+    assert made.settings_ == {"by": 0.5}
+    assert (made.predict(X) == y + 0.5).all()
+    assert Off.fits()[-1] == (0.5, 300)
+    assert Off.log[-2] == ("validation", 0.5, list(range(1000, 1060)))  # as a contest would fit it
+    assert sum(what == "validation" for what, _, _ in Off.log) == 1  # a trial might learn from what it is scored on
+    notes = made.notes_["sweep"]
+    assert notes["truth"] == pytest.approx([held[1][list(held[0]["id"]).index(i)] for i in _scored(0.5)])
+    assert json.loads(json.dumps(made.notes_)) == made.notes_
+
+
+def _scored(by: float) -> list[int]:
+    return next(rows for what, other, rows in Off.log if what == "predict" and other == by)
+
+
+def test_bad_settings_are_given_up_on_few_rows() -> None:
+    X, y = table(2700)
+    over = {"by": {"low": 0.0, "high": 50.0}}
+    made = sweep(over=over, trials=25).fit(X, y, table(40, first=5000))
+    states = [trial["state"] for trial in trials(made)]
+    assert states.count("pruned") >= 10
+    sizes = [size for _, size in Off.fits()[:-1]]
+    assert sorted(set(sizes)) == [100, 300, 900, 2700]
+    assert sizes.count(100) == 25
+    assert sum(sizes) < 0.6 * 25 * (100 + 300 + 900 + 2700)
+    worst = max(trials(made), key=lambda trial: trial["scores"][0])
+    assert worst["state"] == "pruned" or trials(made).index(worst) < 3
+    assert made.settings_["by"] == min(trial["settings"]["by"] for trial in trials(made))
+    fewest = {tuple(rows) for what, _, rows in Off.log if what == "fit" and len(rows) == 100}
+    more = {tuple(rows) for what, _, rows in Off.log if what == "fit" and len(rows) == 300}
+    assert len(fewest) == len(more) == 1
+    assert set(*fewest) < set(*more)
+
+
+def test_rows_are_those_asked_for_and_the_curve_falls_with_them() -> None:
+    X, y = table(800)
+    made = sweep(Off(by=0.0, noise=3.0), over={"wait": [0.0]}, rows=[50, 200, 5000]).fit(X, y, table(80, first=5000))
+    curve = made.notes_["sweep"]["curve"]
+    assert [point["rows"] for point in curve] == [50, 200, 800]
+    errors = [np.abs(np.subtract(point["guesses"], made.notes_["sweep"]["truth"])).mean() for point in curve]
+    assert errors == trials(made)[0]["scores"]
+    assert errors[0] > errors[1] > errors[2]
+
+
+def test_the_same_seed_makes_the_same_trials_and_another_makes_others() -> None:
+    X, y = table(150)
+    over = {"by": {"low": 0.0, "high": 50.0}, "noise": {"low": 0.01, "high": 10.0, "log": True}}
+    one, same, other = (sweep(over=over, trials=14, random_state=seed).fit(X, y) for seed in (3, 3, 4))
+    assert trials(one) == trials(same)
+    assert trials(one) != trials(other)
+    assert 0.01 <= min(trial["settings"]["noise"] for trial in trials(one)) < 1
+
+
+def test_few_settings_are_each_tried_once() -> None:
+    X, y = table(120)
+    over = {"by": [1.0, 2.0, 3.0], "breaks": [False], "noise": [0.0, 1.0]}
+    made = sweep(over=over, trials=30).fit(X, y)
+    tried = [json.dumps(trial["settings"], sort_keys=True) for trial in trials(made)]
+    assert len(tried) == len(set(tried)) == 6
+
+
+def test_a_range_of_whole_numbers_is_whole_where_the_setting_takes_no_others() -> None:
+    spec = ContestantSpec("sweep", {"contestant": "nearest_neighbours", "over": {
+        "neighbours": {"low": 1, "high": 9}, "sharpness": {"low": 1, "high": 9}}}, "s")  # fmt: skip
+    made = registry.build(spec, registry.Context("number"))
+    options = made.options(made.base())
+    assert options["neighbours"].whole
+    assert not options["sharpness"].whole
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"over": {"leafs": [3]}}, "no setting 'leafs'; did you mean 'leaves'"),
+        ({"over": {}}, "name what to try"),
+        ({"over": {"leaves": 3}}, "expected a list of values or {low: …, high: …}, got 3"),
+        ({"over": {"leaves": []}}, "expected a list of values"),
+        ({"over": {"leaves": ["many"]}}, "leaves is 'many': expected int, got str"),
+        ({"over": {"leaves": {"low": 3, "hihg": 9}}}, "no key 'hihg'; did you mean 'high'"),
+        ({"over": {"leaves": {"low": 3}}}, "missing required field high"),
+        ({"over": {"leaves": {"low": 9, "high": 3}}}, "low must be below high"),
+        ({"over": {"learning_rate": {"low": 0, "high": 3, "log": True}}}, "low must be above 0"),
+        ({"over": {"metric": ["rmse"]}}, "no setting 'metric'"),
+        ({"rows": []}, "rows a list"),
+        ({"rows": [0]}, "rows a list"),
+        ({"trials": 0}, "trials is 1 or more"),
+        ({"contestant": "gradient_bosting"}, "did you mean 'gradient_boosting'"),
+        ({"contestant": {"gradient_boosting": {"leafs": 3}}}, "no setting 'leafs'"),
+        ({"contestant": "human"}, "nothing to be swept"),
+        ({"contestant": 3}, "contestant is 3"),
+        ({"over": {"leaves": [3]}, "trails": 3}, "no setting 'trails'; did you mean 'trials'"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_runs(tmp_path: Path, settings: dict[str, Any], says: str) -> None:
+    X, y = table(60)
+    entry = {"sweep": {"contestant": "gradient_boosting", "over": {"leaves": [3, 7]}} | settings}
+    with pytest.raises((ContestantError, TaskError)) as raised:
+        Task.from_frame(
+            X.with_columns(price=pl.Series(y)), target="price", kind="number", contestants=["constant", entry],
+            folder=tmp_path,
+        ).compete()  # fmt: skip
+    assert says in str(raised.value)
+
+
+def test_one_answer_only_or_no_rows_to_choose_by() -> None:
+    X, y = table(30)
+    made = sweep().fit(X, np.full(30, 7.0))
+    assert made.settings_ == {}
+    assert "one answer only" in made.notes_["sweep"]["stopped"]
+    made = sweep().fit(X.head(1), y[:1])
+    assert "no rows to choose by" in made.notes_["sweep"]["stopped"]
+    assert made.predict(X.head(1)) == y[:1] + 1.0
+
+
+def test_without_a_validation_part_a_share_is_held_out() -> None:
+    X, y = table(200)
+    made = sweep().fit(X, y)
+    assert made.settings_ == {"by": 0.5}
+    scored = set(_scored(0.5))
+    assert len(scored) == 30
+    assert all(not scored & set(rows) for what, _, rows in Off.log[:-1] if what == "fit")
+    assert Off.log[-1] == ("fit", 0.5, list(range(200)))
+
+
+def test_a_setting_that_fails_is_not_taken_and_not_tried_again(tmp_path: Path) -> None:
+    X, y = table(60)
+    over = {"breaks": [True, False], "by": [1.0, 2.0]}
+    made = sweep(over=over, folder=str(tmp_path)).fit(X, y)
+    failed = [trial for trial in trials(made) if trial["state"] == "failed"]
+    assert [trial["reason"] for trial in failed] == ["it broke"] * 2
+    assert made.settings_ == {"breaks": False, "by": 1.0}
+    with pytest.raises(ContestantError, match="all 1 trials failed; the first: it broke"):
+        sweep(over={"breaks": [True]}, folder=str(tmp_path)).fit(X, y)
+
+
+def test_a_score_that_is_not_defined_is_a_failure() -> None:
+    X, y = table(60)
+    with pytest.raises(ContestantError, match="is not defined on the validation part"):
+        sweep(metric="r2").fit(X, y, (X.head(5), np.full(5, 2.0)))
+
+
+def test_anyone_elses_estimator_learns_from_both_parts() -> None:
+    X, y = table(100)
+    frame = X.select("truth").to_pandas()
+    made = Sweep(Ridge(), over={"alpha": [0.1, 1e9]}, kind="number").fit(frame, y, (frame[:10], y[:10]))
+    assert made.settings_ == {"alpha": 0.1}
+    both = Ridge(alpha=0.1).fit(pl.concat([X.select("truth"), X.select("truth").head(10)]), np.append(y, y[:10]))
+    assert made.predict(X.select("truth")) == pytest.approx(both.predict(X.select("truth")))
+
+
+# --- prompts, dollars and minutes ------------------------------------------------------------------------------------
+
+
+def says_truth(request: Request) -> str:
+    """A model that is told by the system message how far off it shall be."""
+    text = request.messages[-1].text
+    told = request.messages[0].text
+    off = float(told.split()[-1]) if told.startswith("Be off by") else 0.0
+    return f"{float(text) + off:.1f}"
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ScriptedModel]:
+    def scripted(**settings: Any) -> ScriptedModel:
+        made = ScriptedModel(says_truth, **settings)
+        monkeypatch.setattr(prompt, "open_shared", lambda reference, options=None, budget=None: made)
+        return made
+
+    return scripted
+
+
+def asks(over: Any, **settings: Any) -> Sweep:
+    spec = {"prompt": {"model": "openai:gpt-5.1", "user": "{{ input }}"}}
+    return sweep(spec, over=over, **settings)
+
+
+def test_prompts_are_given_up_on_few_validation_rows(model: Any, tmp_path: Path) -> None:
+    asked = model()
+    X, y = table(50)
+    over = {"system": [f"Be off by {off}" for off in (0, 30, 20, 40, 50, 25, 60)]}
+    made = asks(over, folder=str(tmp_path)).fit(X, y, table(160, first=900))
+    assert made.settings_ == {"system": "Be off by 0"}
+    states = [(trial["state"], trial["checked"][-1]) for trial in trials(made)]
+    assert ("done", 160) in states
+    assert states.count(("pruned", 20)) >= 3
+    assert asked.calls == sum(checked for _, checked in states)  # each row was asked once a trial
+    assert made.notes_["usd"] == 0.0
+    again = asks(over, folder=str(tmp_path)).fit(X, y, table(160, first=900))
+    assert asked.calls == sum(checked for _, checked in states)
+    assert trials(again) == trials(made)
+
+
+def test_examples_are_swept_over_training_rows_where_rows_are_given(model: Any) -> None:
+    model()
+    X, y = table(90)
+    made = asks({"examples": [0, 2]}, rows=[30, 90]).fit(X, y, table(20, first=900))
+    assert {tuple(trial["rows"]) for trial in trials(made)} == {(30, 90)}
+    assert {tuple(trial["checked"]) for trial in trials(made)} == {(20, 20)}
+
+
+def test_dollars_end_a_sweep_with_the_best_so_far(model: Any, tmp_path: Path) -> None:
+    asked = model(usd=0.01)
+    X, y = table(50)
+    over = {"system": ["Be off by 3", "Be off by 2", "Be off by 1"]}
+    held = table(100, first=900)
+    made = asks(over, usd=1.5, folder=str(tmp_path)).fit(X, y, held)
+    assert 145 <= asked.calls <= 151
+    assert made.notes_["usd"] == pytest.approx(asked.calls * 0.01)
+    assert "$1.5 are used up" in made.notes_["sweep"]["stopped"]
+    assert [trial["state"] for trial in trials(made)] == ["done", "stopped"]
+    assert made.settings_ == trials(made)[0]["settings"]
+    paid = asked.calls
+    more = asks(over, usd=100.0, folder=str(tmp_path)).fit(X, y, held)
+    assert more.settings_ == {"system": "Be off by 1"}
+    assert asked.calls == 300 or "pruned" in [trial["state"] for trial in trials(more)]
+    assert more.notes_["usd"] == pytest.approx(asked.calls * 0.01)
+    assert asked.calls > paid
+
+
+def test_a_cost_that_is_not_known_is_not_zero(model: Any) -> None:
+    model(usd=None)
+    X, y = table(50)
+    assert asks({"examples": [0, 1]}).fit(X, y).notes_["usd"] is None
+
+
+def test_minutes_end_a_sweep_and_more_minutes_go_on(tmp_path: Path) -> None:
+    X, y = table(80)
+    slow = Off(wait=0.05)
+    over = {"by": [float(by) for by in range(8, 0, -1)]}
+    made = sweep(slow, over=over, minutes=0.12 / 60, folder=str(tmp_path)).fit(X, y)
+    assert "minutes are used up" in made.notes_["sweep"]["stopped"]
+    first = Off.fits()[:-1]
+    assert 1 <= len(first) <= 4
+    assert made.settings_["by"] == min(by for by, _ in first)
+    Off.log.clear()
+    more = sweep(slow, over=over, folder=str(tmp_path)).fit(X, y)
+    assert more.settings_ == {"by": 1.0}
+    assert len(Off.fits()[:-1]) == 8 - len(first)
+    assert not set(Off.fits()[:-1]) & set(first)
+
+
+def test_it_says_how_far_it_is() -> None:
+    X, y = table(60)
+    said: list[str] = []
+    token = learning.set(said.append)
+    try:
+        sweep(minutes=5).fit(X, y)
+    finally:
+        learning.reset(token)
+    assert said[0].startswith("trial 1/4, 51 rows")
+    assert "best " in said[-1]
+    assert "(by " in said[-1]
+    assert "min left" in said[-1]
+
+
+def test_a_job_at_a_provider_needs_dollars_for_all_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    from kurabe.contestants.tune_hosted import TuneHosted
+
+    X, y = table(20)
+    base = TuneHosted(kind="number", user="{{ input }}")
+    with pytest.raises(ContestantError, match="say what all may cost, as usd: 20"):
+        sweep(base, over={"epochs": [1, 2]}).fit(X, y)
+
+
+def test_without_optuna_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    X, y = table(60)
+    with pytest.raises(MissingExtraError, match=r"pip install 'kurabe\[sweep\]'"):
+        sweep().fit(X, y)
+
+
+def test_a_damaged_file_of_trials_is_named(tmp_path: Path) -> None:
+    (tmp_path / "trials.sqlite").write_bytes(b"this is no database, and long enough to be seen as none" * 9)
+    X, y = table(60)
+    with pytest.raises(JournalError, match=r"trials\.sqlite"):
+        sweep(folder=str(tmp_path)).fit(X, y)
+
+
+def test_a_tuned_model_is_swept(tmp_path: Path) -> None:
+    base = tiny_model(tmp_path / "model", hidden_size=64, initializer_range=0.05)
+    colours = {"rot": "red", "blau": "blue", "gelb": "yellow"}
+    words = [list(colours)[n % 3] for n in range(48)]
+    X, y = pl.DataFrame({"input": words}), np.array([colours[word] for word in words], dtype=object)
+    tune = Tune(
+        model=f"hf:{base}", epochs=5, step_tokens=300, system="", user="{{ input }}", prefill="", evaluations=0,
+        decode="score", kind="label",
+    )  # fmt: skip
+    folder = tmp_path / "sweep"
+    made = Sweep(tune, over={"learning_rate": [1e-9, 1e-2]}, kind="label", rows=[24], folder=str(folder))
+    made.set_params(contestant=clone(tune).set_params(general=False)).fit(X, y, (X.head(12), y[:12]))
+    assert made.settings_ == {"learning_rate": 1e-2}
+    assert (made.predict(X) == y).all()
+    made.close()
+    assert made.notes_["tuning"]["losses"]
+    kept = [path for path in folder.iterdir() if path.is_dir()]
+    assert len(kept) == 1  # the chosen one; the trials' weights are gone
+    assert (kept[0] / "tuned").is_dir()
+
+
+# --- in a contest ----------------------------------------------------------------------------------------------------
+
+
+def contest(folder: Path, *contestants: Any, rows: int = 300, **options: Any) -> Task:
+    X, y = table(rows)
+    return Task.from_frame(
+        X.with_columns(price=pl.Series(y)), target="price", kind="number", columns=["id", "truth"], name="things",
+        contestants=list(contestants), split={"test": 60, "validation": 40, "seed": 1}, folder=folder, **options,
+    )  # fmt: skip
+
+
+def test_no_trial_sees_a_test_row_and_the_test_part_is_answered_once(tmp_path: Path) -> None:
+    task = contest(tmp_path, sweep())
+    board = task.compete()
+    (row,) = board.rows
+    assert row.status == "done"
+    assert row.score == pytest.approx(0.5)
+    hidden = set(task.test.X["id"].to_list())
+    final = max(place for place, (what, _, _) in enumerate(Off.log) if what == "fit")
+    seen = {one for _, _, rows in Off.log[: final + 2] for one in rows}  # with the validation part of the last fit
+    assert not hidden & seen
+    answered = [one for what, by, rows in Off.log[final:] if what == "predict" and by == 0.5 for one in rows]
+    assert sorted(answered) == sorted(hidden)
+    assert {by for what, by, rows in Off.log if set(rows) & hidden} == {0.5}
+    assert board.evidence.entries[0].notes["sweep"]["chosen"] is not None
+
+
+def test_another_over_and_a_larger_budget_go_on_with_the_trials_made(tmp_path: Path) -> None:
+    contest(tmp_path, sweep()).compete()
+    made = len(Off.fits())
+    contest(tmp_path, sweep()).compete()
+    assert len(Off.fits()) == made  # nothing at all is made again
+    board = contest(tmp_path, sweep(over={"by": [0.5, 5.0, 9.0, -3.0, 0.25]}, trials=40)).compete()
+    new = Off.fits()[made:]
+    assert {by for by, _ in new} == {0.25}
+    assert board.rows[0].score == pytest.approx(0.25)
+
+
+def test_the_tasks_dollars_hold_for_a_sweep_too(model: Any, tmp_path: Path) -> None:
+    asked = model(usd=0.01)
+    entry = {"sweep": {"contestant": {"prompt": {"model": "openai:gpt-5.1", "user": "{{ truth }}"}},
+                       "over": {"system": ["Be off by 1", "Be off by 2"]}}}  # fmt: skip
+    task = contest(tmp_path, entry, budget={"usd": 0.5})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+        board = task.compete()
+    (row,) = board.rows
+    assert row.usd is not None
+    assert row.usd == pytest.approx(asked.calls * 0.01)
+    assert row.usd <= 0.51
+    assert row.contestant == "sweep prompt gpt-5.1"
+    assert row.status in ("partial", "skipped")
+
+
+class Apart(BaseEstimator):  # type: ignore[misc]
+    """An estimator of somebody's own."""
+
+    def __init__(self, by: float = 1.0) -> None:
+        self.by = by
+
+    def fit(self, X: Any, y: Any) -> Self:
+        self.mean_ = float(np.mean(y))
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        return np.full(len(X), self.mean_ + self.by)
+
+
+def test_a_trained_sweep_answers_new_rows(tmp_path: Path) -> None:
+    task = contest(tmp_path, {"sweep": {"contestant": "nearest_neighbours", "over": {"neighbours": [1, 5]}}})
+    board = task.compete()
+    assert board.winner.label == "sweep nearest_neighbours"
+    assert board.winner.predict(task.test.X.head(3)).shape == (3,)
+
+
+# --- killed ----------------------------------------------------------------------------------------------------------
+
+CHILD = textwrap.dedent("""
+    import json, os, sys, time
+    import numpy as np, polars as pl
+    from kurabe.contestants.base import Contestant
+    from kurabe.contestants.sweep import Sweep
+
+    log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    class Slow(Contestant):
+        def __init__(self, by=1.0):
+            self.by = by
+        def fit(self, X, y, validation=None):
+            os.write(log, (json.dumps([self.by, len(y)]) + "\\n").encode())
+            time.sleep(0.03)
+            return self
+        def predict(self, X):
+            return X["truth"].to_numpy() + self.by
+
+    truth = np.random.default_rng(0).normal(100, 20, 1000)
+    X = pl.DataFrame({"truth": truth})
+    print("began", flush=True)
+    made = Sweep(Slow(), over={"by": {"low": 0.0, "high": 9.0}}, trials=12, kind="number", folder=sys.argv[1])
+    made.fit(X[:900], truth[:900], (X[900:], truth[900:]))
+    notes = made.notes_["sweep"]
+    del notes["seconds"]
+    print(json.dumps(notes))
+""")
+
+
+def start(folder: Path, log: Path) -> subprocess.Popen[str]:
+    child = subprocess.Popen([sys.executable, "-c", CHILD, str(folder), str(log)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "began\n"
+    return child
+
+
+def fitted(log: Path) -> list[tuple[float, int]]:
+    return [tuple(json.loads(line)) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def test_a_sweep_that_is_killed_goes_on_and_ends_the_same(tmp_path: Path) -> None:
+    child = start(tmp_path / "calm", tmp_path / "calm.log")
+    began = time.monotonic()
+    calm, _ = child.communicate(timeout=120)
+    seconds = time.monotonic() - began
+    rng = random.Random(5)
+    kills = 3
+    for _ in range(kills):
+        child = start(tmp_path / "killed", tmp_path / "killed.log")
+        time.sleep(rng.uniform(0.1, 0.4) * seconds)
+        child.kill()
+        child.communicate()
+    end, _ = start(tmp_path / "killed", tmp_path / "killed.log").communicate(timeout=120)
+    assert json.loads(end) == json.loads(calm)
+    once, again = fitted(tmp_path / "calm.log"), fitted(tmp_path / "killed.log")
+    assert set(once) == set(again)
+    assert len(again) - len(once) <= kills  # no more than what was under way was made again
