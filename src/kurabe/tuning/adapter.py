@@ -12,6 +12,8 @@ from kurabe.tuning.durable import write_bytes
 from kurabe.tuning.settings import TuneSettings
 
 CARD = "README.md"
+MARK = "Tuned by kurabe on "
+"""What the first sentence of a card of ours begins with."""
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -30,10 +32,22 @@ def save(model: Any, tokenizer: Any, folder: Path, settings: TuneSettings, origi
     """Write safetensors and the model card. Raises TuningError where the disk is full."""
     folder.mkdir(parents=True, exist_ok=True)
     with quiet():
-        model.save_pretrained(folder)
         if settings.method == "full":
+            save_weights(model, folder)
             tokenizer.save_pretrained(folder)
+        else:
+            model.save_pretrained(folder)
     write_bytes(folder / CARD, card(settings, origin).encode())
+
+
+def save_weights(model: Any, folder: Path) -> None:
+    """Write a model of Transformers as safetensors with its configuration. One that was read from a GGUF file is plain
+    numbers by then, though Transformers takes it for quantized and refuses to save it."""
+    model.hf_quantizer = None
+    model.is_quantized = False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.save_pretrained(folder)
 
 
 def card(settings: TuneSettings, origin: Origin) -> str:
@@ -48,7 +62,7 @@ def card(settings: TuneSettings, origin: Origin) -> str:
         "---",
         f"# {name[settings.method]} of `{origin.base}`",
         "",
-        f"Tuned by kurabe on {origin.data}; {origin.steps} steps, loss of an answer's token from {origin.losses[0]:.4g}"
+        f"{MARK}{origin.data}; {origin.steps} steps, loss of an answer's token from {origin.losses[0]:.4g}"
         f" to {origin.losses[1]:.4g}.",
         "",
         *(["| step | validation, " + origin.metric + " |", "|---:|---:|", *scored, ""] if scored else []),

@@ -1,0 +1,60 @@
+"""kurabe export"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kurabe.api import load_trained
+from kurabe.cli.main import Command
+from kurabe.cli.shared import find_run, task_file
+from kurabe.contest.journal import Journal
+from kurabe.contest.prepare import journal_path
+from kurabe.contestants.tune import Tune
+from kurabe.errors import InputError
+from kurabe.tasks.file import load_spec
+from kurabe.tuning.export import FORMS, TYPES, export
+
+
+@click.command(cls=Command)
+@click.argument("what", metavar="TASK|MODEL")
+@click.argument("contestant", required=False)
+@click.option("--to", type=click.Choice(FORMS), required=True, help="What to write.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="The folder, or of GGUF the file, to write."
+)
+@click.option("--type", "kind", type=click.Choice(TYPES["gguf"]), help="The type of the numbers.")
+@click.option("--run", "run_id", metavar="ID", help="A run as `kurabe runs` lists it; without it the newest.")
+@click.option("--force", is_flag=True, help="Replace what an earlier export wrote.")
+def command(what: str, contestant: str | None, to: Any, out: Path, kind: Any, run_id: str | None, force: bool) -> None:
+    """Write a tuned model as files for others.
+
+    Give a TASK and its tuned CONTESTANT, or a MODEL such as 'hf:smollm2-135m?adapter=FOLDER'.
+
+    \b
+    --to adapter       a folder of PEFT's, for hf:BASE?adapter=FOLDER
+    --to merged        a folder of safetensors with tokenizer and card, for hf:FOLDER
+    --to gguf-adapter  a file of llama.cpp's, for gguf:BASE?adapter=FILE
+    --to gguf          a file of llama.cpp's, for gguf:FILE
+    """
+    if what.startswith("hf:"):
+        if contestant is not None or run_id is not None:
+            raise InputError("a model is exported by its reference alone; leave out the contestant and --run")
+        model, origin = what, None
+    elif contestant is None:
+        raise InputError("which contestant? Write: kurabe export TASK CONTESTANT …, or name a model hf:BASE?adapter=…")
+    else:
+        model, origin = _tuned(Path(what), contestant, run_id)
+    export(model, to, out, type=kind, origin=origin, force=force)
+    click.echo(f"Wrote {out}")
+
+
+def _tuned(task: Path, contestant: str, run_id: str | None) -> tuple[str, str]:
+    """The references of what tuning made, and of what it was made of."""
+    path = task_file(task)
+    with Journal(journal_path(path.parent), create=False) as journal:
+        run = find_run(journal, path, run_id)
+    estimator = load_trained(path.parent, run, contestant, load_spec(path)).estimator
+    if not isinstance(estimator, Tune):
+        raise InputError(f"{contestant!r} is no model that was tuned on this machine, so there is nothing to export")
+    return estimator.tuned_, str(estimator.model)
