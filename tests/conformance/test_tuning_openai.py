@@ -108,7 +108,7 @@ def test_start(settings: Settings, hyperparameters: Any, client: openai.OpenAI, 
         method={"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},  
         seed=openai.omit if settings.seed is None else settings.seed,
     )  # fmt: skip
-    start = Start("gpt-4.1-mini-2025-04-14", "file-1", "kurabe-12345678", settings, {}, 10)
+    start = Start("gpt-4.1-mini-2025-04-14", "file-1", "kurabe-12345678", settings)
     (ours,), id = asked(SERVICE.start(start), JOB)
     same(ours, recorder.last, "/v1")
     assert id == theirs.id
@@ -162,7 +162,7 @@ def test_what_was_lost_is_found(client: openai.OpenAI, recorder: Any, same: Any)
     jobs = {"object": "list", "data": [JOB], "has_more": False}
     recorder.answer(jobs)
     client.fine_tuning.jobs.list(limit=100)
-    start = Start("m", "file-1", "kurabe-12345678", Settings(), {}, 10)
+    start = Start("m", "file-1", "kurabe-12345678", Settings())
     (found,), id = asked(SERVICE.find_job(start), jobs)
     same(found, recorder.last, "/v1")
     assert id == "ftjob-1"
@@ -202,7 +202,7 @@ def test_azure(recorder: Any, same: Any) -> None:
             model="gpt-4.1-mini-2025-04-14", training_file="file-1", suffix="kurabe-12345678",
             method={"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 3}}},
         )  # fmt: skip
-    start = Start("gpt-4.1-mini-2025-04-14", "file-1", "kurabe-12345678", Settings(), {}, 10)
+    start = Start("gpt-4.1-mini-2025-04-14", "file-1", "kurabe-12345678", Settings())
     (ours,), _ = asked(service.start(start), JOB)
     routed = msgspec.structs.replace(ours, query={"api-version": version})
     same(routed, recorder.last, row.base_url.removeprefix("{endpoint}"))

@@ -140,7 +140,7 @@ class TuneHosted(Prompt):
         self.tuned_ = job.reference
         if self.deployment is not None:
             self.tuned_ = str(msgspec.structs.replace(plan.base, name=self.deployment))
-        elif note := service_of(plan.base).note(plan.base, job.model):
+        elif note := service_of(plan.base, plan.options).note(plan.base, job.model):
             raise ContestantError(note)
         return self
 

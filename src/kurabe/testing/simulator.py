@@ -20,6 +20,7 @@ from kurabe.models.providers import Provider, providers
 from kurabe.testing.faults import Fault
 from kurabe.testing.server import HttpCall, Response, Server
 from kurabe.testing.tuning import Tuning
+from kurabe.testing.tunings import tuning_of
 from kurabe.testing.wire.base import Asked, Call, Refused, Wire, text_in
 
 Answer = str | ToolCall | tuple[Part, ...] | Reply
@@ -43,7 +44,7 @@ class Simulator:
     `delay` is the seconds before each answer and `pace` those between the events of a stream. `requests_per_minute` and
     `tokens_per_minute` are stated in the answers' headers; more requests in a minute than that meet a 429. `models` are
     those it lists; with `tls`, it speaks HTTPS. `keep`: how many of the last calls stay in `requests`. `tuning`: its
-    fine-tuning (OpenAI's form): the files that came, and the jobs, whose states go on with every look.
+    fine-tuning: the files that came, and the jobs, whose states go on with every look.
 
         with Simulator("openai", answer=str.upper) as server:
             assert server.open("gpt-4.1-mini").complete("hello") == "HELLO"
@@ -79,7 +80,7 @@ class Simulator:
         self.answer = answer
         self.delay = delay
         self.pace = pace
-        self.tuning = tuning or Tuning()
+        self.tuning = tuning or tuning_of(self.provider.name)
         """The files and fine-tuning jobs."""
         self._faults = _in_turn(faults)
         self._wire = _wire(self.provider.protocol)
@@ -169,6 +170,8 @@ class Simulator:
             response = self._error(call, 400, f"the request can't be read: {error!r}")
         response.headers.setdefault(self._wire.request_id, f"req-{call.number}")
         self.outcomes[call.outcome] += 1
+        if call.method == "HEAD":
+            response.pieces = []
         return response, self._over
 
     def _over(self) -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from email import message_from_bytes
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -21,31 +21,36 @@ class SimulatedJob(msgspec.Struct):
     file: str
     states: list[str]
     looks: int = 0
-    cancelled: bool = False
+    cancelled: str = ""
+    """The provider's word, once it was cancelled."""
 
     @property
     def state(self) -> str:
         """Where it is now."""
-        return "cancelled" if self.cancelled else self.states[min(self.looks, len(self.states) - 1)]
+        return self.cancelled or self.states[min(self.looks, len(self.states) - 1)]
 
 
 class Tuning:
-    """The files and jobs of a simulated provider. Every look at a job moves it to the next of `states`; the last one
-    stays. `error` is what a failed job says."""
+    """The files and jobs of a simulated provider, OpenAI's where it is no subclass. Every look at a job moves it to the
+    next of `states`, in the provider's words; the last one stays. `error` is what a failed job says."""
 
-    def __init__(self, states: Sequence[str] = STATES, error: str = "The training file has invalid rows.") -> None:
+    usual: ClassVar[tuple[str, ...]] = STATES
+    pattern: ClassVar[str] = r"/(files|fine_tuning)(/|$)"
+    """What addresses of tuning look like."""
+
+    def __init__(self, states: Sequence[str] = (), error: str = "The training file has invalid rows.") -> None:
         self.files: dict[str, tuple[str, bytes]] = {}
         """(name, content) by id."""
         self.deleted: list[str] = []
         self.jobs: dict[str, SimulatedJob] = {}
         self.uploads: list[str] = []
         """The names of all files that ever came, in order."""
-        self.states = list(states)
+        self.states = list(states or self.usual)
         self.error = error
 
     def speaks(self, call: Call) -> bool:
         """Whether the call is about tuning."""
-        return re.search(r"/(files|fine_tuning)(/|$)", call.path) is not None
+        return re.search(self.pattern, call.path) is not None
 
     def answer(self, call: Call) -> Any:
         """The answer as a JSON value. Raises Refused."""
@@ -83,18 +88,14 @@ class Tuning:
             body = call.json
             if body["training_file"] not in self.files:
                 raise Refused(400, f"File {body['training_file']} does not exist.")
-            job = SimulatedJob(f"ftjob-{len(self.jobs)}", body, body["training_file"], list(self.states))
-            self.jobs[job.id] = job
-            return self._job(job)
+            return self._job(self._new(body, body["training_file"], f"ftjob-{len(self.jobs)}"))
         if not rest:
             return _page([self._job(job) for job in reversed(self.jobs.values())], call)
-        if rest[0] not in self.jobs:
-            raise Refused(404, f"No such job: {rest[0]}")
-        job = self.jobs[rest[0]]
+        job = self._known(rest[0])
         if rest[1:] == ["cancel"]:
             if job.state in ("succeeded", "failed", "cancelled"):
                 raise Refused(400, f"Job is {job.state}.")
-            job.cancelled = True
+            job.cancelled = "cancelled"
         elif rest[1:] == ["events"]:
             return _page(list(reversed(_events(job))), call)
         else:
@@ -102,6 +103,16 @@ class Tuning:
             job.looks += 1
             return shown
         return self._job(job)
+
+    def _new(self, body: Any, file: str, id: str) -> SimulatedJob:
+        """A job that was just started."""
+        job = self.jobs[id] = SimulatedJob(id, body, file, list(self.states))
+        return job
+
+    def _known(self, id: str) -> SimulatedJob:
+        if id not in self.jobs:
+            raise Refused(404, f"No such job: {id}")
+        return self.jobs[id]
 
     def _job(self, job: SimulatedJob) -> Any:
         model = job.body["model"]

@@ -164,7 +164,7 @@ class Vertex(Gemini):
         return [name.replace("/models/", "/", 1).removeprefix("google/") for name in names]
 
     def _path(self, model: str) -> str:
-        if model.startswith(("projects/", "publishers/", "models/")):
+        if model.startswith(("projects/", "publishers/", "models/", "endpoints/")):  # the last: tuned models
             return _checked(model)
         publisher, _, name = model.rpartition("/")
         return _checked(f"publishers/{publisher or 'google'}/models/{name}")

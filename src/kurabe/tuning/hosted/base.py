@@ -4,7 +4,7 @@ A service's acts are generators: they yield what is to be asked, are sent the an
 it. So an act may take several requests, or several hosts, and is tested without a network.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, ClassVar, TypeVar
 
@@ -83,15 +83,12 @@ class Limits(msgspec.Struct, frozen=True):
 
 
 class Start(msgspec.Struct, frozen=True):
-    """A job to be started: the base model, the uploaded file, a name that no other job has, what the service was told
-    besides, and how many rows the file has."""
+    """A job to be started: the base model, the uploaded file, and a name that no other job has."""
 
     model: str
     file: str
     name: str
     settings: Settings
-    options: dict[str, str]
-    rows: int
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -124,13 +121,20 @@ Steps = Generator[Ask, bytes, T]
 
 
 class Service:
-    """Tuning at one provider. Stateless; methods that read bytes raise nothing but ProviderError."""
+    """Tuning at one provider, told of `needs`. Methods that read bytes raise nothing but ProviderError."""
 
     limits: ClassVar[Limits] = Limits()
     settings: ClassVar[frozenset[str]] = frozenset()
     """The fields of Settings that the provider takes, beside `epochs`."""
     needs: ClassVar[tuple[str, ...]] = ()
     """What the provider has to be told besides: a bucket, a role."""
+    base_url: ClassVar[str] = ""
+    """Where jobs are, with `{options}` of the provider, if not where the models are."""
+    places: ClassVar[dict[str, tuple[str, str]]] = {}
+    """(address, AWS service that signs or '') of what else is asked, by its name in `Ask.place`."""
+
+    def __init__(self, options: Mapping[str, str] = {}) -> None:
+        self.options = dict(options)
 
     def row_limit(self, model: str) -> int:
         """Tokens that a row may have."""

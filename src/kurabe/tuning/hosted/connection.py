@@ -3,14 +3,19 @@
 import time
 from collections.abc import Callable
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from kurabe.errors import ProviderError, UnreadableAnswerError
-from kurabe.models.connect import connect
+from kurabe.models.auth import Key, authorize, fill, find_key
+from kurabe.models.connect import codec_of, connect, options_of
+from kurabe.models.providers import providers
 from kurabe.models.reference import Reference
+from kurabe.models.sigv4 import signer
 from kurabe.models.transport import loop
-from kurabe.models.transport.client import Client
+from kurabe.models.transport.client import Client, lane
 from kurabe.models.transport.retry import ATTEMPTS, delay, worth_retrying
 from kurabe.tuning.hosted.base import Steps
+from kurabe.tuning.hosted.services import service_of
 
 T = TypeVar("T")
 
@@ -21,9 +26,22 @@ class Connection:
     def __init__(self, base: Reference, *, base_url: str | None = None, api_key: str | None = None) -> None:
         self.base, self.base_url = base, base_url
         self._clients: dict[tuple[str, bool], Client] = {}
+        service, provider = service_of(base), providers()[base.scheme]
+        options = options_of(base, provider)
+        address = base_url or (fill(service.base_url, options) if service.base_url else None)
+        key = (Key(api_key), "") if api_key is not None else find_key(provider)
         for again in (True, False):
-            opened = connect(base, base_url=base_url, api_key=api_key, attempts=ATTEMPTS if again else 1)
-            self._clients["", again] = opened.client
+            attempts = ATTEMPTS if again else 1
+            client = connect(base, base_url=address, api_key=api_key, attempts=attempts).client
+            self._clients["", again] = client
+            for place, (where, signed) in service.places.items():
+                there = _host(base_url) if base_url else fill(where, options)
+                proved = signer(options["region"], signed) if signed else authorize(provider, key, options)
+                self._clients[place, again] = Client(
+                    where=base.scheme, model=base.name, base_url=there, query={}, headers={}, codec=codec_of(provider),
+                    authorize=proved, http=client.http, lane=lane(there, ""), key=key[0] if key else None,
+                    attempts=attempts,
+                )  # fmt: skip
 
     def __repr__(self) -> str:
         return f"Connection({self.base})"
@@ -67,6 +85,12 @@ class Connection:
             if lost and (there := self.run(find())) is not None:
                 return there
             attempt += 1
+
+
+def _host(address: str) -> str:
+    """Scheme, host and port of an address."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def perhaps_done(error: ProviderError) -> bool:

@@ -58,7 +58,7 @@ class _Begin:
 
     def __init__(self, folder: Path, plan: Plan, connection: Connection, job: Job) -> None:
         self.folder, self.plan, self.connection, self.job = folder, plan, connection, job
-        self.service = service_of(plan.base)
+        self.service = service_of(plan.base, plan.options)
 
     def run(self) -> Job:
         job, service = self.job, self.service
@@ -71,7 +71,7 @@ class _Begin:
             )
             record.write(self.folder, job)
         self._await_file(job.file)
-        start = Start(self.plan.base.name, job.file, job.name, job.settings, job.options, job.rows)
+        start = Start(self.plan.base.name, job.file, job.name, job.settings)
         job.job = self._step("start", lambda: service.start(start), lambda: service.find_job(start))
         job.state = State.VALIDATING
         job.news = record.now()
@@ -112,7 +112,7 @@ def look(folder: Path, connection: Connection, plan: Plan | None = None) -> Job:
         job = _known(folder)
         if job.job is None or (job.state is not None and job.state.final and job.file_deleted):
             return job
-        service = service_of(parse_reference(job.base))
+        service = service_of(parse_reference(job.base), job.options)
         if job.state is None or not job.state.final:
             _take(job, connection.run(service.look(job.job)), service, plan)
             record.write(folder, job)
@@ -179,7 +179,7 @@ def cancel(folder: Path, connection: Connection) -> Job:
     """Stop the job, where it is not over, and delete its file. Raises TuningError, ProviderError."""
     with record.locked(folder):
         job = _known(folder)
-        service = service_of(parse_reference(job.base))
+        service = service_of(parse_reference(job.base), job.options)
         if job.job is None:
             _recover(folder, job, service, connection)
         if job.job is not None and not (job.state is not None and job.state.final):
@@ -201,7 +201,7 @@ def _recover(folder: Path, job: Job, service: Service, connection: Connection) -
     if job.file is None and "upload" in job.begun:
         job.file = connection.run(service.find_upload(job.file_name))
     if job.file is not None and "start" in job.begun:
-        start = Start(base.name, job.file, job.name, job.settings, job.options, job.rows)
+        start = Start(base.name, job.file, job.name, job.settings)
         job.job = connection.run(service.find_job(start))
     record.write(folder, job)
 

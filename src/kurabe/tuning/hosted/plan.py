@@ -61,7 +61,7 @@ def make_plan(base: Reference, rows: Sequence[Row], settings: Settings, options:
     `options`: what the provider needs besides, as `Service.needs` names it. Raises TuningError that names the row or
     the setting.
     """
-    service, whose = service_of(base), title(base)
+    service, whose = service_of(base, options), title(base)
     for name in Settings.__struct_fields__:
         if name != "epochs" and getattr(settings, name) is not None and name not in service.settings:
             raise TuningError(

@@ -1,5 +1,6 @@
 """The services by the names of providers, and whether a model's provider has one."""
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Final
 
@@ -13,17 +14,22 @@ SERVICES: Final = {
     "openai-responses": "openai:OpenAITuning",
     "azure": "openai:AzureTuning",
     "azure-v1": "openai:AzureTuning",
+    "mistral": "mistral:MistralTuning",
+    "together": "together:TogetherTuning",
+    "fireworks": "fireworks:FireworksTuning",
+    "bedrock": "bedrock:BedrockTuning",
+    "vertex": "vertex:VertexTuning",
 }
 
 
-def service_of(base: Reference) -> Service:
-    """The service that tunes this model; raises TuningError where there is none."""
+def service_of(base: Reference, options: Mapping[str, str] = {}) -> Service:
+    """The service that tunes this model, told of `options`; raises TuningError where there is none."""
     if base.scheme not in SERVICES or base.address:
         raise TuningError(
             f"'{base}' can't be tuned: kurabe tunes models of {', '.join(SERVICES)}, and on this machine those of hf:"
         )
     module, _, name = SERVICES[base.scheme].partition(":")
-    service: Service = getattr(import_module(f"kurabe.tuning.hosted.{module}"), name)()
+    service: Service = getattr(import_module(f"kurabe.tuning.hosted.{module}"), name)(options)
     return service
 
 
