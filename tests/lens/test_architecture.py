@@ -179,6 +179,25 @@ def test_seventy_billion_parameters_without_weights(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+def test_a_model_of_the_hub_without_its_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    folder = tmp_path / "models--owner--small"
+    place = folder / "snapshots" / ("a" * 40)
+    for inside in (place, folder / "refs"):
+        inside.mkdir(parents=True)
+    (folder / "refs" / "main").write_text(place.name)
+    with pytest.raises(ModelError, match="kurabe pull hf:owner/small"):
+        architecture("hf:owner/small")
+    config = {"model_type": "gpt2", "n_layer": 3, "n_embd": 32, "n_head": 4, "vocab_size": 50, "n_positions": 16}
+    (place / "config.json").write_bytes(msgspec.json.encode(config))
+    for ref in ("hf:owner/small", "owner/small", f"hf:owner/small?revision={place.name}"):
+        assert (architecture(ref).files, architecture(ref).dimensions.layers) == (0, 3)
+    assert memory("hf:owner/small").parameters == architecture("hf:owner/small").parameters
+    (place / "model.safetensors.index.json").write_bytes(b"{}")
+    with pytest.raises(ModelError, match="kurabe pull hf:owner/small"):
+        architecture("hf:owner/small")
+
+
 def test_tied_weights_come_once(tmp_path: Path) -> None:
     config = {"model_type": "gpt2", "n_layer": 3, "n_embd": 32, "n_head": 4, "vocab_size": 50, "n_positions": 16}
     (tmp_path / "config.json").write_bytes(msgspec.json.encode(config))
@@ -364,6 +383,11 @@ def test_a_cut_shard_is_refused(tmp_path: Path) -> None:
         file.truncate(10_000_000)
     with pytest.raises(ModelError, match="model-00002-of-00003"):
         architecture(str(tmp_path))
+
+
+def test_a_hosted_model_is_not_looked_for_here() -> None:
+    with pytest.raises(ModelError, match=r"'openai:gpt-5\.1' runs elsewhere"):
+        architecture("openai:gpt-5.1")
 
 
 @pytest.mark.parametrize("ref", ["smollm2-135", "gguf:smollm2-135"])

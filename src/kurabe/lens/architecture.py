@@ -7,10 +7,10 @@ from typing import Literal
 import msgspec
 
 from kurabe.lens import meta
-from kurabe.lens.belongs import unknown_ids
+from kurabe.lens.belongs import special_doubts
 from kurabe.lens.layers import Node, tree
 from kurabe.models.dimensions import Dimensions, dimensions, embedding_of, layer, role
-from kurabe.models.headers import Header, Tensor, locate, read_path
+from kurabe.models.headers import Header, Tensor, locate, only_described, read_path
 
 
 class TypeTotal(msgspec.Struct, frozen=True):
@@ -51,14 +51,14 @@ class Architecture(msgspec.Struct, frozen=True):
 
 def architecture(ref: str) -> Architecture:
     """How the model is built that `ref` names: a GGUF file, a folder with config.json and .safetensors (one or in
-    shards), or a pulled model of the catalog. Only headers are read; of a folder without weights Transformers builds
-    the model on the meta device.
+    shards), or what is here of a model of the catalog, the hub or Ollama. Only headers are read; where a config.json is
+    all there is, Transformers builds the model on the meta device.
 
     Raises ModelError where there is no such model, or its files are damaged or cut short; MissingExtraError where it
     takes Transformers, which is not installed.
     """
     path = locate(ref)
-    header = meta.build(path) if meta.only_described(path) else read_path(path)
+    header = meta.build(path) if only_described(path) else read_path(path)
     sizes = dimensions(header)
     tied = not any(role(tensor) == "output" for tensor in header.tensors)
     settings = header.settings
@@ -101,9 +101,9 @@ def _checks(header: Header, sizes: Dimensions, tied: bool) -> Iterable[Check]:
     else:
         yield _vocabulary(embedding.shape[0], header, tied)
         yield _tokenizer(embedding.shape[0], header.tokenizer)
-        for wrong in unknown_ids(header):
-            yield Check("special tokens", "wrong", wrong)
         yield _compared("hidden size", sizes.hidden, embedding.shape[1], "stated", "columns of the embeddings")
+    for wrong in special_doubts(header):
+        yield Check("special tokens", "wrong", wrong)
     if sizes.heads and sizes.kv_heads:
         divides = sizes.heads % sizes.kv_heads == 0
         yield Check(

@@ -11,12 +11,6 @@ _MOST: Final = {"layers": 10_000, "experts": 100_000}
 _TYPES: Final = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
-def only_described(path: Path) -> bool:
-    """Whether the folder has a config.json and no weights that a header could be read of."""
-    names = ("*.safetensors", "model.safetensors.index.json")
-    return (path / CONFIG).is_file() and not any(any(path.glob(name)) for name in names)
-
-
 def build(path: Path) -> Header:
     """What the header would say if the weights were there, in the type that the configuration names. The model's own
     code is never run.

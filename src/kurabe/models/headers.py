@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from kurabe.errors import ModelError, missing
 from kurabe.models.catalog import catalog
 from kurabe.models.gguf import BLOCK_TYPES, read_header
+from kurabe.models.hub import INDEX, hub_name, snapshot
 from kurabe.models.local import located, pull_command
 from kurabe.models.reference import Reference, parse_reference
 
@@ -55,11 +56,12 @@ class Header(msgspec.Struct, frozen=True):
 
 def locate(ref: str) -> Path:
     """The file or folder that `ref` means: a path, or what is on this machine of a model of the catalog, the hub or
-    Ollama, with or without `gguf:` or `hf:` in front. Raises ModelError."""
+    Ollama, with or without `gguf:` or `hf:` in front. Of a model of the hub that may be the configuration alone. Raises
+    ModelError."""
     if ref and (path := Path(ref).expanduser()).exists():
         return path
     parsed = _reference(ref)
-    if (found := located(parsed)) is None:
+    if (found := located(parsed) or _described(parsed)) is None:
         raise ModelError(f"the model {parsed.name!r} is not on this machine yet; fetch it with: {pull_command(parsed)}")
     if not found.exists():
         raise ModelError(f"there is no file or folder {found}; name a GGUF file or a folder with config.json")
@@ -75,12 +77,23 @@ def _reference(ref: str) -> Reference:
         return parse_reference(f"gguf:{ref}")
     if "/" in name or "\\" in name:
         return parse_reference(f"hf:{ref}")
+    if ":" in name and not parse_reference(ref).local:
+        raise ModelError(
+            f"'{ref}' runs elsewhere, and what it is made of is not known here; name a GGUF file or a folder"
+        )
     raise ModelError(f"{missing('model', name, catalog())}; or name a GGUF file or a folder with config.json")
 
 
-def read(ref: str) -> Header:
-    """The header of the model that `ref` names. Raises ModelError where there is none or it can't be read."""
-    return read_path(locate(ref))
+def _described(parsed: Reference) -> Path | None:
+    """The hub's folder of a model of which no more than the configuration is here."""
+    name = hub_name(parsed.name, parsed.options.get("revision")) if parsed.scheme == "hf" else None
+    folder = snapshot(name) if name is not None else None
+    return folder if folder is not None and only_described(folder) else None
+
+
+def only_described(path: Path) -> bool:
+    """Whether the folder has a config.json and no weights that a header could be read of."""
+    return (path / CONFIG).is_file() and not any(any(path.glob(name)) for name in ("*.safetensors", INDEX))
 
 
 def read_path(path: Path) -> Header:
@@ -121,7 +134,7 @@ def parts(path: Path, count: object) -> list[Path]:
 
 def _folder(path: Path) -> Header:
     config = read_config(path)
-    index = path / "model.safetensors.index.json"
+    index = path / INDEX
     promised = None
     if index.is_file():
         found = _json(index)

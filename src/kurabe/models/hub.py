@@ -79,16 +79,16 @@ def cache_folder() -> Path:
 
 def cached(name: HubName) -> Path | None:
     """The file or folder in the cache, whole; None where it, or a part of it, has to be fetched."""
-    snapshot = _snapshot(name)
-    if snapshot is None:
+    folder = snapshot(name)
+    if folder is None:
         return None
     if name.file:
-        return snapshot / name.file if all((snapshot / part).is_file() for part in split_parts(name.file)) else None
-    return snapshot if weight_files(snapshot) else None
+        return folder / name.file if all((folder / part).is_file() for part in split_parts(name.file)) else None
+    return folder if weight_files(folder) else None
 
 
-def _snapshot(name: HubName) -> Path | None:
-    """The folder of the revision as it was when it was fetched."""
+def snapshot(name: HubName) -> Path | None:
+    """The folder of the revision as it was when it was fetched, all of it or some files; None where nothing was."""
     folder = repository_folder(name.repository)
     commit = name.revision
     if not _COMMIT.fullmatch(commit):
@@ -136,15 +136,15 @@ def kept() -> list[Kept]:
     found = []
     for folder in sorted(cache_folder().glob("models--*--*")):
         repository = folder.name.removeprefix("models--").replace("--", "/", 1)
-        snapshot = _snapshot(HubName(repository)) or max((folder / "snapshots").glob("*"), key=_changed, default=None)
-        if hub_name(repository) is None or snapshot is None:
+        newest = snapshot(HubName(repository)) or max((folder / "snapshots").glob("*"), key=_changed, default=None)
+        if hub_name(repository) is None or newest is None:
             continue
-        if files := weight_files(snapshot):
-            found.append(Kept(repository, snapshot, sum(file.stat().st_size for file in files)))
-        for file in sorted(snapshot.rglob("*.gguf")):
+        if files := weight_files(newest):
+            found.append(Kept(repository, newest, sum(file.stat().st_size for file in files)))
+        for file in sorted(newest.rglob("*.gguf")):
             parts = [file.with_name(part) for part in split_parts(file.name)]
             if parts[0] == file and all(part.is_file() for part in parts):
-                name = f"{repository}/{file.relative_to(snapshot).as_posix()}"
+                name = f"{repository}/{file.relative_to(newest).as_posix()}"
                 found.append(Kept(name, file, sum(part.stat().st_size for part in parts)))
     return found
 
