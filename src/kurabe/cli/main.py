@@ -18,6 +18,7 @@ COMMANDS = {
     "report": "Write a run's report: HTML, Markdown, CSV, JSON or SVG.",
     "tune": "Run a task's tuned contestants, and look after jobs at providers.",
     "predict": "Let a trained contestant answer new rows.",
+    "export": "Write a tuned model as files for others.",
     "human": "Answer a task's test rows yourself and join the board.",
     "runs": "List the runs in a folder.",
     "chat": "Talk with a model.",
