@@ -23,7 +23,8 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "metric": "How answers are scored. Left out: the kind's default.",
         "prompt": "What a language model is told.",
         "contestants": "Who takes part: names such as constant or tfidf_ridge, a name with its settings, or "
-        "module:object for an estimator of your own. Left out: all that can run.",
+        "module:object for an estimator of your own, or a sweep over another's settings: "
+        "{sweep: {contestant: tfidf_ridge, over: {alpha: {low: 1, high: 9}}}}. Left out: all that can run.",
         "budget": "Where a run stops.",
     },
     "Data": {
