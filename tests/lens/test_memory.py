@@ -147,7 +147,7 @@ def test_adapters_and_activations() -> None:
 def test_every_precision_has_bits_near_its_name(precision: str) -> None:
     decoder = KNOWN["Llama-3.1-70B"]
     bits = 8 * bytes_in(precision, tensors(decoder), dimensions(decoder)) / count(decoder)
-    named = {"float32": 32, "bfloat16": 16, "float16": 16, "int8": 8, "nf4": 4.127}.get(precision)
+    named = {"float32": 32, "bfloat16": 16, "float16": 16, "int8": 8, "nf4": 4.127, "int4": 5}.get(precision)
     low = named or int(re.findall(r"\d", precision)[0])
     assert low <= bits < low + 1.3
 
@@ -173,6 +173,8 @@ def test_what_cannot_be_estimated(smollm2: Path) -> None:
         memory("7B", batch=0)
     with pytest.raises(ModelError, match="model"):
         memory("7")
+    with pytest.raises(ModelError, match="no value of quantize 'Q4_0'"):  # a precision, and none that hf: loads in
+        memory(f"hf:{smollm2}?quantize=Q4_0")
     with pytest.raises(InputError, match="Q4_K_M"):
         bytes_in("Q4_KM", (), dimensions(KNOWN["Qwen2-7B"]))
 
@@ -206,6 +208,7 @@ def test_a_frozen_value() -> None:
         ("hf:smollm2-135m?context=1024&batch=4", 4 * 134_515_008, 4),
         ("hf:smollm2-135m?context=1024&batch=4&dtype=bfloat16", 2 * 134_515_008, 2),
         ("hf:smollm2-135m?context=1024&batch=4&quantize=nf4", 111_442_176, 2),
+        ("hf:smollm2-135m?context=1024&batch=4&quantize=int4", 123_048_576, 2),
     ],
 )
 def test_the_engine_that_a_reference_names(options: str, weights: int, value_bytes: float, smollm2: Path) -> None:

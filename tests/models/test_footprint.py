@@ -52,6 +52,14 @@ def test_it_is_exact(smollm2: Path, engine: Literal["gguf", "hf"], precision: st
     refusal(smollm2, engine, **settings, device_bytes=total(1) - 1)
 
 
+def test_quantized_weights_with_others_in_float32_take_more(smollm2: Path) -> None:
+    settings: dict[str, Any] = {"context": 4096, "precision": "nf4"}
+    needed = engine_need(read_path(smollm2), "hf", **settings, dtype="float32", on_gpu=True).total
+    assert require_fit(smollm2, "hf", **settings, dtype="float32", device_bytes=needed) == 1
+    assert require_fit(smollm2, "hf", **settings, device_bytes=needed - 100_000_000) == 1
+    refusal(smollm2, "hf", **settings, dtype="float32", device_bytes=needed - 1)
+
+
 def test_the_refusal_names_figures_and_what_would_fit(smollm2: Path) -> None:
     on_card = footprint.GPU_CONTEXT_BYTES
     text = refusal(smollm2, "gguf", context=8192, device_bytes=on_card + 200_000_000)

@@ -393,6 +393,13 @@ def test_what_does_not_fit_is_refused_before_it_is_loaded(tiny_chat: Path, monke
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", None)
     with pytest.raises(ModelError, match="does not fit main memory"):
         opened(tiny_chat)
+    asked = []
+    monkeypatch.setattr("kurabe.models.engines.hf_load.require_fit", lambda *_, **settings: asked.append(settings))
+    for options in ({}, {"quantize": "int4"}, {"quantize": "nf4", "dtype": "float32"}):
+        with pytest.raises(ModelError, match="cannot load"):
+            opened(tiny_chat, **options)
+    counted = [("float32", None), ("int4", "bfloat16"), ("nf4", "float32")]
+    assert [(each["precision"], each["dtype"]) for each in asked] == counted
 
 
 def test_a_cut_gguf_file(smollm2: Path, tmp_path: Path) -> None:

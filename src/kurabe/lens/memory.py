@@ -28,7 +28,7 @@ from kurabe.models.footprint import (
     step_bytes,
 )
 from kurabe.models.headers import Tensor, locate, read_path
-from kurabe.models.precisions import adapter_parameters, bytes_in
+from kurabe.models.precisions import FLOATS, QUANTIZED, adapter_parameters, bytes_in
 from kurabe.models.reference import Reference, parse_reference
 
 DEFAULT_CONTEXT: Final = 4096
@@ -141,9 +141,9 @@ def engine_of(reference: Reference | str, *, context: int | None = None, batch: 
         return msgspec.structs.replace(need, name=f"gguf: engine, {rows} at once")
     header = read_path(path)
     rows = parsed.number("batch") or batch
-    quantized, dtype = parsed.options.get("quantize"), parsed.options.get("dtype", "auto")
-    # As the engine chooses on a processor.
-    dtype = dtype if dtype != "auto" else "bfloat16" if quantized else "float32"
+    quantized, dtype = parsed.choice("quantize", QUANTIZED), parsed.choice("dtype", ("auto", *FLOATS))
+    if dtype in {None, "auto"}:  # as the engine chooses on a processor
+        dtype = "bfloat16" if quantized else "float32"
     trained = dimensions(header).context
     context = context or _context(parsed.number("context"), trained, str(parsed))
     need = engine_need(header, "hf", context=context, sequences=rows, precision=quantized or dtype, dtype=dtype)

@@ -18,7 +18,7 @@ from kurabe.errors import InputError, ModelTooLargeError, missing
 from kurabe.models.dimensions import Dimensions, dimensions
 from kurabe.models.gguf import BLOCK_TYPES
 from kurabe.models.headers import Header, read_path
-from kurabe.models.precisions import FLOATS, bytes_in, linear
+from kurabe.models.precisions import FLOATS, QUANTIZED, bytes_in, linear
 
 Engine: TypeAlias = Literal["gguf", "hf"]
 
@@ -76,6 +76,7 @@ def require_fit(
     context: int,
     sequences: int = 1,
     precision: str | None = None,
+    dtype: str | None = None,
     cache_type: str = "bf16",
     servers: int = 1,
     step_tokens: int = STEP_TOKENS,
@@ -85,9 +86,10 @@ def require_fit(
 
     `path` is a GGUF file, or for `hf` also a folder with config.json and .safetensors. `precision`: for `hf` what the
     weights are loaded in (`float32`, `bfloat16`, `float16`, `int8`, `nf4` …); None as stored, which is always so for
-    `gguf`. `cache_type`: llama.cpp's type of keys and values. `servers` share the sequences and the mapped weights,
-    each with buffers of its own for `step_tokens` tokens at a time. `device_bytes`: free bytes of the device that the
-    weights go to; None for the main memory (see `available_bytes`).
+    `gguf`. `dtype`: for `hf` with quantized weights, the type of the others and of keys and values. `cache_type`:
+    llama.cpp's type of keys and values. `servers` share the sequences and the mapped weights, each with buffers of its
+    own for `step_tokens` tokens at a time. `device_bytes`: free bytes of the device that the weights go to; None for
+    the main memory (see `available_bytes`).
 
     A mapped GGUF file counts in full: the system may drop its pages and read them again, but a model that is read from
     the disk for every token is of no use to anybody. Pages of it that are in memory already count as free.
@@ -107,6 +109,7 @@ def require_fit(
             context=context,
             sequences=sequences,
             precision=precision,
+            dtype=dtype,
             cache_type=cache_type,
             servers=min(servers, sequences),
             step_tokens=step_tokens,
@@ -182,14 +185,14 @@ def engine_need(
         steps = servers * step_bytes(sizes, context, min(step_tokens, context))
     else:
         width, base = FLOATS.get(dtype or precision or "", 2), TORCH_BYTES + HF_TOKEN_BYTES * tokens
-        quantized = weights if precision in {"int8", "nf4", "fp4"} else 0
+        quantized = weights if precision in QUANTIZED else 0
         base += BITSANDBYTES_BYTES if quantized else 0
         steps = hf_step_bytes(sizes, context, sequences, min(step_tokens, context * sequences))
         if context > step_tokens:
             steps += round(HF_OUTGROWN * cache_bytes(sizes, context, sequences, width))
         if not on_gpu:
             running = weights + cache_bytes(sizes, context, sequences, width) + steps
-            steps += max(hf_loading_bytes(header, width, quantized) - running, 0)
+            steps += max(hf_loading_bytes(header, width, quantized, whole=precision == "int4") - running, 0)
     return Need(
         precision or "as stored",
         weights,
@@ -230,13 +233,14 @@ def hf_step_bytes(sizes: Dimensions, context: int, sequences: int, tokens: int) 
     return 4 * (tokens * (4 * wide + 8 * sizes.hidden + context) + 2 * sequences * sizes.vocabulary)
 
 
-def hf_loading_bytes(header: Header, width: int, quantized: int = 0) -> int:
+def hf_loading_bytes(header: Header, width: int, quantized: int = 0, *, whole: bool = False) -> int:
     """Bytes of weights in main memory at the height of loading. A GGUF file is unpacked as a whole, each tensor in
-    float32 first; then it is quantized layer by layer, and memory is given back only after the last one."""
-    if header.format != "GGUF":
-        return 0
+    float32 first; then it is quantized layer by layer, and memory is given back only after the last one. `whole`: so
+    are the weights of a folder."""
     sizes = [tensor.parameters for tensor in header.tensors]
-    return width * sum(sizes) + 4 * max(sizes, default=0) + quantized
+    if header.format == "GGUF":
+        return width * sum(sizes) + 4 * max(sizes, default=0) + quantized
+    return width * sum(sizes) + quantized if whole else 0
 
 
 def available_bytes() -> int:

@@ -20,11 +20,16 @@ MIXTURES: Final = {
     "Q3_K_L": "Q3_K", "Q3_K_M": "Q3_K", "Q3_K_S": "Q3_K", "Q2_K": "Q2_K",
 }  # fmt: skip
 FLOATS: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
-PRECISIONS: Final = (*FLOATS, "int8", "nf4", "fp4", *MIXTURES)
+QUANTIZED: Final = ("nf4", "fp4", "int8", "int4")
+"""What the Transformers engine quantizes to, by `?quantize=`."""
+PRECISIONS: Final = (*FLOATS, *QUANTIZED, *MIXTURES)
 
 # nf4 and fp4 with double quantization: 4 bits, 8 bits of scale for 64 weights, 32 bits for 256 such scales. Dettmers et
 # al. 2023 (QLoRA), section 3: 0.127 bits of scales for each weight.
 NF4_BITS: Final = 4 + 8 / 64 + 32 / (64 * 256)
+INT4_GROUP: Final = 32
+"""Values that share a scale and a zero, both in bfloat16."""
+INT4_BITS: Final = 4 + 2 * 16 / INT4_GROUP
 
 _BYTES: Final = {block.name: block for block in BLOCK_TYPES.values()}
 _FALLBACK: Final = {
@@ -36,8 +41,9 @@ def bytes_in(precision: str, tensors: Sequence[Tensor], sizes: Dimensions) -> in
     """Bytes of the weights in a precision: one of PRECISIONS. Raises InputError for another."""
     if precision in FLOATS:
         return FLOATS[precision] * sum(tensor.parameters for tensor in tensors)
-    if precision in {"nf4", "fp4"}:
-        return round(sum(tensor.parameters * (NF4_BITS / 8 if linear(tensor) else 2) for tensor in tensors))
+    if precision in {"nf4", "fp4", "int4"}:
+        width = (INT4_BITS if precision == "int4" else NF4_BITS) / 8
+        return round(sum(tensor.parameters * (width if linear(tensor) else 2) for tensor in tensors))
     if precision == "int8":  # LLM.int8(): a scale in float32 for each row
         return sum(
             tensor.parameters + 4 * tensor.shape[0] if linear(tensor) else 2 * tensor.parameters for tensor in tensors

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from kurabe.errors import KurabeError, MissingExtraError, ModelError
 from kurabe.models.footprint import require_fit
+from kurabe.models.precisions import FLOATS, QUANTIZED
 from kurabe.models.reference import Reference
 
 try:
@@ -34,14 +35,13 @@ from kurabe.models.engines.hf_check import (
     unusable,
 )
 from kurabe.models.engines.hf_gguf import read_once
-from kurabe.models.engines.hf_quantize import QUANTIZATIONS, quantize, quantize_while_loading
+from kurabe.models.engines.hf_quantize import quantize, quantize_while_loading
 from kurabe.models.engines.hf_quiet import quiet
 
-DTYPES: Final = ("auto", "float32", "bfloat16", "float16")
+DTYPES: Final = ("auto", *FLOATS)
 ATTENTION: Final = ("sdpa", "eager", "flash_attention_2")
 UNSTATED_CONTEXT: Final = 4096
 """Tokens of context of a model that states none, and those for which memory must be free before it is loaded."""
-_COUNTED: Final = {"fp4": "nf4", "int4": "nf4"}  # whose size is that of another
 _LIBRARIES: Final = ("accelerate", "bitsandbytes", "gguf>", "peft", "torchao")  # of the extra
 _DEVICE: Final = re.compile(r"auto|cpu|mps|cuda(:\d+)?|xpu(:\d+)?")
 
@@ -67,7 +67,7 @@ def load(path: Path, parsed: Reference) -> Loaded:
     reference = str(parsed)
     parsed.choice("dtype", DTYPES)
     attention = parsed.choice("attention", ATTENTION)
-    quantization = parsed.choice("quantize", QUANTIZATIONS)
+    quantization = parsed.choice("quantize", QUANTIZED)
     device = _device(parsed)
     header = read_checked(path)
     with _faults(parsed, path), quiet(), _reading(path):
@@ -85,7 +85,8 @@ def load(path: Path, parsed: Reference) -> Loaded:
             path,
             "hf",
             context=context if "context" in parsed.options else min(context, UNSTATED_CONTEXT),
-            precision=_COUNTED.get(quantization or "", quantization) or _name_of(dtype),
+            precision=quantization or _name_of(dtype),
+            dtype=_name_of(dtype) if quantization else None,
             device_bytes=_free_on(device),
         )
         tokenizer = _tokenizer(source, config, reference)

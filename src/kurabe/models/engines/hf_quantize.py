@@ -7,15 +7,13 @@ apart (Dettmers et al. 2022, LLM.int8()). int4 keeps a scale and a zero for each
 """
 
 import logging
-from typing import Any, Final
+from typing import Any
 
 import torch
 import transformers
 from torch import nn
 
-QUANTIZATIONS: Final = ("nf4", "fp4", "int8", "int4")
-GROUP: Final = 32
-"""Values that share a scale in int4."""
+from kurabe.models.precisions import INT4_GROUP
 
 # It says at every layer of every step that int8 layers compute in float16.
 logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
@@ -53,11 +51,11 @@ def _int4(model: Any, output: Any) -> None:
     from torchao.quantization import Int4WeightOnlyConfig, quantize_
 
     if next(model.parameters()).device.type == "cuda":
-        config = Int4WeightOnlyConfig(group_size=GROUP, int4_packing_format="tile_packed_to_4d")
+        config = Int4WeightOnlyConfig(group_size=INT4_GROUP, int4_packing_format="tile_packed_to_4d")
     else:
         from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
 
-        config = PrototypeInt4WeightOnlyConfig(group_size=GROUP)
+        config = PrototypeInt4WeightOnlyConfig(group_size=INT4_GROUP)
     quantize_(model, config, lambda layer, _: type(layer) is nn.Linear and layer is not output)
 
 
