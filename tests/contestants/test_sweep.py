@@ -21,11 +21,13 @@ from kurabe.contestants import prompt, registry
 from kurabe.contestants.base import Contestant, Validation, learning
 from kurabe.contestants.sweep import Sweep
 from kurabe.contestants.tune import Tune
+from kurabe.contestants.tune_hosted import TuneHosted
 from kurabe.errors import ContestantError, JournalError, MissingExtraError, TaskError
 from kurabe.messages import Request
 from kurabe.tasks.spec import ContestantSpec
-from kurabe.testing import ScriptedModel
+from kurabe.testing import ScriptedModel, Simulator
 from kurabe.testing.tiny import tiny_model
+from kurabe.tuning.hosted import jobs
 
 
 class Off(Contestant):
@@ -341,13 +343,47 @@ def test_it_says_how_far_it_is() -> None:
     assert "min left" in said[-1]
 
 
-def test_a_job_at_a_provider_needs_dollars_for_all_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kurabe.contestants.tune_hosted import TuneHosted
+def test_jobs_at_a_provider_are_begun_while_the_dollars_last(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(jobs, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(jobs, "LONGEST_WAIT", 0.002)
+    monkeypatch.setenv("OPENAI_API_KEY", "test-key-0123")
+    monkeypatch.setenv("KURABE_JOBS", str(tmp_path / "jobs"))
+    X, y = table(40)
+    with Simulator("openai", answer=lambda text: text.split()[-1]) as server:
+        base = TuneHosted(
+            model="openai:gpt-4.1-mini", kind="number", user="{{ input }}", confirm_usd=1.0,
+            options={"base_url": server.url, "price": {"input": 1.0, "output": 2.0}},
+        )  # fmt: skip
+        over = {"epochs": [1, 2, 3]}
+        with pytest.raises(ContestantError, match="say what all may cost, as usd: 20"):
+            sweep(base, over=over).fit(X, y)
+        without = clone(base).set_params(options={"base_url": server.url})
+        with pytest.raises(ContestantError, match="say what the tuned model's answers cost"):
+            sweep(without, over=over, usd=1.0).fit(X, y)
+        assert server.accepted == 0
+        made = sweep(base, over=over, usd=0.0).fit(X, y, (X.head(10), y[:10]))
+        assert trials(made)[0]["state"] == "stopped"
+        assert "of the sweep's dollars are left" in made.notes_["sweep"]["stopped"]
+        assert len(server.tuning.jobs) == 1  # that of the contestant as it is, whose own cost is confirmed
+        folder = str(tmp_path / "trials")
+        made = sweep(base, over=over, usd=5.0, folder=folder).fit(X, y, (X.head(10), y[:10]))
+        assert {trial["state"] for trial in trials(made)} <= {"done", "pruned"}
+        count = len(server.tuning.jobs)
+        assert count <= 4
+        cost = made.notes_["usd"]
+        assert cost > sum(base.set_params(epochs=epochs).plan(X, y).usd or 0.0 for epochs in (1, 2, 3)) > 0
+        again = sweep(base.set_params(epochs=3), over=over, usd=5.0, folder=folder)
+        assert again.fit(X, y, (X.head(10), y[:10])).notes_["usd"] == pytest.approx(cost)
+        assert len(server.tuning.jobs) == count
+        made.close()
 
-    X, y = table(20)
-    base = TuneHosted(kind="number", user="{{ input }}")
-    with pytest.raises(ContestantError, match="say what all may cost, as usd: 20"):
-        sweep(base, over={"epochs": [1, 2]}).fit(X, y)
+
+@pytest.mark.parametrize("options", [{"api_key": "sk-0123"}, {"headers": {"x": "y"}}])
+def test_keys_do_not_come_into_what_is_kept(tmp_path: Path, options: dict[str, Any]) -> None:
+    X, y = table(40)
+    with pytest.raises(ContestantError, match="does not belong here"):
+        asks({"options": [{}, options]}, folder=str(tmp_path)).fit(X, y)
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_optuna_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,7 +139,7 @@ def _placed(sweep: Sweep, task: Task, learned_from: bytes) -> tuple[Sweep, str |
         if isinstance(params.get(name), str):
             stays[name] = models.beside(params[name], task.folder)
         if isinstance(over.get(name), list | tuple):
-            over[name] = [models.beside(one, task.folder) for one in over[name]]
+            over[name] = [models.beside(one, task.folder) if isinstance(one, str) else one for one in over[name]]
     sweep.set_params(contestant=sweep.with_settings(stays), over=over)
     if sweep.folder is None:
         sweep.set_params(folder=str(task.folder / FOLDER / "sweeps" / known.hex()))
@@ -173,7 +173,9 @@ def asked_models(estimator: Any) -> list[str]:
     if isinstance(estimator, Sweep):
         base = estimator.base()
         swept = (estimator.over or {}).get("model")
-        return list(swept) if swept and isinstance(base, Prompt) else asked_models(base)
+        if swept and isinstance(base, Prompt):
+            return [one for one in swept if isinstance(one, str)]
+        return asked_models(base)
     return [estimator.model] if isinstance(estimator, Prompt) and isinstance(estimator.model, str) else []
 
 

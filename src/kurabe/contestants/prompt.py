@@ -145,7 +145,7 @@ class Prompt(Contestant):
 
         Raises ContestantError for a setting that is not valid and TaskError for a broken template.
         """
-        self._check()
+        self.check()
         X = as_frame(X)
         self.kind_: Kind = self.kind or infer_kind(y)
         y = as_target(y, self.kind_, X.height)
@@ -275,7 +275,8 @@ class Prompt(Contestant):
         prompt = state.get("prompt")
         super().__setstate__({**state, "prompt": msgspec.convert(prompt, spec.Prompt | None)})
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise ContestantError where a setting is not valid, or holds what must not be kept."""
         if self.choose not in ("fixed", "nearest"):
             raise ContestantError(missing("way to choose examples", str(self.choose), ["fixed", "nearest"]))
         if self.decode not in get_args(Decode):

@@ -15,6 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from kurabe.contestants.base import Contestant, Validation
 from kurabe.contestants.frames import as_frame, as_target, concat, infer_kind
 from kurabe.contestants.learner import hold_out
+from kurabe.contestants.prompt import Prompt
 from kurabe.errors import ContestantError, MissingExtraError, missing
 from kurabe.tasks import spec
 from kurabe.tasks.file import contestant_entry
@@ -135,7 +136,11 @@ class Sweep(Contestant):
         if name not in settings:
             raise ContestantError(f"sweep: over: {missing('setting', name, settings)}")
         if isinstance(said, list | tuple) and said:
-            return Options(tuple(self._checked(base, name, value) for value in said))
+            values = tuple(self._checked(base, name, value) for value in said)
+            if name == "options" and isinstance(base, Prompt):
+                for value in values:  # before it is kept, as it may hold a secret
+                    clone(base).set_params(options=value).check()
+            return Options(values)
         if not isinstance(said, dict):
             raise ContestantError(f"{at}: expected a list of values or {{low: …, high: …}}, got {said!r}")
         for key in said:

@@ -34,6 +34,7 @@ from kurabe.errors import (
     BudgetExceededError,
     ContestantError,
     DownloadError,
+    InputError,
     JournalError,
     MissingExtraError,
     ProviderError,
@@ -100,10 +101,8 @@ class Search:
         self.order = draw.permutation(len(self.y))
         self.held_order = draw.permutation(len(self.held_y))
         self.asks = isinstance(base, Prompt) and not isinstance(base, Tune | TuneHosted) and sweep.rows is None
-        if isinstance(base, TuneHosted) and sweep.usd is None:
-            raise ContestantError(
-                "sweep: each trial is a job that the provider bills; say what all may cost, as usd: 20"
-            )
+        if isinstance(base, TuneHosted):
+            _check_billed(sweep, base)
         self.steps = self._steps()
         self.trials: list[Trial] = []
         self.stopped: str | None = None
@@ -323,7 +322,7 @@ class Search:
                 began = now
         except (BudgetExceededError, _Stop) as error:
             raise _Stop(_short(error)) from None
-        except (DownloadError, JournalError, ProviderError, MissingExtraError):
+        except (DownloadError, InputError, JournalError, ProviderError, MissingExtraError):
             raise  # not for the setting to answer for
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -431,6 +430,17 @@ class Search:
         if seconds:
             words.append(f"{min(seconds) / 60:.0f} min left")
         learning.get()(", ".join(words))
+
+
+def _check_billed(sweep: "Sweep", base: TuneHosted) -> None:
+    """Raise ContestantError where jobs would be paid for before it shows that their dollars can't be counted."""
+    if sweep.usd is None:
+        raise ContestantError("sweep: each trial is a job that the provider bills; say what all may cost, as usd: 20")
+    if "price" not in (base.options or {}):
+        raise ContestantError(
+            "sweep: say what the tuned model's answers cost in dollars per million tokens, as"
+            " options: {price: {input: 0.8, output: 3.2}} in the settings of tune"
+        )
 
 
 class _Failed(Exception):
