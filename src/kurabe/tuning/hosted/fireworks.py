@@ -120,7 +120,7 @@ class FireworksTuning(Service):
         return Snapshot(state, found.output_model, said if state is State.FAILED else "")
 
     def cancel(self, job: str) -> Steps[None]:
-        yield Ask(HttpRequest(f"{self._account}/supervisedFineTuningJobs/{job}:cancel"))
+        yield Ask(HttpRequest(f"{self._account}/supervisedFineTuningJobs/{job}:cancel", b"{}"))
 
     def delete_upload(self, file: str) -> Steps[None]:
         yield Ask(HttpRequest(f"{self._account}/datasets/{file}", method="DELETE"))

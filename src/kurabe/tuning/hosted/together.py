@@ -73,7 +73,12 @@ class TogetherTuning(Service):
         fields = {"purpose": "fine-tune", "file_name": name, "file_type": "jsonl"}
         content_type, body = multipart(fields, {"file": (name, data)})
         request = HttpRequest("/files/upload", body, headers={"content-type": content_type})
-        return read_json((yield Ask(request, again=False)), _File).id
+        try:
+            return read_json((yield Ask(request, again=False)), _File).id
+        except ProviderError as error:
+            if error.status == 409 and (there := (yield from self.find_upload(name))) is not None:
+                return there  # the same file is there already
+            raise
 
     def find_upload(self, name: str) -> Steps[str | None]:
         listed = read_json((yield Ask(HttpRequest("/files", method="GET"))), _Files)
@@ -93,6 +98,7 @@ class TogetherTuning(Service):
             "n_epochs": job.settings.epochs,
             "batch_size": job.settings.batch_size or "max",
             "suffix": job.name,
+            "training_method": {"method": "sft", "train_on_inputs": False},
             "training_type": {
                 "type": "Lora", "lora_r": rank, "lora_alpha": 2 * rank, "lora_trainable_modules": "all-linear",
             },
