@@ -75,6 +75,13 @@ class Slots:
         new[: old.shape[0], :, : old.shape[2]] = old
         return new
 
+    def trim(self, slots: int, length: int) -> None:
+        """Give back what lies beyond the first slots and tokens."""
+        self.slots, self.length = min(slots, self.slots), min(length, self.length)
+        for layer in self.layers.values():
+            layer.keys = layer.keys[: self.slots, :, : self.length].clone()
+            layer.values = layer.values[: self.slots, :, : self.length].clone()
+
     def layer(self, index: int, key: torch.Tensor, value: torch.Tensor) -> Layer:
         """The layer of that number, made at its first use."""
         if index not in self.layers:

@@ -32,7 +32,7 @@ class Row:
         self.room = room
         self.sampler = Sampler(request)
         self.matcher = matcher
-        self.likely: list[Likely] = []
+        self.likely: list[Likely] = []  # of the answer's tokens and the one that ended it
         self.finish: FinishReason | None = None
         self.cancelled = False
         self.first_seconds: float | None = None
@@ -74,12 +74,12 @@ class Row:
     def _append(self, token: int, likely: Likely | None) -> None:
         self._made += 1
         self.sampler.took(token)
+        if likely is not None:
+            self.likely.append(likely)
         if token in self._end_ids:
             self._end("stop")
             return
         self.tokens.append(token)
-        if likely is not None:
-            self.likely.append(likely)
         data = self._names[token]
         if self.request.tools and self._names.is_special(token):  # such as the mark in front of Mistral's calls
             data = self._names.name(token).encode()
@@ -126,14 +126,13 @@ class Row:
             first_seconds=self.first_seconds,
             model=model,
             logprobs=tuple(
-                TokenLogprob(
-                    self._names.name(token),
-                    likely.logprob,
-                    tuple((self._names.name(other), value) for other, value in likely.top),
-                )
-                for token, likely in zip(self.answer, self.likely, strict=False)
+                TokenLogprob(text, likely.logprob, tuple((self._text(other), value) for other, value in likely.top))
+                for text, likely in zip([*map(self._text, self.answer), ""], self.likely, strict=False)
             ),
         )
+
+    def _text(self, token: int) -> str:
+        return self._names[token].decode("utf-8", "replace")
 
 
 def _first_call(parts: tuple[Part, ...]) -> tuple[Part, ...]:

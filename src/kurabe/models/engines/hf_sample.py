@@ -52,11 +52,12 @@ class Sampler:
             scores[token] -= count * self._frequency + self._presence
         if self._generator is None:
             return int(scores.argmax())
-        scores = scores.cpu() / self._temperature
+        scores = scores.cpu().double()
+        scores = (scores - scores.max()) / self._temperature  # a temperature near 0 takes none of them beyond the range
         tokens: torch.Tensor | None = None
         if self._top_k is not None and self._top_k < scores.shape[0]:
             scores, tokens = scores.topk(self._top_k)
-        probabilities = torch.softmax(scores.double(), dim=-1)
+        probabilities = torch.softmax(scores, dim=-1)
         if self._top_p is not None and self._top_p < 1:
             probabilities, order = probabilities.sort(descending=True, stable=True)
             before = probabilities.cumsum(0) - probabilities

@@ -46,10 +46,11 @@ class Worker:
         self._calls: deque[Callable[[], None]] = deque()
         self._waiting: deque[Row] = deque()
         self._active: list[Row] = []
-        self._free: list[int] = list(range(rows))
+        self._free: list[int] = list(range(rows + 1))  # one to spare for calls, when all rows are under way
         self._prefix: list[int] = []
         self._last: list[int] = []
         self._closed = False
+        self._ending = threading.Lock()
         self._thread = threading.Thread(target=self._work, name="kurabe-transformers", daemon=True)
         self._thread.start()
 
@@ -57,6 +58,8 @@ class Worker:
         """Let rows join; they are told of their end by their sinks."""
         self._require_open()
         self._inbox.put(list(rows))
+        if self._closed or not self._thread.is_alive():  # it was closed meanwhile, or this is a fork of its process
+            self.close()
 
     def call(self, function: Callable[["Worker"], T]) -> T:
         """The result of a function that runs between two steps, in the thread that owns the model."""
@@ -85,7 +88,8 @@ class Worker:
         self._inbox.put(None)
         if threading.current_thread() is not self._thread:
             self._thread.join()
-            self._give_up()  # what was handed in while the thread was ending
+            with self._ending:
+                self._give_up()  # what was handed in while the thread was ending
 
     def _give_up(self) -> None:
         self._collect(wait=False)
@@ -205,6 +209,7 @@ class Worker:
         if begin - kept < LEAST_SHARED or begin * self.runner.slots.token_bytes > self._memory // 2:
             return
         slot = self._free[0]
+        self._hold([slot], begin - kept)
         done = kept
         self._prefix = wanted[:kept]
         while done < begin:
@@ -239,6 +244,7 @@ class Worker:
             tokens = [*rest, *tree]
             wanted = range(len(rest) - 1, len(tokens))
             last.append(Feed(slot, shared, done - shared, tokens, wanted, chain if tree else None))
+        self._hold(slots, max(feed.own + len(feed.tokens) for feed in last))
         parts, part, size = [], list[Feed](), 0
         for feed in last:
             if part and size + len(feed.tokens) > self._step_tokens:
@@ -249,9 +255,25 @@ class Worker:
         parts.append(self.runner.step(part))
         return torch.cat(parts)
 
+    def _hold(self, slots: Sequence[int], length: int) -> None:
+        """Let go of keys and values whose rows are over, before there is made room for `length` tokens in `slots` and
+        for the rows under way: else the longest row of all times would stand in every slot that was ever used.
+
+        Raises MemoryError where several rows have grown far beyond what was planned.
+        """
+        count = 1 + max([*slots, *(row.slot for row in self._active)])
+        length = max([length, *(len(row.tokens) - row.shared for row in self._active)])
+        kept = self.runner.slots
+        most = self._memory / max(kept.token_bytes, 1)
+        held = max(count, kept.slots) * max(length, kept.length)
+        if held > most and held >= 2 * count * length:
+            kept.trim(count, length)
+        if len(self._active) > 1 and count * length > 1.5 * most:
+            raise MemoryError("the answers have become longer than was planned")
+
     @property
     def free_slots(self) -> int:
-        """Rows that could join now."""
+        """Texts that could be evaluated now beside the rows under way; one at least."""
         return len(self._free)
 
     @property
@@ -266,7 +288,7 @@ class Worker:
         for row in self._active:
             pending = len(row.tokens) - row.done
             count = pending if pending == 1 or not self.runner.mixes else min(pending, left)
-            if not count:
+            if count < 1:
                 continue
             left -= count
             whole = count == pending
@@ -275,6 +297,8 @@ class Worker:
             row.done += count
             if whole:
                 ready.append(row)
+        if self.runner.mixes:
+            self._hold([], 0)
         logits = self.runner.step(feeds)
         if ready:
             self._advance(ready, logits)

@@ -63,7 +63,7 @@ def _score(
     size = 1 + len(tree)
     rows: list[list[np.ndarray]] = []
     while len(rows) < len(prompts):
-        part = prompts[len(rows) : len(rows) + max(1, worker.free_slots)]
+        part = prompts[len(rows) : len(rows) + worker.free_slots]
         logits = worker.evaluate([(prompt, tree, parents) for prompt in part])
         sums = torch.logsumexp(logits.float(), dim=-1)
         for row in range(len(part)):

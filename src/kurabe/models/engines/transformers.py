@@ -5,6 +5,7 @@ evaluated once, and no padding is computed. Greedy answers are those of the mode
 """
 
 import asyncio
+import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -77,6 +78,7 @@ class Transformers(LocalModel):
         self.end = _end(tokenizer, loaded.end_ids)
         self._names = TokenBytes(tokenizer)
         self._begin = _begin(tokenizer)
+        self._tokenizing = threading.Lock()
         source = _template(tokenizer)
         special = {name: str(token) for name, token in tokenizer.special_tokens_map.items() if isinstance(token, str)}
         self._template = ChatTemplate(source, special, reference)
@@ -98,7 +100,8 @@ class Transformers(LocalModel):
 
     @property
     def loaded(self) -> Loaded:
-        """The model itself. Raises ModelError once it is closed."""
+        """The model itself, for your own use while no request is under way: a step computes its attention by another
+        function, which is put back. Raises ModelError once it is closed."""
         if self._loaded is None:
             raise ModelError(f"the model {self.reference!r} is closed; open it again")
         return self._loaded
@@ -149,9 +152,14 @@ class Transformers(LocalModel):
     def _ids(self, text: str, special: bool = True) -> list[int]:
         text = text.encode("utf-8", "replace").decode("utf-8")
         tokenizer = self.loaded.tokenizer
-        ids: list[int] = tokenizer(
-            text, add_special_tokens=False, split_special_tokens=not special, verbose=False, return_attention_mask=False
-        )["input_ids"]
+        with self._tokenizing:  # `split_special_tokens` is a switch of the tokenizer, and all threads' at once
+            ids: list[int] = tokenizer(
+                text,
+                add_special_tokens=False,
+                split_special_tokens=not special,
+                verbose=False,
+                return_attention_mask=False,
+            )["input_ids"]
         return ids
 
     # Answers
@@ -243,7 +251,7 @@ class Transformers(LocalModel):
             row.cancelled = True
         pieces = [Piece(token, self._names[token]) for token in row.tokens]
         at = len(row.prompt)
-        logprobs = tuple(likely.logprob for likely in row.likely)
+        logprobs = tuple(likely.logprob for likely in row.likely[: len(row.answer)])
         reply = self._parsed(row.reply(self.reference), settings.get("output"))
         return Generated(tuple(pieces[:at]), tuple(pieces[at:]), logprobs, reply)
 
@@ -256,8 +264,7 @@ class Transformers(LocalModel):
         if request.extra:
             raise InputError(f"{self.reference} has no body that 'extra' could go into; leave it out")
         ids = self.prompt_ids(request)
-        if not ids:
-            raise InputError(f"{self.reference} needs at least one token to go on from: the text is empty")
+        self._require_text(ids)
         room = loaded.context - len(ids)
         if room < 1:
             raise _too_long(self.reference, len(ids), loaded.context)
@@ -318,6 +325,7 @@ class Transformers(LocalModel):
         def prompts() -> Iterator[list[int]]:
             for request in requests:
                 ids = self.prompt_ids(request)
+                self._require_text(ids)
                 self._require_fits(len(ids) + deepest)
                 yield ids
 
@@ -327,6 +335,10 @@ class Transformers(LocalModel):
         """(tokens, vocabulary), of all tokens or the `last` one alone."""
         _ = self.loaded
         return self._worker.call(lambda worker: worker.runner.whole(ids, last=last))
+
+    def _require_text(self, ids: Sequence[int]) -> None:
+        if not ids:
+            raise InputError(f"{self.reference} needs at least one token to go on from: the text is empty")
 
     def _require_fits(self, tokens: int) -> None:
         if tokens > self.loaded.context:
