@@ -63,6 +63,22 @@ def test_cache_types(cache_type: str, smollm2: Path) -> None:
         assert counts(model)
 
 
+def test_a_context_is_held_to_though_llama_cpp_rounds_it_up(tiny: Path) -> None:
+    ask = tool(weather)
+    with opened(tiny, context=40, threads=1) as model:
+        reply = model.chat("x" * 20)
+        assert (model.context, reply.finish_reason, reply.usage.input + reply.usage.output) == (40, "length", 40)
+        assert model.generate("x" * 38, max_tokens=9).reply.usage.output == 1
+        for call in (model.chat, model.generate, model.logits, lambda text: model.score(text, ["a", "b"])):
+            with pytest.raises(ContextTooLongError) as caught:
+                call("x" * 39)
+            assert (caught.value.tokens, caught.value.limit) == (40, 40)
+        assert [reply.finish_reason for _, reply in model.chat_many([Request((User("x" * 39),))])] == ["length"]
+    path = tiny_llama(tiny.with_name("asks.gguf"), template=TOOLS_TEMPLATE, context=1024)
+    with opened(path, context=500, threads=1) as model, pytest.raises(ContextTooLongError):
+        model.chat("x" * 500, tools=[ask])
+
+
 def test_flash_attention_off_gpu_layers_and_threads(smollm2: Path) -> None:
     with opened(smollm2, flash_attention="off", context=256, gpu_layers=0, threads=1) as model:
         assert model._servers.layout == (1, 1, 2)

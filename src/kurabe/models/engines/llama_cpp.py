@@ -28,7 +28,7 @@ from kurabe.models.engines.chat_template import ChatTemplate
 from kurabe.models.engines.choices import Node
 from kurabe.models.engines.llama_embed import MEAN, RANK, embed, pooling, rerank
 from kurabe.models.engines.llama_score import WHOLE, Likely, entries, likeliest, likelihoods, shares
-from kurabe.models.engines.llama_server import Lane, Servers, encodable, fitted, read_file, read_options
+from kurabe.models.engines.llama_server import Lane, Servers, encodable, fitted, read_file, read_options, too_long
 from kurabe.models.engines.llama_tools import chat_with_tools
 from kurabe.models.reference import Reference
 from kurabe.models.request import Content, fit, make_request, without_system
@@ -117,7 +117,7 @@ class LlamaCpp(LocalModel):
         try:
             request = self._fitted(request)
             if request.tools:
-                reply = chat_with_tools(self._servers, lane, self._without_system(request), cancelled)
+                reply = self._with_tools(lane, request, cancelled)
             else:
                 _, reply = self._run(lane, self._body(request), request.logprobs, cancelled)
         except ContextTooLongError:
@@ -211,10 +211,24 @@ class LlamaCpp(LocalModel):
     def _chat(self, request: Request, cancelled: threading.Event, put: _Put | None = None) -> Reply:
         if request.tools:
             with self._servers.lane() as lane:
-                return chat_with_tools(self._servers, lane, self._without_system(request), cancelled, put)
+                return self._with_tools(lane, request, cancelled, put)
         body = self._body(request)
         with self._servers.lane() as lane:
             return self._run(lane, body, request.logprobs, cancelled, put)[1]
+
+    def _with_tools(self, lane: Lane, request: Request, cancelled: threading.Event, put: _Put | None = None) -> Reply:
+        request = msgspec.structs.replace(request, max_tokens=self._room(request, self.prompt_ids(request)))
+        return chat_with_tools(self._servers, lane, self._without_system(request), cancelled, put)
+
+    def _room(self, request: Request, ids: Sequence[int]) -> int:
+        """Tokens that the answer may have. llama.cpp rounds a context up to a multiple of 256 and knows no other."""
+        self._require_fits(len(ids))
+        room = self.context - len(ids)
+        return room if request.max_tokens is None else min(request.max_tokens, room)
+
+    def _require_fits(self, tokens: int) -> None:
+        if tokens >= self.context:  # one has to follow
+            raise too_long(self.reference, tokens, self.context)
 
     def _run(
         self,
@@ -259,9 +273,10 @@ class LlamaCpp(LocalModel):
         return last, reply
 
     def _body(self, request: Request, ids: Sequence[int] | None = None) -> dict[str, Any]:
+        ids = self.prompt_ids(request) if ids is None else ids
         body: dict[str, Any] = {
-            "prompt": self.prompt_ids(request) if ids is None else ids,
-            "max_tokens": -1 if request.max_tokens is None else request.max_tokens,
+            "prompt": ids,
+            "max_tokens": self._room(request, ids),
             "temperature": request.temperature or 0.0,
             "seed": request.seed or 0,
             "stop": list(request.stop),
@@ -328,6 +343,7 @@ class LlamaCpp(LocalModel):
         if not ids:
             raise ModelError(f"{self.reference!r} needs at least one token to say what comes next: the text is empty")
         self._require_text()
+        self._require_fits(len(ids))
         with self._servers.lane() as lane:
             found = likeliest(self._servers, lane, ids, count, self._anchor)
         return [(Piece(each.id, bytes(each.bytes)), each.logprob) for each in found]
@@ -340,6 +356,7 @@ class LlamaCpp(LocalModel):
         """
         self._require_text()
         ids = [piece.id for piece in self.tokenize(text)]
+        self._require_fits(len(ids))
         rows = np.full((len(ids), self.vocabulary), -np.inf, dtype=np.float32)
         with self._servers.lane() as lane:
             for at in range(len(ids)):
@@ -354,9 +371,11 @@ class LlamaCpp(LocalModel):
         prompt and the node's prefix), in any order; requests are drawn lazily. Without `whole`, those of a node may all
         be less one constant. Raises ContextTooLongError."""
         score_tokens = likelihoods if whole else shares
+        deepest = max((len(node.prefix) for node in nodes), default=0)
 
         def score(lane: Lane, request: Request, cancelled: threading.Event) -> tuple[list[np.ndarray], bool]:
             prompt = self.prompt_ids(self._fitted(request))
+            self._require_fits(len(prompt) + deepest)
             found: dict[int, np.ndarray] = {}
             # Nodes that share a beginning follow each other, so that it is read from the cache.
             for at in sorted(range(len(nodes)), key=lambda index: nodes[index].prefix):

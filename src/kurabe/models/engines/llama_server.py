@@ -359,6 +359,11 @@ def error_of(reference: str, error: dict[str, Any]) -> ModelError:
         tokens, limit = int(batch[1]), int(batch[2])
     if tokens is None or limit is None:
         return ModelError(f"the model {reference!r} refused a request: {message}")
+    return too_long(reference, tokens, limit)
+
+
+def too_long(reference: str, tokens: int, limit: int) -> ContextTooLongError:
+    """The error of a text of so many tokens where there is a limit."""
     found = ContextTooLongError("?context=… asks for a longer one.", tokens=tokens, limit=limit)
     found.provider, _, found.model = reference.partition(":")
     return found
