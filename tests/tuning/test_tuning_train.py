@@ -5,23 +5,35 @@ import random
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kurabe.errors import TuningError
+from kurabe.models.engines.hf_load import Loaded
+from kurabe.models.engines.transformers import Transformers
 from kurabe.testing.tiny import tiny_model
 from kurabe.tuning import checkpoint
-from kurabe.tuning.rows import Row
+from kurabe.tuning.rows import Row, plan
 from kurabe.tuning.settings import TuneSettings
 from kurabe.tuning.train import Step, attach, train
 
 SMALL = TuneSettings(step_tokens=200, micro_tokens=80, epochs=2, rank=4, warmup=0.0, evaluations=0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Models as small as these lose time by sharing their work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +59,35 @@ def run(model: Any, settings: TuneSettings, folder: Path, **more: Any) -> list[S
     return list(train(model, some_rows(), settings, folder, pad=0, **more))
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_a_step_is_that_of_a_plain_loop(base: Path, tmp_path: Path, method: Any) -> None:
-    """Row by row, unpadded, with all logits, and torch's own optimizer."""
+@pytest.mark.parametrize(("method", "answers"), [("lora", False), ("full", False), ("lora", True), ("full", True)])
+def test_a_step_is_that_of_a_plain_loop(base: Path, tmp_path: Path, method: Any, answers: bool) -> None:
+    """Row by row, unpadded, with all logits, and torch's own optimizer. `answers`: the model is asked before it is
+    trained and in between, by the engine that changes its layers and its attention for speed."""
     settings = TuneSettings(
         method=method, learning_rate=1e-3, schedule="constant", warmup=0.0, rank=4, step_tokens=150, micro_tokens=80,
         max_steps=3, weight_decay=0.1,
     )  # fmt: skip
     ours, plain = attach(load(base), settings), attach(load(base), settings)
-    steps = list(train(ours, some_rows(), settings, tmp_path, pad=0))
-    from kurabe.tuning.rows import plan
 
+    def ask() -> float:
+        loaded = Loaded(ours, AutoTokenizer.from_pretrained(base), 512, (0,), "hf:tiny")
+        with_engine = Transformers.of(loaded)
+        assert with_engine.chat("a kettle", max_tokens=3).usage.output
+        with_engine._worker.close()
+        return 1.0
+
+    if answers:
+        ask()
+    settings = msgspec.structs.replace(settings, evaluations=3)
+    steps = list(train(ours, some_rows(), settings, tmp_path, pad=0, evaluate=ask if answers else None,
+                       lower_is_better=False))  # fmt: skip
+    if answers:  # the best weights are those of the first score: all are alike
+        state = checkpoint.read(tmp_path)
+        assert state is not None
+        with torch.no_grad():
+            for name, weights in ours.named_parameters():
+                if weights.requires_grad:
+                    weights.copy_(state.tensors[f"weights/{name}"])
     rows = some_rows()
     learned = [weights for weights in plain.parameters() if weights.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=1e-3, weight_decay=0.1)
@@ -99,8 +129,6 @@ def test_only_adapters_are_learned(base: Path, tmp_path: Path) -> None:
 
 
 def test_checkpointing_changes_nothing(base: Path, tmp_path: Path) -> None:
-    import msgspec
-
     plain = run(attach(load(base), SMALL), SMALL, tmp_path / "a")
     again = msgspec.structs.replace(SMALL, checkpointing=True)
     less = run(attach(load(base), again), again, tmp_path / "b")
@@ -125,60 +153,93 @@ def test_the_best_weights_are_taken_and_patience_ends_it(base: Path, tmp_path: P
 
 
 CHILD = """
-import sys, torch
+import os, random, signal, sys, time
 from pathlib import Path
+import msgspec, peft, torch
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM
-import msgspec
+from transformers import LlamaForCausalLM
 from kurabe.tuning import train as loop
-from kurabe.tuning.rows import Row
+from kurabe.tuning.rows import Row, plan
 from kurabe.tuning.settings import TuneSettings
 torch.set_num_threads(1)
-loop.KEEP_SECONDS = 0.05
-base, folder, out = map(Path, sys.argv[1:4])
-rows = msgspec.json.decode(sys.argv[4], type=list[Row])
+loop.KEEP_SECONDS = 0.02
+base, out = map(Path, sys.argv[1:3])
+rows = msgspec.json.decode(sys.argv[3], type=list[Row])
 settings = TuneSettings(step_tokens=60, micro_tokens=60, epochs=4, rank=4, dropout=0.1, evaluations=5, patience=9)
-model = loop.attach(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), settings)
-calls = []
-def evaluate():
-    return float(sum(w.abs().sum() for w in model.parameters() if w.requires_grad))
-for step in loop.train(model, rows, settings, folder, pad=0, evaluate=evaluate):
-    print(step.number, step.of, flush=True)
-save_file({n: w.detach() for n, w in model.named_parameters() if w.requires_grad}, out)
+
+def work(name, pipe):
+    model = loop.attach(LlamaForCausalLM.from_pretrained(base, dtype=torch.float32), settings)
+    def evaluate():
+        return float(sum(w.abs().sum() for w in model.parameters() if w.requires_grad))
+    for step in loop.train(model, rows, settings, out / name, pad=0, evaluate=evaluate):
+        os.write(pipe, f"{step.number} {step.of}\\n".encode())
+    save_file({n: w.detach() for n, w in model.named_parameters() if w.requires_grad}, out / f"{name}.safetensors")
+
+def start(name, share):
+    \"\"\"Train in a process of its own, killed behind that share of the steps; (first, last step, how it ended).\"\"\"
+    end, begin = os.pipe()
+    if not (child := os.fork()):
+        try:
+            work(name, begin)
+            os._exit(0)
+        except BaseException as error:
+            print(error, flush=True)
+            os._exit(1)
+    os.close(begin)
+    steps = []
+    with open(end) as lines:
+        for line in lines:
+            done, count = map(int, line.split())
+            steps.append(done)
+            if done >= share * count:
+                time.sleep(random.Random(share).random() * 0.05)
+                os.kill(child, signal.SIGKILL)
+                break
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    print(steps[0], steps[-1], count, ended, flush=True)
+
+start("whole", 2)
+for share in (0.2, 0.5, 0.8):
+    start("killed", share)
+start("killed", 2)
 """
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGKILL")
 def test_killed_three_times_it_ends_with_the_same_weights_to_the_bit(base: Path, tmp_path: Path) -> None:
-    import msgspec
-
+    """One process loads the libraries, and each training is a fork of it."""
     rows = msgspec.json.encode(some_rows(60)).decode()
-
-    def start(name: str) -> subprocess.Popen[str]:
-        arguments = [str(base), str(tmp_path / name), str(tmp_path / f"{name}.safetensors"), rows]
-        return subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", CHILD, *arguments], stdout=subprocess.PIPE, text=True
-        )
-
-    undisturbed = start("whole")
-    for share in (0.2, 0.5, 0.8):
-        child = start("killed")
-        assert child.stdout is not None
-        for line in child.stdout:
-            done, count = map(int, line.split())
-            if done >= share * count:
-                time.sleep(random.Random(share).random() * 0.05)
-                child.send_signal(signal.SIGKILL)
-                break
-        child.communicate()
-        assert child.returncode == -signal.SIGKILL
-    out, _ = start("killed").communicate(timeout=120)
-    undisturbed.communicate(timeout=120)
+    said = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CHILD, str(base), str(tmp_path), rows],
+        stdout=subprocess.PIPE, text=True, timeout=240, check=True, env=dict(os.environ) | {"OMP_NUM_THREADS": "1"},
+    ).stdout  # fmt: skip
+    whole, *killed, last = [tuple(map(int, line.split())) for line in said.splitlines()]
+    count = whole[2]
     assert count > 30
-    assert int(out.split()[0]) > 1, "it began anew"
+    assert whole == (1, count, count, 0)
+    assert [ended for *_, ended in killed] == [-signal.SIGKILL] * 3
+    assert all(
+        1 < begun <= before + 2 for (begun, *_), (_, before, *_) in zip([*killed[1:], last], killed, strict=True)
+    )
+    assert last[1:] == (count, count, 0)
     one, other = load_file(tmp_path / "whole.safetensors"), load_file(tmp_path / "killed.safetensors")
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_score_that_is_no_number_is_none_that_is_kept(base: Path, tmp_path: Path) -> None:
+    settings = TuneSettings(step_tokens=100, rank=4, evaluations=100, patience=9, max_steps=4)
+    scores = iter([float("nan"), 3.0, float("nan"), 4.0])
+    kept: list[dict[str, torch.Tensor]] = []
+    model = attach(load(base), settings)
+
+    def evaluate() -> float:
+        kept.append({name: weights.detach().clone() for name, weights in model.named_parameters()})
+        return next(scores)
+
+    run(model, settings, tmp_path, evaluate=evaluate)
+    for name, weights in model.named_parameters():
+        assert torch.equal(weights, kept[1][name])
 
 
 def test_a_target_module_that_does_not_exist(base: Path) -> None:

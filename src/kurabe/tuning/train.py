@@ -5,6 +5,7 @@ few tokens of it. `benchmarks/tuning.py` holds it against trl's SFTTrainer. Each
 optimizer's means and the step's number alone, so that training that was killed ends with the same weights.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -116,8 +117,7 @@ def train(
         if evaluate is not None and number + 1 in at_scores:
             score = _scored(model, evaluate)
             notes["scores"].append([number + 1, score])
-            sign = 1 if lower_is_better else -1
-            if notes["best"] is None or sign * score < sign * notes["best"][1]:
+            if _better(score, notes["best"], lower_is_better):
                 notes["best"], notes["worse"] = [number + 1, score], 0
                 best = {name: weights.detach().clone() for name, weights in learned.items()}
             else:
@@ -129,6 +129,13 @@ def train(
     with torch.no_grad():
         for name, weights in best.items():
             learned[name].copy_(weights)
+
+
+def _better(score: float, best: Sequence[float] | None, lower_is_better: bool) -> bool:
+    """Whether a score is better than the (step, score) of before; none is worse than one that is no number."""
+    if best is None or math.isnan(best[1]):
+        return True
+    return score < best[1] if lower_is_better else score > best[1]
 
 
 def _evaluation_steps(steps: int, evaluations: int) -> set[int]:
@@ -159,7 +166,7 @@ def _update(
             loss = _loss(model, [rows[row] for row in batch], pad) / answered
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
-    if total != total:
+    if not math.isfinite(total):
         raise TuningError("the loss is no number any more; lower learning_rate")
     torch.nn.utils.clip_grad_norm_(learned.values(), settings.clip)
     optimizer.step()
