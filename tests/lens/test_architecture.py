@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kurabe.errors import KurabeError, ModelError
-from kurabe.lens import architecture, memory
+from kurabe.lens import architecture, memory, tokens
 from kurabe.lens.architecture import Architecture
 from kurabe.lens.layers import tree
 from kurabe.models.headers import Tensor
+from kurabe.testing.tiny import tiny_model
 
 KINDS = {"F32": (0, 4), "F16": (1, 2)}
 
@@ -226,6 +227,34 @@ def test_what_does_not_belong_together_is_said(tmp_path: Path) -> None:
         "blocks": "wrong",
         "context length": "note",
     }
+
+
+def test_special_tokens_are_doubted_as_the_tokens_command_doubts_them(tmp_path: Path) -> None:
+    tiny_model(tmp_path)
+
+    def special() -> list[str]:
+        return [check.detail for check in architecture(str(tmp_path)).checks if check.name == "special tokens"]
+
+    config, template = tmp_path / "config.json", tmp_path / "chat_template.jinja"
+    config.write_bytes(msgspec.json.encode(msgspec.json.decode(config.read_bytes()) | {"eos_token_id": 999}))
+    template.write_text(template.read_text("utf-8").replace("<|im_end|>", "<|unheard_of|>"), "utf-8")
+    beyond, apart, unheard = special()
+    assert [beyond, apart, unheard] == list(tokens(f"hf:{tmp_path}", "x").doubts)
+    assert beyond == "the config's eos_token_id is 999, and the model has 384 tokens"
+    assert apart == "eos_token: the tokenizer's is '<|im_end|>' (3), the model's 'none' (999)"
+    assert unheard == "the chat template writes <|unheard_of|>, which the tokenizer cuts up as ordinary text"
+
+
+def test_special_tokens_of_a_gguf_header(tmp_path: Path) -> None:
+    metadata: dict[str, str | int] = {
+        "general.architecture": "llama", "tokenizer.chat_template": "<|im_start|>{{ messages }}",
+        "tokenizer.ggml.eos_token_id": 12,
+    }  # fmt: skip
+    found = architecture(str(write_gguf(tmp_path / "m.gguf", metadata, {"token_embd.weight": (11, 64)}, tokens=11)))
+    assert [check.detail for check in found.checks if check.name == "special tokens"] == [
+        "the eos token is number 12, and the tokenizer knows 11 tokens",
+        "the chat template writes <|im_start|>, which the tokenizer cuts up as ordinary text",
+    ]
 
 
 def test_blocks_of_other_shapes_are_told_apart(tmp_path: Path) -> None:

@@ -102,8 +102,8 @@ def _checks(header: Header, sizes: Dimensions, tied: bool) -> Iterable[Check]:
         yield _vocabulary(embedding.shape[0], header, tied)
         yield _tokenizer(embedding.shape[0], header.tokenizer)
         yield _compared("hidden size", sizes.hidden, embedding.shape[1], "stated", "columns of the embeddings")
-    for wrong in special_doubts(header):
-        yield Check("special tokens", "wrong", wrong)
+    for state, doubt in special_doubts(header):
+        yield Check("special tokens", state, doubt)
     if sizes.heads and sizes.kv_heads:
         divides = sizes.heads % sizes.kv_heads == 0
         yield Check(

@@ -155,6 +155,25 @@ def read_header(path: Path) -> Header:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from None
 
 
+def token_names(path: Path) -> list[str]:
+    """The tokens of the tokenizer in a file that `read_header` has read, by their numbers; none where it has none."""
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as view,
+    ):
+        cursor = _Cursor(view)
+        cursor.skip(16)  # magic, version, number of tensors
+        for _ in range(cursor.scalar("Q")):
+            key, kind = cursor.string(), cursor.scalar("I")
+            if key != "tokenizer.ggml.tokens" or kind != _ARRAY:
+                cursor.value(kind)
+                continue
+            element, count = cursor.scalar("I"), cursor.scalar("Q")
+            return [cursor.string() for _ in range(count)] if element == _STRING else []
+    return []
+
+
 def _read(cursor: _Cursor, size: int) -> Header:
     if bytes(cursor.data[: cursor.skip(4) + 4]) != b"GGUF":
         raise _DamagedError("it does not begin with 'GGUF'")

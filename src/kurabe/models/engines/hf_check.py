@@ -1,6 +1,5 @@
 """What has to hold before a model of the Transformers engine is loaded: files, config, code, tokenizer."""
 
-import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,12 +10,12 @@ from transformers import AutoModelForCausalLM
 from kurabe.errors import ModelError
 from kurabe.models.headers import Header, read_path
 from kurabe.models.reference import Reference
+from kurabe.models.special_tokens import beyond, numbered_apart, unknown_in_template
 
 MOST_BUFFER_BYTES: Final = 2**31
 """Tables that a model computes when it is made, such as masks and rotations; those of real ones take a few MB."""
 MOST_PER_BYTE: Final = 4
 """Parameters that a quantized weight packs into a byte, at most (two bits each)."""
-_MARKED: Final = re.compile(r"<\|[^\s|<>'\"]+\|>|<(?:start|end)_of_turn>|\[/?INST\]")
 
 
 def read_checked(path: Path) -> Header:
@@ -126,12 +125,7 @@ def unusable(config: Any, tokenizer: Any) -> list[str]:
     if last >= rows:
         found.append(f"the tokenizer has tokens up to {last:,}, and the model's embedding has {rows:,} rows")
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        value = getattr(text_config(config), name, None)
-        found += [
-            f"the config's {name} is {token:,}, and the model has {rows:,} tokens"
-            for token in (value if isinstance(value, list) else [value])
-            if isinstance(token, int) and not -1 <= token < rows  # -1 is an old way to say that there is none
-        ]
+        found += beyond(name, getattr(text_config(config), name, None), rows)
     return found
 
 
@@ -145,24 +139,10 @@ def mismatches(config: Any, tokenizer: Any) -> list[str]:
     rows, tokens = text.vocab_size, len(tokenizer)
     if rows - tokens > max(1024, rows // 20):  # rows are rounded up, and some are kept for later tokens
         found.append(f"the model has rows for {rows:,} tokens, and the tokenizer knows {tokens:,}")
-    for name in ("bos_token_id", "eos_token_id"):
-        own, other = getattr(text, name, None), getattr(tokenizer, name)
-        ids = own if isinstance(own, list) else [own]
-        if other is not None and own is not None and other not in ids:
-            found.append(
-                f"{name.removesuffix('_id')}: the tokenizer's is {tokenizer.convert_ids_to_tokens(other)!r} ({other}),"
-                f" the model's {', '.join(f'{_token(tokenizer, token)!r} ({token})' for token in ids)}"
-            )
     vocabulary = tokenizer.get_vocab()
-    template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
-    if unknown := sorted(set(_MARKED.findall(template)) - set(vocabulary)):
-        found.append(f"the chat template writes {', '.join(unknown)}, which the tokenizer cuts up as ordinary text")
-    return found
-
-
-def _token(tokenizer: Any, token: Any) -> str:
-    return (
-        str(tokenizer.convert_ids_to_tokens(token))
-        if isinstance(token, int) and 0 <= token < len(tokenizer)
-        else "none"
-    )
+    names = {number: token for token, number in vocabulary.items()}
+    for name in ("bos_token_id", "eos_token_id"):
+        found += numbered_apart(
+            name.removesuffix("_id"), getattr(text, name, None), getattr(tokenizer, name), names.get
+        )
+    return found + unknown_in_template(tokenizer.chat_template, vocabulary.__contains__)
