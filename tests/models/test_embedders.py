@@ -324,6 +324,20 @@ def test_a_gguf_file_embeds_and_is_not_cut(smollm2: Path, tmp_path: Path) -> Non
             embedder.embed("wine " * 400)
 
 
+def test_a_model_that_writes_is_no_embedder() -> None:
+    """Said before it is loaded."""
+    with pytest.raises(ModelError, match="'hf:nobody/knows' writes text and gives no embeddings"):
+        open_embedder("hf:nobody/knows")
+    assert "gives no embeddings" in (embeddings.unavailable("hf:nobody/knows") or "")
+
+
+def test_importing_what_runs_a_model_prints_nothing(references: dict[str, str]) -> None:
+    """Its libraries talk of kernels that don't fit and of each other's deprecations when they are first imported."""
+    code = f"from kurabe.models.embeddings import open_embedder; open_embedder({references['sentence-transformers']!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embeddings, "find_spec", lambda name: None)
     for reference in ("sentence-transformers:x", "model2vec:x", "spacy:x"):

@@ -215,7 +215,9 @@ class ChatModel(ABC):
         task: Literal["query", "document"] | None = None,
     ) -> "np.ndarray":
         """`embed`, awaited."""
-        raise InputError(f"{self.reference} gives no embeddings; open an embedding model, or use kurabe.embed")
+        raise InputError(
+            f"{self.reference} gives no embeddings; name an embedding model, such as wordllama:256 in kurabe.embed"
+        )
 
     def rerank(self, query: str, documents: Sequence[str], *, top: int | None = None) -> "Ranking":
         """The documents by their relevance for the query, the best first."""

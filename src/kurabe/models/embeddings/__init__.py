@@ -38,6 +38,7 @@ def open_embedder(reference: str = DEFAULT, *, cache: Any = False, **options: An
     if len(split_chain(reference)) > 1:
         raise ModelError(f"{reference!r} is a chain, and vectors of different models can't be compared; name one model")
     parsed = parse_reference(reference)
+    _require(parsed)
     if parsed.scheme not in _HERE:
         from kurabe.models.embeddings.opened import Opened
 
@@ -45,7 +46,6 @@ def open_embedder(reference: str = DEFAULT, *, cache: Any = False, **options: An
     else:
         if options:
             raise InputError(f"{reference!r} is a local model and takes no {', '.join(options)}")
-        _require(parsed)
         module, name = _HERE[parsed.scheme]
         embedder = getattr(import_module(f"kurabe.models.embeddings.{module}"), name)(parsed)
     embedder.cache = vector_cache(cache)
@@ -60,9 +60,9 @@ def unavailable(reference: str) -> str | None:
         if len(split_chain(reference)) > 1:
             return f"{reference!r} is a chain, and vectors of different models can't be compared; name one model"
         parsed = parse_reference(reference)
+        _require(parsed)
         if parsed.scheme not in _HERE:
             return availability(reference)
-        _require(parsed)
         if parsed.scheme in ("wordllama", "fake"):
             open_embedder(reference)
         elif parsed.scheme != "spacy":
@@ -73,6 +73,12 @@ def unavailable(reference: str) -> str | None:
 
 
 def _require(parsed: Reference) -> None:
+    """Raises ModelError where the scheme gives no embeddings, and MissingExtraError where its library is not there."""
+    if parsed.scheme == "hf":
+        raise ModelError(
+            f"'{parsed}' writes text and gives no embeddings; name an embedding model:"
+            " sentence-transformers:OWNER/NAME, gguf:FILE or wordllama:256"
+        )
     if (needed := _PACKAGES.get(parsed.scheme)) is not None and find_spec(needed) is None:
         raise MissingExtraError(f"{parsed.scheme}:", "embeddings")
 

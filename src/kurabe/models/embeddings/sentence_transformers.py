@@ -1,11 +1,7 @@
 """Sentence-transformers: the models that are trained to embed sentences (https://sbert.net), on PyTorch."""
 
 import json
-import logging
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,11 +9,11 @@ import numpy as np
 
 from kurabe.errors import ModelError
 from kurabe.models.embeddings.base import LocalEmbedder, Task, files_fingerprint, model_folder
+from kurabe.models.engines.hf_quiet import quiet
 from kurabe.models.reference import Reference
 
 BATCH: Final = 32
 """Texts of nearly one length in one pass."""
-_NOISY: Final = ("bitsandbytes", "sentence_transformers", "transformers", "huggingface_hub")
 _TRAINED: Final = re.compile(r"\"?matryoshka_dims\"?\s*[:=]\s*\[([\d,\s]+)\]")
 
 
@@ -32,7 +28,7 @@ class SentenceTransformers(LocalEmbedder):
         super().__init__(parsed)
         folder = model_folder(parsed)
         trusted = _trusted(parsed, folder)
-        with _quiet():
+        with quiet():  # as importing and loading print advice, deprecations and progress bars
             from sentence_transformers import SentenceTransformer
 
             try:
@@ -104,25 +100,3 @@ def _trusted(parsed: Reference, folder: Path) -> bool:
             if owner.decode() != parsed.name:
                 raise ModelError(f"'{parsed}': its code lies in the repository {owner.decode()!r}, which is not run")
     return True
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the libraries' progress bars, advice and deprecations, which say nothing to who asked for vectors."""
-    from transformers.utils import logging as transformers_logging
-
-    loggers = [logging.getLogger(name) for name in _NOISY]
-    levels = [logger.level for logger in loggers]
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        if bars:
-            transformers_logging.enable_progress_bar()

@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-_LOUD: Final = ("transformers", "accelerate", "peft", "bitsandbytes", "torchao", "huggingface_hub", "torch")
+_LOUD: Final = (
+    "transformers", "sentence_transformers", "accelerate", "peft", "bitsandbytes", "torch", "torchao", "huggingface_hub"
+)  # fmt: skip
 _lock = threading.RLock()  # the switches are the process's, so two threads must not turn them at once
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep the libraries silent inside; afterwards they are as talkative as they were."""
+    import torch  # noqa: F401 - importing it sets the levels of its loggers again
     from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars
     from transformers.utils import logging as switches
 
