@@ -56,6 +56,7 @@ def test_a_page(smollm2: Path, tmp_path: Path) -> None:
     assert "2 tokens can be drawn" in page
     assert "default-src 'none'" in page
     assert isinstance(call("gguf:none.gguf", "x", "-o", "page.pdf").exception, InputError)
+    assert "no folder nowhere" in str(call("gguf:none.gguf", "x", "-o", "nowhere/page.html").exception)
 
 
 def test_json(smollm2: Path) -> None:

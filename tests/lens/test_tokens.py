@@ -204,5 +204,7 @@ def test_what_has_no_tokenizer_here() -> None:
         tokens("openai:my-own", "x")
     with pytest.raises(ModelError, match=r"no file .*none\.gguf"):
         tokens("gguf:none.gguf", "x")
+    with pytest.raises(ModelError, match=r"reference 'gguf:smolm2-135m': .* did you mean 'smollm2-135m'"):
+        tokens("gguf:smolm2-135m", "x")
     with pytest.raises(ModelError, match="did you mean '256'"):
         tokens("wordllama:255", "x")

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from kurabe.cli.answer import shown
 from kurabe.cli.main import Command
+from kurabe.cli.pages import check_page
 from kurabe.errors import InputError
 from kurabe.lens.compare import Cell, Comparison, Table, Total
 from kurabe.lens.texts import read_texts, split_lines
@@ -56,10 +57,7 @@ def command(
     same time, those of this machine one after the other. The terminal shows the beginning of each answer; --output
     writes a page with all of them. Ctrl-C shows what has come. Exit code 1 where every answer failed.
     """
-    if output is not None and output.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"{output}: the page is HTML; name a file that ends with .html")
-    if output is not None and not output.parent.is_dir():  # said before answers are paid for
-        raise InputError(f"{output} cannot be written: there is no folder {output.parent}")
+    check_page(output)
     settings = {"max_tokens": max_tokens, "temperature": temperature}
     given = {name: value for name, value in settings.items() if value is not None}
     table = Table(references, _prompts(prompts, column), system, given)

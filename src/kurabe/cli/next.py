@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kurabe.cli.main import Command
-from kurabe.errors import InputError
+from kurabe.cli.pages import check_page
 from kurabe.lens.next_tokens import COUNT, NextToken, NextTokens, Sampling, Walk, checked
 from kurabe.lens.tokens import visible
 from kurabe.report.files import write_text
@@ -58,8 +58,7 @@ def command(
     llama.cpp does. In a terminal it goes on step by step: arrows choose, Enter takes, a digit takes that one, ← goes
     back, q ends. With --output, a page that opens offline has the picture of the first step.
     """
-    if output is not None and output.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"{output}: the page is HTML; name a file that ends with .html")
+    check_page(output)
     sampling = checked(Sampling(temperature, top_k, top_p))
     with Walk(reference, text, chat=chat) as walk:
         if output is not None:

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from textwrap import wrap
 
 import click
 from rich.cells import cell_len, set_cell_size
@@ -13,6 +14,7 @@ from rich.style import Style
 from rich.text import Text
 
 from kurabe.cli.main import Command
+from kurabe.cli.pages import check_page
 from kurabe.errors import InputError
 from kurabe.lens.similar import MODEL, MOST, Similar, picked, similar
 from kurabe.lens.texts import read_texts, split_lines
@@ -45,17 +47,17 @@ def command(
     where there is room for it. Rows stand cluster by cluster, and each cluster is named by its most typical text. With
     --output, a page that opens offline has the picture and a map.
     """
-    if output is not None and output.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"{output}: the page is HTML; name a file that ends with .html")
+    check_page(output)
     texts = _texts(words, column)
     if len(texts) > MOST:
         click.echo(f"{MOST:,} of {len(texts):,} texts are compared, at even distances.", err=True)
         texts = [texts[place] for place in picked(range(len(texts)), MOST)]
     found = similar(texts, model=model, clusters=clusters)
     if output is not None:
+        from kurabe.report.files import write_text
         from kurabe.report.similar import similar_html
 
-        output.write_text(similar_html(found), "utf-8")
+        write_text(output, similar_html(found))
     if as_json:
         click.echo(json.dumps(found.as_dict(), ensure_ascii=False))
         return
@@ -95,7 +97,7 @@ def heatmap(found: Similar, width: int, *, marks: bool) -> Text:
     names = min(width - cell * len(shown) - 6, max(cell_len(_cut(text, width)) for text in found.texts))
     places = {member: place for place, member in enumerate(shown, 1)}
     low = min(float(found.similarities.min()), 0.0)
-    lines = [Text(_cut(_facts(found), width), "bold"), Text()]
+    lines = [Text(line, "bold") for line in wrap(_facts(found), width)] + [Text()]
     if cell == WIDE:
         lines.append(Text(" " * (names + 6) + "".join(f"{place:>{cell}}" for place in range(1, len(shown) + 1)), "dim"))
     for number, cluster in enumerate(found.clusters, 1):

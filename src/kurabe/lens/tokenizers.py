@@ -76,6 +76,7 @@ def open_tokenizer(reference: str) -> Iterator[Opened]:
 
 @contextmanager
 def _gguf(parsed: Reference) -> Iterator[Opened]:
+    located(parsed)  # a name that is none is said as it was written
     # Nothing is evaluated, so that the least memory for keys and values will do.
     least = msgspec.structs.replace(parsed, options=parsed.options | {"context": str(LEAST_CONTEXT)})
     with open_model(str(least)) as model:
