@@ -46,6 +46,7 @@ def whole(path: Path, *, folder: bool) -> Iterator[Path]:
             fresh.mkdir()
         yield fresh
         for file in fresh.rglob("*") if folder else [fresh]:
+            file.chmod(0o666 & ~_umask())  # safetensors makes files that nobody else may read
             _flush(file)
         if path.is_dir():  # a folder takes the place of an empty one at most
             _remove(old)
@@ -58,6 +59,12 @@ def whole(path: Path, *, folder: bool) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             _remove(fresh)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _flush(file: Path) -> None:
