@@ -307,6 +307,25 @@ def test_dollars_end_a_sweep_with_the_best_so_far(model: Any, tmp_path: Path) ->
     assert asked.calls > paid
 
 
+def test_dollars_are_never_exceeded_by_calls_in_flight(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+    X, y = table(50)
+    held = table(100, first=900)
+    with Simulator("openai", answer=lambda text: text.split()[-1], delay=0.01) as server:
+        options = {"base_url": server.url, "price": {"input": 100.0, "output": 100.0}, "concurrency": 8}
+        spec = {"prompt": {"model": "openai:gpt-4o-mini", "user": "{{ input }}", "options": options}}
+        over = {"system": ["One", "Two", "Three"]}
+        made = sweep(spec, over=over, usd=0.03, folder=str(tmp_path)).fit(X, y, held)
+        calls = server.calls
+        assert 10 < calls < 300
+        assert 0.01 < made.notes_["usd"] <= 0.03  # a call is allowed where the most that it may cost is left
+        assert "budget of $0.03" in made.notes_["sweep"]["stopped"] or "used up" in made.notes_["sweep"]["stopped"]
+        more = sweep(spec, over=over, usd=1.0, folder=str(tmp_path)).fit(X, y, held)
+        asked = sum(trial["checked"][-1] for trial in trials(more))
+        assert server.calls == asked  # those that were under way when the dollars ended were waited for and kept
+        more.close()
+
+
 def test_a_cost_that_is_not_known_is_not_zero(model: Any) -> None:
     model(usd=None)
     X, y = table(50)
