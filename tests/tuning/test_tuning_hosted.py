@@ -25,6 +25,7 @@ from kurabe.tuning.hosted.plan import Plan, make_plan
 from kurabe.tuning.hosted.record import Job
 from kurabe.tuning.hosted.rows import BY_LENGTH, check, count
 from kurabe.tuning.hosted.services import parse_base
+from kurabe.tuning.hosted.tune import tune
 
 MODEL = "gpt-4.1-mini"
 KEY = "planted0c63Value9e77"
@@ -161,6 +162,7 @@ from kurabe.tuning.hosted.base import Row, Settings
 from kurabe.tuning.hosted.connection import Connection
 from kurabe.tuning.hosted.plan import make_plan
 from kurabe.tuning.hosted.services import parse_base
+from kurabe.tuning.hosted.tune import tune
 
 jobs.FIRST_WAIT = jobs.LONGEST_WAIT = 0.001
 home, url = Path(sys.argv[1]), sys.argv[2]
@@ -390,3 +392,22 @@ def test_azure(tmp_path: Path, azure: Simulator) -> None:
     assert job.model is not None
     assert {call.path.partition("/openai/")[1] for call in azure.requests} == {"/openai/"}
     assert all(call.query["api-version"] for call in azure.requests)
+
+
+def test_in_one_call(tmp_path: Path) -> None:
+    pairs = [(f"Which capital, {n}?", f"Paris {n}") for n in range(12)]
+    shown: list[Plan] = []
+
+    def no(plan: Plan) -> bool:
+        shown.append(plan)
+        return False
+
+    with Simulator("openai") as server:
+        given: dict[str, Any] = {"folder": tmp_path, "base_url": server.url, "api_key": "test-key"}
+        with pytest.raises(TuningError, match="Nothing was sent"):
+            tune(f"openai:{MODEL}", pairs, no, **given)
+        assert server.accepted == 0
+        assert shown[0].rows == 12
+        job = tune(f"openai:{MODEL}", pairs, lambda plan: plan.usd is not None and plan.usd < 1, **given)
+        assert tune(f"openai:{MODEL}", pairs, no, **given).reference == job.reference
+        assert len(server.tuning.jobs) == len(shown) == 1
