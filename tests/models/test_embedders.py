@@ -314,7 +314,8 @@ def test_a_gguf_file_embeds_and_is_not_cut(smollm2: Path, tmp_path: Path) -> Non
     reference = f"gguf:{smollm2}?context=256"
     with open_embedder(reference, cache=tmp_path / "vectors.sqlite") as embedder:
         vectors = embedder.embed(["red wine", "", "a glass of wine", "red wine"])
-        assert (vectors.shape, vectors.dtype) == ((4, 576), np.float32)
+        assert vectors.shape == (4, 576)
+        assert vectors.dtype == np.dtype(np.float32)
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [1, 0, 1, 1], atol=1e-5)
         assert np.array_equal(vectors[0], vectors[3])
         assert np.array_equal(embedder.embed("red wine")[0], vectors[0])  # from the cache
