@@ -1,11 +1,15 @@
 """A tuned model as a contestant: tiny random ones, which learn what they are shown."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
+from safetensors.torch import load_file
 from sklearn.base import clone
 
 from kurabe import open_model
@@ -17,6 +21,15 @@ from kurabe.testing.tiny import tiny_model
 from kurabe.tuning.general import general, general_rows
 
 COLOURS = {"rot": "red", "blau": "blue", "gelb": "yellow"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Models as small as these lose time by sharing their work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +80,54 @@ def test_a_second_fit_takes_what_the_first_made(base: Path, tmp_path: Path) -> N
     changed = (tmp_path / "tuned" / "adapter_model.safetensors").stat().st_mtime_ns
     clone(estimator).fit(X, y)
     assert (tmp_path / "tuned" / "adapter_model.safetensors").stat().st_mtime_ns == changed
+
+
+@pytest.mark.parametrize("other", ["rows", "setting"])
+def test_a_folder_of_other_data_or_settings_is_refused(base: Path, tmp_path: Path, other: str) -> None:
+    X, y = table(9)
+    made = tuner(base, epochs=1, evaluations=0, folder=str(tmp_path)).fit(X, y)
+    again = clone(made) if other == "rows" else clone(made).set_params(rank=4)
+    count = 6 if other == "rows" else 9
+    with pytest.raises(TuningError, match="other data or other settings"):
+        again.fit(X[:count], y[:count])
+
+
+@contextmanager
+def full_disk(limit: int) -> Iterator[None]:
+    """Files that grow beyond so many bytes can't be written."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_loses_nothing(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a checkpoint, at the adapter, and with room again: the weights are those of a tuning in peace."""
+    X, y = table(30)
+    settings: dict[str, Any] = {"epochs": 2, "evaluations": 2}
+    calm = tuner(base, folder=str(tmp_path / "calm"), **settings).fit(X, y, table(6))
+    calm.close()
+    estimator = tuner(base, folder=str(tmp_path / "full"), **settings)
+    with full_disk(20_000), pytest.raises(TuningError, match=r"cannot write .*make room") as caught:
+        estimator.fit(X, y, table(6))
+    assert "rot" not in str(caught.value)
+    with monkeypatch.context() as patch:
+        patch.setattr("kurabe.tuning.adapter.save", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            estimator.fit(X, y, table(6))
+    assert {path.name for path in (tmp_path / "full").iterdir()} == {"checkpoint.safetensors", "learned-from"}
+    with full_disk(20_000), pytest.raises(TuningError, match=r"cannot write .*make room"):
+        estimator.fit(X, y, table(6))
+    with monkeypatch.context() as patch:
+        patch.setattr("kurabe.tuning.train._update", lambda *_: pytest.fail("a step was made again"))
+        estimator.fit(X, y, table(6)).close()
+    one, other = (load_file(tmp_path / name / "tuned" / "adapter_model.safetensors") for name in ("calm", "full"))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert calm.notes_["tuning"] == estimator.notes_["tuning"]
 
 
 def test_scoring_in_between_is_that_of_the_model_that_comes_out(base: Path, tmp_path: Path) -> None:

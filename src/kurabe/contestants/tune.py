@@ -1,6 +1,6 @@
 """A model of one's own machine that is tuned on the training part, then asked as any other."""
 
-import shutil
+import hashlib
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -26,6 +26,7 @@ from kurabe.models.transport.budget import Budget
 from kurabe.tasks import spec
 from kurabe.tasks.metrics import metric_for
 from kurabe.tasks.spec import Kind
+from kurabe.tuning.durable import whole, write_bytes
 from kurabe.tuning.settings import Method, Schedule, TuneSettings
 
 NOTES = "notes.json"
@@ -128,6 +129,7 @@ class Tune(Prompt):
         if self.kind_ == "label" and len(self.labels_) < 2:
             raise TuningError(f"all rows have the label {self.labels_[0]!r}: there is nothing to learn")
         home = Path(self.folder) if self.folder else Path(tempfile.mkdtemp(prefix="kurabe-tune-"))
+        _require_same(home, self._learned_from(X, y, validation))
         tuned = home / "tuned"
         if not tuned.is_dir():
             _Tuning(self, settings, base, home).run(X, y, validation)
@@ -154,6 +156,14 @@ class Tune(Prompt):
         """A target as the model is to write it."""
         text = write_number(value, self.decimals_) if self.kind_ == "number" else str(value)
         return joint(self.prefill_) + text
+
+    def _learned_from(self, X: pl.DataFrame, y: np.ndarray, validation: Validation | None) -> bytes:
+        """A digest of all that the tuned weights depend on, but for where the model's files lie."""
+        params = {name: value for name, value in self.get_params().items() if name not in ("model", "folder")}
+        parts = [Path(self._base().name).name, repr(sorted(params.items())), X.write_json(), repr(y.tolist())]
+        if validation is not None:
+            parts += [as_frame(validation[0]).write_json(), repr(np.asarray(validation[1]).tolist())]
+        return hashlib.blake2b(msgspec.json.encode(parts), digest_size=16).hexdigest().encode()
 
     def _settings(self) -> TuneSettings:
         given = {name: getattr(self, name) for name in TuneSettings.__struct_fields__ if name != "seed"}
@@ -231,15 +241,13 @@ class _Tuning:
                 str(self.base), f"{len(rows):,} rows", len(losses), (losses[0], losses[-1]), metric.name,
                 tuple((step, score) for step, score in kept.notes["scores"]),
             )  # fmt: skip
-            fresh = self.home / "tuned.new"
-            shutil.rmtree(fresh, ignore_errors=True)
-            adapter.save(model, loaded.tokenizer, fresh, self.settings, origin)
             notes = {"tuning": kept.notes}
             if before is not None:
                 model.eval()
                 notes["general"] = {"before": before, "after": self._general(loaded, "after")}
-            checkpoint.write_bytes(fresh / NOTES, msgspec.json.encode(notes))
-            fresh.replace(self.home / "tuned")
+            with whole(self.home / "tuned", folder=True) as fresh:
+                adapter.save(model, loaded.tokenizer, fresh, self.settings, origin)
+                (fresh / NOTES).write_bytes(msgspec.json.encode(notes))
             (self.home / checkpoint.NAME).unlink(missing_ok=True)
         finally:
             hf_load.unload(loaded)
@@ -247,7 +255,6 @@ class _Tuning:
     def _general(self, loaded: Any, when: str) -> Any:
         """What the model makes of the general rows, kept so that a tuning that goes on does not ask them again."""
         from kurabe.models.engines.transformers import Transformers
-        from kurabe.tuning.checkpoint import write_bytes
         from kurabe.tuning.general import general
 
         if not self.contestant.general:
@@ -257,6 +264,15 @@ class _Tuning:
             learning.get()(f"answering general questions {when} tuning")
             write_bytes(file, msgspec.json.encode(general(Transformers.of(loaded, str(self.base)))))
         return msgspec.json.decode(file.read_bytes())
+
+
+def _require_same(home: Path, learned_from: bytes) -> None:
+    """Raise TuningError where the folder holds a tuning that learned from something else; else note from what."""
+    file = home / "learned-from"
+    if not file.is_file():
+        write_bytes(file, learned_from)
+    elif file.read_bytes() != learned_from:
+        raise TuningError(f"{home} holds a tuning of other data or other settings; name another folder, or remove it")
 
 
 def _follow(steps: Iterator[Any]) -> None:
