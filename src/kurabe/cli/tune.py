@@ -40,7 +40,7 @@ class Tuning(click.Group):
     cls=Tuning, context_settings={"ignore_unknown_options": True}, subcommand_metavar="TASK | COMMAND [ARGS]..."
 )
 def command() -> None:
-    """Run a task's tuned contestants, and look after jobs at providers.
+    """Tune a task's contestants; look after hosted jobs.
 
     `kurabe tune TASK` is `kurabe tune run TASK`. A JOB is named by how its key begins, as `kurabe tune list` shows it.
     """
