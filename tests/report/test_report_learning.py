@@ -1,18 +1,22 @@
 """How contestants learned, in the report: sweeps and tuned models."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from kurabe.contest.board import compute_board
 from kurabe.contest.evidence import Evidence
 from kurabe.contest.sweeps import sweep_result
+from kurabe.contest.under_way import tuning_so_far
 from kurabe.report import learning
 from kurabe.report.html import html_report
 from kurabe.report.notes import notes
 from kurabe.tasks.metrics import METRICS
+from kurabe.tuning import checkpoint
 
 
 def sweep_notes(seed: int = 0, sizes: tuple[int, ...] = (100, 300, 900)) -> dict[str, Any]:
@@ -128,3 +132,24 @@ def test_labels_have_curves_too(boards: dict[str, Any]) -> None:
     assert [point.score for point in result.curve] == [0.5, 1.0]
     assert METRICS["accuracy"].greater_is_better
     assert "gets better by" in learning.last_gain(result, greater_is_better=True)
+
+
+def test_what_is_under_way_or_came_to_no_score_is_drawn_too(evidence: Evidence) -> None:
+    first, second, *_ = evidence.entries
+    entries = tuple(replace(one, status="skipped", reason="$2 are used up") for one in (first, second))
+    page = html_report(compute_board(replace(evidence, entries=entries)))
+    for chart in ("chart-curves", "chart-losses", "chart-checked"):
+        assert f'id="{chart}"' in page
+    assert "chose leaves 7" in page
+
+
+def test_the_checkpoint_of_a_tuning_under_way_is_read(tmp_path: Path) -> None:
+    key = b"0123456789abcdef"
+    assert tuning_so_far(tmp_path, key) == {}
+    folder = tmp_path / "tuned" / key.hex()
+    folder.mkdir(parents=True)
+    notes = {"losses": [3.0, 2.0], "scores": [[2, 60.0]], "best": None, "worse": 0}
+    checkpoint.write(folder, checkpoint.State(2, notes, {"weight": torch.zeros(3)}))
+    assert tuning_so_far(tmp_path, key) == {"tuning": {"losses": [3.0, 2.0], "scores": [[2, 60.0]]}}
+    (folder / checkpoint.NAME).write_bytes(b"damaged")
+    assert tuning_so_far(tmp_path, key) == {}

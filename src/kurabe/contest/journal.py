@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 
 from kurabe.contest.evidence import Entry, Evidence, Leaks, Status
+from kurabe.contest.under_way import tuning_so_far
 from kurabe.errors import JournalError
 from kurabe.tasks.spec import Kind
 
@@ -337,7 +338,7 @@ class Journal:
             fit_seconds=fit,
             predict_seconds=predict,
             peak_bytes=peak,
-            notes=notes,
+            notes=notes or tuning_so_far(self.path.parent, record.entry),
         )
 
     def _measured(self, entry: bytes) -> tuple[float | None, int | None, dict[str, Any]]:

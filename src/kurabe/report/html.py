@@ -50,7 +50,7 @@ def html_report(board: Board, title: str | None = None) -> str:
         metric=fmt.metric(board),
         unread_rule=stands_for_unread(board),
         matrix=_matrix(board),
-        sweeps=_sweeps(board, entries),
+        sweeps=_sweeps(board),
         unread=details.unread_answers(board.evidence, entries),
         leaks=details.leaked_rows(board.evidence),
         leak_count=len(set(board.evidence.leaks.exact) | set(board.evidence.leaks.near)),
@@ -86,13 +86,17 @@ def _names(board: Board) -> dict[str, str]:
 
 def _data(board: Board, entries: Sequence[Entry]) -> tuple[dict[str, Any], dict[str, charts.Spec]]:
     """The page's JSON: the values of the charts and tables, and the charts' specifications."""
+    data: dict[str, Any]
+    specs: dict[str, charts.Spec]
     if not entries:
-        return {"contestants": [], "slices": []}, {}
+        data, specs = {"contestants": [], "slices": []}, {}
+        _learning(board, data, specs)
+        return data, specs
     evidence, decimals = board.evidence, fmt.score_places(board)
     parts = [scored(evidence, entry) for entry in entries]
     names = [entry.name for entry in entries]
     metric = fmt.metric(board)
-    data: dict[str, Any] = {
+    data = {
         "contestants": names,
         "kind": evidence.kind,
         "greater": board.greater_is_better,
@@ -101,7 +105,7 @@ def _data(board: Board, entries: Sequence[Entry]) -> tuple[dict[str, Any], dict[
         "worst": details.worst(evidence, entries, parts),
         "sliceChart": SLICE_CHART,
     }
-    specs: dict[str, charts.Spec] = {}
+    specs = {}
     if data["accumulated"]:
         domain = details.accumulation_domain(board, data["accumulated"])
         specs["accumulated"] = charts.accumulating(names, names[:PICKED], metric, domain)
@@ -120,12 +124,21 @@ def _data(board: Board, entries: Sequence[Entry]) -> tuple[dict[str, Any], dict[
         specs["histogram"] = charts.score_histogram(metric)
     if len(entries) > 1:
         _trade_offs(board, data, specs)
-    _learning(board, entries, data, specs)
+    _learning(board, data, specs)
     return data, specs
 
 
-def _learning(board: Board, entries: Sequence[Entry], data: dict[str, Any], specs: dict[str, charts.Spec]) -> None:
+def _learners(board: Board) -> list[Entry]:
+    """The entries that noted how they learned, in the order of the board, whether they have a score yet or not."""
+    by_name = {entry.name: entry for entry in board.evidence.entries}
+    return [
+        Entry(**(by_name[old].__dict__ | {"name": new})) for old, new in _names(board).items() if by_name[old].notes
+    ]
+
+
+def _learning(board: Board, data: dict[str, Any], specs: dict[str, charts.Spec]) -> None:
     """Score against training rows, of sweeps, and loss and score against steps, of tuned models."""
+    entries = _learners(board)
     names, metric = [entry.name for entry in entries], fmt.metric(board)
     results = learning.sweeps(board.evidence, entries)
     if curves := learning.curve_points(results):
@@ -142,7 +155,7 @@ def _learning(board: Board, entries: Sequence[Entry], data: dict[str, Any], spec
             specs["checked"] = charts.tuning_score(tuned, metric, max(point["step"] for point in losses))
 
 
-def _sweeps(board: Board, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+def _sweeps(board: Board) -> list[dict[str, Any]]:
     """Of each sweep what it chose and its trials, as texts."""
     return [
         {
@@ -150,7 +163,7 @@ def _sweeps(board: Board, entries: Sequence[Entry]) -> list[dict[str, Any]]:
             "gain": learning.last_gain(result, board.greater_is_better), "seconds": fmt.seconds(result.seconds),
             "usd": fmt.dollars(result.usd),
         }
-        for name, result in learning.sweeps(board.evidence, entries).items()
+        for name, result in learning.sweeps(board.evidence, _learners(board)).items()
     ]  # fmt: skip
 
 
