@@ -76,6 +76,7 @@ def test_a_fault_leaves_no_file_and_the_old_one_whole(tmp_path: Path) -> None:
         ((HERE,), "a\n\nb", "line 2 of standard input is empty"),
         ((HERE,), b"a\n\xff\n", "line 2 of standard input is not UTF-8"),
         ((HERE, "a", "-o", "x.csv"), "", "no file ending '.csv'"),
+        ((HERE, "a", "-o", "nowhere/x.npy"), "", "there is no folder nowhere"),
         ((HERE, "-o", "x.npy"), "", "there are no texts"),
         (("gguf:/x.gguf", "a"), "", "x.gguf"),
         (("opnai:x", "a"), "", "did you mean 'openai'"),

@@ -105,7 +105,7 @@ def test_start(settings: Settings, hyperparameters: Any, client: openai.OpenAI, 
     recorder.answer(JOB)
     theirs = client.fine_tuning.jobs.create(
         model="gpt-4.1-mini-2025-04-14", training_file="file-1", suffix="kurabe-12345678",
-        method={"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},  
+        method={"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
         seed=openai.omit if settings.seed is None else settings.seed,
     )  # fmt: skip
     start = Start("gpt-4.1-mini-2025-04-14", "file-1", "kurabe-12345678", settings)

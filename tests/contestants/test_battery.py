@@ -10,22 +10,26 @@ from sklearn.dummy import DummyClassifier
 from kurabe.contestants import checks, prompt, registry
 from kurabe.messages import Request
 from kurabe.tasks.spec import ContestantSpec, Kind
+from kurabe.testing.tiny import tiny_model
 
-# The forest and the booster with few trees: the battery checks that they behave, not how good they are.
+# The forest and the booster with few trees, one step of tuning: the battery checks that they behave, not how good they are.
 QUICK: dict[str, dict[str, Any]] = {
     "random_forest": {"trees": 5},
     "gradient_boosting": {"rounds": 10},
     "stacked_boosting": {"rounds": 5, "boosters": 1},
     "blend": {"members": ["linear_features", "nearest_neighbours"]},
     "sweep": {"contestant": "nearest_neighbours", "over": {"sharpness": [1.0, 4.0]}},
+    "tune": {"max_steps": 1, "rank": 1, "evaluations": 0, "general": False, "max_tokens": 6},
 }
 PEOPLE = {"human"}  # answers named rows from a file and nothing else; its own tests hold it
+ONE_LABEL = {checks.check_one_row, checks.check_one_answer}  # tuning refuses it, which its own tests hold
 CASES = [
     pytest.param(name, kind, check, id=f"{name}-{kind}-{check.__name__}")
     for name, listed in registry.CONTESTANTS.items()
     if name not in PEOPLE
     for kind in sorted(listed.kinds)
     for check in checks.CHECKS
+    if (name, kind) != ("tune", "label") or check not in ONE_LABEL
 ]
 
 
@@ -45,9 +49,14 @@ def _scripted(monkeypatch: pytest.MonkeyPatch, byte_model: Any) -> None:
     monkeypatch.setattr(prompt, "open_shared", lambda reference, options, budget: byte_model(answer))
 
 
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"hf:{tiny_model(tmp_path_factory.mktemp('battery') / 'chat')}"
+
+
 @pytest.mark.parametrize(("name", "kind", "check"), CASES)
-def test_battery(name: str, kind: Kind, check: checks.Check) -> None:
-    check(contestant(name, kind), kind)
+def test_battery(name: str, kind: Kind, check: checks.Check, tiny: str) -> None:
+    check(contestant(name, kind, **({"model": tiny} if name == "tune" else {})), kind)
 
 
 @pytest.mark.parametrize("name", ["random_forest", "gradient_boosting", "stacked_boosting"])

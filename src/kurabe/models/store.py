@@ -1,10 +1,11 @@
-"""Where pulled models stand on this machine."""
+"""Where models stand on this machine: pulled ones, and those of a path."""
 
 import os
 from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from kurabe.errors import ModelError
 from kurabe.models.catalog import CatalogEntry, catalog_entry
 
 
@@ -12,6 +13,18 @@ def cache_folder() -> Path:
     """Where models are kept: the environment variable KURABE_CACHE, else the user's cache folder."""
     override = os.environ.get("KURABE_CACHE")
     return Path(override).expanduser() if override else user_cache_path("kurabe")
+
+
+def named_path(name: str) -> Path:
+    """The file or folder that a name would be, there or not; `~` is the home folder. Raises ModelError for what can be
+    no path."""
+    try:
+        path = Path(name).expanduser()
+        path.exists()  # raises where a name is too long
+    except (OSError, RuntimeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise ModelError(f"{name[:80]!r} can be no file: {why}; name a path, or a model such as 'owner/repo'") from None
+    return path
 
 
 def model_path(entry: CatalogEntry) -> Path:
