@@ -12,7 +12,8 @@ from kurabe.messages import Request
 from kurabe.tasks.spec import ContestantSpec, Kind
 from kurabe.testing.tiny import tiny_model
 
-# The forest and the booster with few trees, one step of tuning: the battery checks that they behave, not how good they are.
+# The forest and the booster with few trees, one step of tuning: the battery checks that they behave, not that they are
+# good.
 QUICK: dict[str, dict[str, Any]] = {
     "random_forest": {"trees": 5},
     "gradient_boosting": {"rounds": 10},
