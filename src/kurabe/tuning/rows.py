@@ -12,10 +12,25 @@ from kurabe.models.engines.base import LocalModel
 
 
 class Row(NamedTuple):
-    """A conversation's tokens; from `answer` on they are the answer, which alone is learned."""
+    """A conversation's tokens; from `answer` on they are the answer, which alone is learned.
+
+    For a number head the tokens end with the prompt, whose last one counts as the answer; `target`, on the head's
+    scale, is what is learned behind it.
+    """
 
     ids: tuple[int, ...]
     answer: int
+    target: float | None = None
+
+
+def number_row(model: LocalModel, request: Request, target: float, context: int) -> Row:
+    """A request's prompt as the model will read it, and the number that a head learns behind it.
+
+    Raises TuningError where it is longer than `context` tokens.
+    """
+    ids = model.prompt_ids(request)
+    _require_length(ids, context)
+    return Row(tuple(ids), len(ids) - 1, target)
 
 
 def training_row(model: LocalModel, request: Request, answer: str, context: int) -> Row:
@@ -30,12 +45,16 @@ def training_row(model: LocalModel, request: Request, answer: str, context: int)
     if ids[: len(before)] != before:  # a token reaches over the border; each side is then cut by itself
         ids = before + [piece.id for piece in model.tokenize(answer, special=False)]
     ids = [*ids, model.end]
+    _require_length(ids, context)
+    return Row(tuple(ids), len(before))
+
+
+def _require_length(ids: Sequence[int], context: int) -> None:
     if len(ids) > context:
         raise TuningError(
             f"a row has {len(ids):,} tokens, and the model is tuned with rows of at most {context:,}: lower"
             " max_input_chars or raise context"
         )
-    return Row(tuple(ids), len(before))
 
 
 def plan(

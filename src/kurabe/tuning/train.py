@@ -21,6 +21,9 @@ from kurabe.tuning.checkpoint import State
 from kurabe.tuning.rows import Row, plan
 from kurabe.tuning.settings import TuneSettings, learning_rate
 
+Loss = Callable[[Any, Sequence[Row], int], torch.Tensor]
+"""(model, rows of a micro-batch, pad token) to the sum of what they lose; divided by the answers' tokens of a step."""
+
 KEEP_SECONDS = 30.0
 """A checkpoint is written at least so often, and at every evaluation."""
 
@@ -80,11 +83,13 @@ def train(
     pad: int,
     evaluate: Callable[[], float] | None = None,
     lower_is_better: bool = True,
+    loss: Loss | None = None,
 ) -> Iterator[Step]:
     """Train what `attach` left to be learned, and yield each step; a checkpoint in `folder` is gone on from.
 
     `evaluate` scores the model on the validation part; afterwards the model has the weights of the best score, or the
-    last ones. Raises TuningError where the loss is no number any more, and where nothing can be written.
+    last ones. `loss`: None for the cross-entropy of the answers' tokens. Raises TuningError where the loss is no number
+    any more, and where nothing can be written.
     """
     steps = plan(
         rows, step_tokens=settings.step_tokens, micro_tokens=settings.micro_tokens, epochs=settings.epochs,
@@ -111,8 +116,8 @@ def train(
         torch.manual_seed((settings.seed << 32) + number)  # dropout
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(number, len(steps), settings)
-        loss, tokens = _update(model, rows, steps[number], optimizer, learned, settings, pad)
-        notes["losses"].append(loss)
+        lost, tokens = _update(model, rows, steps[number], optimizer, learned, settings, pad, loss or _loss)
+        notes["losses"].append(lost)
         score = None
         if evaluate is not None and number + 1 in at_scores:
             score = _scored(model, evaluate)
@@ -125,7 +130,7 @@ def train(
         if score is not None or number + 1 == len(steps) or time.monotonic() - kept > KEEP_SECONDS:
             checkpoint.write(folder, State(number + 1, notes, _tensors(learned, optimizer, best)))
             kept = time.monotonic()
-        yield Step(number + 1, len(steps), loss, tokens, time.perf_counter() - began, score)
+        yield Step(number + 1, len(steps), lost, tokens, time.perf_counter() - began, score)
     with torch.no_grad():
         for name, weights in best.items():
             learned[name].copy_(weights)
@@ -156,6 +161,7 @@ def _update(
     learned: dict[str, torch.nn.Parameter],
     settings: TuneSettings,
     pad: int,
+    loss_of: Loss,
 ) -> tuple[float, int]:
     """One step over its micro-batches: (mean loss of an answer's token, tokens of the rows)."""
     model.train()
@@ -163,7 +169,7 @@ def _update(
     total = 0.0
     with _checkpointing(model, settings.checkpointing):
         for batch in batches:
-            loss = _loss(model, [rows[row] for row in batch], pad) / answered
+            loss = loss_of(model, [rows[row] for row in batch], pad) / answered
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
     if not math.isfinite(total):
@@ -178,24 +184,31 @@ def _loss(model: Any, rows: Sequence[Row], pad: int) -> torch.Tensor:
     """The sum of the cross-entropies of all answers' tokens. Padded on the left, all answers end in the same column, so
     that the logits of the last columns are enough."""
     device = model.get_input_embeddings().weight.device
-    width = max(len(row.ids) for row in rows)
     answer = max(len(row.ids) - row.answer for row in rows)
-    ids = torch.full((len(rows), width), pad)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
     labels = torch.full((len(rows), answer), -100)
     for at, row in enumerate(rows):
-        count = len(row.ids)
-        ids[at, width - count :] = torch.tensor(row.ids)
-        mask[at, width - count :] = 1
-        labels[at, answer - (count - row.answer) :] = torch.tensor(row.ids[row.answer :])
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
+        labels[at, answer - (len(row.ids) - row.answer) :] = torch.tensor(row.ids[row.answer :])
     logits = model(
-        input_ids=ids.to(device), attention_mask=mask.to(device), position_ids=positions.to(device), use_cache=False,
-        logits_to_keep=answer + 1,
+        **padded([row.ids for row in rows], pad, device), use_cache=False, logits_to_keep=answer + 1
     ).logits[:, :-1]  # fmt: skip
     return torch.nn.functional.cross_entropy(
         logits.flatten(0, 1).float(), labels.to(logits.device).flatten(), ignore_index=-100, reduction="sum"
     )
+
+
+def padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> dict[str, torch.Tensor]:
+    """What a model is called with for rows of tokens: padded on the left, they all end in the last column."""
+    width = max(len(ids) for ids in rows)
+    ids = torch.full((len(rows), width), pad)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for at, row in enumerate(rows):
+        ids[at, width - len(row) :] = torch.tensor(row)
+        mask[at, width - len(row) :] = 1
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    return {
+        name: tensor.to(device)
+        for name, tensor in zip(("input_ids", "attention_mask", "position_ids"), (ids, mask, positions), strict=True)
+    }
 
 
 @contextmanager
