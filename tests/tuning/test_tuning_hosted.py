@@ -66,7 +66,7 @@ def test_the_whole_road(tmp_path: Path) -> None:
         assert [step.state for step in seen] == [
             State.VALIDATING, State.QUEUED, State.RUNNING, State.RUNNING, State.SUCCEEDED,
         ]  # fmt: skip
-        assert job.reference == f"openai:ft:{MODEL}:org:kurabe-{plan.key[:8]}:tjob-0"
+        assert job.reference == f"openai:ft:{MODEL}:org:{job.name}:tjob-0"
         assert [metric.loss for metric in job.metrics] == [0.5, 0.333]
         assert job.events[0].text == "Job is validating_files."
         assert job.trained == 1234
@@ -240,6 +240,39 @@ def test_a_job_that_fails(tmp_path: Path) -> None:
         assert len(server.tuning.jobs) == 2
 
 
+def test_what_a_provider_says_is_kept_only_without_the_rows(tmp_path: Path) -> None:
+    """A process that has no rows, as `kurabe tune status`, shows what was said and keeps none of it."""
+    said = 'Row 3 says: "Which capital, 2?" and The capital is Paris, ro'  # the answer is cut short
+    with Simulator("openai", tuning=Tuning(states=("running", "failed"), error=said)) as server:
+        plan = planned(server)
+        connection = connected(server, plan, KEY)
+        jobs.begin(tmp_path, plan, connection, confirmed=True)
+        for _ in range(3):
+            shown = jobs.look(tmp_path, connection)
+            assert "Paris" not in (tmp_path / record.NAME).read_text()
+        assert shown.error == said
+        assert shown.events
+        with pytest.raises(TuningError, match=r"failed: Row 3 says: .*•••.* and •••") as caught:
+            jobs.begin(tmp_path, plan, connection, confirmed=True)
+        assert "Paris" not in str(caught.value)
+        assert "Paris" not in (tmp_path / record.NAME).read_text()
+        before = server.calls
+        assert "•••" in jobs.look(tmp_path, connection).error
+        assert server.calls == before  # now that it is kept, it is not asked for again
+
+
+def test_what_is_repeated_of_a_row_is_hidden() -> None:
+    long = "A long text of a row,\nwhich a provider repeats only in part"
+    plan = make_plan(parse_base(f"openai:{MODEL}"), [*rows(), Row((Message("user", long),), "short")], Settings())
+    assert plan.hidden(f"Bad: {long}!") == "Bad: •••!"
+    assert plan.hidden(f"Bad: {long[:40]}…") == "Bad: •••…"
+    assert plan.hidden("Bad: " + msgspec.json.encode(long).decode()) == 'Bad: "•••"'
+    assert plan.hidden("Bad: Which capital, 11? Which capital, 1?") == "Bad: ••• •••"
+    unlike = make_plan(plan.base, [*rows(10, "The capital of that is Paris, row {n}")], Settings())
+    assert unlike.hidden("The capital of that is Paris, row 7") == "•••"
+    assert plan.hidden("with sk-proj-0123456789abcdef") == "with •••"
+
+
 def test_a_job_that_stalls(tmp_path: Path) -> None:
     with Simulator("openai", tuning=Tuning(states=("queued",))) as server:
         plan = planned(server)
@@ -353,6 +386,8 @@ def test_tokens_are_counted_without_a_network(tmp_path: Path, monkeypatch: pytes
     assert counted.by == BY_LENGTH
     texts = ["You know the capitals of countries.", "Which capital, 0?", "The capital is Paris, row 0"]
     assert counted.tokens == [sum(-(-len(text) // 4) + 3 for text in texts) + 3]
+    other = [Row((Message("user", "この商品の値段はいくらですか。"),), "三千円です")]
+    assert count(other, parse_reference(f"openai:{MODEL}")).tokens[0] >= 15  # tiktoken's o200k_base: 12 and the turns
 
 
 @pytest.mark.parametrize(

@@ -33,20 +33,20 @@ class Case(msgspec.Struct, frozen=True):
 BUCKET = {"bucket": "s3://mine/rows", "role": "arn:aws:iam::123456789012:role/tune"}
 CASES = {
     "mistral": Case(
-        "mistral:open-mistral-7b", {}, Settings(learning_rate=1e-4), "mistral:ft:open-mistral-7b:kurabe-{key}:job-0",
+        "mistral:open-mistral-7b", {}, Settings(learning_rate=1e-4), "mistral:ft:open-mistral-7b:{name}:job-0",
         "FAILED",
     ),
     "together": Case(
         "together:meta/Llama-8B", {}, Settings(rank=8, batch_size=8, seed=1, learning_rate=1e-5),
-        "together:me/Llama-8B-kurabe-{key}", "error", "/endpoints",
+        "together:me/Llama-8B-{name}", "error", "/endpoints",
     ),
     "fireworks": Case(
         "fireworks:accounts/fireworks/models/llama", {"account": "me"}, Settings(rank=8, learning_rate=1e-4),
-        "fireworks:accounts/me/models/kurabe-{key}", "JOB_STATE_FAILED", "firectl",
+        "fireworks:accounts/me/models/{name}", "JOB_STATE_FAILED", "firectl",
     ),
     "bedrock": Case(
         "bedrock:amazon.nova-micro-v1:0:128k", BUCKET, Settings(learning_rate=1e-5, batch_size=1),
-        "bedrock:arn:aws:bedrock:us-east-1:123456789012:custom-model/kurabe-{key}", "Failed",
+        "bedrock:arn:aws:bedrock:us-east-1:123456789012:custom-model/{name}", "Failed",
         "create-custom-model-deployment",
     ),
     "vertex": Case(
@@ -108,7 +108,7 @@ def test_the_whole_road(provider: str, server: Simulator, tmp_path: Path) -> Non
     seen: list[State | None] = []
     jobs.begin(tmp_path, plan, connection, confirmed=True)
     job = jobs.follow(tmp_path, connection, plan, told=lambda job: seen.append(job.state))
-    assert job.reference == case.reference.format(key=plan.key[:8])
+    assert job.reference == case.reference.format(name=job.name)
     assert seen[-1] is State.SUCCEEDED
     assert State.RUNNING in seen
     assert len(server.tuning.uploads) == len(server.tuning.jobs) == len(server.tuning.deleted) == 1
@@ -155,6 +155,11 @@ def test_a_job_that_fails(provider: str, server: Simulator, tmp_path: Path) -> N
     with pytest.raises(TuningError, match=r"failed: .*bad rows"):
         jobs.follow(tmp_path, connection, plan)
     assert len(server.tuning.deleted) == 1
+    jobs.delete(tmp_path, connection)
+    server.tuning.states = list(server.tuning.usual)
+    jobs.begin(tmp_path, plan, connection, confirmed=True)  # a job of its own, not the one that failed
+    assert jobs.follow(tmp_path, connection, plan).state is State.SUCCEEDED
+    assert len(server.tuning.jobs) == 2
 
 
 @pytest.mark.parametrize("provider", ["fireworks", "bedrock", "vertex"])

@@ -2,10 +2,12 @@
 that dies at any moment is followed by one that goes on, and no file is sent and no job started twice."""
 
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+
+import msgspec
 
 from kurabe.errors import NotFoundError, ProviderError, TuningError
 from kurabe.models.reference import parse_reference
@@ -38,19 +40,30 @@ def begin(folder: Path, plan: Plan, connection: Connection, *, confirmed: bool) 
             if not confirmed:
                 raise TuningError(f"{plan.describe()}. Nothing was sent, since the cost is not confirmed")
             job = Job(
-                key=plan.key, base=str(plan.base), made=record.now(), rows=plan.rows, tokens=plan.tokens,
-                counted=plan.counted, settings=plan.settings, usd=plan.usd, options=plan.options, news=record.now(),
-                base_url=connection.base_url,
+                key=plan.key, name=record.new_name(), base=str(plan.base), made=record.now(), rows=plan.rows,
+                tokens=plan.tokens, counted=plan.counted, settings=plan.settings, usd=plan.usd, options=plan.options,
+                news=record.now(), base_url=connection.base_url,
             )  # fmt: skip
             record.write(folder, job)
-        if job.state is not None and job.state.final and job.state is not State.SUCCEEDED:
-            raise TuningError(ended(job))
-        try:
+        with _hiding(plan):
+            if _over(job) and job.state is not State.SUCCEEDED:
+                with suppress(ProviderError):  # what the provider says of it may not have been kept
+                    job = _asked(folder, job, connection, plan)
+            if _over(job) and job.state is not State.SUCCEEDED:
+                raise TuningError(ended(job))
             return _Begin(folder, plan, connection, job).run()
-        except ProviderError as error:
+
+
+@contextmanager
+def _hiding(plan: Plan | None) -> Iterator[None]:
+    """Errors of providers do not say what stands in the rows."""
+    try:
+        yield
+    except ProviderError as error:
+        if plan is not None:
             error.message, error.code = plan.hidden(error.message), plan.hidden(error.code)
             error.args = (error.message,)
-            raise error.with_traceback(None) from None
+        raise error.with_traceback(None) from None
 
 
 class _Begin:
@@ -106,30 +119,50 @@ class _Begin:
 def look(folder: Path, connection: Connection, plan: Plan | None = None) -> Job:
     """Ask how the job is, and keep what came. A job that is over is cleaned up: its file is deleted.
 
-    Raises TuningError where there is no job, ProviderError.
+    Without a plan the rows are not at hand to be looked for in what the provider says, so its words are in what is
+    returned and are not kept. Raises TuningError where there is no job, ProviderError.
     """
     with record.locked(folder):
-        job = _known(folder)
-        if job.job is None or (job.state is not None and job.state.final and job.file_deleted):
-            return job
-        service = service_of(parse_reference(job.base), job.options)
-        if job.state is None or not job.state.final:
-            _take(job, connection.run(service.look(job.job)), service, plan)
-            record.write(folder, job)
-        if job.state is not None and job.state.final:
-            _clean(folder, job, service, connection)
+        return _asked(folder, _known(folder), connection, plan)
+
+
+def _asked(folder: Path, job: Job, connection: Connection, plan: Plan | None) -> Job:
+    if job.job is None or (_over(job) and job.told and job.file_deleted):
         return job
+    service = service_of(parse_reference(job.base), job.options)
+    shown = job
+    if not (_over(job) and job.told):
+        shown = _take(job, connection.run(service.look(job.job)), service, plan)
+        record.write(folder, job)
+    if _over(job):
+        _clean(folder, job, service, connection)
+    return shown
 
 
-def _take(job: Job, seen: Snapshot, service: Service, plan: Plan | None) -> None:
-    """Keep what a provider says of a job."""
-    hidden = plan.hidden if plan is not None else lambda text: text
-    events = [type(event)(event.time, hidden(event.text)) for event in seen.events]
-    if seen.state is not job.state or len(events) != len(job.events) or len(seen.metrics) != len(job.metrics):
+def _over(job: Job) -> bool:
+    return job.state is not None and job.state.final
+
+
+def _take(job: Job, seen: Snapshot, service: Service, plan: Plan | None) -> Job:
+    """Put what a provider says of a job into what is kept of it. Returns the job with the provider's words, which
+    without a plan are not kept."""
+    heard = len(seen.events) + len(seen.metrics)
+    if seen.state is not job.state or heard != job.heard:
         job.news = record.now()
-    job.state, job.error = seen.state, hidden(seen.error)
-    job.events, job.metrics = events or job.events, list(seen.metrics) or job.metrics
+    if seen.state.final or not _over(job):  # what was cancelled may be said to go on for a while
+        job.state = seen.state
+    job.heard, job.told = heard, plan is not None
+    job.metrics = list(seen.metrics) or job.metrics
     job.trained = seen.tokens if seen.tokens is not None else job.trained
+    _take_model(job, seen, service)
+    if plan is None:
+        return msgspec.structs.replace(job, error=seen.error, events=list(seen.events))
+    job.error = plan.hidden(seen.error)
+    job.events = [type(event)(event.time, plan.hidden(event.text)) for event in seen.events]
+    return job
+
+
+def _take_model(job: Job, seen: Snapshot, service: Service) -> None:
     if seen.state is State.SUCCEEDED:
         if seen.model is None:
             raise TuningError(f"the job {job.job} has succeeded, and the provider names no tuned model")
@@ -157,11 +190,14 @@ def follow(
     """
     wait = FIRST_WAIT
     while True:
-        job = look(folder, connection, plan)
+        with _hiding(plan):
+            job = look(folder, connection, plan)
+        if plan is None:
+            job = msgspec.structs.replace(job, error="")
         told(job)
         if job.state is State.SUCCEEDED:
             return job
-        if job.state is not None and job.state.final:
+        if _over(job):
             raise TuningError(ended(job))
         quiet = (datetime.fromisoformat(record.now()) - datetime.fromisoformat(job.news)).total_seconds() / 3600
         if quiet > stall_hours:
@@ -182,9 +218,9 @@ def cancel(folder: Path, connection: Connection) -> Job:
         service = service_of(parse_reference(job.base), job.options)
         if job.job is None:
             _recover(folder, job, service, connection)
-        if job.job is not None and not (job.state is not None and job.state.final):
+        if job.job is not None and not _over(job):
             _take(job, connection.run(service.look(job.job)), service, None)
-            if not (job.state is not None and job.state.final):
+            if not _over(job):
                 connection.run(service.cancel(job.job))
                 job.state = State.CANCELLED
                 job.news = record.now()

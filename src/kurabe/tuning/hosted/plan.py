@@ -1,19 +1,23 @@
 """What a job would be: the file as the provider wants it, its tokens and what it costs. Nothing is sent here."""
 
+import json
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
+from os.path import commonprefix
 
 import msgspec
 
-from kurabe.errors import TuningError, missing
+from kurabe.errors import HIDDEN, TuningError, missing, without_secrets
 from kurabe.models.reference import Reference
 from kurabe.tuning.hosted.base import Row, Settings
 from kurabe.tuning.hosted.prices import TrainingPrice, training_price
-from kurabe.tuning.hosted.rows import check, check_size, count
+from kurabe.tuning.hosted.rows import BY_LENGTH, check, check_size, count
 from kurabe.tuning.hosted.services import service_of, title
 
 SHORTEST = 8
 """Characters: a shorter text of a row is not looked for in what a provider says."""
+PART = 24
+"""Characters: so much of a text's beginning is looked for too."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -39,7 +43,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     def describe(self) -> str:
         """What would be sent and what it costs, in one sentence."""
-        counted = "" if "characters" not in self.counted else ", guessed from their length"
+        counted = "" if self.counted != BY_LENGTH else ", guessed from their length"
         sent = (
             f"{self.rows:,} rows with {self.tokens:,} tokens{counted} would be sent to {title(self.base)}, and"
             f" {self.base.name} tuned on them for {self.settings.epochs} epochs"
@@ -49,10 +53,17 @@ class Plan(msgspec.Struct, frozen=True):
         return f"{sent}, for about ${self.usd:,.2f} (${self.price.usd:g} per million tokens, as of {self.price.day})"
 
     def hidden(self, text: str) -> str:
-        """`text`, which a provider said, without what stands in the rows."""
+        """`text`, which a provider said, without what stands in the rows, and without keys. Of a text of a row that it
+        repeats in part, what is there from the beginning is hidden too, where that is PART characters or more."""
+        for own in sorted(self.texts, key=len, reverse=True):
+            text = text.replace(own, HIDDEN)
         for own in self.texts:
-            text = text.replace(own, "•••")
-        return text
+            at = text.find(own[:PART]) if len(own) > PART else -1
+            while at >= 0:
+                end = at + len(commonprefix([own, text[at:]]))  # noqa: RUF071, characters are meant
+                text = text[:at] + HIDDEN + text[end:]
+                at = text.find(own[:PART], at + len(HIDDEN))
+        return without_secrets(text)
 
 
 def make_plan(base: Reference, rows: Sequence[Row], settings: Settings, options: Mapping[str, str] = {}) -> Plan:
@@ -78,6 +89,7 @@ def make_plan(base: Reference, rows: Sequence[Row], settings: Settings, options:
     price = training_price(base)
     said = msgspec.json.encode([str(base), settings, sorted(options.items())])
     texts = {row.answer for row in rows} | {message.text for row in rows for message in row.messages}
+    texts |= {json.dumps(text, ensure_ascii=ascii)[1:-1] for text in texts for ascii in (True, False)}
     return Plan(
         key=blake2b(said + b"\0" + data, digest_size=8).hexdigest(),
         base=base,

@@ -2,6 +2,7 @@
 the provider, so that another process goes on where this one was cut off, and nothing is sent or started twice."""
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,12 +23,15 @@ LOCK_SECONDS = 120.0
 class Job(msgspec.Struct):
     """A job. No row and no key is in it. Times are ISO 8601 in UTC.
 
-    `begun`: acts that may have reached the provider. `file` and `job` are what the provider calls them. `news`: when
-    the state, the events or the metrics last changed. `usd` is the estimate that was confirmed, None where it is not
-    known; `trained` the tokens that the provider counted.
+    `name`: what the job is called at the provider, another one each time that it is started anew. `begun`: acts that
+    may have reached the provider. `file` and `job` are what the provider calls them. `news`: when the state, the events
+    or the metrics last changed, and `heard` how many of these there were. `usd` is the estimate that was confirmed,
+    None where it is not known; `trained` the tokens that the provider counted. `told`: whether `error` and `events` are
+    what the provider said last, without what stands in the rows; only where the rows are at hand can they be kept so.
     """
 
     key: str
+    name: str
     base: str
     made: str
     rows: int
@@ -51,16 +55,19 @@ class Job(msgspec.Struct):
     events: list[Event] = []
     metrics: list[Metric] = []
     news: str = ""
+    heard: int = 0
+    told: bool = False
 
     @property
     def file_name(self) -> str:
         """What the uploaded file is called, by which it is found again."""
         return f"kurabe-{self.key}.jsonl"
 
-    @property
-    def name(self) -> str:
-        """What the job is called."""
-        return f"kurabe-{self.key[:8]}"
+
+def new_name() -> str:
+    """A job's name. Providers refuse the name of an earlier job, or give that job for it; Mistral takes 18 characters
+    at most."""
+    return f"kurabe-{secrets.token_hex(4)}"
 
 
 def now() -> str:

@@ -11,7 +11,8 @@ from kurabe.tuning.hosted.base import Limits, Row
 
 TURN_TOKENS = 3
 """Tokens around a turn, and before the answer (https://developers.openai.com/cookbook/examples/chat_finetuning_data_prep)."""
-BY_LENGTH = "characters / 4"
+BY_LENGTH = "bytes / 4"
+"""A rule of thumb that holds for most scripts, as Chinese or Cyrillic letters have more bytes and more tokens."""
 
 
 class Counted(NamedTuple):
@@ -77,7 +78,7 @@ def check_size(counted: Counted, limit: int, data: bytes, limits: Limits, whose:
 
 def count(rows: Sequence[Row], base: Reference) -> Counted:
     """The tokens of each row: by tiktoken where it knows the model and has its encoding on this machine, else a
-    quarter of the characters."""
+    quarter of the bytes."""
     encode, by = _encoder(base)
     tokens = []
     for row in rows:
@@ -92,7 +93,7 @@ def _encoder(base: Reference) -> tuple[Callable[[str], int], str]:
         if found is not None:
             encoding = found
             return lambda text: len(encoding.encode(text, disallowed_special=())), str(encoding.name)
-    return lambda text: -(-len(text) // 4), BY_LENGTH
+    return lambda text: -(-len(text.encode("utf-8", "replace")) // 4), BY_LENGTH
 
 
 def _tiktoken(model: str) -> Any:
