@@ -20,6 +20,7 @@ from kurabe.api import Task
 from kurabe.contestants import prompt, registry
 from kurabe.contestants.base import Contestant, Validation, learning
 from kurabe.contestants.sweep import Sweep
+from kurabe.contestants.sweep_search import Search
 from kurabe.contestants.tune import Tune
 from kurabe.contestants.tune_hosted import TuneHosted
 from kurabe.errors import ContestantError, JournalError, MissingExtraError, TaskError
@@ -384,6 +385,8 @@ def test_jobs_at_a_provider_are_begun_while_the_dollars_last(monkeypatch: pytest
         assert trials(made)[0]["state"] == "stopped"
         assert "of the sweep's dollars are left" in made.notes_["sweep"]["stopped"]
         assert len(server.tuning.jobs) == 1  # that of the contestant as it is, whose own cost is confirmed
+        alone = made.notes_["usd"]
+        assert alone == pytest.approx(base.plan(X, y).usd)  # and it is counted
         folder = str(tmp_path / "trials")
         made = sweep(base, over=over, usd=5.0, folder=folder).fit(X, y, (X.head(10), y[:10]))
         assert {trial["state"] for trial in trials(made)} <= {"done", "pruned"}
@@ -391,10 +394,57 @@ def test_jobs_at_a_provider_are_begun_while_the_dollars_last(monkeypatch: pytest
         assert count <= 4
         cost = made.notes_["usd"]
         assert cost > sum(base.set_params(epochs=epochs).plan(X, y).usd or 0.0 for epochs in (1, 2, 3)) > 0
-        again = sweep(base.set_params(epochs=3), over=over, usd=5.0, folder=folder)
+        calls = server.calls
+        again = sweep(base.set_params(epochs=3, confirm_usd=2.0), over=over, usd=5.0, folder=folder)
         assert again.fit(X, y, (X.head(10), y[:10])).notes_["usd"] == pytest.approx(cost)
-        assert len(server.tuning.jobs) == count
+        assert server.calls == calls  # what may be paid changes no answer
         made.close()
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_job_that_was_begun_is_gone_on_with_though_its_dollars_are_spent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(jobs, "FIRST_WAIT", 0.001)
+    monkeypatch.setenv("OPENAI_API_KEY", "test-key-0123")
+    monkeypatch.setenv("KURABE_JOBS", str(tmp_path / "jobs"))
+    X, y = table(40)
+    held = X.head(10), y[:10]
+    with Simulator("openai", answer=lambda text: text.split()[-1]) as server:
+        base = TuneHosted(
+            model="openai:gpt-4.1-mini", kind="number", user="{{ input }}", confirm_usd=1.0,
+            options={"base_url": server.url, "price": {"input": 0.1, "output": 0.2}},
+        )  # fmt: skip
+        one = base.plan(X, y).usd
+        assert one is not None
+        made = sweep(base, over={"epochs": [3]}, usd=one * 1.5, folder=str(tmp_path / "trials"))
+
+        def killed(*_: object) -> None:
+            raise Killed
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Search, "_batches", killed)
+            with pytest.raises(Killed):
+                made.fit(X, y, held)
+        made.fit(X, y, held)
+        assert [trial["state"] for trial in trials(made)] == ["done"]
+        assert one < made.notes_["usd"] < one * 1.5  # the chosen setting's job is the trial's, and is counted once
+        assert len(server.tuning.jobs) == 1
+        made.close()
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [("together:meta/Llama-8B", {}), ("openai:gpt-4.1-mini", {"deployment": "mine"})],
+)
+def test_models_that_are_deployed_by_hand_are_not_swept(model: str, settings: Any, tmp_path: Path) -> None:
+    X, y = table(40)
+    base = TuneHosted(model=model, kind="number", options={"price": {"input": 1.0, "output": 2.0}}, **settings)
+    with pytest.raises(ContestantError, match="deployed by hand"):
+        sweep(base, over={"epochs": [1, 2]}, usd=5.0).fit(X, y)
 
 
 @pytest.mark.parametrize("options", [{"api_key": "sk-0123"}, {"headers": {"x": "y"}}])

@@ -128,13 +128,15 @@ def test_a_cost_that_is_not_known_can_be_accepted() -> None:
         assert made.tuned_.startswith("openai:ft:gpt-9")
 
 
-def contest(folder: Path, server: Simulator, **settings: Any) -> Any:
+def contest(folder: Path, server: Simulator, budget: Any = None, **settings: Any) -> Any:
     X, y = table(60)
     frame = X.with_columns(colour=pl.Series(y.tolist()))
-    given = {"model": MODEL, "options": {"base_url": server.url}} | settings
+    options = {"base_url": server.url, "price": {"input": 1.0, "output": 2.0}}
+    given = {"model": MODEL, "options": options} | settings
     return kurabe.Task.from_frame(
-        frame, target="colour", kind="label", contestants=["constant", {"tune": given}], folder=folder
-    )
+        frame, target="colour", kind="label", contestants=["constant", {"tune": given}], folder=folder,
+        **({} if budget is None else {"budget": budget}),
+    )  # fmt: skip
 
 
 def test_a_contest(tmp_path: Path) -> None:
@@ -153,6 +155,34 @@ def test_a_contest(tmp_path: Path) -> None:
         run(contest(tmp_path, server, confirm_usd=1.0))
         assert server.calls == calls
         assert len(server.tuning.jobs) == 1
+
+
+def test_what_it_costs_is_counted_and_held(tmp_path: Path) -> None:
+    with Simulator("openai", answer=knows) as server:
+        given: dict[str, Any] = {"confirm_usd": 1.0}
+        board = run(contest(tmp_path, server, budget={"usd": 0.001}, **given))
+        row = next(row for row in board.rows if row.contestant == "tune")
+        assert row.reason is not None
+        assert "$0.00 of the budget are left. Nothing was sent" in row.reason
+        assert server.accepted == 0
+        row = run(contest(tmp_path, server, budget={"usd": 1.0}, **given)).rows[0]
+        (job,) = (job for _, job in record.found(tmp_path / "jobs"))
+        assert job.usd is not None
+        assert row.usd is not None
+        assert row.usd > job.usd > 0.001
+        calls = server.calls
+        assert run(contest(tmp_path, server, confirm_usd=5.0, stall_hours=1.0)).rows[0].usd == row.usd
+        assert server.calls == calls  # what may be paid, and how long it may take, changes no answer
+
+
+def test_a_cost_that_is_not_known_keeps_no_budget(tmp_path: Path) -> None:
+    with Simulator("openai", answer=knows) as server:
+        given = {"model": "openai:gpt-9", "confirm_usd": "unknown"}
+        board = run(contest(tmp_path, server, budget={"usd": 10.0}, **given))
+        row = next(row for row in board.rows if row.status == "skipped")
+        assert row.reason is not None
+        assert "no budget can be kept. Nothing was sent" in row.reason
+        assert server.accepted == 0
 
 
 def test_a_job_that_fails_is_on_the_board(tmp_path: Path) -> None:

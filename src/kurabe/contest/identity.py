@@ -75,7 +75,9 @@ def _describe(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "get_params"):
-        return [_class_of(value), _describe(value.get_params(deep=False))]
+        without = getattr(value, "no_effect", ())
+        params = {name: one for name, one in value.get_params(deep=False).items() if name not in without}
+        return [_class_of(value), _describe(params)]
     if callable(value) and hasattr(value, "__qualname__"):
         return [f"{value.__module__}.{value.__qualname__}", _source(value)]
     if hasattr(value, "reference"):

@@ -133,7 +133,7 @@ def _placed(sweep: Sweep, task: Task, learned_from: bytes) -> tuple[Sweep, str |
         named = [params["embeddings"], *over.get("embeddings", [])]
         files += [embeddings.fingerprint(models.beside(name, task.folder)) for name in named]
     known = digest(estimator_digest(base), learned_from, repr(sweep.random_state), *files)
-    key = digest("sweep", estimator_digest(sweep), known)
+    key = digest("sweep", estimator_digest(clone(sweep).set_params(contestant=None)), known)
     stays = {}
     for name in ("model", "embeddings"):
         if isinstance(params.get(name), str):

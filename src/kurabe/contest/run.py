@@ -45,6 +45,7 @@ from kurabe.contestants.base import AnswersRowByRow, Prediction, learning
 from kurabe.contestants.human import Human
 from kurabe.contestants.prompt import Prompt
 from kurabe.contestants.sweep import Sweep
+from kurabe.contestants.tune_hosted import dollars
 from kurabe.errors import (
     BudgetExceededError,
     ContestantError,
@@ -213,10 +214,13 @@ class _Contest:
         self.observer.fitting(entrant.label)
         start = time.perf_counter()
         told = learning.set(partial(self.observer.fitting, entrant.label))
+        usd = self.task.spec.budget.usd
+        left = dollars.set(None if usd is None else usd - self.spent)
         try:
             estimator = fit(self._within_budget(entrant.estimator), self.task)
         finally:
             learning.reset(told)
+            dollars.reset(left)
         notes = getattr(estimator, "notes_", {})
         self.journal.record_fit(entrant.key, time.perf_counter() - start, notes)
         self._pay(notes.get("usd") or 0.0)

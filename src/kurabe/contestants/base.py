@@ -39,6 +39,8 @@ class Contestant(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label"})
+    no_effect: ClassVar[frozenset[str]] = frozenset()
+    """Settings that no answer depends on, such as what may be paid: answers made under other values of them hold."""
 
     def fit(self, X: Any, y: Any, validation: Validation | None = None) -> Self:
         """Learn from the training part. `validation`, (X, y), is for choosing settings; without it a share of the

@@ -16,6 +16,7 @@ from kurabe.contestants.base import Contestant, Validation
 from kurabe.contestants.frames import as_frame, as_target, concat, infer_kind
 from kurabe.contestants.learner import hold_out
 from kurabe.contestants.prompt import Prompt
+from kurabe.contestants.tune_hosted import dollars
 from kurabe.errors import ContestantError, MissingExtraError, missing
 from kurabe.tasks import spec
 from kurabe.tasks.file import contestant_entry
@@ -209,6 +210,7 @@ class Sweep(Contestant):
             learn, held = (X[inner], y[inner]), (X[outer], y[outer])
         self.settings_: dict[str, Any] = {}
         usd: float | None = 0.0
+        whole = False
         notes: dict[str, Any] = {"contestant": self.name, "over": sorted(options), "trials": []}
         if not len(held[1]) or len(set(learn[1].tolist())) < 2:
             few = "no rows to choose by" if not len(held[1]) else "one answer only in the training part"
@@ -219,9 +221,17 @@ class Sweep(Contestant):
             with Search(self, base, options, kind, learn, held) as search:
                 self.settings_ = search.run()
                 notes |= search.notes()
-                usd = search.cost
-        self.chosen_ = self._fitted(clone(base).set_params(**self.settings_), X, y, validation)
-        self.notes_ = {"usd": usd, **getattr(self.chosen_, "notes_", {}), "sweep": notes}
+                usd, whole = search.cost, search.whole and validation is not None
+        left = dollars.get()
+        token = dollars.set(None if left is None else left - (usd or 0.0))
+        try:
+            self.chosen_ = self._fitted(clone(base).set_params(**self.settings_), X, y, validation)
+        finally:
+            dollars.reset(token)
+        more = getattr(self.chosen_, "notes_", {})
+        if not whole:  # else its job is one that the trials have paid for
+            usd = None if usd is None or more.get("usd", 0.0) is None else usd + more.get("usd", 0.0)
+        self.notes_ = {**more, "usd": usd, "sweep": notes}
         return self
 
     def _fitted(self, estimator: Any, X: Any, y: np.ndarray, validation: Validation | None) -> Any:

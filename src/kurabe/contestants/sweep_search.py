@@ -25,11 +25,11 @@ import numpy as np
 import polars as pl
 from sklearn.base import clone
 
-from kurabe.contestants.base import AnswersRowByRow, Prediction, Validation, learning
+from kurabe.contestants.base import AnswersRowByRow, Contestant, Prediction, Validation, learning
 from kurabe.contestants.prompt import Prompt
 from kurabe.contestants.sweep_trials import Evaluations
 from kurabe.contestants.tune import Tune
-from kurabe.contestants.tune_hosted import TuneHosted
+from kurabe.contestants.tune_hosted import TuneHosted, begun
 from kurabe.errors import (
     BudgetExceededError,
     ContestantError,
@@ -43,6 +43,7 @@ from kurabe.models.transport.budget import Budget
 from kurabe.tasks.answers import fallback
 from kurabe.tasks.metrics import default_metric, metric_for
 from kurabe.tasks.spec import Kind
+from kurabe.tuning.hosted.services import parse_base, service_of
 
 if TYPE_CHECKING:
     from kurabe.contestants.sweep import Options, Sweep
@@ -128,8 +129,12 @@ class Search:
         state = hashlib.blake2b(digest_size=16)
         for part in (self.X.write_ndjson(), _json(self.y.tolist()), self.held_X.write_ndjson()):
             state.update(part.encode("utf-8", "surrogatepass"))
-        state.update(_json([type(self.base).__qualname__, self.base.get_params(), self.sweep.random_state]).encode())
+        params = {name: value for name, value in self.base.get_params().items() if name not in self._no_effect()}
+        state.update(_json([type(self.base).__qualname__, params, self.sweep.random_state]).encode())
         return state.hexdigest()
+
+    def _no_effect(self) -> frozenset[str]:
+        return self.base.no_effect if isinstance(self.base, Contestant) else frozenset()
 
     def _steps(self) -> list[tuple[int, int]]:
         """(training rows, validation rows) of a trial's evaluations, one after the other."""
@@ -172,6 +177,12 @@ class Search:
         """The best of the trials that came farthest; None where none came anywhere."""
         scored = [trial for trial in self.trials if trial.scores and trial.state != "failed"]
         return min(scored, key=lambda trial: (-len(trial.scores), self.sign * trial.scores[-1]), default=None)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the best setting has learned from all rows."""
+        best = self.best
+        return best is not None and best.rows[-1] == len(self.y)
 
     def notes(self) -> dict[str, Any]:
         """What the report shows of the sweep: plain values."""
@@ -312,9 +323,7 @@ class Search:
         began = time.perf_counter()
         folder = None
         try:
-            estimator, folder, usd = self._learned(settings, size)
-            if usd:
-                self.store.add(key, (), 0.0, learned=usd)
+            estimator, folder = self._learned(settings, size)
             for batch in self._batches(estimator, wanted):
                 now = time.perf_counter()
                 self.store.add(key, batch, now - began)
@@ -337,13 +346,13 @@ class Search:
             shutil.rmtree(folder, ignore_errors=True)
         return known
 
-    def _learned(self, settings: dict[str, Any], size: int) -> tuple[Any, Path | None, float]:
-        """The contestant with a setting, fitted on the first so many rows; the folder that is no longer needed once it
-        has answered; and what learning cost.
+    def _learned(self, settings: dict[str, Any], size: int) -> tuple[Any, Path | None]:
+        """The contestant with a setting, fitted on the first so many rows, and the folder that is no longer needed once
+        it has answered.
 
         It is given no validation part, which it might learn from.
         """
-        estimator, folder, usd = clone(self.base).set_params(**settings), None, 0.0
+        estimator, folder = clone(self.base).set_params(**settings), None
         chosen = np.sort(self.order[:size]).tolist()
         X, y = self.X[chosen], self.y[chosen]
         if isinstance(estimator, Tune):
@@ -351,18 +360,26 @@ class Search:
             estimator.set_params(folder=str(folder))
             if "general" not in settings:
                 estimator.set_params(general=False)
+        self._last = estimator
         if isinstance(estimator, TuneHosted):
-            usd = self._affordable(estimator.plan(X, y).usd)
-        self._last = estimator.fit(X, y)
-        return self._last, folder, usd
+            self._tuned(estimator, X, y, self._key(settings, size))
+        else:
+            estimator.fit(X, y)
+        return estimator, folder
 
-    def _affordable(self, usd: float | None) -> float:
-        """What a job at a provider costs, where the sweep's dollars allow it."""
+    def _tuned(self, estimator: TuneHosted, X: pl.DataFrame, y: np.ndarray, key: str) -> None:
+        """Have a provider tune a model, where the sweep's dollars allow it or its job was begun before. However that
+        ends, a job that was begun is counted."""
+        plan = estimator.plan(X, y)
         left = (self.sweep.usd or 0.0) - self.usd
-        if usd is None or usd > left:
-            cost = "an unknown sum" if usd is None else f"${usd:.2f}"
+        if plan.usd is None or (plan.usd > left and not begun(plan)):
+            cost = "an unknown sum" if plan.usd is None else f"${plan.usd:.2f}"
             raise _Stop(f"the next trial costs {cost}, and ${left:.2f} of the sweep's dollars are left")
-        return usd
+        try:
+            estimator.fit(X, y)
+        finally:
+            if begun(plan):
+                self.store.add(key, (), 0.0, learned=plan.usd)
 
     def _batches(self, estimator: Any, positions: list[int]) -> Iterator[list[Prediction]]:
         """Answers as they come, under their positions in the validation part."""
@@ -441,6 +458,13 @@ def _check_billed(sweep: "Sweep", base: TuneHosted) -> None:
             "sweep: say what the tuned model's answers cost in dollars per million tokens, as"
             " options: {price: {input: 0.8, output: 3.2}} in the settings of tune"
         )
+    for name in (sweep.over or {}).get("model", [base.model]):
+        model = parse_base(name)
+        if service_of(model).note(model, "") or "deployment" in (sweep.over or {}) or base.deployment:
+            raise ContestantError(
+                f"sweep: each model that {model} is tuned to has to be deployed by hand before it answers, so its"
+                " settings can't be tried one after the other; tune it as contestants of their own"
+            )
 
 
 class _Failed(Exception):

@@ -36,6 +36,9 @@ ROOM = 1.25
 confirmed: ContextVar[frozenset[str]] = ContextVar("confirmed", default=frozenset())
 """Keys of plans whose cost a person has accepted, besides what `confirm_usd` accepts."""
 
+dollars: ContextVar[float | None] = ContextVar("dollars", default=None)
+"""What a contest, or a sweep, has left for a job; None: whatever was accepted."""
+
 
 class TuneHosted(Prompt):
     """Let a provider tune one of its models with the training part, then ask the tuned model.
@@ -48,9 +51,10 @@ class TuneHosted(Prompt):
     It costs money and sends the training rows away: `confirm_usd` is what it may cost, in dollars, or `unknown` where a
     cost that is not known is accepted. Without it nothing is sent, and the reason holds the estimate. A job is started
     once: another run, or another process, follows the same one. After `stall_hours` without news it is cancelled.
-    `deployment`: what the tuned model is called where it was deployed, for providers where that is needed. `folder`:
-    where jobs are kept, by default the user's data folder.
+    `deployment`: what the tuned model is called where it was deployed, for providers where that is needed.
     """
+
+    no_effect = frozenset({"confirm_usd", "stall_hours"})
 
     def __init__(
         self,
@@ -74,7 +78,6 @@ class TuneHosted(Prompt):
         max_tokens: int | None = None,
         decode: Decode = "auto",
         max_input_chars: int = 2000,
-        folder: str | None = None,
         kind: Kind | None = None,
         prompt: spec.Prompt | None = None,
         target: str | None = None,
@@ -97,7 +100,6 @@ class TuneHosted(Prompt):
         self.bucket = bucket
         self.role = role
         self.account = account
-        self.folder = folder
 
     def skipped_reason(self) -> str | None:
         """Why the model cannot be tuned here, or None where it can."""
@@ -129,7 +131,7 @@ class TuneHosted(Prompt):
         tuned model has to be deployed first; TuningError and ProviderError; and as `plan`.
         """
         plan = self.plan(X, y)
-        folder = self._home(plan)
+        folder = _home(plan)
         if (why := self.unconfirmed(plan)) is not None:
             raise BudgetExceededError(why)
         connection = Connection(plan.base, base_url=(self.options or {}).get("base_url"))
@@ -138,6 +140,7 @@ class TuneHosted(Prompt):
         assert job.model is not None
         assert job.reference is not None
         self.tuned_ = job.reference
+        self.notes_ = {"decode": self.decode_, "usd": job.usd, "tuning": {"model": job.model}}
         if self.deployment is not None:
             self.tuned_ = str(msgspec.structs.replace(plan.base, name=self.deployment))
         elif note := service_of(plan.base, plan.options).note(plan.base, job.model):
@@ -166,7 +169,14 @@ class TuneHosted(Prompt):
 
     def unconfirmed(self, plan: Plan) -> str | None:
         """Why nothing may be sent yet, with what to do, or None where the cost is accepted or the job was begun."""
-        if plan.key in confirmed.get() or record.read(self._home(plan)) is not None:
+        if begun(plan):
+            return None
+        left = dollars.get()
+        if left is not None and plan.usd is None:
+            return f"{plan.describe()}, and no budget can be kept. Nothing was sent; leave budget: usd out"
+        if left is not None and plan.usd is not None and plan.usd > left:
+            return f"{plan.describe()}, and ${max(left, 0.0):,.2f} of the budget are left. Nothing was sent"
+        if plan.key in confirmed.get():
             return None
         given = self.confirm_usd
         if plan.usd is None:
@@ -180,9 +190,6 @@ class TuneHosted(Prompt):
                 return None
         return f"{plan.describe()}{allowed}. Nothing was sent; confirm_usd: {enough} in its settings allows it"
 
-    def _home(self, plan: Plan) -> Path:
-        return (Path(self.folder) if self.folder else record.jobs_root()) / plan.key
-
     def _settings(self) -> Settings:
         given = {name: getattr(self, name) for name in Settings.__struct_fields__}
         try:
@@ -195,6 +202,15 @@ class TuneHosted(Prompt):
             raise ContestantError("tune: the model to be tuned is named by a reference such as openai:gpt-4.1-mini")
         parse_reference(self.model)
         return self.model
+
+
+def begun(plan: Plan) -> bool:
+    """Whether there is a job of this plan, whose cost was accepted."""
+    return record.read(_home(plan)) is not None
+
+
+def _home(plan: Plan) -> Path:
+    return record.jobs_root() / plan.key
 
 
 class _Unasked:
