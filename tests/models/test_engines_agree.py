@@ -10,6 +10,10 @@ import pytest
 from kurabe import open_model
 from kurabe.messages import Message, System, User
 from kurabe.models.engines.base import Generated, LocalModel
+from kurabe.models.engines.hf_load import read_tokenizer
+from kurabe.models.engines.llama_cpp import LlamaCpp
+from kurabe.models.reference import Reference
+from kurabe.testing.tiny_gguf import tiny_llama
 
 THINGS = (
     "a lighthouse",
@@ -78,6 +82,27 @@ def compared(one: Sequence[Generated], other: Sequence[Generated]) -> tuple[floa
         same, total = same + count, total + max(len(ids), len(others))
         far = max([far, *(abs(a.logprobs[n] - b.logprobs[n]) for n in range(count))])
     return same / total, far
+
+
+TEXTS = ("52 mm  31.4 mm", "a ¾‑inch", "x", " x", "  2\t34\n\n5", "Price 12,345: don't", "日本  7", "a<|im_end|>b")
+
+
+def assert_cut_alike(file: Path) -> None:
+    reference = Reference("gguf", file.name, {})
+    _, tokenizer = read_tokenizer(file, reference)
+    with LlamaCpp(file, reference) as model:
+        for text in TEXTS:
+            ids = [piece.id for piece in model.tokenize(text, special=True)]
+            assert ids == tokenizer(text, add_special_tokens=False).input_ids, text
+            assert tokenizer.decode(ids) == text
+
+
+def test_texts_are_cut_alike_where_each_digit_is_a_token(smollm2: Path) -> None:
+    assert_cut_alike(smollm2)
+
+
+def test_texts_are_cut_alike_where_no_space_is_put_before_them(tmp_path: Path) -> None:
+    assert_cut_alike(tiny_llama(tmp_path / "tiny.gguf", bos=False))
 
 
 @pytest.mark.slow

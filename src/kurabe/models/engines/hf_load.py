@@ -34,7 +34,7 @@ from kurabe.models.engines.hf_check import (
     text_config,
     unusable,
 )
-from kurabe.models.engines.hf_gguf import read_once
+from kurabe.models.engines.hf_gguf import cut_as_stated, read_once
 from kurabe.models.engines.hf_quantize import quantize, quantize_while_loading
 from kurabe.models.engines.hf_quiet import quiet
 
@@ -89,7 +89,7 @@ def load(path: Path, parsed: Reference) -> Loaded:
             dtype=_name_of(dtype) if quantization else None,
             device_bytes=_free_on(device),
         )
-        tokenizer = _tokenizer(source, config, reference)
+        tokenizer = _tokenizer(source, config, header, reference)
         model = _model(config, source, device, dtype, attention, quantization)
         if adapter := parsed.options.get("adapter"):
             merge = not quantization and not stored_quantized
@@ -101,10 +101,12 @@ def load(path: Path, parsed: Reference) -> Loaded:
 def read_tokenizer(path: Path, parsed: Reference) -> tuple[Any, Any]:
     """(config, tokenizer) of the folder or GGUF file, as they are and without the weights. Raises what `load` does."""
     with _faults(parsed, path), quiet(), _reading(path):
-        if not path.is_dir():
-            read_checked(path)
+        header = None if path.is_dir() else read_checked(path)
         config, source = _config(path, allow_code(path, parsed))
-        return config, AutoTokenizer.from_pretrained(**source)
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+        if header is not None:
+            cut_as_stated(tokenizer, header.settings)
+        return config, tokenizer
 
 
 def unload(loaded: Loaded) -> None:
@@ -206,7 +208,7 @@ def _name_of(dtype: Any) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _tokenizer(source: dict[str, Any], config: Any, reference: str) -> Any:
+def _tokenizer(source: dict[str, Any], config: Any, header: Any, reference: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(**source, padding_side="left")
     except (ImportError, MemoryError, KurabeError):
@@ -215,6 +217,8 @@ def _tokenizer(source: dict[str, Any], config: Any, reference: str) -> Any:
         raise ModelError(f"the tokenizer of {reference!r} cannot be read: {_short(error)}") from None
     if not tokenizer.is_fast:
         raise ModelError(f"{reference!r} has no fast tokenizer (tokenizer.json), which the engine needs")
+    if source["gguf_file"]:
+        cut_as_stated(tokenizer, header.settings)
     if wrong := unusable(config, tokenizer):
         raise ModelError(f"{reference!r}: model and tokenizer do not belong together: {'; '.join(wrong)}")
     tokenizer.padding_side = "left"
