@@ -4,12 +4,13 @@ import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from kurabe.contest.evidence import Entry, Evidence, Status
+from kurabe.contest.checks import CheckResult, check_columns
+from kurabe.contest.evidence import Entry, Evidence, Status, usable
 from kurabe.contest.forgetting import Forgetting, forgetting
 from kurabe.contest.statistics import RESAMPLES, Bootstrap, Interval, bootstrap, holm, mcnemar_exact
 from kurabe.errors import ContestantError, missing
@@ -28,6 +29,7 @@ class BoardRow:
     None without answers. `unread`: answers that could not be read. `predictions_per_second`, `fit_seconds`,
     `peak_bytes`: None where not measured. `usd`: dollars in all, None where unknown. `second`: second metrics by name,
     NaN where one is not defined on the rows answered. `forgetting`: of tuned models, what else they can do still.
+    `checks`: the task's further columns by name, without those that have nothing to say of this contestant.
 
     A single row has a score but no interval: nothing is known of the spread. A metric that is not defined on the rows
     answered (R² of a constant truth) gives no score, and `reason` says so.
@@ -48,6 +50,7 @@ class BoardRow:
     reason: str | None
     second: dict[str, float]
     forgetting: Forgetting | None = None
+    checks: dict[str, CheckResult] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def compute_board(evidence: Evidence, resamples: int = RESAMPLES, seed: int = 0)
     scored = {
         position: _Scored(entry, mask, metric.statistics(evidence.truth[mask], entry.guesses[mask]))
         for position, entry in enumerate(evidence.entries)
-        if entry.status in ("done", "partial") and (mask := _usable(entry)).any()
+        if entry.status in ("done", "partial") and (mask := usable(entry)).any()
     }
     scores, intervals, comparisons = _compare(evidence, metric, scored, resamples, seed)
     beaten = _times_beaten(comparisons, {entry.name for entry in evidence.entries if entry.status == "done"}, metric)
@@ -134,6 +137,8 @@ def compute_board(evidence: Evidence, resamples: int = RESAMPLES, seed: int = 0)
             row.score is None, row.rank or len(rows) + 1, sign * (row.score or 0.0), _STATUS_ORDER.index(row.status)
         )
     )  # fmt: skip
+    checks = check_columns(evidence, [row.contestant for row in rows], resamples, seed)
+    rows = [replace(row, checks=checks.get(row.contestant, {})) for row in rows]
     return Board(evidence, tuple(rows), tuple(comparisons), metric.greater_is_better)
 
 
@@ -147,12 +152,6 @@ class _Scored:
 
     def on(self, mask: np.ndarray) -> Statistics:
         return self.statistics[mask[self.mask]]
-
-
-def _usable(entry: Entry) -> np.ndarray:
-    if entry.guesses.dtype == object:
-        return np.asarray(entry.answered & np.array([guess is not None for guess in entry.guesses], dtype=bool))
-    return np.asarray(entry.answered & np.isfinite(entry.guesses))
 
 
 def _compare(
@@ -230,7 +229,7 @@ def _board_row(
     entry = evidence.entries[position]
     reason, second = entry.reason, {}
     if score is not None:
-        mask = _usable(entry)
+        mask = usable(entry)
         truth, guesses = evidence.truth[mask], entry.guesses[mask]
         second = {other.name: other.score(truth, guesses) for other in second_metrics(evidence.kind, metric)}
         if not math.isfinite(score):

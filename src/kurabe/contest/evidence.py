@@ -1,12 +1,13 @@
 """What the journal holds of one run, in memory: everything a board is computed from, and nothing else."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
-from kurabe.tasks.spec import Kind
+from kurabe.tasks.spec import Check, Kind
 
 Status = Literal["done", "partial", "skipped", "failed"]
 
@@ -44,11 +45,29 @@ class Entry:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
+def usable(entry: Entry) -> np.ndarray:
+    """Which test rows have an answer that can be scored, (n,) bool."""
+    if entry.guesses.dtype == object:
+        return np.asarray(entry.answered & np.array([guess is not None for guess in entry.guesses], dtype=bool))
+    return np.asarray(entry.answered & np.isfinite(entry.guesses))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the judge of a style said: `verdicts` by what it was shown, None where its answer could not be read. `usd`:
+    what that cost, None where unknown. `reason`: why it stopped before the end."""
+
+    verdicts: Mapping[bytes, str | None] = field(default_factory=dict)
+    usd: float | None = 0.0
+    reason: str | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """One run. `rows` has every column of the test part and `input`; `truth` is (n,) float64 or an object array of str.
 
     `fallback` is the value that stands for an unread answer: the training median, or the most frequent label or text.
+    `checks`: the further columns that the task asks for; `judged`: by a check's position, what its judge said.
     """
 
     task: str
@@ -62,3 +81,5 @@ class Evidence:
     train_rows: int = 0
     run: str = ""
     started: str = ""
+    checks: tuple[Check, ...] = ()
+    judged: Mapping[int, Judged] = field(default_factory=dict)

@@ -17,13 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 import polars as pl
 
-from kurabe.contest.evidence import Entry, Evidence, Leaks, Status
+from kurabe.contest.evidence import Entry, Evidence, Judged, Leaks, Status
+from kurabe.contest.style import style_key
 from kurabe.contest.under_way import tuning_so_far
 from kurabe.errors import JournalError
-from kurabe.tasks.spec import Kind
+from kurabe.tasks.spec import Check, Kind, Style
 
 VERSION = 2
 APPLICATION_ID = 0x6B757261  # "kura" in ASCII: tells a journal from other SQLite files
@@ -198,6 +200,14 @@ class Journal:
                 (entry, seconds, json.dumps(notes)),
             )
 
+    def record_judge(self, style: Style, reason: str | None) -> None:
+        """Write why the judge of a style stopped before the end, None where it came to it."""
+        with self._explained():
+            self._db.execute(
+                "INSERT OR REPLACE INTO measurements VALUES (?,NULL,NULL,?)",
+                (style_key(style), json.dumps({"reason": reason})),
+            )
+
     def record_peak(self, entry: bytes, peak: int) -> None:
         """Write the most memory, in bytes, that a contestant was seen to take."""
         with self._explained():
@@ -284,16 +294,17 @@ class Journal:
         """Everything that the board of a run is computed from."""
         with self._explained():
             found = self._db.execute(
-                "SELECT task, kind, metric, fallback, train_rows, leaks, started, tests.rows, tests.inputs FROM runs"
-                " JOIN tests ON tests.id = runs.test WHERE runs.id=?",
+                "SELECT task, kind, metric, fallback, train_rows, leaks, started, spec, tests.rows, tests.inputs"
+                " FROM runs JOIN tests ON tests.id = runs.test WHERE runs.id=?",
                 (run,),
             ).fetchone()
         if not found:
             raise JournalError(f"no run {run!r} in {self.path}; `kurabe runs` lists them")
-        task, kind, metric, fallback, train_rows, leaks, started, packed, digests = found
+        task, kind, metric, fallback, train_rows, leaks, started, spec, packed, digests = found
         rows = _unpack(packed)
         inputs = [digests[i : i + 16] for i in range(0, len(digests), 16)]
         fallback = json.loads(fallback)
+        checks = msgspec.convert(json.loads(spec).get("checks", ()), tuple[Check, ...])
         return Evidence(
             task=task,
             kind=kind,
@@ -306,7 +317,17 @@ class Journal:
             train_rows=train_rows,
             run=run,
             started=started,
+            checks=checks,
+            judged={place: self.judged(check.style) for place, check in enumerate(checks) if check.style is not None},
         )
+
+    def judged(self, style: Style) -> Judged:
+        """What the judge of a style has said so far, in all runs."""
+        key = style_key(style)
+        said = self.predictions(key)
+        verdicts = {shown: None if row.value is None else str(row.value) for shown, row in said.items()}
+        costs = [row.usd for row in said.values()]
+        return Judged(verdicts, _sum_or_none(costs), self._measured(key)[2].get("reason"))
 
     def _entry(self, record: EntryRecord, inputs: Sequence[bytes], kind: Kind, fallback: float | str) -> Entry:
         """A contestant's answers in the order of the test rows; rows with the same input share one prediction."""

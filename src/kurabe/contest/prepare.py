@@ -17,6 +17,7 @@ from sklearn.base import clone
 from kurabe import models
 from kurabe.contest.identity import digest, estimator_digest, input_digests, part_digest
 from kurabe.contest.journal import RunRecord
+from kurabe.contest.judge import judges
 from kurabe.contest.leaks import find_leaks
 from kurabe.contestants import registry
 from kurabe.contestants.base import Contestant
@@ -191,7 +192,11 @@ def _human_key(person: Human, label: str, task: Task) -> bytes:
 
 
 def make_record(task: Task, test: Part, seed: int, limit: int | None) -> RunRecord:
-    """What the journal keeps of a run before any contestant has answered."""
+    """What the journal keeps of a run before any contestant has answered.
+
+    Raises TaskError for a judge whose options are not valid, or must not be kept.
+    """
+    judges(task.spec, task.folder)
     learned = part_digest([task.train, task.validation])
     inputs = input_digests(test.X)
     tested = part_digest([test])

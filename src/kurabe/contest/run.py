@@ -23,6 +23,7 @@ from kurabe import models
 from kurabe.contest.board import Board, compute_board
 from kurabe.contest.evidence import Status
 from kurabe.contest.journal import Journal, Row, RunRecord
+from kurabe.contest.judge import judges, rows_of
 from kurabe.contest.memory import PeakMemory
 from kurabe.contest.observer import Observer, Silent
 from kurabe.contest.prepare import (
@@ -39,6 +40,7 @@ from kurabe.contest.prepare import (
     reference_of,
     trained_path,
 )
+from kurabe.contest.style import Showing, left_to_judge, style_key
 from kurabe.contest.work import Work
 from kurabe.contestants import persist
 from kurabe.contestants.base import AnswersRowByRow, Prediction, learning
@@ -52,6 +54,7 @@ from kurabe.errors import (
     DownloadError,
     JournalError,
     KurabeError,
+    without_secrets,
 )
 from kurabe.models.reference import is_local
 from kurabe.models.transport.budget import Budget
@@ -92,6 +95,7 @@ def run(
         try:
             for entrant in entrants:
                 contest.enter(entrant)
+            contest.judge()
         finally:
             journal.touch(record.id, now())
         return compute_board(journal.evidence(record.id))
@@ -141,7 +145,9 @@ class _Contest:
         self.metric = metric_for(task.metric, task.kind)
         minutes = task.spec.budget.minutes
         self.deadline = time.monotonic() + minutes * 60 if minutes is not None else None
-        self.spent, self.dearest = journal.spent(entrant.key for entrant in entrants)
+        self.entrants, self.judges = entrants, judges(task.spec, task.folder)
+        keys = [*(entrant.key for entrant in entrants), *(style_key(style) for style, _ in self.judges.values())]
+        self.spent, self.dearest = journal.spent(keys)
         usd = task.spec.budget.usd
         self.budget = Budget(usd) if usd is not None else None
         if self.budget is not None:
@@ -183,6 +189,52 @@ class _Contest:
                 traceback.print_exc()
             return "failed", _first_line(error)
         return "done", None
+
+    def judge(self) -> None:
+        """Have the judges of style say what they have not said yet, and write down why one stopped."""
+        for label, (style, judge) in self.judges.items():
+            evidence, verdicts = self.journal.evidence(self.record.id), self.journal.judged(style).verdicts
+            left = left_to_judge(evidence, style, [entrant.label for entrant in self.entrants], verdicts)
+            reason = None
+            try:
+                self._judge(label, style_key(style), judge, left)
+            except JournalError:
+                raise
+            except Exception as error:  # whatever keeps a judge from judging, the board stands without it
+                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise _disk_error(self.task.folder / FOLDER, error) from error
+                reason = without_secrets(_first_line(error))
+            self.journal.record_judge(style, reason)
+            if left:
+                self.observer.ended(label, "partial" if reason else "done", reason)
+
+    def _judge(self, label: str, key: bytes, judge: Prompt, left: Sequence[Showing]) -> None:
+        if not left:
+            return
+        self._check_budget()
+        self._fetch(judge)
+        if reason := judge.skipped_reason():
+            raise ContestantError(reason)
+        judge.opened(self.budget)
+        done, last = 0, time.perf_counter()
+        try:
+            with nullcontext() if is_local(reference_of(judge)) else self._patient():
+                for batch in judge.iter_batches(rows_of(left), self._finished):
+                    now = time.perf_counter()
+                    rows = [Row(left[one.row].key, one.value, one.raw, one.usd) for one in batch]
+                    self.journal.add(key, rows, now - last)
+                    last, done = now, done + len(batch)
+                    self._count(batch)
+                    self.observer.predicted(label, done, len(left), None)
+        finally:
+            judge.close()
+        if done < len(left):
+            self._check_budget()
+
+    def _count(self, batch: Sequence[Prediction]) -> None:
+        """Take what answers cost off the task's dollars."""
+        self.spent += sum(answer.usd or 0.0 for answer in batch)
+        self.dearest = max(self.dearest, *(answer.usd or 0.0 for answer in batch))
 
     def _answer(self, work: Work) -> None:
         """Fit the contestant, or load it, and journal the answers that are left."""
@@ -267,8 +319,7 @@ class _Contest:
             rows = [Row(self.record.inputs[left[one.row]], one.value, one.raw, one.usd) for one in batch]
             work.add(rows, now - last)
             last = now
-            self.spent += sum(answer.usd or 0.0 for answer in batch)
-            self.dearest = max(self.dearest, *(answer.usd or 0.0 for answer in batch))
+            self._count(batch)
             self._tell(work, force=work.complete)
             if check and not work.complete:
                 self._check_budget()
@@ -345,16 +396,20 @@ class _Contest:
         """Fetch what a contestant's model needs, where it is not here. Only then can its files be told from others, so
         that the contestant gets the name that it will have in the next run too."""
         entrant = work.entrant
+        if self._fetch(entrant.estimator):
+            same = (other for other in make_entrants(self.task, self.seed) if other.label == entrant.label)
+            work.renew(next(same, entrant))
+
+    def _fetch(self, estimator: Any) -> bool:
+        """Fetch the files of an estimator's models that are not here; whether there were any."""
         names: list[str] = []
-        for reference in asked_models(entrant.estimator):
+        for reference in asked_models(estimator):
             while (name := models.pull_name(reference)) is not None and name not in names:
                 from kurabe.models.pull import pull  # most runs fetch nothing
 
                 names.append(name)
                 pull(name, partial(self.observer.fetching, name))
-        if names:
-            same = (other for other in make_entrants(self.task, self.seed) if other.label == entrant.label)
-            work.renew(next(same, entrant))
+        return bool(names)
 
     def _check_budget(self) -> None:
         """Raise BudgetExceededError where the task's minutes or dollars are used up."""

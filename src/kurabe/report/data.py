@@ -9,18 +9,20 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from kurabe.contest.board import Board
+from kurabe.contest.board import Board, BoardRow
 from kurabe.contest.sweeps import sweep_result
 from kurabe.report.format import distinct
 from kurabe.report.learning import sweep_dict
+from kurabe.tasks.checks import labels_of
 
 
 def to_csv(board: Board) -> str:
     """One line a contestant, best first; empty where a value is unknown, not measured or not defined.
 
     Columns: rank, contestant, model, status, score, low, high, unread, answered, usd, fit_seconds,
-    predictions_per_second, peak_bytes, the second metrics, general_before, general_after, general_p, reason. Values
-    have their full precision.
+    predictions_per_second, peak_bytes, the second metrics, general_before, general_after, general_p, of each check
+    check_NAME, its _low, _high and _rows and either _p or _agreement or neither, reason. Values have their full
+    precision.
     """
     second = second_metrics(board)
     records = []
@@ -33,13 +35,27 @@ def to_csv(board: Board) -> str:
             "peak_bytes": row.peak_bytes, **{name: row.second.get(name) for name in second},
             "general_before": row.forgetting and row.forgetting.before,
             "general_after": row.forgetting and row.forgetting.after, "general_p": row.forgetting and row.forgetting.p,
-            "reason": row.reason,
+            **_checks(board, row), "reason": row.reason,
         })  # fmt: skip
     return pl.DataFrame(finite(records), infer_schema_length=None).write_csv()
 
 
+def _checks(board: Board, row: BoardRow) -> dict[str, float | None]:
+    """The task's further columns of one contestant."""
+    values: dict[str, float | None] = {}
+    for check, label in zip(board.evidence.checks, labels_of(board.evidence.checks), strict=True):
+        found, name = row.checks.get(label), f"check_{label}"
+        known = {} if found is None else asdict(found)
+        low, high = known.get("interval") or (None, None)
+        values |= {name: known.get("value"), f"{name}_low": low, f"{name}_high": high}
+        further = "p" if check.format is not None else "agreement" if check.style is not None else None
+        values |= {f"{name}_{key}": known.get(key) for key in ("rows", further) if key is not None}
+    return values
+
+
 def to_json(board: Board, indent: int | None = 2) -> str:
-    """The object of `Board.to_dict()` and more: second metrics, times, memory, sweeps, tuning, comparisons, leaks, run.
+    """The object of `Board.to_dict()` and more: second metrics, times, memory, checks, sweeps, tuning, comparisons,
+    leaks, run.
 
     Values that are not finite are null, as JSON has no word for them.
     """
@@ -48,6 +64,7 @@ def to_json(board: Board, indent: int | None = 2) -> str:
     for row, record in zip(board.rows, base["rows"], strict=True):
         record |= {"answered": row.answered, "peak_bytes": row.peak_bytes, "second": dict(row.second)}
         record["forgetting"] = None if row.forgetting is None else asdict(row.forgetting)
+        record["checks"] = {label: asdict(found) for label, found in row.checks.items()}
         result = sweep_result(found[row.contestant], evidence.kind)
         record["sweep"] = None if result is None else sweep_dict(result)
         record["tuning"] = found[row.contestant].notes.get("tuning")

@@ -12,6 +12,7 @@ from kurabe.errors import without_secrets
 
 if TYPE_CHECKING:  # a chat, which shows seconds and dollars, need not wait for SciPy
     from kurabe.contest.board import Board, BoardRow
+    from kurabe.contest.checks import CheckResult
 
 NOT_MEASURED = "–"
 _MOST = 6
@@ -160,6 +161,61 @@ def general(row: "BoardRow") -> str:
     if found is None:
         return NOT_MEASURED
     return f"{100 * found.before:.0f} → {100 * found.after:.0f} % (p {p_value(found.p)})"
+
+
+def share(value: float) -> str:
+    """`92 %`, and `92.4 %` where a whole number would say 0 or 100 of what is not.
+
+    >>> share(0.92), share(0.9961), share(1.0), share(0.0004)
+    ('92 %', '99.6 %', '100 %', '<0.1 %')
+    """
+    whole = f"{100 * value:.0f} %"
+    if whole not in ("0 %", "100 %") or value in (0, 1):
+        return whole
+    return "<0.1 %" if value < 0.001 else ">99.9 %" if value > 0.999 else f"{100 * value:.1f} %"
+
+
+def check_value(found: "CheckResult | None", decimals: int | None) -> str:
+    """A check's share, or, with `decimals`, its score."""
+    if found is None:
+        return NOT_MEASURED
+    return share(found.value) if decimals is None else number(found.value, decimals)
+
+
+def check_rest(found: "CheckResult | None", decimals: int | None) -> str:
+    """What stands beside it: `[86, 96]`, `[86, 96] (p 0.004)` or `[50, 76] (84 % agree)`."""
+    if found is None:
+        return ""
+    words = []
+    if found.interval is not None and decimals is None:
+        words.append(f"[{100 * found.interval[0]:.0f}, {100 * found.interval[1]:.0f}]")
+    elif found.interval is not None:
+        words.append(interval(found.interval, decimals or 0))
+    words += [] if found.p is None else [f"(p {p_value(found.p)})"]
+    words += [] if found.agreement is None else [f"({share(found.agreement)} agree)"]
+    return " ".join(words)
+
+
+def check(found: "CheckResult | None", decimals: int | None) -> str:
+    """A check of one contestant in one cell: `92 % [86, 96] (p 0.004)`."""
+    return f"{check_value(found, decimals)} {check_rest(found, decimals)}".strip()
+
+
+def check_decimals(board: "Board") -> "dict[str, int | None]":
+    """The decimals of each check's column, by its name: None where it holds shares."""
+    from kurabe.tasks.checks import labels_of
+
+    checks = board.evidence.checks
+    found = {}
+    for one, label in zip(checks, labels_of(checks), strict=True):
+        values = (row.checks[label].value for row in board.rows if label in row.checks)
+        found[label] = None if one.slice is None else column_places(values)
+    return found
+
+
+def check_title(label: str) -> str:
+    """What a check's column is headed by."""
+    return shorten(plain(label), 30)
 
 
 def rank(row: "BoardRow", rows: "Iterable[BoardRow]") -> str:

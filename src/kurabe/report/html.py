@@ -202,6 +202,7 @@ def _table(board: Board) -> dict[str, Any]:
     decimals = fmt.score_places(board)
     second = second_metrics(board)
     places = {name: fmt.column_places(row.second.get(name) for row in board.rows) for name in second}
+    checks = fmt.check_decimals(board)
     names = _names(board)
     best = min((row.rank for row in board.rows if row.rank is not None), default=None)
     rows = [
@@ -214,6 +215,8 @@ def _table(board: Board) -> dict[str, Any]:
             "cost": fmt.dollars(row.usd), "fit": fmt.seconds(row.fit_seconds),
             "rate": fmt.number(row.predictions_per_second), "memory": fmt.size(row.peak_bytes),
             "general": fmt.general(row), "status": row.status,
+            "checks": [(fmt.check_value(row.checks.get(label), d), fmt.check_rest(row.checks.get(label), d))
+                       for label, d in checks.items()],
             "reason": fmt.shorten(fmt.redact(fmt.plain(row.reason or "")), 500), "scored": row.score is not None,
         }
         for row in board.rows
@@ -222,6 +225,7 @@ def _table(board: Board) -> dict[str, Any]:
         "rows": [row for row in rows if row["scored"]],
         "unscored": [row for row in rows if not row["scored"]],
         "second": [fmt.metric_short(name) for name in second], "general": any(row.forgetting for row in board.rows),
+        "checks": [fmt.check_title(label) for label in checks],
         "low": fmt.number(scale.low, decimals), "high": fmt.number(scale.high, decimals),
     }  # fmt: skip
 

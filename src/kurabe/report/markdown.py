@@ -47,6 +47,8 @@ def _table(board: Board, rows: list[BoardRow]) -> list[str]:
     titles += [*(["unread"] if unread else []), "cost", "fit", "predictions/s", "memory"]
     general = any(row.forgetting for row in rows)
     titles += ["general"] if general else []
+    checks = fmt.check_decimals(board)
+    titles += map(fmt.check_title, checks)
     left = {"contestant", "model"}
     lines = ["| " + " | ".join(escape(title) if title != "#" else title for title in titles) + " |"]
     lines.append("|" + "|".join(" --- " if title in left else " ---: " for title in titles) + "|")
@@ -62,6 +64,7 @@ def _table(board: Board, rows: list[BoardRow]) -> list[str]:
         cells += [fmt.dollars(row.usd).replace("$", "\\$"), fmt.seconds(row.fit_seconds)]
         cells += [fmt.number(row.predictions_per_second), fmt.size(row.peak_bytes)]
         cells += [fmt.general(row)] if general else []
+        cells += [fmt.check(row.checks.get(label), decimals) for label, decimals in checks.items()]
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, ""]
 

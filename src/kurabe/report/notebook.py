@@ -39,7 +39,8 @@ def _table(board: Board, rows: list[BoardRow]) -> Markup:
     second = second_metrics(board)[:_SECOND]
     places = {name: fmt.column_places(row.second.get(name) for row in rows) for name in second}
     heads = ["#", "contestant", "score", "", "95 % interval", *map(fmt.metric_short, second)]
-    heads += ["unread", "cost", "fit", "predictions/s"]
+    checks = fmt.check_decimals(board)
+    heads += [*map(fmt.check_title, checks), "unread", "cost", "fit", "predictions/s"]
     lines = [Markup("").join(Markup('<th scope="col"{}>{}</th>').format(_side(head), head) for head in heads)]
     for row in rows:
         name = (
@@ -52,6 +53,7 @@ def _table(board: Board, rows: list[BoardRow]) -> Markup:
             fmt.rank(row, board.rows), Markup("{}{}").format(name, model), fmt.number(row.score, decimals),
             Markup(interval_svg(row, scale)),  # numbers only
             fmt.interval(row.interval, decimals), *(fmt.number(row.second.get(each), places[each]) for each in second),
+            *(fmt.check(row.checks.get(label), decimals) for label, decimals in checks.items()),
             f"{row.unread:,}" if row.unread else fmt.NOT_MEASURED, fmt.dollars(row.usd), fmt.seconds(row.fit_seconds),
             fmt.number(row.predictions_per_second),
         ]  # fmt: skip

@@ -1,10 +1,14 @@
 """What stands under every board, in whichever form it is shown: how to read it, and what to be wary of."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from kurabe.contest.board import Board
+from kurabe.contest.evidence import Judged
 from kurabe.report import format as fmt
 from kurabe.report.learning import chose, sweeps
+from kurabe.tasks.checks import JSON, labels_of, slice_rows
+from kurabe.tasks.spec import Style
 
 SMALL_TEST = 100
 RANKS = "Rows that share a rank can't be told apart by a paired test (Holm-adjusted p ≥ 0.05)."
@@ -20,11 +24,12 @@ class Note:
 
 def notes(board: Board) -> list[Note]:
     """The notes of a board: warnings first, then what the numbers mean."""
-    warnings = [*_leaks(board), *_unread(board), *_partial(board), *_small(board)]
+    warnings = [*_leaks(board), *_unread(board), *_partial(board), *_small(board), *_judges(board)]
     return [
         *(Note(text, warning=True) for text in warnings),
         Note(test_size(board)),
         *_ranks(board),
+        *_checks(board),
         *_sweeps(board),
         *_cost(board),
     ]
@@ -92,6 +97,57 @@ def _small(board: Board) -> list[str]:
 
 def _ranks(board: Board) -> list[Note]:
     return [Note(RANKS)] if sum(row.rank is not None for row in board.rows) > 1 else []
+
+
+def _checks(board: Board) -> list[Note]:
+    """What each further column says."""
+    evidence = board.evidence
+    found = []
+    for place, (check, label) in enumerate(zip(evidence.checks, labels_of(evidence.checks), strict=True)):
+        if check.format is not None:
+            text = _format_note(board, label, check.format)
+        elif check.slice is not None:
+            rows = fmt.count(int(slice_rows(check.slice, evidence.rows).sum()), "test row")
+            text = f"{fmt.metric(board)} on the {rows} where {fmt.plain(check.slice)}, with 95 % intervals."
+        elif check.style is not None:
+            text = _style_note(board, label, check.style, evidence.judged.get(place, Judged()))
+        found.append(Note(f"{fmt.check_title(label)}: {text}"))
+    return found
+
+
+def _format_note(board: Board, label: str, form: str | dict[str, Any]) -> str:
+    wanted = "the JSON Schema" if isinstance(form, dict) else f"“{fmt.shorten(fmt.plain(form), 60)}”"
+    says = "are JSON" if form == JSON else f"follow {wanted}"
+    others = dict.fromkeys(row.checks[label].against for row in board.rows if label in row.checks)
+    against = [fmt.shorten(fmt.plain(other), 60) for other in others if other]
+    tested = f"; p is McNemar's exact test against {' or '.join(against)}, Holm-adjusted" if against else ""
+    return f"share of answers that {says}, with 95 % intervals{tested}."
+
+
+def _style_note(board: Board, label: str, style: Style, judged: Judged) -> str:
+    other = "the true one" if style.against is None else f"that of {fmt.shorten(fmt.plain(style.against), 60)}"
+    results = [row.checks[label] for row in board.rows if label in row.checks]
+    shares = sorted({fmt.share(one.agreement): one.agreement for one in results if one.agreement is not None}.items(),
+                    key=lambda item: item[1])  # fmt: skip
+    ends = [text for text, _ in (shares[:1] + shares[-1:] if len(shares) > 1 else shares)]
+    agree = f", which it was in {' to '.join(ends)} of the pairs" if ends else ""
+    cost = f" It cost {fmt.dollars(judged.usd)}." if judged.usd != 0 else ""
+    return (
+        f"how often {fmt.redact(fmt.plain(style.judge))} prefers the answer to {other} by the rubric"
+        f" “{fmt.shorten(fmt.plain(style.rubric), 120)}”, ties counting half, with 95 % intervals. Each pair is shown"
+        f" in both orders, and one answer wins where it is the same in both{agree}.{cost}"
+    )
+
+
+def _judges(board: Board) -> list[str]:
+    """Why a judge stopped before the end."""
+    evidence, found = board.evidence, []
+    for place, label in enumerate(labels_of(evidence.checks)):
+        reason = evidence.judged[place].reason if place in evidence.judged else None
+        if reason:
+            why = fmt.shorten(fmt.redact(fmt.plain(reason)), 300)
+            found.append(f"{fmt.check_title(label)}: the judge has not judged everything: {why}")
+    return found
 
 
 def _sweeps(board: Board) -> list[Note]:

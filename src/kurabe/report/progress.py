@@ -114,7 +114,8 @@ class Progress:
 
     def ended(self, label: str, status: Status, reason: str | None) -> None:
         bar, why = self._bar(label), plain(reason or "")
-        self._bars.update(bar, mark=MARKS[status], note=why, completed=self._rows if status == "done" else None)
+        total = next(task.total for task in self._bars.tasks if task.id == bar)
+        self._bars.update(bar, mark=MARKS[status], note=why, completed=total if status == "done" else None)
         self._bars.stop_task(bar)
         if not self._enabled:
             print(f"{plain(label)}: {status}{f' ({why})' if why else ''}", file=sys.stderr)

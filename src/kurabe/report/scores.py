@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from scipy import sparse, stats
 
-from kurabe.contest.evidence import Entry, Evidence
+from kurabe.contest.evidence import Entry, Evidence, usable
 from kurabe.tasks.metrics import METRICS, Metric, Statistics
 
 Estimate = tuple[float, float, float]
@@ -49,13 +49,6 @@ class Slicing:
 def metric_of(evidence: Evidence) -> Metric:
     """The metric by which the evidence is scored."""
     return METRICS[evidence.metric]
-
-
-def usable(entry: Entry) -> np.ndarray:
-    """Which test rows have an answer that can be scored, (n,) bool."""
-    if entry.guesses.dtype == object:
-        return np.asarray(entry.answered & np.array([guess is not None for guess in entry.guesses], dtype=bool))
-    return np.asarray(entry.answered & np.isfinite(entry.guesses))
 
 
 def scored(evidence: Evidence, entry: Entry) -> Scored:

@@ -153,15 +153,27 @@ def _layout(board: Board, rows: list[BoardRow], width: int) -> tuple[list[Column
     widths = [name_width if below and column.title == "contestant" else _width(column, rows) for column in fixed]
     used = sum(widths) + _GAP * len(widths) + least_bar
     chosen: list[Column] = []
-    wanted = _wanted(board, rows, decimals)
-    for column in wanted:
-        cost = _width(column, rows) + _GAP
+    wanted, asked = _wanted(board, rows, decimals), _checks(board, brief=True)
+    steps: list[tuple[Column, Column | None]] = [(column, None) for column in [*asked, wanted[0]]]
+    steps += zip(_checks(board, brief=False), asked, strict=True)  # in place of the brief ones, where there is room
+    steps += [(column, None) for column in wanted[1:]]
+    for column, brief in steps:
+        before = brief if brief in chosen else None
+        cost = _width(column, rows) - _width(before, rows) if before else _width(column, rows) + _GAP
         if used + cost <= width:
-            chosen.append(column)
+            chosen = [*(one for one in chosen if one is not before), column]
             used += cost
     bar_width = min(least_bar + max(width - used, 0), _BAR[1])
     shorts = [fmt.metric_short(name) for name in second_metrics(board)]
-    order = ["95 % interval", "model", "general", "unread", *shorts, "cost", "fit", "predictions/s", "memory"]
+    order = [
+        "95 % interval",
+        "model",
+        *(column.title for column in asked),
+        "general",
+        "unread",
+        *shorts,
+    ]
+    order += ["cost", "fit", "predictions/s", "memory"]
     chosen.sort(key=lambda column: order.index(column.title))
     return fixed, chosen, bar_width, name_width
 
@@ -185,6 +197,15 @@ def _wanted(board: Board, rows: list[BoardRow], decimals: int) -> list[Column]:
     columns.append(Column("memory", lambda row: fmt.size(row.peak_bytes)))
     columns += [cost] if all_free else []
     return columns + second[2:]
+
+
+def _checks(board: Board, *, brief: bool) -> list[Column]:
+    """The columns that the task asks for; `brief`: of each cell the value alone."""
+    say = fmt.check_value if brief else fmt.check
+    return [
+        Column(fmt.check_title(label), lambda row, label=label, places=places: say(row.checks.get(label), places))  # type: ignore[misc]
+        for label, places in fmt.check_decimals(board).items()
+    ]
 
 
 def _second_column(name: str, rows: list[BoardRow]) -> Column:

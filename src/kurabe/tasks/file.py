@@ -14,8 +14,9 @@ import msgspec
 import yaml
 
 from kurabe.errors import TaskError, missing, nearest
+from kurabe.tasks.checks import read_format
 from kurabe.tasks.schema import json_schema, write_schema
-from kurabe.tasks.spec import Budget, ContestantSpec, Data, Example, Kind, Prompt, Split, TaskSpec
+from kurabe.tasks.spec import Budget, Check, ContestantSpec, Data, Example, Kind, Prompt, Split, Style, TaskSpec
 from kurabe.tasks.template import check_syntax
 
 __all__ = ["contestant_entry", "contestant_specs", "json_schema", "load_spec", "parse_spec"]
@@ -29,7 +30,7 @@ PLAIN_TAGS = frozenset(
 )
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "$": TaskSpec, "$.data": Data, "$.data.split": Split, "$.prompt": Prompt, "$.prompt.examples[]": Example,
-    "$.budget": Budget,
+    "$.budget": Budget, "$.checks[]": Check, "$.checks[].style": Style,
 }  # fmt: skip
 WORDS = {
     "str": "a text", "int": "a whole number", "float": "a number", "bool": "true or false", "null": "nothing",
@@ -216,7 +217,7 @@ def _explain(error: str) -> tuple[str, str]:
     path = re.sub(r"^`key` in ", "", path).strip("`") or "$"
     if found := re.fullmatch(r"Object contains unknown field `(.*)`", message, re.DOTALL):
         section = SECTIONS.get(re.sub(r"\[\d+\]", "[]", path))
-        options = section.__struct_fields__ if section else ()
+        options = section.__struct_encode_fields__ if section else ()
         return missing("key", found[1], options), f"{path}.{found[1]}"
     if found := re.fullmatch(r"Object missing required field `(.*)`", message):
         return f"{found[1]!r} is missing", path
@@ -274,6 +275,30 @@ def _contradictions(spec: TaskSpec) -> list[tuple[str, str]]:
     except TaskError as error:
         path, _, message = str(error).partition(": ")
         found.append((f"$.{path}", message))
+        return found
+    return found + _check_contradictions(spec)
+
+
+def _check_contradictions(spec: TaskSpec) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for index, check in enumerate(spec.checks):
+        path, style = f"$.checks[{index}]", check.style
+        if sum(asked is not None for asked in (check.format, check.slice, style)) != 1:
+            found.append((path, "one of `format`, `slice` and `style` each, such as {format: json}"))
+        if check.format is not None:
+            try:
+                read_format(check.format)
+            except TaskError as error:
+                found.append((f"{path}.format", str(error)))
+        if style is None:
+            continue
+        labels = [one.label for one in contestant_specs(spec)]
+        if style.against is None and spec.kind != "text":
+            found.append(
+                (f"{path}.style", f"the true answers are no texts but of kind {spec.kind}: say `against`, a contestant")
+            )
+        elif style.against is not None and labels and style.against not in labels:
+            found.append((f"{path}.style.against", missing("contestant", style.against, labels)))
     return found
 
 

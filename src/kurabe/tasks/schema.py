@@ -26,6 +26,8 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "module:object for an estimator of your own, or a sweep over another's settings: "
         "{sweep: {contestant: tfidf_ridge, over: {alpha: {low: 1, high: 9}}}}. Left out: all that can run.",
         "budget": "Where a run stops.",
+        "checks": "Further columns of the board: whether answers follow a format, the score on some of the test rows, "
+        "and which answers a judge prefers.",
     },
     "Data": {
         "source": "One table to be split: csv, tsv, jsonl or parquet beside the task file, a glob of them, or hf://owner/name.",
@@ -52,6 +54,22 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
     "Budget": {
         "usd": "Dollars spent on models. Left out: no limit.",
         "minutes": "Minutes of wall time. Left out: no limit.",
+    },
+    "Check": {
+        "format": "What a whole answer must look like: a regular expression, json, or a JSON Schema. "
+        "The column has the share of answers that do.",
+        "slice": "A condition in SQL over the columns of the data, such as origin = 'JP'. "
+        "The column has the metric over the test rows that meet it.",
+        "style": "A model judges whose answers follow a rubric better. "
+        "The column has the share of answers it prefers, and how often both orders of a pair agree.",
+        "as": "What the column is called.",
+    },
+    "Style": {
+        "rubric": "What a good answer is like, in words.",
+        "judge": "The model that judges, such as openai:gpt-5.1.",
+        "against": "The contestant whose answers the others are held against. Left out: the true answers.",
+        "rows": "How many test rows are judged, the first ones.",
+        "options": "Options of a hosted judge, as a prompt has them.",
     },
 }
 

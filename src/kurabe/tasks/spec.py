@@ -63,6 +63,31 @@ class Budget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     minutes: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
 
+class Style(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How answers are judged: the model `judge` is shown each answer beside the true one, or beside that of the
+    contestant `against`, in both orders, and says which follows the `rubric` better. `rows`: of the first so many test
+    rows. `options`: those of a hosted judge, as in `prompt`."""
+
+    rubric: NonEmpty
+    judge: NonEmpty
+    against: NonEmpty | None = None
+    rows: Annotated[int, msgspec.Meta(ge=1)] = 50
+    options: dict[str, Any] | None = None
+
+
+class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One further column of the board, called `as`: one of `format`, `slice` and `style`.
+
+    `format`: a regular expression for the whole answer, `json`, or a JSON Schema. `slice`: a condition in SQL over the
+    columns of the data, such as `origin = 'JP'`.
+    """
+
+    format: NonEmpty | dict[str, Any] | None = None
+    slice: NonEmpty | None = None
+    style: Style | None = None
+    label: NonEmpty | None = msgspec.field(default=None, name="as")
+
+
 class TaskSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A whole task file. `contestants` is None where the file says nothing of them: then all that can run do.
 
@@ -80,6 +105,7 @@ class TaskSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prompt: Prompt | None = None
     contestants: tuple[str | dict[str, Any], ...] | None = None
     budget: Budget = Budget()
+    checks: tuple[Check, ...] = ()
 
 
 class ContestantSpec(msgspec.Struct, frozen=True):

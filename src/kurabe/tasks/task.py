@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from kurabe.errors import DataError, TaskError, missing
+from kurabe.tasks.checks import slice_rows
 from kurabe.tasks.file import contestant_specs, load_spec, parse_spec
 from kurabe.tasks.metrics import metric_for
 from kurabe.tasks.sources import Table, frame_table, nearly_numbers, read_table, stack, typed_frame
@@ -100,6 +101,7 @@ class Task:
         contestants: Sequence[Any] | None = None,
         split: dict[str, Any] | None = None,
         budget: dict[str, float] | None = None,
+        checks: Sequence[dict[str, Any]] = (),
         folder: str | Path = ".",
     ) -> Self:
         """Make a task from a polars or pandas frame (and a second one, `test`, where the split is made already).
@@ -120,6 +122,7 @@ class Task:
             "name": name, "target": target, "kind": kind or guess_kind(table.frame[target]), "input": input,
             "columns": None if columns is None else list(columns), "metric": metric,
             "prompt": msgspec.to_builtins(prompt), "contestants": entries, "budget": budget or {},
+            "checks": list(checks),
             "data": {**({"train": "frame", "test": "frame"} if parts else {"source": "frame"}), "split": split},
         }  # fmt: skip
         spec = parse_spec(raw)
@@ -176,6 +179,7 @@ def _make(spec: TaskSpec, table: Table, parts: list[PartName] | None, folder: Pa
     )
     rows = frame.with_columns(pl.Series(INPUT, render_inputs(template, frame, locate=locate), dtype=pl.String))
     X = rows[list(dict.fromkeys([*columns, INPUT]))]
+    _check_slices(spec, rows[positions.test])
     return {
         # The template that was used is part of the task: new rows are rendered by the same one.
         "spec": msgspec.structs.replace(spec, input=template),
@@ -207,6 +211,20 @@ def _inputs(spec: TaskSpec, split: Split, available: Sequence[str]) -> tuple[tup
         seen = dict.fromkeys([*columns, INPUT])
         template_columns(spec.prompt.user, list(seen), target=spec.target, where="prompt.user")
     return columns, spec.input or default_template(columns)
+
+
+def _check_slices(spec: TaskSpec, test: pl.DataFrame) -> None:
+    """Raises TaskError for a slice that is no condition, DataError for one that no test row meets."""
+    for index, check in enumerate(spec.checks):
+        if check.slice is None:
+            continue
+        where = f"checks[{index}].slice"
+        try:
+            met = slice_rows(check.slice, test)
+        except TaskError as error:
+            raise TaskError(f"{where}: {error}") from None
+        if not met.any():
+            raise DataError(f"{where}: no test row meets {check.slice!r}; widen it, or make the test part larger")
 
 
 def _unseen(spec: TaskSpec, y: np.ndarray, positions: Positions) -> list[str]:

@@ -1,0 +1,135 @@
+"""The further columns that a task asks for: whether answers follow a format, the score on a slice of the test rows, and
+whose answers a judge prefers. All computed from the evidence."""
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from kurabe.contest.evidence import Entry, Evidence, usable
+from kurabe.contest.statistics import Interval, bootstrap, holm, mcnemar_exact, wilson_interval
+from kurabe.contest.style import answer_texts, pairs, preference
+from kurabe.tasks.checks import Follows, labels_of, read_format, slice_rows
+from kurabe.tasks.metrics import metric_for
+from kurabe.tasks.spec import Style
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """One check of one contestant.
+
+    `value`: a share of `rows`, 0 to 1 (format, style), or the task's metric over them (slice); `interval`: its 95 %
+    interval, None where there is none. `p`: McNemar's exact p-value against the contestant `against`, adjusted by
+    Holm's method over the column (format). `agreement`: the share of pairs on which the judge's two orders agreed
+    (style), None where no pair had to be judged.
+    """
+
+    value: float
+    interval: Interval | None
+    rows: int
+    p: float | None = None
+    against: str | None = None
+    agreement: float | None = None
+
+
+Column = dict[str, CheckResult]
+
+
+def check_columns(
+    evidence: Evidence, order: Sequence[str], resamples: int, seed: int
+) -> dict[str, dict[str, CheckResult]]:
+    """Of each contestant its results by the checks' names. `order`: the contestants from best to worst."""
+    found: defaultdict[str, dict[str, CheckResult]] = defaultdict(dict)
+    ranked = sorted(evidence.entries, key=lambda entry: order.index(entry.name))
+    for place, (check, label) in enumerate(zip(evidence.checks, labels_of(evidence.checks), strict=True)):
+        if check.format is not None:
+            column = _format_column(evidence, read_format(check.format), ranked)
+        elif check.slice is not None:
+            column = _slice_column(evidence, slice_rows(check.slice, evidence.rows), resamples, seed)
+        else:
+            column = _style_column(evidence, place, check.style) if check.style is not None else {}
+        for name, result in column.items():
+            found[name][label] = result
+    return dict(found)
+
+
+def _format_column(evidence: Evidence, follows: Follows, ranked: Sequence[Entry]) -> Column:
+    """The share of each contestant's answers that follow the format, with Wilson's interval, beside that of the best
+    contestant that says something or, of a tuned model, of itself untuned."""
+    right: dict[str, np.ndarray] = {}  # 1 where an answer follows the format, 0 where not, NaN where there is none
+    for entry in ranked:
+        texts = answer_texts(evidence, entry)
+        there = np.array([text is not None for text in texts or ()], dtype=bool)
+        if there.any():
+            right[entry.name] = np.full(len(there), np.nan)
+            right[entry.name][there] = follows([text for text in texts or () if text is not None])
+    column: Column = {}
+    for entry in ranked:
+        if entry.name not in right:
+            continue
+        ours = right[entry.name][np.isfinite(right[entry.name])]
+        result = CheckResult(float(ours.mean()), wilson_interval(float(ours.sum()), len(ours)), len(ours))
+        other = _untuned(entry, [one for one in ranked if one.name in right]) or next(iter(right))
+        both = np.isfinite(right[entry.name]) & np.isfinite(right[other])
+        if other != entry.name and both.any():
+            us, them = right[entry.name][both] == 1, right[other][both] == 1
+            p = mcnemar_exact(int((us & ~them).sum()), int((them & ~us).sum()))
+            result = replace(result, p=p, against=other)
+        column[entry.name] = result
+    tested = [name for name, result in column.items() if result.p is not None]
+    adjusted = holm([column[name].p or 0.0 for name in tested])
+    return column | {name: replace(column[name], p=p) for name, p in zip(tested, adjusted, strict=True)}
+
+
+def _untuned(entry: Entry, others: Sequence[Entry]) -> str | None:
+    """The contestant that asks the model which `entry` has tuned."""
+    if "tuning" not in entry.notes:
+        return None
+    return next((one.name for one in others if one.model == entry.model and "tuning" not in one.notes), None)
+
+
+def _slice_column(evidence: Evidence, members: np.ndarray, resamples: int, seed: int) -> Column:
+    """The metric over the slice's rows with its bootstrap interval, of those answered. Contestants that answered the
+    same rows share the resamples."""
+    metric = metric_for(evidence.metric, evidence.kind)
+    masks = {entry.name: usable(entry) & members for entry in evidence.entries if entry.status in ("done", "partial")}
+    column: Column = {}
+    by_rows = sorted(
+        (entry for entry in evidence.entries if entry.name in masks), key=lambda e: masks[e.name].tobytes()
+    )
+    for _, group in itertools.groupby(by_rows, key=lambda entry: masks[entry.name].tobytes()):
+        entries = list(group)
+        mask = masks[entries[0].name]
+        rows = int(mask.sum())
+        if not rows:
+            continue
+        truth = evidence.truth[mask]
+        statistics = [metric.statistics(truth, entry.guesses[mask]) for entry in entries]
+        made = bootstrap(metric, statistics, resamples=resamples, seed=seed) if rows > 1 else None
+        for place, entry in enumerate(entries):
+            score = metric.score(truth, entry.guesses[mask])
+            ends = made.intervals[place] if made else None
+            if math.isfinite(score):
+                known = ends is not None and all(map(math.isfinite, ends))
+                column[entry.name] = CheckResult(float(score), ends if known else None, rows)
+    return column
+
+
+def _style_column(evidence: Evidence, place: int, style: Style) -> Column:
+    """How often each contestant's answers are preferred, ties counting half, with Wilson's interval (a little wide
+    where there are many ties)."""
+    judged, column = evidence.judged.get(place), Column()
+    for entry in evidence.entries if judged is not None else ():
+        found = preference(pairs(evidence, style, entry), judged.verdicts if judged else {})
+        if found.pairs:
+            column[entry.name] = CheckResult(
+                value=found.points / found.pairs,
+                interval=wilson_interval(found.points, found.pairs),
+                rows=found.pairs,
+                against=style.against,
+                agreement=found.agreed / found.judged if found.judged else None,
+            )
+    return column
