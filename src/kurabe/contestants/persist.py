@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import skops.io
 
 from kurabe.contestants.sweep import Sweep
 from kurabe.errors import ContestantError
@@ -82,6 +81,8 @@ def save(estimator: Any, folder: Path) -> None:
     folder = Path(folder)
     module = module_of(estimator)
     own = None if module.partition(".")[0] in ("kurabe", "sklearn") else module
+    import skops.io  # only now: with all of scikit-learn it imports torch, where that is installed
+
     try:
         data = skops.io.dumps(estimator)
         _check_types(data, own)
@@ -121,6 +122,8 @@ def load(folder: Path, module: str | None = None) -> Any:
         raise ContestantError(f"the contestant in {folder} was saved by other versions ({written}): train it again")
     if hashlib.sha256(data).hexdigest() != manifest.sha256:
         raise ContestantError(f"{folder / FILE} was changed after it was saved: train it again")
+    import skops.io
+
     try:
         _check_types(data, module)
         return skops.io.loads(data, trusted=_untrusted(data))
@@ -131,6 +134,8 @@ def load(folder: Path, module: str | None = None) -> Any:
 
 
 def _untrusted(data: bytes) -> list[str]:
+    import skops.io
+
     return list(skops.io.get_untrusted_types(data=data))
 
 
