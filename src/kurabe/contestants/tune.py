@@ -3,16 +3,19 @@
 import hashlib
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
 import numpy as np
 import polars as pl
+from sklearn.utils.metaestimators import available_if
 
-from kurabe.contestants.base import Validation, learning
+from kurabe.contestants import tune_head
+from kurabe.contestants.base import Prediction, Validation, learning
 from kurabe.contestants.examples import write_number
 from kurabe.contestants.frames import as_frame, as_target
 from kurabe.contestants.prompt import Decode, Prompt, open_shared, release
@@ -20,14 +23,16 @@ from kurabe.contestants.wording import joint
 from kurabe.errors import ContestantError, MissingExtraError, TuningError
 from kurabe.messages import Request
 from kurabe.models.base import ChatModel
+from kurabe.models.engines.base import LocalModel
 from kurabe.models.local import located, pull_command, require_engine
 from kurabe.models.reference import Reference, parse_reference
 from kurabe.models.transport.budget import Budget
 from kurabe.tasks import spec
-from kurabe.tasks.metrics import metric_for
+from kurabe.tasks.metrics import Metric, metric_for
 from kurabe.tasks.spec import Kind
 from kurabe.tuning.durable import whole, write_bytes
-from kurabe.tuning.settings import Method, Schedule, TuneSettings
+from kurabe.tuning.rows import Row, training_row
+from kurabe.tuning.settings import LEVELS, Head, Method, Schedule, TuneSettings
 
 NOTES = "notes.json"
 """What the report shows of a tuning, beside the weights: losses, scores, general rows before and after."""
@@ -40,7 +45,9 @@ class Tune(Prompt):
 
     `model`: a reference of Transformers, such as `hf:smollm2-135m`. Prompt and `decode` are those of `prompt`, without
     examples; each row of the training part becomes a conversation whose answer alone is learned. The other settings are
-    those of `kurabe.tuning.settings.TuneSettings`. `general`: whether the general rows of `kurabe.tuning.general` are
+    those of `kurabe.tuning.settings.TuneSettings`. `head`: for kind `number` alone, `regression` or `quantiles` for a
+    number head in place of text (`kurabe.tuning.head`); the answer is then the head's number or its median, and with
+    `quantiles` there is `predict_quantiles`. `general`: whether the general rows of `kurabe.tuning.general` are
     answered before and after, to see what is forgotten. The step whose weights are best on (at most 100 rows of) the
     validation part, by the task's metric, is taken. `folder`: where checkpoints and the adapter are kept; a fit that
     was killed goes on there. A contest gives it; without it the adapter lies in a temporary folder.
@@ -50,6 +57,7 @@ class Tune(Prompt):
         self,
         model: str = "hf:smollm2-135m",
         method: Method = "lora",
+        head: Head | None = None,
         rank: int = 16,
         alpha: float = 32.0,
         dropout: float = 0.0,
@@ -86,6 +94,7 @@ class Tune(Prompt):
             max_input_chars=max_input_chars, kind=kind, prompt=prompt, target=target, random_state=random_state,
         )  # fmt: skip
         self.method = method
+        self.head = head
         self.rank = rank
         self.alpha = alpha
         self.dropout = dropout
@@ -126,6 +135,10 @@ class Tune(Prompt):
         super().fit(X, y, validation)
         X = as_frame(X)
         y = as_target(y, self.kind_, X.height)
+        if self.head is not None:
+            tune_head.require_number(self)
+            self.levels_ = list(LEVELS) if self.head == "quantiles" else [0.5]
+            self.quantiles_ = np.quantile(y, self.levels_)
         if self.kind_ == "label" and len(self.labels_) < 2:
             raise TuningError(f"all rows have the label {self.labels_[0]!r}: there is nothing to learn")
         home = Path(self.folder) if self.folder else Path(tempfile.mkdtemp(prefix="kurabe-tune-"))
@@ -147,6 +160,25 @@ class Tune(Prompt):
     def close(self) -> None:
         """Give the shared model's memory back."""
         release()
+
+    def _answers(self, X: pl.DataFrame, model: ChatModel) -> Iterator[Prediction]:
+        if self.head is None:
+            return super()._answers(X, model)
+        batches = tune_head.predictions(tune_head.quantiles(self, X, model))
+        return (answer for batch in batches for answer in batch)
+
+    def iter_batches(self, X: Any, stop: Callable[[], bool]) -> Iterator[list[Prediction]]:
+        """`iter_predict` in lists of what has come together; nothing more is asked once `stop()` is true."""
+        if self.head is None:
+            return super().iter_batches(X, stop)
+        return tune_head.predictions(tune_head.quantiles(self, *self._ready(X), stop))
+
+    @available_if(lambda self: self.head == "quantiles")  # type: ignore[untyped-decorator]  # scikit-learn has no types
+    def predict_quantiles(self, X: Any) -> np.ndarray:
+        """(n, levels) float64, ascending: the quantiles at the levels `levels_`; where a row's prompt does not fit the
+        model's context, those of the training part."""
+        found = np.concatenate([np.empty((0, len(self.levels_))), *tune_head.quantiles(self, *self._ready(X))])
+        return np.where(np.isnan(found), self.quantiles_, found)
 
     def conversations(self, X: pl.DataFrame, model: ChatModel) -> Iterator[Request]:
         """The requests that rows are asked with."""
@@ -189,6 +221,41 @@ class Tune(Prompt):
 
 
 @dataclass
+class _TextAnswers:
+    """How a model is tuned to answer in text. `tune_head.NumberAnswers` is the same for a number head."""
+
+    contestant: Tune
+    base: str
+    metric: Metric
+    y: np.ndarray
+    checked: tuple[pl.DataFrame, np.ndarray] | None
+    loss: None = None
+
+    def rows(self, engine: LocalModel, X: pl.DataFrame, context: int) -> list[Row]:
+        """What is trained on."""
+        requests = self.contestant.conversations(X, engine)
+        return [
+            training_row(engine, request, self.contestant.answer(value), context)
+            for request, value in zip(requests, self.y, strict=True)
+        ]
+
+    def model(self, model: Any) -> Any:
+        """The model as it is trained."""
+        return model
+
+    def score(self, loaded: Any) -> float:
+        """The task's metric on the rows that are checked."""
+        from kurabe.models.engines.transformers import Transformers
+
+        assert self.checked is not None
+        asked = Transformers.of(loaded, self.base)  # a new one: what it keeps of prompts is of older weights
+        return self.metric.score(self.checked[1], self.contestant.predict_by(asked, self.checked[0]))
+
+    def save(self, folder: Path) -> None:
+        """Nothing but the weights."""
+
+
+@dataclass
 class _Tuning:
     """One tuning under way."""
 
@@ -202,36 +269,29 @@ class _Tuning:
         from kurabe.models.engines import hf_load
         from kurabe.models.engines.transformers import Transformers
         from kurabe.tuning import adapter, checkpoint
-        from kurabe.tuning.rows import training_row
         from kurabe.tuning.train import attach, train
 
         path = located(self.base)
         if path is None:
             raise TuningError(f"{self.base} is not on this machine yet; fetch it with: {pull_command(self.base)}")
+        metric = metric_for(self.contestant.metric, self.contestant.kind_)
+        checked = _checked(validation, self.contestant.random_state)
+        answers: _TextAnswers | tune_head.NumberAnswers
+        if self.settings.head is None:
+            answers = _TextAnswers(self.contestant, str(self.base), metric, y, checked)
+        else:
+            answers = tune_head.NumberAnswers(self.contestant, self.settings, metric, y, checked)
         loaded = hf_load.load(path, self.base)
         try:
             engine = Transformers.of(loaded, str(self.base))
-            requests = self.contestant.conversations(X, engine)
-            rows = [
-                training_row(engine, request, self.contestant.answer(value), min(self.settings.context, loaded.context))
-                for request, value in zip(requests, y, strict=True)
-            ]
+            rows = answers.rows(engine, X, min(self.settings.context, loaded.context))
             del engine
             model = attach(loaded.model, self.settings)
             before = self._general(loaded, "before")  # adapters change nothing as they begin
-            metric = metric_for(self.contestant.metric, self.contestant.kind_)
-            checked = _checked(validation, self.contestant.random_state)
-
-            def evaluate() -> float:
-                assert checked is not None
-                asked = Transformers.of(
-                    loaded, str(self.base)
-                )  # a new one: what it keeps of prompts is of older weights
-                return metric.score(checked[1], self.contestant.predict_by(asked, checked[0]))
-
             steps = train(
-                model, rows, self.settings, self.home, pad=loaded.tokenizer.pad_token_id,
-                evaluate=evaluate if checked is not None else None, lower_is_better=not metric.greater_is_better,
+                answers.model(model), rows, self.settings, self.home, pad=loaded.tokenizer.pad_token_id,
+                evaluate=partial(answers.score, loaded) if checked is not None else None,
+                lower_is_better=not metric.greater_is_better, loss=answers.loss,
             )  # fmt: skip
             _follow(steps)
             kept = checkpoint.read(self.home)
@@ -247,6 +307,7 @@ class _Tuning:
                 notes["general"] = {"before": before, "after": self._general(loaded, "after")}
             with whole(self.home / "tuned", folder=True) as fresh:
                 adapter.save(model, loaded.tokenizer, fresh, self.settings, origin)
+                answers.save(fresh)
                 (fresh / NOTES).write_bytes(msgspec.json.encode(notes))
             (self.home / checkpoint.NAME).unlink(missing_ok=True)
         finally:

@@ -6,14 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from safetensors import safe_open
 
 from kurabe.models.engines.hf_quiet import quiet
+from kurabe.models.hub import INDEX
 from kurabe.tuning.durable import write_bytes
-from kurabe.tuning.settings import TuneSettings
+from kurabe.tuning.settings import HEAD, TuneSettings
 
 CARD = "README.md"
 MARK = "Tuned by kurabe on "
 """What the first sentence of a card of ours begins with."""
+
+_HEAD = (
+    f"It answers with numbers, by `{HEAD}`: a linear layer in float32 on the hidden state of the prompt's last"
+    " token. The file's metadata say what the numbers are: one, or quantiles at `levels`, on the scale"
+    " z = (y - center) / unit, or with `log` z = (log(y + shift) - center) / unit."
+)
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -34,6 +42,8 @@ def save(model: Any, tokenizer: Any, folder: Path, settings: TuneSettings, origi
     with quiet():
         if settings.method == "full":
             save_weights(model, folder)
+            if settings.head is not None:
+                _name_weights(folder)
             tokenizer.save_pretrained(folder)
         else:
             model.save_pretrained(folder)
@@ -50,10 +60,22 @@ def save_weights(model: Any, folder: Path) -> None:
     model.save_pretrained(folder)
 
 
+def _name_weights(folder: Path) -> None:
+    """Write the index of the weights, so that no reader takes a number head beside them for a part of them."""
+    if (folder / INDEX).is_file():
+        return
+    file = folder / "model.safetensors"
+    with safe_open(file, framework="pt") as opened:
+        listed = dict.fromkeys(opened.keys(), file.name)
+    index = {"metadata": {"total_size": file.stat().st_size}, "weight_map": listed}
+    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+
+
 def card(settings: TuneSettings, origin: Origin) -> str:
     """The model card in Markdown, with the header that the Hugging Face hub reads."""
     name = {"lora": "A LoRA adapter", "qlora": "A LoRA adapter, made over nf4 weights (QLoRA)", "full": "A model"}
     scored = [f"| {step} | {score:.6g} |" for step, score in origin.scores]
+    learned = "an answer's token" if settings.head is None else "a row"
     packages = ["kurabe", "torch", "transformers", *(["peft"] if settings.method != "full" else [])]
     return "\n".join([
         "---",
@@ -62,9 +84,10 @@ def card(settings: TuneSettings, origin: Origin) -> str:
         "---",
         f"# {name[settings.method]} of `{origin.base}`",
         "",
-        f"{MARK}{origin.data}; {origin.steps} steps, loss of an answer's token from {origin.losses[0]:.4g}"
+        f"{MARK}{origin.data}; {origin.steps} steps, loss of {learned} from {origin.losses[0]:.4g}"
         f" to {origin.losses[1]:.4g}.",
         "",
+        *([_HEAD, ""] if settings.head is not None else []),
         *(["| step | validation, " + origin.metric + " |", "|---:|---:|", *scored, ""] if scored else []),
         "Settings:",
         "",

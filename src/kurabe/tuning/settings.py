@@ -6,9 +6,15 @@ from typing import Annotated, Literal
 import msgspec
 
 Method = Literal["lora", "qlora", "full"]
+Head = Literal["regression", "quantiles"]
 Schedule = Literal["cosine", "linear", "constant"]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+
+HEAD = "head.safetensors"
+"""The file of a number head, beside the adapter or the weights."""
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""The quantiles that `head: quantiles` learns."""
 
 
 class TuneSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -19,10 +25,12 @@ class TuneSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     2e-4 for adapters, 2e-5 for all weights; it rises over the share `warmup` of the steps and falls by `schedule`.
     `step_tokens`: tokens between two updates, padding left out; `micro_tokens`: tokens that go through the model at
     once. `evaluations`: how often the validation part is scored, at equal distances; training ends after `patience` of
-    them without a better score. `checkpointing` recomputes activations, for less memory and more time.
+    them without a better score. `checkpointing` recomputes activations, for less memory and more time. `head`: None for
+    answers in text, else a number head in their place (`kurabe.tuning.head`).
     """
 
     method: Method = "lora"
+    head: Head | None = None
     rank: Count = 16
     alpha: Positive = 32.0
     dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0

@@ -12,6 +12,7 @@ from kurabe.errors import TuningError, missing
 from kurabe.models.local import located, located_adapter, pull_command, require_engine
 from kurabe.models.reference import Reference, parse_reference
 from kurabe.tuning.durable import whole
+from kurabe.tuning.settings import HEAD
 
 Form = Literal["adapter", "merged", "gguf-adapter", "gguf"]
 Type = Literal["f32", "f16", "bf16", "q8_0"]
@@ -23,7 +24,7 @@ TYPES: Final[dict[Form, tuple[Type, ...]]] = {
     "gguf": ("f32", "f16", "bf16", "q8_0"),
 }
 """The numbers' types that each form can be written in."""
-_ADAPTER_FILES: Final = ("adapter_config.json", "adapter_model.safetensors", "README.md")
+_ADAPTER_FILES: Final = ("adapter_config.json", "adapter_model.safetensors", HEAD, "README.md")
 
 
 class Tuned(msgspec.Struct, frozen=True):
@@ -50,7 +51,8 @@ def export(
     `type`: of the numbers; None: float32 for GGUF adapters, float16 for GGUF models, and for merged weights what the
     base has, float32 where that is a GGUF file. `origin`: the model that the weights in FOLDER were before they were
     tuned; where it is a GGUF file, its metadata and tokenizer are kept. `out` is there whole or not at all; with
-    `force` it replaces an earlier export. Raises TuningError and ModelError.
+    `force` it replaces an earlier export. A number head goes along with an adapter alone. Raises TuningError and
+    ModelError.
     """
     if to not in TYPES:
         raise TuningError(missing("form of an export", to, FORMS))
@@ -61,11 +63,28 @@ def export(
     tuned = _tuned(model, origin)
     if tuned.adapter is None and to in ("adapter", "gguf-adapter"):
         raise TuningError(f"{model!r} has no adapter: all of its weights are tuned; export it to merged or gguf")
+    if to != "adapter":
+        _require_no_head(tuned, model)
     writer = _writer(tuned, to, type)
     folder = to in ("adapter", "merged")
     require_free(out, folder=folder, force=force)
     with whole(out, folder=folder) as fresh:
         writer(fresh)
+
+
+def _require_no_head(tuned: Tuned, model: str) -> None:
+    folder = tuned.adapter or tuned.path
+    if not (folder / HEAD).is_file():
+        return
+    if tuned.adapter is None:
+        raise TuningError(
+            f"{model!r} answers with a number head, which no export of whole weights holds; copy {folder}, where both"
+            " lie"
+        )
+    raise TuningError(
+        f"{model!r} answers with a number head, which needs its adapter beside it: export it with `--to adapter`, which"
+        " copies both"
+    )
 
 
 def require_free(out: Path, *, folder: bool, force: bool) -> None:
@@ -118,11 +137,16 @@ def _writer(tuned: Tuned, to: Form, type: Type | None) -> Callable[[Path], None]
 
 
 def _copy_adapter(tuned: Tuned, fresh: Path) -> None:
-    """The adapter's files, with the base's name in place of where it lies on this machine."""
+    """The adapter's files, with the base's name in place of where it lies on this machine, and `scale` in its alphas."""
     assert tuned.adapter is not None
     for name in _ADAPTER_FILES:
         if (tuned.adapter / name).is_file():
             shutil.copyfile(tuned.adapter / name, fresh / name)
     config = json.loads((fresh / "adapter_config.json").read_bytes())
     config["base_model_name_or_path"] = tuned.public_name
+    if (scale := float(tuned.base.options.get("scale", "1"))) != 1:
+        if config.get("peft_type") != "LORA":
+            raise TuningError(f"scale is for LoRA, and {tuned.adapter} is of the kind {config.get('peft_type')!r}")
+        config["lora_alpha"] *= scale
+        config["alpha_pattern"] = {name: alpha * scale for name, alpha in config.get("alpha_pattern", {}).items()}
     (fresh / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")
