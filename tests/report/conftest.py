@@ -8,7 +8,9 @@ import polars as pl
 import pytest
 
 from kurabe.contest.board import Board, compute_board
-from kurabe.contest.evidence import Entry, Evidence, Leaks
+from kurabe.contest.evidence import Entry, Evidence, Judged, Leaks
+from kurabe.contest.style import FIRST, NEITHER, SECOND, left_to_judge
+from kurabe.tasks.spec import Check, Style
 
 HOSTILE = (
     "</script><script>alert(1)</script><img src=x onerror=alert(2)> \"'&<!-- {{ 7*7 }} \u2028 \x1b[31m [bold]red[/bold]"
@@ -92,6 +94,20 @@ def text_evidence(n: int = 120, seed: int = 3) -> Evidence:
                     started="2026-11-21T05:18:03Z")  # fmt: skip
 
 
+def checked() -> Evidence:
+    """Every kind of check: a judge that stopped early and is not always of one mind, and hostile words."""
+    base = text_evidence()
+    style = Style(rubric=f"short {HOSTILE}", judge="openai:gpt-5.1", rows=30)
+    checks = (
+        Check(format=r"The price is \$.*"), Check(slice="topic = 'pay'", label=f"edge {HOSTILE}"),
+        Check(style=style, label="tone"), Check(format={"type": "object"}, label="cost"),
+    )  # fmt: skip
+    evidence = Evidence(**(base.__dict__ | {"checks": checks}))
+    left = left_to_judge(evidence, style, [one.name for one in base.entries], {})
+    said = {one.key: (FIRST, SECOND, NEITHER, None)[number % 7 % 4] for number, one in enumerate(left)}
+    return Evidence(**(evidence.__dict__ | {"judged": {2: Judged(said, 0.25, f"the budget of $1 {HOSTILE}")}}))
+
+
 def board_of(evidence: Evidence, resamples: int = 200) -> Board:
     """The board with few resamples: the report shows intervals, it does not make them."""
     return compute_board(evidence, resamples)
@@ -141,7 +157,7 @@ def nothing_ran() -> Evidence:
 
 KINDS: dict[str, Callable[[], Evidence]] = {
     "number": number_evidence, "label": label_evidence, "text": text_evidence, "every_status": every_status,
-    "nothing_ran": nothing_ran, "one": lambda: number_evidence(names=("constant_median",)),
+    "checks": checked, "nothing_ran": nothing_ran, "one": lambda: number_evidence(names=("constant_median",)),
 }  # fmt: skip
 
 
