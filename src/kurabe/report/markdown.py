@@ -36,19 +36,19 @@ def _table(board: Board, rows: list[BoardRow]) -> list[str]:
     places = {name: fmt.column_places(row.second.get(name) for row in rows) for name in second}
     model = any(row.model for row in rows)
     unread = any(row.unread for row in rows)
+    checks = fmt.check_decimals(board)
     titles = [
         "#",
         "contestant",
         *(["model"] if model else []),
         "score",
         "95 % interval",
+        *map(fmt.check_title, checks),
         *map(fmt.metric_short, second),
     ]
     titles += [*(["unread"] if unread else []), "cost", "fit", "predictions/s", "memory"]
     general = any(row.forgetting for row in rows)
     titles += ["general"] if general else []
-    checks = fmt.check_decimals(board)
-    titles += map(fmt.check_title, checks)
     left = {"contestant", "model"}
     lines = ["| " + " | ".join(escape(title) if title != "#" else title for title in titles) + " |"]
     lines.append("|" + "|".join(" --- " if title in left else " ---: " for title in titles) + "|")
@@ -59,12 +59,12 @@ def _table(board: Board, rows: list[BoardRow]) -> list[str]:
         cells = [fmt.rank(row, board.rows), f"**{contestant}**" if winner else contestant]
         cells += [escape(fmt.redact(row.model or ""))] if model else []
         cells += [fmt.number(row.score, decimals), fmt.interval(row.interval, decimals)]
+        cells += [fmt.check(row.checks.get(label), digits) for label, digits in checks.items()]
         cells += [fmt.number(row.second.get(name), places[name]) for name in second]
         cells += [f"{row.unread:,}"] if unread else []
         cells += [fmt.dollars(row.usd).replace("$", "\\$"), fmt.seconds(row.fit_seconds)]
         cells += [fmt.number(row.predictions_per_second), fmt.size(row.peak_bytes)]
         cells += [fmt.general(row)] if general else []
-        cells += [fmt.check(row.checks.get(label), decimals) for label, decimals in checks.items()]
         lines.append("| " + " | ".join(cells) + " |")
     return [*lines, ""]
 

@@ -38,9 +38,9 @@ def _table(board: Board, rows: list[BoardRow]) -> Markup:
     decimals = fmt.score_places(board)
     second = second_metrics(board)[:_SECOND]
     places = {name: fmt.column_places(row.second.get(name) for row in rows) for name in second}
-    heads = ["#", "contestant", "score", "", "95 % interval", *map(fmt.metric_short, second)]
     checks = fmt.check_decimals(board)
-    heads += [*map(fmt.check_title, checks), "unread", "cost", "fit", "predictions/s"]
+    heads = ["#", "contestant", "score", "", "95 % interval", *map(fmt.check_title, checks)]
+    heads += [*map(fmt.metric_short, second), "unread", "cost", "fit", "predictions/s"]
     lines = [Markup("").join(Markup('<th scope="col"{}>{}</th>').format(_side(head), head) for head in heads)]
     for row in rows:
         name = (
@@ -52,8 +52,9 @@ def _table(board: Board, rows: list[BoardRow]) -> Markup:
         cells = [
             fmt.rank(row, board.rows), Markup("{}{}").format(name, model), fmt.number(row.score, decimals),
             Markup(interval_svg(row, scale)),  # numbers only
-            fmt.interval(row.interval, decimals), *(fmt.number(row.second.get(each), places[each]) for each in second),
-            *(fmt.check(row.checks.get(label), decimals) for label, decimals in checks.items()),
+            fmt.interval(row.interval, decimals),
+            *(fmt.check(row.checks.get(label), digits) for label, digits in checks.items()),
+            *(fmt.number(row.second.get(each), places[each]) for each in second),
             f"{row.unread:,}" if row.unread else fmt.NOT_MEASURED, fmt.dollars(row.usd), fmt.seconds(row.fit_seconds),
             fmt.number(row.predictions_per_second),
         ]  # fmt: skip

@@ -119,13 +119,13 @@ def _format_note(board: Board, label: str, form: str | dict[str, Any]) -> str:
     wanted = "the JSON Schema" if isinstance(form, dict) else f"“{fmt.shorten(fmt.plain(form), 60)}”"
     says = "are JSON" if form == JSON else f"follow {wanted}"
     others = dict.fromkeys(row.checks[label].against for row in board.rows if label in row.checks)
-    against = [fmt.shorten(fmt.plain(other), 60) for other in others if other]
+    against = [f"“{fmt.shorten(fmt.plain(other), 60)}”" for other in others if other]
     tested = f"; p is McNemar's exact test against {' or '.join(against)}, Holm-adjusted" if against else ""
     return f"share of answers that {says}, with 95 % intervals{tested}."
 
 
 def _style_note(board: Board, label: str, style: Style, judged: Judged) -> str:
-    other = "the true one" if style.against is None else f"that of {fmt.shorten(fmt.plain(style.against), 60)}"
+    other = "the true one" if style.against is None else f"that of “{fmt.shorten(fmt.plain(style.against), 60)}”"
     results = [row.checks[label] for row in board.rows if label in row.checks]
     shares = sorted({fmt.share(one.agreement): one.agreement for one in results if one.agreement is not None}.items(),
                     key=lambda item: item[1])  # fmt: skip
