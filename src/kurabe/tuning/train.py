@@ -10,16 +10,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
 from kurabe.errors import TuningError
+from kurabe.models.engines import hf_load
 from kurabe.models.engines.hf_quiet import quiet
-from kurabe.tuning import checkpoint
+from kurabe.models.local import located, pull_command
+from kurabe.models.reference import Reference
+from kurabe.tuning import checkpoint, processes
 from kurabe.tuning.checkpoint import State
 from kurabe.tuning.rows import Row, plan
 from kurabe.tuning.settings import TuneSettings, learning_rate
+
+if TYPE_CHECKING:
+    from kurabe.tuning.head import Numbers
 
 Loss = Callable[[Any, Sequence[Row], int], torch.Tensor]
 """(model, rows of a micro-batch, pad token) to the sum of what they lose; divided by the answers' tokens of a step."""
@@ -84,56 +91,72 @@ def train(
     evaluate: Callable[[], float] | None = None,
     lower_is_better: bool = True,
     loss: Loss | None = None,
+    base: Reference | None = None,
+    numbers: "Numbers | None" = None,
 ) -> Iterator[Step]:
     """Train what `attach` left to be learned, and yield each step; a checkpoint in `folder` is gone on from.
 
     `evaluate` scores the model on the validation part; afterwards the model has the weights of the best score, or the
-    last ones. `loss`: None for the cross-entropy of the answers' tokens. Raises TuningError where the loss is no number
-    any more, and where nothing can be written.
+    last ones. `loss`: None for the cross-entropy of the answers' tokens. `base`: what the model was loaded from, and
+    `numbers` what its head learns, so that other processes can help (`kurabe.tuning.processes`); without them they
+    don't. Raises TuningError where the loss is no number any more, and where nothing can be written.
     """
-    steps = plan(
-        rows, step_tokens=settings.step_tokens, micro_tokens=settings.micro_tokens, epochs=settings.epochs,
-        seed=settings.seed,
-    )[: settings.max_steps]  # fmt: skip
-    if not steps:
+    helpers = processes.world() if base is not None else None
+    if helpers is not None:
+        assert base is not None
+        helpers.tell(Job(base, settings, tuple(rows), pad, numbers))
+    try:
+        learner = _Learner(model, rows, settings, pad, loss or _loss, helpers)
+        yield from _steps(learner, folder, evaluate, lower_is_better)
+    finally:
+        if helpers is not None:
+            helpers.tell(None)
+
+
+def _steps(
+    learner: "_Learner", folder: Path, evaluate: Callable[[], float] | None, lower_is_better: bool
+) -> Iterator[Step]:
+    settings, count = learner.settings, len(learner.steps)
+    if not count:
         raise TuningError("there are no rows to learn from")
-    learned = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
-    optimizer = torch.optim.AdamW(
-        learned.values(), lr=settings.peak_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.999)
-    )
     notes: dict[str, Any] = {"losses": [], "scores": [], "best": None, "worse": 0}
     begin = 0
     best: dict[str, torch.Tensor] = {}
     if (state := checkpoint.read(folder)) is not None:
         begin, notes = state.step, state.notes
-        best = _restore(state, learned, optimizer)
-    at_scores = _evaluation_steps(len(steps), settings.evaluations if evaluate else 0)
+        best = learner.restore(state)
+    elif learner.world is not None:
+        learner.kept = learner.together("gather", "weights")
+        learner.together("take", "weights")
+    at_scores = _evaluation_steps(count, settings.evaluations if evaluate else 0)
     kept = time.monotonic()
-    for number in range(begin, len(steps)):
+    for number in range(begin, count):
         if notes["worse"] >= settings.patience:
             break
         began = time.perf_counter()
-        torch.manual_seed((settings.seed << 32) + number)  # dropout
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(number, len(steps), settings)
-        lost, tokens = _update(model, rows, steps[number], optimizer, learned, settings, pad, loss or _loss)
+        lost = learner.together("update", number)
+        if not math.isfinite(lost):
+            raise TuningError("the loss is no number any more; lower learning_rate")
         notes["losses"].append(lost)
         score = None
         if evaluate is not None and number + 1 in at_scores:
-            score = _scored(model, evaluate)
+            score = learner.scored(evaluate)
             notes["scores"].append([number + 1, score])
             if _better(score, notes["best"], lower_is_better):
                 notes["best"], notes["worse"] = [number + 1, score], 0
-                best = {name: weights.detach().clone() for name, weights in learned.items()}
+                best = {
+                    f"best/{name.partition('/')[2]}": w for name, w in learner.together("gather", "weights").items()
+                }
             else:
                 notes["worse"] += 1
-        if score is not None or number + 1 == len(steps) or time.monotonic() - kept > KEEP_SECONDS:
-            checkpoint.write(folder, State(number + 1, notes, _tensors(learned, optimizer, best)))
+        if score is not None or number + 1 == count or time.monotonic() - kept > KEEP_SECONDS:
+            tensors = learner.together("gather", "weights", "mean", "square")
+            checkpoint.write(folder, State(number + 1, notes, tensors | best))
             kept = time.monotonic()
-        yield Step(number + 1, len(steps), lost, tokens, time.perf_counter() - began, score)
-    with torch.no_grad():
-        for name, weights in best.items():
-            learned[name].copy_(weights)
+        yield Step(number + 1, count, lost, learner.tokens(number), time.perf_counter() - began, score)
+    if best:
+        learner.kept = best
+        learner.together("take", "best")
 
 
 def _better(score: float, best: Sequence[float] | None, lower_is_better: bool) -> bool:
@@ -147,10 +170,150 @@ def _evaluation_steps(steps: int, evaluations: int) -> set[int]:
     return {max(round(steps * (n + 1) / evaluations), 1) for n in range(evaluations)}
 
 
-def _scored(model: Any, evaluate: Callable[[], float]) -> float:
-    model.eval()
-    with torch.no_grad():
-        return evaluate()
+class Job(NamedTuple):
+    """What the other processes have to know of a training: the model's reference and what `train` is given."""
+
+    base: Reference
+    settings: TuneSettings
+    rows: tuple[Row, ...]
+    pad: int
+    numbers: "Numbers | None"
+
+
+def assist(world: processes.World) -> None:
+    """Help the first process in every training that it begins, until it is through with its work.
+
+    Raises TuningError where the model is not on this machine, and where the first process is gone.
+    """
+    while (job := world.hear()) is not None:
+        assert isinstance(job, Job)
+        path = located(job.base)
+        if path is None:
+            raise TuningError(f"{job.base} is not on this machine yet; fetch it with: {pull_command(job.base)}")
+        loaded = hf_load.load(path, processes.placed(job.base))
+        try:
+            model = attach(loaded.model, job.settings)
+            loss: Loss = _loss
+            if job.numbers is not None:
+                from kurabe.tuning import head  # which stands on this module
+
+                model = head.begin(model, job.numbers, np.zeros(1))
+                loss = head.loss_of(job.numbers)
+            learner = _Learner(model, job.rows, job.settings, job.pad, loss, world)
+            while (order := world.hear()) is not None:
+                learner.do(*order)
+        finally:
+            hf_load.unload(loaded)
+
+
+class _Learner:
+    """A model in training, in one process or in each of several. Methods that `together` names are called in all."""
+
+    def __init__(
+        self, model: Any, rows: Sequence[Row], settings: TuneSettings, pad: int, loss: Loss,
+        world: processes.World | None,
+    ) -> None:  # fmt: skip
+        self.model, self.rows, self.settings, self.pad, self.loss, self.world = model, rows, settings, pad, loss, world
+        self.steps = plan(
+            rows, step_tokens=settings.step_tokens, micro_tokens=settings.micro_tokens, epochs=settings.epochs,
+            seed=settings.seed,
+        )[: settings.max_steps]  # fmt: skip
+        if world is not None and world.sharded:
+            processes.shard(model)
+        self.learned = {name: weights for name, weights in model.named_parameters() if weights.requires_grad}
+        self.optimizer = torch.optim.AdamW(
+            self.learned.values(), lr=settings.peak_rate, weight_decay=settings.weight_decay, betas=(0.9, 0.999)
+        )
+        self.kept: dict[str, torch.Tensor] = {}  # whole tensors, in the first process alone
+
+    def together(self, what: str, *given: Any) -> Any:
+        """Do it in all processes; called in the first."""
+        if self.world is not None:
+            self.world.tell((what, *given))
+        return self.do(what, *given)
+
+    def do(self, what: str, *given: Any) -> Any:
+        """Do what the first process says."""
+        return getattr(self, what)(*given)
+
+    def tokens(self, number: int) -> int:
+        """The tokens of a step's rows."""
+        return sum(len(self.rows[row].ids) for batch in self.steps[number] for row in batch)
+
+    def update(self, number: int) -> float:
+        """Make a step; the mean loss of an answer's token."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(number, len(self.steps), self.settings)
+        return _update(
+            processes.inner(self.model), self.rows, self.steps[number], self.optimizer, self.learned, self.settings,
+            self.pad, self.loss, number, self.world,
+        )  # fmt: skip
+
+    def gather(self, *kinds: str) -> dict[str, torch.Tensor]:
+        """Whole tensors of `weights`, `mean` and `square`, as a checkpoint has them."""
+        return {
+            f"{kind}/{name}": processes.whole(self._of(kind, weights))
+            for kind in kinds
+            for name, weights in self.learned.items()
+        }
+
+    def _of(self, kind: str, weights: torch.Tensor) -> torch.Tensor:
+        if kind == "weights":
+            return weights.detach().clone()
+        found: torch.Tensor = self.optimizer.state[weights][{"mean": "exp_avg", "square": "exp_avg_sq"}[kind]]
+        return found
+
+    def take(self, kind: str) -> None:
+        """Put weights that the first process has kept in the place of the model's."""
+        with torch.no_grad():
+            for name, weights in self.learned.items():
+                weights.copy_(self._spread(kind, name))
+
+    def go_on(self, step: int) -> None:
+        """Put the optimizer's means that the first process has kept in the place of those here."""
+        for name, weights in self.learned.items():
+            self.optimizer.state[weights] = {
+                "step": torch.tensor(float(step)),
+                "exp_avg": self._spread("mean", name),
+                "exp_avg_sq": self._spread("square", name),
+            }
+
+    def _spread(self, kind: str, name: str) -> torch.Tensor:
+        found: torch.Tensor = processes.spread(self.kept.get(f"{kind}/{name}"), self.learned[name].detach(), self.world)
+        return found
+
+    def restore(self, state: State) -> dict[str, torch.Tensor]:
+        """Put the kept weights and means back; returns the best weights so far. Called in the first process."""
+        shapes = {f"weights/{name}": weights.shape for name, weights in self.learned.items()}
+        if shapes != {name: tensor.shape for name, tensor in state.tensors.items() if name.startswith("weights/")}:
+            raise TuningError(
+                "the checkpoint is of another model or other settings; remove it, and training begins anew"
+            )
+        self.kept = state.tensors
+        self.together("take", "weights")
+        self.together("go_on", state.step)
+        return {name: tensor for name, tensor in state.tensors.items() if name.startswith("best/")}
+
+    def scored(self, evaluate: Callable[[], float]) -> float:
+        """What `evaluate` says of the model. Where the weights are shared out, the others go through the model with the
+        first process, so that it gets their shares."""
+        self.model.eval()
+        if self.world is None or not self.world.sharded:
+            with torch.no_grad():
+                return evaluate()
+        world = self.world
+        hook = processes.inner(self.model).register_forward_pre_hook(lambda *_: world.tell(("forward",)), prepend=True)
+        try:
+            with torch.no_grad():
+                return evaluate()
+        finally:
+            hook.remove()
+
+    def forward(self) -> None:
+        """Go through the model with nothing, beside the first process."""
+        inner = processes.inner(self.model).eval()
+        with torch.inference_mode():
+            inner(**padded([self.rows[0].ids[:1]], self.pad, inner.device), use_cache=False)
 
 
 def _update(
@@ -162,22 +325,36 @@ def _update(
     settings: TuneSettings,
     pad: int,
     loss_of: Loss,
-) -> tuple[float, int]:
-    """One step over its micro-batches: (mean loss of an answer's token, tokens of the rows)."""
+    number: int,
+    world: processes.World | None,
+) -> float:
+    """One step over its micro-batches, dealt out over the processes: the mean loss of an answer's token. Nothing is
+    changed where it is no number."""
     model.train()
     answered = sum(len(rows[row].ids) - rows[row].answer for batch in batches for row in batch)
-    total = 0.0
+    total = torch.zeros((), dtype=torch.float64)
     with _checkpointing(model, settings.checkpointing):
-        for batch in batches:
-            loss = loss_of(model, [rows[row] for row in batch], pad) / answered
+        for place, share in processes.hand([sum(len(rows[row].ids) for row in batch) for batch in batches], world):
+            torch.manual_seed(_seed(settings.seed, number, place))  # dropout, the same in whichever process
+            loss = loss_of(model, [rows[row] for row in batches[place]], pad) / answered * share
             loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
-    if not math.isfinite(total):
-        raise TuningError("the loss is no number any more; lower learning_rate")
-    torch.nn.utils.clip_grad_norm_(learned.values(), settings.clip)
-    optimizer.step()
+            total += loss.detach().cpu()
+    if world is not None:
+        world.add_up([total])
+        if not world.sharded:  # else they are summed as they come
+            for weights in learned.values():
+                if weights.grad is None:
+                    weights.grad = torch.zeros_like(weights)
+            world.add_up(weights.grad for weights in learned.values())
+    if math.isfinite(total):
+        torch.nn.utils.clip_grad_norm_(learned.values(), settings.clip)
+        optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    return total, sum(len(rows[row].ids) for batch in batches for row in batch)
+    return float(total)
+
+
+def _seed(seed: int, number: int, place: int) -> int:
+    return int(np.random.SeedSequence((seed, number, place)).generate_state(1, np.uint64)[0])
 
 
 def _loss(model: Any, rows: Sequence[Row], pad: int) -> torch.Tensor:
@@ -221,33 +398,3 @@ def _checkpointing(model: Any, on: bool) -> Iterator[None]:
         yield
     finally:
         model.activation_checkpointing_disable()
-
-
-def _tensors(
-    learned: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, best: dict[str, torch.Tensor]
-) -> dict[str, torch.Tensor]:
-    tensors = {f"weights/{name}": weights.detach() for name, weights in learned.items()}
-    tensors |= {f"best/{name}": weights for name, weights in best.items()}
-    for name, weights in learned.items():
-        moments = optimizer.state[weights]
-        tensors[f"mean/{name}"], tensors[f"square/{name}"] = moments["exp_avg"], moments["exp_avg_sq"]
-    return tensors
-
-
-def _restore(
-    state: State, learned: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
-) -> dict[str, torch.Tensor]:
-    """Put the kept weights and means back; returns the best weights so far."""
-    shapes = {f"weights/{name}": weights.shape for name, weights in learned.items()}
-    if shapes != {name: tensor.shape for name, tensor in state.tensors.items() if name.startswith("weights/")}:
-        raise TuningError("the checkpoint is of another model or other settings; remove it, and training begins anew")
-    with torch.no_grad():
-        for name, weights in learned.items():
-            weights.copy_(state.tensors[f"weights/{name}"])
-            optimizer.state[weights] = {
-                "step": torch.tensor(float(state.step)),
-                "exp_avg": state.tensors[f"mean/{name}"].to(weights.device),
-                "exp_avg_sq": state.tensors[f"square/{name}"].to(weights.device),
-            }
-    best = {name: state.tensors[f"best/{name}"] for name in learned if f"best/{name}" in state.tensors}
-    return {name: tensor.to(learned[name].device) for name, tensor in best.items()}

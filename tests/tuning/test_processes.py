@@ -1,0 +1,149 @@
+"""Several processes that train together: the steps are those of one process, and a checkpoint fits any number."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from kurabe.errors import TuningError
+from kurabe.testing.tiny import tiny_model
+from kurabe.tuning.processes import World, deal, hand, together
+
+
+@given(st.lists(st.integers(1, 900), min_size=1, max_size=30), st.integers(1, 5))
+def test_all_work_is_dealt_out_and_nobody_has_much_more(costs: list[int], hands: int) -> None:
+    dealt = deal(costs, hands)
+    assert sorted(piece for pieces in dealt for piece in pieces) == list(range(len(costs)))
+    loads = [sum(costs[piece] for piece in pieces) for pieces in dealt]
+    assert max(loads) - min(loads) <= max(costs)
+    worlds = [World(rank, hands, rank, True, None) for rank in range(hands)]
+    handed = [hand(costs, world) for world in worlds]
+    assert len({len(pieces) for pieces in handed}) == 1
+    assert [[piece for piece, share in pieces if share] for pieces in handed] == dealt
+
+
+def test_alone_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")  # as some clusters say for other purposes
+    monkeypatch.delenv("RANK", raising=False)
+    with together() as first:
+        assert first
+    assert hand([3, 4], None) == [(0, 1.0), (1, 1.0)]
+
+
+# One process loads the libraries; those that train are forks of it.
+CHILD = """
+import json, os, random, sys
+from pathlib import Path
+import peft, torch
+from torch.distributed import fsdp, tensor
+from transformers import LlamaForCausalLM
+from kurabe.models.engines import hf_load
+from kurabe.models.engines.transformers import Transformers
+from kurabe.models.reference import parse_reference
+from kurabe.tuning import checkpoint
+from kurabe.tuning.processes import together
+from kurabe.tuning.rows import Row
+from kurabe.tuning.settings import TuneSettings
+from kurabe.tuning.train import attach, train
+base, out = map(Path, sys.argv[1:3])
+ports = json.loads(sys.argv[3])
+reference = parse_reference(f"hf:{base}")
+draw = random.Random(0)
+rows = []
+for _ in range(24):
+    prompt = [draw.randrange(10, 200) for _ in range(draw.randrange(4, 20))]
+    rows.append(Row((*prompt, *prompt[-3:], 0), len(prompt)))
+
+def work(name, end):
+    settings = TuneSettings(method=method, step_tokens=100, micro_tokens=50, epochs=2, rank=4, dropout=0.1,
+                            learning_rate=1e-3, evaluations=2, patience=9)
+    said, shared = json.loads((out / f"{name}.json").read_text())[1:] if (out / name).exists() else ([], [])
+    loaded = hf_load.load(base, reference)
+    model = attach(loaded.model, settings)
+    def evaluate():
+        shared.append(any(hasattr(weights, "full_tensor") for weights in loaded.model.parameters()))
+        engine = Transformers.of(loaded, str(reference))
+        said.append(engine.chat("a kettle", max_tokens=4, temperature=0.0).text)
+        engine._worker.close()
+        return float(len(said))
+    for step in train(model, rows, settings, out / name, pad=0, evaluate=evaluate, base=reference):
+        if step.number == end:
+            break
+    kept = checkpoint.read(out / name)
+    (out / f"{name}.json").write_text(json.dumps([kept.notes["losses"], said, shared]))
+
+def start(name, count, end=0, sharded=False):
+    port = ports.pop()
+    children = []
+    for rank in range(count):
+        if not (child := os.fork()):
+            torch.set_num_threads(1)
+            if count > 1:
+                os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count),
+                               "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+                               "ACCELERATE_USE_FSDP": str(sharded).lower()}
+            try:
+                with together() as first:
+                    if first:
+                        work(name, end)
+                os._exit(0)
+            except BaseException as error:
+                print(name, rank, repr(error), flush=True)
+                os._exit(1)
+        children.append(child)
+    assert all(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0 for child in children), name
+
+method = sys.argv[4]
+start("one", 1)
+start("two", 2)
+start("cut", 2, end=4, sharded=True)
+start("cut", 1)
+"""
+
+
+def trained(folder: Path, method: str) -> Path:
+    ports = []
+    for _ in range(4):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            ports.append(free.getsockname()[1])
+    base = tiny_model(folder / "base", initializer_range=0.1)
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CHILD, str(base), str(folder), json.dumps(ports), method],
+        timeout=240, check=True, env=dict(os.environ) | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    return folder
+
+
+@pytest.mark.skipif(os.name != "posix", reason="forks")
+@pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.slow)])
+def test_the_steps_are_those_of_one_process(tmp_path: Path, method: str) -> None:
+    """With rows dealt out over two; and with the weights shared out over two (FSDP), cut off, and gone on by one."""
+    trained(tmp_path, method)
+    one = load_file(tmp_path / "one" / "checkpoint.safetensors")
+    losses, said, shared = json.loads((tmp_path / "one.json").read_text())
+    assert len(losses) > 5
+    assert shared == [False, False]
+    for name, shares in (("two", [False, False]), ("cut", [True, False])):
+        other = load_file(tmp_path / name / "checkpoint.safetensors")
+        assert one.keys() == other.keys()
+        for tensor in one:
+            assert one[tensor].allclose(other[tensor], atol=1e-4), (name, tensor)
+        found: list[Any] = json.loads((tmp_path / f"{name}.json").read_text())
+        assert found == [pytest.approx(losses, abs=1e-4), said, shares]
+
+
+def test_a_process_that_is_gone_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise RuntimeError("Connection closed by peer")
+
+    with pytest.raises(TuningError, match="what it printed says why"):
+        World(0, 2, 0, False, None).with_others(broken)
