@@ -10,6 +10,7 @@ from kurabe.cli.main import Command
 from kurabe.cli.shared import find_run, task_file
 from kurabe.contest.journal import Journal
 from kurabe.contest.prepare import journal_path
+from kurabe.contestants.sweep import Sweep
 from kurabe.contestants.tune import Tune
 from kurabe.errors import InputError
 from kurabe.tasks.file import load_spec
@@ -55,6 +56,8 @@ def _tuned(task: Path, contestant: str, run_id: str | None) -> tuple[str, str]:
     with Journal(journal_path(path.parent), create=False) as journal:
         run = find_run(journal, path, run_id)
     estimator = load_trained(path.parent, run, contestant, load_spec(path)).estimator
+    if isinstance(estimator, Sweep):
+        estimator = estimator.chosen_
     if not isinstance(estimator, Tune):
         raise InputError(f"{contestant!r} is no model that was tuned on this machine, so there is nothing to export")
     return estimator.tuned_, str(estimator.model)

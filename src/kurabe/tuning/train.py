@@ -56,7 +56,8 @@ def attach(model: Any, settings: TuneSettings) -> Any:
         for parameter in model.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
         return model
-    from peft import LoraConfig, get_peft_model
+    with quiet():
+        from peft import LoraConfig, get_peft_model
 
     for part in model.modules():
         if hasattr(part, "support_avx512bf16_for_cpu"):  # bitsandbytes packs such weights so that they only infer

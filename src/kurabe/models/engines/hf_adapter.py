@@ -23,7 +23,7 @@ def add_adapter(model: Any, folder: Path, parsed: Reference, *, merge: bool) -> 
     except ImportError:
         raise MissingExtraError("an adapter (PEFT)", "transformers") from None
     held = _held(folder)
-    scale = _scale(parsed)
+    scale = adapter_scale(parsed)
     try:
         config = peft.PeftConfig.from_pretrained(str(folder), local_files_only=True)
         if getattr(config, "megatron_config", None) or getattr(config, "auto_mapping", None):
@@ -54,7 +54,8 @@ def add_adapter(model: Any, folder: Path, parsed: Reference, *, merge: bool) -> 
     return adapted.merge_and_unload() if merge else tuner.model
 
 
-def _scale(parsed: Reference) -> float:
+def adapter_scale(parsed: Reference) -> float:
+    """The number behind `?scale=`, 1 without it. Raises ModelError where it is none."""
     text = parsed.options.get("scale", "1")
     try:
         return float(text)

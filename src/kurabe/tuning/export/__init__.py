@@ -38,6 +38,13 @@ class Tuned(msgspec.Struct, frozen=True):
     metadata: Path | None = None
 
     @property
+    def scale(self) -> float:
+        """What the adapter is multiplied by."""
+        from kurabe.models.engines.hf_adapter import adapter_scale
+
+        return adapter_scale(self.base)
+
+    @property
     def public_name(self) -> str:
         """The base's name for others: of a path on this machine, its last part."""
         return Path(self.base.name).name if Path(self.base.name).expanduser().exists() else self.base.name
@@ -144,7 +151,7 @@ def _copy_adapter(tuned: Tuned, fresh: Path) -> None:
             shutil.copyfile(tuned.adapter / name, fresh / name)
     config = json.loads((fresh / "adapter_config.json").read_bytes())
     config["base_model_name_or_path"] = tuned.public_name
-    if (scale := float(tuned.base.options.get("scale", "1"))) != 1:
+    if (scale := tuned.scale) != 1:
         if config.get("peft_type") != "LORA":
             raise TuningError(f"scale is for LoRA, and {tuned.adapter} is of the kind {config.get('peft_type')!r}")
         config["lora_alpha"] *= scale

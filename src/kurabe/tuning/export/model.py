@@ -120,7 +120,7 @@ def _lora(tuned: Tuned) -> tuple[Architecture, Lora | None]:
     architecture = architecture_of(tuned.path, tuned.base)
     if tuned.adapter is None:
         return architecture, None
-    return architecture, read_lora(tuned.adapter, architecture, float(tuned.base.options.get("scale", "1")))
+    return architecture, read_lora(tuned.adapter, architecture, tuned.scale)
 
 
 def _require_fit(tuned: Tuned, weights: Mapping[str, Tensor], lora: Lora) -> None:
