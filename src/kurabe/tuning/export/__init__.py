@@ -144,7 +144,7 @@ def _writer(tuned: Tuned, to: Form, type: Type | None) -> Callable[[Path], None]
 
 
 def _copy_adapter(tuned: Tuned, fresh: Path) -> None:
-    """The adapter's files, with the base's name in place of where it lies on this machine, and `scale` in its alphas."""
+    """The adapter's files, with the base's name in place of where it lies here, and `scale` in its alphas."""
     assert tuned.adapter is not None
     for name in _ADAPTER_FILES:
         if (tuned.adapter / name).is_file():
