@@ -250,6 +250,12 @@ near_misses = st.fixed_dictionaries(
         "prompt": st.dictionaries(st.sampled_from(["system", "user", "examples"]), anything) | anything,
         "contestants": st.lists(anything) | anything,
         "budget": anything,
+        "checks": st.lists(
+            st.fixed_dictionaries(
+                {}, optional={"format": st.text(max_size=6) | anything, "slice": anything, "style": anything}
+            )
+        )
+        | anything,
     },
 )
 

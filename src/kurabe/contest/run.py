@@ -206,7 +206,7 @@ class _Contest:
                 reason = without_secrets(_first_line(error))
             self.journal.record_judge(style, reason)
             if left:
-                self.observer.ended(label, "partial" if reason else "done", reason)
+                self.observer.ended(f"judging {label}", "partial" if reason else "done", reason)
 
     def _judge(self, label: str, key: bytes, judge: Prompt, left: Sequence[Showing]) -> None:
         if not left:
@@ -225,7 +225,7 @@ class _Contest:
                     self.journal.add(key, rows, now - last)
                     last, done = now, done + len(batch)
                     self._count(batch)
-                    self.observer.predicted(label, done, len(left), None)
+                    self.observer.predicted(f"judging {label}", done, len(left), None)
         finally:
             judge.close()
         if done < len(left):
