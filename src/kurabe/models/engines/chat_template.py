@@ -16,6 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from kurabe.errors import InputError, ModelError
 from kurabe.messages import Message, Text, Tool, ToolCall, ToolResult
+from kurabe.models.engines.thoughts import OPEN
 from kurabe.models.request import without_system
 
 _MARK = "kurabe-marks-this-place"
@@ -59,6 +60,16 @@ class ChatTemplate:
         tool = Tool(_MARK, "", {"type": "object", "properties": {}})
         try:
             return _MARK in self._render((Message("user", "x"),), (tool,), opened=True)
+        except InputError:
+            return False
+
+    @cached_property
+    def opens_thought(self) -> bool:
+        """Whether the assistant's turn begins with `<think>`, so that the model thinks at once."""
+        if self._template is None:
+            return False
+        try:
+            return self._render((Message("user", "x"),), (), opened=True).rstrip().endswith(OPEN)
         except InputError:
             return False
 

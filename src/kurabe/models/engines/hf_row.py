@@ -4,17 +4,19 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from kurabe.messages import FinishReason, Part, Reply, Request, TokenLogprob, Usage
+from kurabe.messages import Delta, FinishReason, Part, Reply, Request, TokenLogprob, Usage
 from kurabe.models.engines.hf_sample import Likely, Sampler
 from kurabe.models.engines.hf_text import TokenBytes, Writer
 from kurabe.models.engines.hf_tools import read_tool_calls
+from kurabe.models.engines.thoughts import Thoughts
 
-Sink = Callable[["Row", str | BaseException | None], None]
+Sink = Callable[["Row", Delta | BaseException | None], None]
 
 
 class Row:
-    """A request under way. `sink` is told of each piece of text, of the fault that ended the row, or, by None, of its
-    end. `room`: tokens that the answer may have. `matcher`: what holds the answer to a grammar."""
+    """A request under way. `sink` is told of each piece of the answer, of the fault that ended the row, or, by None, of
+    its end. `room`: tokens that the answer may have. `matcher`: what holds the answer to a grammar. `thoughts`: what
+    parts the answer from them."""
 
     def __init__(
         self,
@@ -24,6 +26,7 @@ class Row:
         end_ids: Collection[int],
         names: TokenBytes,
         matcher: Any,
+        thoughts: Thoughts,
         sink: Sink,
     ) -> None:
         self.request = request
@@ -45,6 +48,8 @@ class Row:
         self._names = names
         self._sink = sink
         self._writer = Writer(request.stop)
+        self._thoughts = thoughts
+        self._thought = 0  # tokens
         self._made = 0
         self._began = time.perf_counter()
 
@@ -90,10 +95,13 @@ class Row:
             self._end("length")
 
     def _write(self, data: bytes, *, end: bool = False) -> None:
-        text = self._writer.feed(data, end=end)
-        if text and not self.request.tools:  # the text of a call is no answer's text, so it is read as a whole
-            self.first_seconds = self.first_seconds or time.perf_counter() - self._began
-            self._sink(self, text)
+        deltas = self._thoughts.feed(self._writer.feed(data, end=end), end=end)
+        if self._thoughts.inside:
+            self._thought = self._made
+        if not self.request.tools:  # the text of a call is no answer's text, so it is read as a whole
+            for delta in deltas:
+                self.first_seconds = self.first_seconds or time.perf_counter() - self._began
+                self._sink(self, delta)
 
     def _end(self, finish: FinishReason) -> None:
         self._write(b"", end=True)
@@ -109,18 +117,18 @@ class Row:
 
     def reply(self, model: str) -> Reply:
         """The whole answer."""
-        content: str | tuple[Part, ...] = self._writer.text
+        content: str | tuple[Part, ...] = self._thoughts.text
         finish = self.finish or "other"
         if self.request.tools and self.request.tool_choice != "none":
-            content = read_tool_calls(self._writer.text, self.request.tools)
+            content = read_tool_calls(self._thoughts.text, self.request.tools)
             if not isinstance(content, str):
                 if self.request.parallel_tool_calls is False:
                     content = _first_call(content)
                 finish = "tool_calls" if finish == "stop" else finish
         return Reply(
-            content=content,
+            content=self._thoughts.parts(content),
             finish_reason=finish,
-            usage=Usage(input=len(self.prompt), output=self._made, cached=self.cached),
+            usage=Usage(input=len(self.prompt), output=self._made, cached=self.cached, reasoning=self._thought),
             usd=0.0,
             seconds=time.perf_counter() - self._began,
             first_seconds=self.first_seconds,

@@ -30,6 +30,7 @@ from kurabe.models.engines.llama_embed import MEAN, RANK, embed, pooling, rerank
 from kurabe.models.engines.llama_score import WHOLE, Likely, entries, likeliest, likelihoods, shares
 from kurabe.models.engines.llama_server import Lane, Servers, encodable, fitted, read_file, read_options, too_long
 from kurabe.models.engines.llama_tools import chat_with_tools
+from kurabe.models.engines.thoughts import thoughts_of
 from kurabe.models.reference import Reference
 from kurabe.models.request import Content, fit, make_request, without_system
 from kurabe.models.transport import loop
@@ -119,7 +120,7 @@ class LlamaCpp(LocalModel):
             if request.tools:
                 reply = self._with_tools(lane, request, cancelled)
             else:
-                _, reply = self._run(lane, self._body(request), request.logprobs, cancelled)
+                _, reply = self._run(lane, self._body(request), request, cancelled)
         except ContextTooLongError:
             return Reply("", "length", Usage(0, 0), usd=0.0), False
         return reply, reply.usage.cached * 2 < reply.usage.input
@@ -177,7 +178,7 @@ class LlamaCpp(LocalModel):
         body["logprobs"] = max(request.logprobs or 0, 1)
         answer: list[Likely] = []
         with self._servers.lane() as lane:
-            whole, reply = self._run(lane, body, request.logprobs, threading.Event())
+            whole, reply = self._run(lane, body, request, threading.Event())
             reported = [Likely(entry["id"], entry["bytes"], entry["logprob"]) for entry in entries(whole)]
             partial = False
             for token in whole["__verbose"]["tokens"]:
@@ -214,7 +215,7 @@ class LlamaCpp(LocalModel):
                 return self._with_tools(lane, request, cancelled, put)
         body = self._body(request)
         with self._servers.lane() as lane:
-            return self._run(lane, body, request.logprobs, cancelled, put)[1]
+            return self._run(lane, body, request, cancelled, put)[1]
 
     def _with_tools(self, lane: Lane, request: Request, cancelled: threading.Event, put: _Put | None = None) -> Reply:
         request = msgspec.structs.replace(request, max_tokens=self._room(request, self.prompt_ids(request)))
@@ -234,13 +235,13 @@ class LlamaCpp(LocalModel):
         self,
         lane: Lane,
         body: dict[str, Any],
-        alternatives: int | None,
+        request: Request,
         cancelled: threading.Event,
         put: _Put | None = None,
     ) -> tuple[dict[str, Any], Reply]:
         """(what came last, the reply)."""
         began = time.perf_counter()
-        pieces: list[str] = []
+        thoughts = thoughts_of(request, self._template.opens_thought)
         logprobs: list[dict[str, Any]] = []
         last: dict[str, Any] = {}
 
@@ -249,26 +250,32 @@ class LlamaCpp(LocalModel):
             last.update(chunk)
             logprobs.extend(entries(chunk))
             for choice in chunk.get("choices", ()):
-                pieces.append(choice["text"])
-                if put is not None and choice["text"]:
-                    put([Delta(choice["text"])])
+                show(thoughts.feed(choice["text"]))
             return cancelled.is_set()
 
+        def show(deltas: list[Delta]) -> None:
+            if put is not None and deltas:
+                put(deltas)
+
         self._servers.complete(lane, body, take)
+        show(thoughts.feed("", end=True))
         if "usage" not in last:
             raise ModelError(f"the model {self.reference!r} was stopped in the middle of an answer")
         usage = last["usage"]
         reply = Reply(
-            content="".join(pieces),
+            content=thoughts.parts(thoughts.text),
             finish_reason="length" if last["choices"][0]["finish_reason"] == "length" else "stop",
             usage=Usage(
                 input=usage["prompt_tokens"],
                 output=usage["completion_tokens"],
                 cached=usage["prompt_tokens_details"]["cached_tokens"],
+                reasoning=self.count_tokens(thoughts.reasoning) if thoughts.reasoning else 0,
             ),
             usd=0.0,
             seconds=time.perf_counter() - began,
-            logprobs=() if alternatives is None else tuple(_token_logprob(entry, alternatives) for entry in logprobs),
+            logprobs=()
+            if request.logprobs is None
+            else tuple(_token_logprob(entry, request.logprobs) for entry in logprobs),
         )
         return last, reply
 

@@ -17,7 +17,7 @@ import psutil
 import torch
 
 from kurabe.errors import ContextTooLongError, InputError, ModelError
-from kurabe.messages import Delta, Message, Reply, Request, Text, Tool, ToolCall, Usage
+from kurabe.messages import Delta, Message, Reasoning, Reply, Request, Text, Tool, ToolCall, Usage
 from kurabe.models.codecs.base import Codec, Profile
 from kurabe.models.engines.base import Generated, LocalModel, Piece
 from kurabe.models.engines.chat_template import ChatTemplate
@@ -30,6 +30,7 @@ from kurabe.models.engines.hf_schedule import Worker
 from kurabe.models.engines.hf_score import score_nodes
 from kurabe.models.engines.hf_text import TokenBytes
 from kurabe.models.engines.hf_tools import call_grammar, tool_form
+from kurabe.models.engines.thoughts import thoughts_of
 from kurabe.models.reference import Reference
 from kurabe.models.request import Content, fit, make_request
 
@@ -176,20 +177,20 @@ class Transformers(LocalModel):
         last: Row | None = None
         async for piece, row in self._pieces_of(request):
             last = row
-            if piece:
-                yield [Delta(piece)]
+            if piece is not None:
+                yield [piece]
         assert last is not None
         reply = last.reply(self.reference)
         if request.tools and (deltas := _tool_deltas(reply)):
             yield deltas
         yield reply
 
-    async def _pieces_of(self, request: Request) -> AsyncGenerator[tuple[str, Row], None]:
-        """The pieces of text as they come, with the row; a last empty one when the answer is whole."""
+    async def _pieces_of(self, request: Request) -> AsyncGenerator[tuple[Delta | None, Row], None]:
+        """The pieces of the answer as they come, with the row; at last None when it is whole."""
         loop = asyncio.get_running_loop()
-        come: asyncio.Queue[str | BaseException | None] = asyncio.Queue()
+        come: asyncio.Queue[Delta | BaseException | None] = asyncio.Queue()
 
-        def sink(_: Row, event: str | BaseException | None) -> None:
+        def sink(_: Row, event: Delta | BaseException | None) -> None:
             try:
                 loop.call_soon_threadsafe(come.put_nowait, event)
             except RuntimeError:  # the caller's event loop is closed: nobody waits any more
@@ -202,7 +203,7 @@ class Transformers(LocalModel):
                 event = await come.get()
                 if isinstance(event, BaseException):
                     raise event
-                yield event or "", row
+                yield event, row
                 if event is None:
                     return
         finally:
@@ -241,7 +242,7 @@ class Transformers(LocalModel):
         come: SimpleQueue[BaseException | None] = SimpleQueue()
         row = self._row(
             make_request(content, **settings),
-            lambda _, event: None if isinstance(event, str) else come.put(event),
+            lambda _, event: None if isinstance(event, Delta) else come.put(event),
         )
         self._worker.submit([row])
         try:
@@ -270,7 +271,8 @@ class Transformers(LocalModel):
             raise _too_long(self.reference, len(ids), loaded.context)
         if request.max_tokens is not None:
             room = min(room, request.max_tokens)
-        return Row(request, ids, room, self._end_ids, self._names, self._matcher(request), sink)
+        thoughts = thoughts_of(request, self._template.opens_thought)
+        return Row(request, ids, room, self._end_ids, self._names, self._matcher(request), thoughts, sink)
 
     def _matcher(self, request: Request) -> Any:
         """What holds the answer to the request's grammar, schema or chosen tool; None where it is free."""
@@ -382,7 +384,7 @@ class _Drawn:
         return fresh, ready
 
     def _sink(self, index: int) -> Callable[[Row, Any], None]:
-        return lambda row, event: None if isinstance(event, str) else self._come.put((index, row, event))
+        return lambda row, event: None if isinstance(event, Delta) else self._come.put((index, row, event))
 
     def take(self, reference: str, *, wait: bool) -> list[tuple[int, Reply]]:
         """The next reply; none where a row failed."""
@@ -439,6 +441,8 @@ def _tool_deltas(reply: Reply) -> list[Delta]:
     for part in reply.message.parts:
         if isinstance(part, Text):
             deltas.append(Delta(part.text))
+        elif isinstance(part, Reasoning):
+            deltas.append(Delta(reasoning=part.text))
         elif isinstance(part, ToolCall):
             arguments = json.dumps(part.arguments, ensure_ascii=False)
             deltas.append(Delta(index=number, id=part.id, name=part.name, arguments=arguments))
