@@ -104,10 +104,10 @@ class Writer:
         if self.stopped:
             return ""
         self._held += self._decoder.decode(data, end)
-        found = [at for stop in self._stops if (at := self._held.find(stop)) >= 0]
-        if found:
+        found = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        if found:  # the first that is whole, however many characters come at once
             self.stopped = True
-            out, self._held = self._held[: min(found)], ""
+            out, self._held = self._held[: min(found)[1]], ""
         else:
             keep = 0 if end else self._open()
             cut = len(self._held) - keep
