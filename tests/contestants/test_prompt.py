@@ -220,6 +220,8 @@ def test_a_table_without_the_templates_column() -> None:
     fitted = prompt(ScriptedModel(["1"]), user="{{ title }}").fit(X, Y)
     with pytest.raises(ContestantError, match="no column 'title'"):
         fitted.predict(X.select("input"))
+    with pytest.raises(ContestantError, match="no column 'title'"):
+        fitted.predict_by(ScriptedModel(["1"]), X.select("input"))
 
 
 def test_skipped_where_the_model_cannot_be_asked() -> None:

@@ -172,6 +172,7 @@ class Prompt(Contestant):
         elif isinstance(self.examples, int) and self.examples:
             self._choose(X, y, self.examples)
         self.request_ = msgspec.to_builtins(self._template_request(y))
+        self.notes_: dict[str, Any] = {"decode": self.decode_}
         return self
 
     def iter_predict(self, X: Any) -> Iterator[Prediction]:
@@ -239,6 +240,7 @@ class Prompt(Contestant):
     def predict_by(self, model: ChatModel, X: Any) -> np.ndarray:
         """`predict` by another model that is open."""
         X = as_frame(X)
+        require(X, self.columns_)
         return collect(self._answers(X, model), X.height, self.kind_, self.fallback_)
 
     def _gives_probabilities(self) -> bool:
