@@ -3,10 +3,13 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,29 +21,43 @@ from kurabe.contest.journal import Journal
 from kurabe.contest.prepare import journal_path
 from kurabe.testing.tiny import tiny_model
 
-# The child runs the task and writes down each question the model is asked, at the moment it is asked.
+# One process loads the libraries, and each run is a fork of it, which writes down each question the model is asked, at
+# the moment it is asked.
 CHILD = textwrap.dedent("""
     import json, os, sys
+    import lightgbm, skops.io, xllamacpp
     from kurabe.contest.observer import Silent
     from kurabe.contest.run import run
     from kurabe.contestants.prompt import Prompt
     from kurabe.tasks.task import Task
 
-    log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     asked = Prompt._asked
-
-    def noted(self, X, model, request):
-        for text, shots in asked(self, X, model, request):
-            os.write(log, (json.dumps(text) + "\\n").encode())
-            yield text, shots
-
-    Prompt._asked = noted
 
     class Said(Silent):
         def began(self, labels, rows, journal):
             print("began", flush=True)
 
-    print(json.dumps(run(Task.from_file(sys.argv[1]), observer=Said()).to_dict()))
+    def work(task, log):
+        log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+        def noted(self, X, model, request):
+            for text, shots in asked(self, X, model, request):
+                os.write(log, (json.dumps(text) + "\\n").encode())
+                yield text, shots
+
+        Prompt._asked = noted
+        print(json.dumps(run(Task.from_file(task), observer=Said()).to_dict()), flush=True)
+
+    for line in sys.stdin:
+        if not (child := os.fork()):
+            print(os.getpid(), flush=True)
+            try:
+                work(*json.loads(line))
+                os._exit(0)
+            except BaseException as error:
+                print(repr(error), file=sys.stderr, flush=True)
+                os._exit(1)
+        print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """)
 
 DATA = """
@@ -76,13 +93,36 @@ def write_task(folder: Path, rows: int, **settings: str) -> Path:
     return folder / "task.yaml"
 
 
-def start(task: Path, log: Path) -> subprocess.Popen[str]:
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(task), str(log)], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline() == "began\n"
-    return child
+class Runs:
+    """Runs of tasks, one at a time, each in a process of its own."""
+
+    def __init__(self) -> None:
+        self.parent = subprocess.Popen(
+            [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.child = 0
+
+    def said(self) -> str:
+        assert self.parent.stdout is not None
+        return self.parent.stdout.readline().strip()
+
+    def start(self, task: Path, log: Path) -> None:
+        assert self.parent.stdin is not None
+        self.parent.stdin.write(json.dumps([str(task), str(log)]) + "\n")
+        self.parent.stdin.flush()
+        self.child = int(self.said())
+        assert self.said() == "began"
+
+    def board(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.said())
+        assert self.said() == "ended 0"
+        return found
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.kill(self.child, signal.SIGKILL)
+        while not (line := self.said()).startswith("ended"):
+            assert line.startswith("{")
 
 
 def asked(log: Path) -> list[str]:
@@ -102,15 +142,24 @@ def without_times(board: dict[str, Any]) -> dict[str, Any]:
     return {**board, "rows": rows}
 
 
-def check_kills(folder: Path, kills: int, rows: int, timeout: float, **settings: str) -> None:
+@pytest.fixture(scope="module")
+def runs() -> Iterator[Runs]:
+    found = Runs()
+    yield found
+    assert found.parent.stdin is not None
+    found.parent.stdin.close()
+    assert found.parent.wait() == 0
+    assert found.parent.stdout is not None
+    found.parent.stdout.close()
+
+
+def check_kills(runs: Runs, folder: Path, kills: int, rows: int, **settings: str) -> None:
     """A run in peace and one that is killed so many times and started again have the same board."""
     calm, killed = (write_task(folder / name, rows, **settings) for name in ("calm", "killed"))
-    child = start(calm, folder / "calm.log")
+    runs.start(calm, folder / "calm.log")
     began = time.monotonic()
-    output, _ = child.communicate(timeout=timeout)
+    expected = runs.board()
     seconds = time.monotonic() - began
-    assert child.returncode == 0
-    expected = json.loads(output)
     assert {row["status"] for row in expected["rows"]} == {"done"}
     assert sorted(asked(folder / "calm.log")) == sorted(journaled(calm))
     assert len(journaled(calm)) == rows
@@ -119,36 +168,34 @@ def check_kills(folder: Path, kills: int, rows: int, timeout: float, **settings:
     kept: set[str] = set()
     for attempt in range(kills):
         log = folder / f"{attempt}.log"
-        child = start(killed, log)
+        runs.start(killed, log)
         time.sleep(rng.uniform(0, seconds / 3))
-        child.kill()
-        child.communicate()
+        runs.kill()
         assert not kept & set(asked(log)), "a prediction that was in the journal was made again"
         assert kept <= journaled(killed), "a prediction that was in the journal is gone"
         kept = journaled(killed)
 
     last = folder / "last.log"
-    child = start(killed, last)
-    output, _ = child.communicate(timeout=timeout)
-    assert child.returncode == 0
+    runs.start(killed, last)
+    board = runs.board()
     assert sorted(asked(last)) == sorted(journaled(killed) - kept)
-    assert without_times(json.loads(output)) == without_times(expected)
+    assert without_times(board) == without_times(expected)
 
 
-def test_ten_kills_lose_nothing_and_repeat_nothing(tmp_path: Path, smollm2: Path) -> None:
+def test_ten_kills_lose_nothing_and_repeat_nothing(runs: Runs, tmp_path: Path, smollm2: Path) -> None:
     others = "- constant\n- tfidf_ridge\n- linear_features\n- nearest_neighbours"
-    check_kills(tmp_path, 10, 24, 240, contestants=others, model="gguf:smollm2-135m", **NUMBER)
+    check_kills(runs, tmp_path, 10, 24, contestants=others, model="gguf:smollm2-135m", **NUMBER)
 
 
-def test_kills_while_labels_are_scored(tmp_path: Path, smollm2: Path) -> None:
-    check_kills(tmp_path, 4, 40, 240, contestants="- constant", model="gguf:smollm2-135m", **LABEL)
+def test_kills_while_labels_are_scored(runs: Runs, tmp_path: Path, smollm2: Path) -> None:
+    check_kills(runs, tmp_path, 4, 40, contestants="- constant", model="gguf:smollm2-135m", **LABEL)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [NUMBER, LABEL], ids=["number", "label"])
 @pytest.mark.parametrize("engine", ["gguf", "hf"])
 def test_two_thousand_rows_are_killed_and_go_on(
-    tmp_path: Path, smollm2: Path, engine: str, settings: dict[str, str]
+    runs: Runs, tmp_path: Path, smollm2: Path, engine: str, settings: dict[str, str]
 ) -> None:
     model = "gguf:smollm2-135m" if engine == "gguf" else f"hf:{tiny_model(tmp_path / 'model')}"
-    check_kills(tmp_path, 3, 2_000, 3_600, contestants="- constant", model=model, **settings)
+    check_kills(runs, tmp_path, 3, 2_000, contestants="- constant", model=model, **settings)
