@@ -31,6 +31,9 @@ def test_each_row_has_a_right_and_a_wrong_answer(row: GeneralRow) -> None:
     assert not row.right("I do not know it, sorry; ask somebody else about that!")
     if row.match:
         re.compile(row.match)
+    else:
+        assert not row.right(row.ask), "who repeats the question has answered it"
+        assert not row.right("I am a helpful assistant, and I can help you with that.")
 
 
 @pytest.mark.parametrize(

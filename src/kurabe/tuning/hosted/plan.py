@@ -43,7 +43,7 @@ class Plan(msgspec.Struct, frozen=True):
 
     def describe(self) -> str:
         """What would be sent and what it costs, in one sentence."""
-        counted = "" if self.counted != BY_LENGTH else ", guessed from their length"
+        counted = "" if self.counted != BY_LENGTH else ", guessed from their length,"
         sent = (
             f"{self.rows:,} rows with {self.tokens:,} tokens{counted} would be sent to {title(self.base)}, and"
             f" {self.base.name} tuned on them for {self.settings.epochs} epochs"
