@@ -146,7 +146,8 @@ class Tune(Prompt):
         tuned = home / "tuned"
         if not tuned.is_dir():
             _Tuning(self, settings, base, home).run(X, y, validation)
-        self.notes_ = msgspec.json.decode((tuned / NOTES).read_bytes())
+        written = self.notes_ if self.head is None else {"decode": "head"}
+        self.notes_ = {**msgspec.json.decode((tuned / NOTES).read_bytes()), **written}
         if settings.method == "full":
             self.tuned_ = str(Reference("hf", str(tuned), base.options))
         else:
