@@ -300,6 +300,19 @@ def test_cancelled(tmp_path: Path) -> None:
             jobs.follow(tmp_path, connection, plan)
 
 
+def test_a_job_that_is_gone_can_be_begun_anew(tmp_path: Path) -> None:
+    with Simulator("openai") as server:
+        plan = planned(server)
+        connection = connected(server, plan)
+        jobs.begin(tmp_path, plan, connection, confirmed=True)
+        server.tuning.jobs.clear()
+        with pytest.raises(TuningError, match=r"knows no job ftjob-0: use the key .*`kurabe tune delete"):
+            jobs.follow(tmp_path, connection, plan)
+        jobs.delete(tmp_path, connection)
+        assert server.tuning.deleted == ["file-0"]
+        assert jobs.begin(tmp_path, plan, connection, confirmed=True).state is State.VALIDATING
+
+
 def test_cancelling_finds_what_a_dead_process_left(tmp_path: Path) -> None:
     with Simulator("openai") as server:
         plan = planned(server)

@@ -132,7 +132,14 @@ def _asked(folder: Path, job: Job, connection: Connection, plan: Plan | None) ->
     service = service_of(parse_reference(job.base), job.options)
     shown = job
     if not (_over(job) and job.told):
-        shown = _take(job, connection.run(service.look(job.job)), service, plan)
+        try:
+            seen = connection.run(service.look(job.job))
+        except NotFoundError:
+            raise TuningError(
+                f"{title(parse_reference(job.base))} knows no job {job.job}: use the key that it was begun with, or,"
+                f" where it is gone, `kurabe tune delete {job.key}` lets it be started anew"
+            ) from None
+        shown = _take(job, seen, service, plan)
         record.write(folder, job)
     if _over(job):
         _clean(folder, job, service, connection)
@@ -219,16 +226,22 @@ def cancel(folder: Path, connection: Connection) -> Job:
         if job.job is None:
             _recover(folder, job, service, connection)
         if job.job is not None and not _over(job):
-            _take(job, connection.run(service.look(job.job)), service, None)
-            if not _over(job):
-                connection.run(service.cancel(job.job))
-                job.state = State.CANCELLED
-                job.news = record.now()
+            _cancel(job, job.job, service, connection)
         elif job.job is None:
             job.state = State.CANCELLED
         record.write(folder, job)
         _clean(folder, job, service, connection)
         return job
+
+
+def _cancel(job: Job, name: str, service: Service, connection: Connection) -> None:
+    with suppress(NotFoundError):  # then there is nothing to be stopped
+        _take(job, connection.run(service.look(name)), service, None)
+        if _over(job):
+            return
+        connection.run(service.cancel(name))
+    job.state = State.CANCELLED
+    job.news = record.now()
 
 
 def _recover(folder: Path, job: Job, service: Service, connection: Connection) -> None:
