@@ -8,7 +8,7 @@ import click
 
 from kurabe.api import Task
 from kurabe.cli.main import Command
-from kurabe.cli.shared import load_board, print_board, print_json, task_argument, task_file
+from kurabe.cli.shared import in_first, load_board, print_board, print_json, task_argument, task_file
 from kurabe.contest.run import run
 from kurabe.errors import JournalError
 from kurabe.report.progress import Progress
@@ -20,6 +20,7 @@ from kurabe.report.progress import Progress
 @click.option("--only", multiple=True, metavar="NAME", help="Run only this contestant; may be given several times.")
 @click.option("--seed", type=int, help="Seed of the split and of everything random; without it the task file's.")
 @click.option("--json", "as_json", is_flag=True, help="Print the board as one JSON object.")
+@in_first
 def command(task: Path, limit: int | None, only: tuple[str, ...], seed: int | None, as_json: bool) -> None:
     """Let a task's contestants compete and show the board.
 

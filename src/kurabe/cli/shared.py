@@ -1,8 +1,11 @@
 """What several commands need: finding a task's run, and printing a board."""
 
+import functools
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import ParamSpec
 
 import click
 from rich.console import Console
@@ -13,8 +16,23 @@ from kurabe.contest.prepare import journal_path
 from kurabe.errors import JournalError, TaskError, missing
 from kurabe.report.terminal import board_table
 from kurabe.tasks.file import load_spec
+from kurabe.tuning.processes import together
+
+Given = ParamSpec("Given")
 
 task_argument = click.argument("task", type=click.Path(path_type=Path), default=Path())
+
+
+def in_first(command: Callable[Given, None]) -> Callable[Given, None]:
+    """Of several processes that were started together, run the command in the first; the others help it to tune."""
+
+    @functools.wraps(command)
+    def run(*args: Given.args, **options: Given.kwargs) -> None:
+        with together() as first:
+            if first:
+                command(*args, **options)
+
+    return run
 
 
 def task_file(path: Path) -> Path:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kurabe.cli.main import Command
-from kurabe.cli.shared import print_json, task_argument, task_file
+from kurabe.cli.shared import in_first, print_json, task_argument, task_file
 from kurabe.contest.board import Board, BoardRow
 from kurabe.contest.prepare import swept_labels
 from kurabe.contest.run import run
@@ -26,6 +26,7 @@ from kurabe.tasks.task import Task
 @click.option("--contestant", metavar="NAME", help="Only the sweep of that name, or over that contestant.")
 @click.option("--seed", type=int, default=None, help="For everything random; without it the task file's.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as one JSON object.")
+@in_first
 def command(task: Path, contestant: str | None, seed: int | None, as_json: bool) -> None:
     """Choose settings by a task's sweeps and show what they found.
 

@@ -13,7 +13,7 @@ from sklearn.base import clone
 
 from kurabe.api import Task
 from kurabe.cli.main import Command, debug_option
-from kurabe.cli.shared import print_board, print_json, task_argument, task_file
+from kurabe.cli.shared import in_first, print_board, print_json, task_argument, task_file
 from kurabe.contest.prepare import Entrant, choose, make_entrants
 from kurabe.contest.run import run
 from kurabe.contestants.tune import Tune
@@ -56,6 +56,7 @@ command.params.append(debug_option())
 @click.option("--seed", type=int, help="Seed of the split and of everything random; without it the task file's.")
 @click.option("--yes", is_flag=True, help="Accept what providers take for it, as it is estimated, without a question.")
 @click.option("--json", "as_json", is_flag=True, help="Print the board as one JSON object.")
+@in_first
 def run_task(task: Path, names: tuple[str, ...], limit: int | None, seed: int | None, yes: bool, as_json: bool) -> None:
     """Tune a task's tuned contestants, local and hosted, and show their board.
 

@@ -231,6 +231,7 @@ class _TextAnswers:
     y: np.ndarray
     checked: tuple[pl.DataFrame, np.ndarray] | None
     loss: None = None
+    numbers: None = None
 
     def rows(self, engine: LocalModel, X: pl.DataFrame, context: int) -> list[Row]:
         """What is trained on."""
@@ -269,8 +270,8 @@ class _Tuning:
         """Train and keep the result in `home`/tuned, which is there whole or not at all."""
         from kurabe.models.engines import hf_load
         from kurabe.models.engines.transformers import Transformers
-        from kurabe.tuning import adapter, checkpoint
-        from kurabe.tuning.train import attach, train
+        from kurabe.tuning import adapter, checkpoint, processes
+        from kurabe.tuning.train import attach, take, train
 
         path = located(self.base)
         if path is None:
@@ -282,21 +283,30 @@ class _Tuning:
             answers = _TextAnswers(self.contestant, str(self.base), metric, y, checked)
         else:
             answers = tune_head.NumberAnswers(self.contestant, self.settings, metric, y, checked)
-        loaded = hf_load.load(path, self.base)
+        loaded = hf_load.load(path, processes.placed(self.base, training=False))
         try:
             engine = Transformers.of(loaded, str(self.base))
             rows = answers.rows(engine, X, min(self.settings.context, loaded.context))
             del engine
+            before = self._general(loaded, "before")
+            if processes.sharded():
+                hf_load.unload(loaded)
+                loaded = hf_load.load(path, processes.placed(self.base))
             model = attach(loaded.model, self.settings)
-            before = self._general(loaded, "before")  # adapters change nothing as they begin
             steps = train(
                 answers.model(model), rows, self.settings, self.home, pad=loaded.tokenizer.pad_token_id,
                 evaluate=partial(answers.score, loaded) if checked is not None else None,
                 lower_is_better=not metric.greater_is_better, loss=answers.loss,
+                base=self.base, numbers=answers.numbers,
             )  # fmt: skip
             _follow(steps)
             kept = checkpoint.read(self.home)
             assert kept is not None
+            if processes.sharded():  # this process alone has no whole model any more
+                hf_load.unload(loaded)
+                loaded = hf_load.load(path, processes.placed(self.base, training=False))
+                model = attach(loaded.model, self.settings)
+                take(model, kept)
             losses = kept.notes["losses"]
             origin = adapter.Origin(
                 str(self.base), f"{len(rows):,} rows", len(losses), (losses[0], losses[-1]), metric.name,

@@ -44,6 +44,14 @@ class World(NamedTuple):
         self.with_others(lambda: dist.broadcast_object_list(box, src=0, group=self.group, device=torch.device("cpu")))
         return box[0]
 
+    def leave(self) -> None:
+        """Leave the others in the middle of their work, and be alone from now on; they end with an error."""
+        import torch.distributed as dist
+
+        global _world
+        _world = None
+        dist.destroy_process_group()
+
     def add_up(self, tensors: Iterable[Any]) -> None:
         """Put the sum over all processes in the place of each tensor; all call it with tensors of the same shapes."""
         import torch
@@ -75,6 +83,11 @@ def world() -> World | None:
     return _world
 
 
+def sharded() -> bool:
+    """Whether the weights are shared out over several processes while they are trained."""
+    return _world is not None and _world.sharded
+
+
 @contextmanager
 def together() -> Iterator[bool]:
     """Be one of the processes that were started to train together; nothing happens where this one is alone.
@@ -94,8 +107,11 @@ def together() -> Iterator[bool]:
             assist(joined)
             yield False
         else:
-            yield True
-            joined.tell(None)
+            try:
+                yield True
+            finally:
+                if _world is joined:
+                    joined.tell(None)
     finally:
         _world = None
 

@@ -110,7 +110,7 @@ def train(
         learner = _Learner(model, rows, settings, pad, loss or _loss, helpers)
         yield from _steps(learner, folder, evaluate, lower_is_better)
     finally:
-        if helpers is not None:
+        if helpers is not None and processes.world() is helpers:
             helpers.tell(None)
 
 
@@ -158,6 +158,15 @@ def _steps(
     if best:
         learner.kept = best
         learner.together("take", "best")
+
+
+def take(model: Any, state: State) -> None:
+    """Give a model, as `attach` makes it, the weights of a checkpoint that are best, or the last ones."""
+    kind = "best" if any(name.startswith("best/") for name in state.tensors) else "weights"
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if weights.requires_grad:
+                weights.copy_(state.tensors[f"{kind}/{name}"])
 
 
 def _better(score: float, best: Sequence[float] | None, lower_is_better: bool) -> bool:
@@ -229,9 +238,14 @@ class _Learner:
 
     def together(self, what: str, *given: Any) -> Any:
         """Do it in all processes; called in the first."""
-        if self.world is not None:
+        if self.world is None:
+            return self.do(what, *given)
+        try:
             self.world.tell((what, *given))
-        return self.do(what, *given)
+            return self.do(what, *given)
+        except BaseException:  # the others wait for a part of it that does not come any more
+            self.world.leave()
+            raise
 
     def do(self, what: str, *given: Any) -> Any:
         """Do what the first process says."""
