@@ -28,7 +28,9 @@ from kurabe.messages import Request
 from kurabe.tasks.spec import ContestantSpec
 from kurabe.testing import ScriptedModel, Simulator
 from kurabe.testing.tiny import tiny_model
-from kurabe.tuning.hosted import jobs
+from kurabe.tuning.hosted import jobs, record
+from kurabe.tuning.hosted.connection import Connection
+from kurabe.tuning.hosted.services import parse_base
 
 
 class Off(Contestant):
@@ -433,6 +435,32 @@ def test_a_job_that_was_begun_is_gone_on_with_though_its_dollars_are_spent(
         assert [trial["state"] for trial in trials(made)] == ["done"]
         assert one < made.notes_["usd"] < one * 1.5  # the chosen setting's job is the trial's, and is counted once
         assert len(server.tuning.jobs) == 1
+        made.close()
+
+
+def test_a_job_that_failed_and_is_deleted_is_tried_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(jobs, "FIRST_WAIT", 0.001)
+    monkeypatch.setenv("OPENAI_API_KEY", "test-key-0123")
+    monkeypatch.setenv("KURABE_JOBS", str(tmp_path / "jobs"))
+    X, y = table(40)
+    held = X.head(10), y[:10]
+    with Simulator("openai", answer=lambda text: text.split()[-1]) as server:
+        server.tuning.states = ["failed"]
+        base = TuneHosted(
+            model="openai:gpt-4.1-mini", kind="number", user="{{ input }}", confirm_usd=1.0,
+            options={"base_url": server.url, "price": {"input": 1.0, "output": 2.0}},
+        )  # fmt: skip
+        made = sweep(base, over={"epochs": [3]}, usd=5.0, folder=str(tmp_path / "trials"))
+        for _ in range(2):
+            with pytest.raises(ContestantError, match=r"the first: the tuning of .* failed"):
+                made.fit(X, y, held)
+        assert len(server.tuning.jobs) == 1
+        server.tuning.states = list(server.tuning.usual)
+        ((home, _),) = record.found(record.jobs_root())
+        jobs.delete(home, Connection(parse_base("openai:gpt-4.1-mini"), base_url=server.url))
+        made.fit(X, y, held)
+        assert [trial["state"] for trial in trials(made)] == ["done"]
+        assert len(server.tuning.jobs) == 2
         made.close()
 
 

@@ -1,11 +1,13 @@
 """Tuning at a provider, against the simulator: nothing leaves unconfirmed, and nothing is done twice."""
 
+import errno
 import io
 import logging
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +300,48 @@ def test_cancelled(tmp_path: Path) -> None:
         assert jobs.cancel(tmp_path, connection).state is State.CANCELLED
         with pytest.raises(TuningError, match="was cancelled"):
             jobs.follow(tmp_path, connection, plan)
+
+
+def test_two_at_once_begin_one_job(tmp_path: Path) -> None:
+    with Simulator("openai", delay=0.02) as server:
+        plan = planned(server)
+
+        def begin(_: int) -> str | None:
+            return jobs.begin(tmp_path, plan, connected(server, plan), confirmed=True).job
+
+        with ThreadPoolExecutor(4) as pool:
+            assert set(pool.map(begin, range(4))) == {"ftjob-0"}
+        assert len(server.tuning.uploads) == len(server.tuning.jobs) == 1
+
+
+@pytest.mark.parametrize("writes", range(6))
+def test_a_full_disk_repeats_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
+    """The disk is full after so many writes; once there is room it goes on with the one file and the one job."""
+    left = writes
+    sync = os.fsync
+
+    def full(file: int) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(file)
+
+    with Simulator("openai") as server:
+        plan = planned(server)
+        connection = connected(server, plan)
+
+        def done() -> None:
+            jobs.begin(tmp_path, plan, connection, confirmed=True)
+            jobs.follow(tmp_path, connection, plan)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("kurabe.tuning.durable.os.fsync", full)
+            with pytest.raises(TuningError, match=r"job\.json .*No space left on device.*make room and run it again"):
+                done()
+        assert len(server.tuning.uploads) == (writes > 1)
+        done()
+        assert len(server.tuning.uploads) == len(server.tuning.jobs) == 1
 
 
 def test_a_job_that_is_gone_can_be_begun_anew(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from kurabe.errors import (
     JournalError,
     MissingExtraError,
     ProviderError,
+    TuningError,
 )
 from kurabe.models.transport.budget import Budget
 from kurabe.tasks.answers import fallback
@@ -336,7 +337,9 @@ class Search:
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            self.store.add(key, (), time.perf_counter() - began, failure=_short(error))
+            # Of a job it is not kept: its own record says so again, until somebody lets it be started anew.
+            kept = None if isinstance(self.base, TuneHosted) and isinstance(error, TuningError) else _short(error)
+            self.store.add(key, (), time.perf_counter() - began, failure=kept)
             self._count(key)
             raise _Failed(_short(error)) from None
         known = self.store.answers(key)
