@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -12,6 +13,7 @@ from kurabe.cli.main import cli
 from kurabe.cli.similar import heatmap
 from kurabe.errors import KurabeError
 from kurabe.lens.similar import similar
+from kurabe.report.charts import label_sides
 from kurabe.report.html import _vega
 from kurabe.report.similar import MOST, similar_html
 
@@ -93,6 +95,17 @@ def test_the_page_is_one_file_that_asks_no_host(tmp_path: Path) -> None:
     assert len(data["data"]["points"]) == 10
     assert [row[i] for i, row in enumerate(data["data"]["similarities"])] == [1.0] * 10
     assert "$schema" not in json.dumps(data["specs"])
+
+
+def test_names_on_the_map_cover_each_other_nowhere() -> None:
+    found = similar([f"{word} wine" for word in ("red", "white", "dry", "sweet", "old")])
+    data: Any = data_of(similar_html(found))
+    points = data["data"]["points"]
+    assert all(point["side"] in ("right", "left", "above", "below", "") for point in points)
+    assert points[0]["side"] == "right"
+    same = [(100.0, 100.0)] * 5
+    assert label_sides(same, ["abc"] * 5, 900) == ["right", "left", "above", "below", ""]
+    assert label_sides([(0, 0), (0, 8)], ["a long name", "b"], 900) == ["right", "left"]
 
 
 def test_a_page_of_many_texts_says_what_it_leaves_out() -> None:

@@ -59,6 +59,34 @@ LABEL_PLACES = (
 )
 
 
+def label_sides(places: Sequence[tuple[float, float]], labels: Sequence[str], width: float) -> list[str]:
+    """Of each point the side where its label covers no other and no point, '' where there is none; the first choose
+    first. `places`: in pixels, y downwards, in a chart of that width."""
+    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in places]
+    sides = []
+    for place, label in zip(places, labels, strict=True):
+        for side, align, dx, dy in LABEL_PLACES:
+            box = _box(place, len(label) * 6.3, align, dx, dy)
+            if box[0] > -60 and box[2] < width + 60 and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                sides.append(side)
+                break
+        else:
+            sides.append("")
+    return sides
+
+
+def _box(
+    place: tuple[float, float], width: float, align: str, dx: float, dy: float
+) -> tuple[float, float, float, float]:
+    left = place[0] + dx - {"left": 0.0, "center": width / 2, "right": width}[align]
+    return left, place[1] + dy - 6, left + width, place[1] + dy + 6
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
 def guess_against_truth(low: float, high: float, log: bool, target: str, rows: int) -> Spec:
     """One contestant's guesses against the truth, equal axes from `low` to `high`, with the line of perfect guesses.
     `rows`: how many points there are; many are drawn smaller and fainter."""

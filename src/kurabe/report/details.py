@@ -10,7 +10,7 @@ import numpy as np
 from kurabe.contest.board import Board, BoardRow
 from kurabe.contest.evidence import Entry, Evidence
 from kurabe.report import format as fmt
-from kurabe.report.charts import LABEL_PLACES
+from kurabe.report.charts import label_sides
 from kurabe.report.scores import Scored, accumulated, metric_of, slice_scores, slicings
 
 MAX_POINTS = 2000
@@ -223,27 +223,11 @@ def _place_names(found: list[Value]) -> None:
     span_x = float(np.ptp(xs)) or 1.0
     span_y = max(point["high"] for point in found) - min(point["low"] for point in found) or 1.0
     places = [((x - xs.min()) / span_x * _PLOT[0], y / span_y * -_PLOT[1]) for x, y in zip(xs, ys, strict=True)]
-    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in places]
-    for i in sorted(range(len(found)), key=lambda i: not found[i]["pareto"]):
-        label = fmt.shorten(fmt.plain(found[i]["contestant"]), 24)
-        found[i] |= {"label": label, "side": ""}
-        for side, align, dx, dy in LABEL_PLACES:
-            box = _box(places[i], len(label) * 6.3, align, dx, dy)
-            if box[0] > -60 and box[2] < _PLOT[0] + 60 and not any(_overlap(box, other) for other in taken):
-                found[i]["side"] = side
-                taken.append(box)
-                break
-
-
-def _box(
-    place: tuple[float, float], width: float, align: str, dx: float, dy: float
-) -> tuple[float, float, float, float]:
-    left = place[0] + dx - {"left": 0.0, "center": width / 2, "right": width}[align]
-    return left, place[1] + dy - 6, left + width, place[1] + dy + 6
-
-
-def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+    order = sorted(range(len(found)), key=lambda i: not found[i]["pareto"])
+    labels = [fmt.shorten(fmt.plain(found[i]["contestant"]), 24) for i in order]
+    sides = label_sides([places[i] for i in order], labels, _PLOT[0])
+    for i, label, side in zip(order, labels, sides, strict=True):
+        found[i] |= {"label": label, "side": side}
 
 
 def _estimate(estimate: tuple[float, float, float], decimals: int) -> Value:
