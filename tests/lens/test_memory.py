@@ -171,8 +171,11 @@ def test_what_cannot_be_estimated(smollm2: Path) -> None:
         memory(str(smollm2), context=10_000)
     with pytest.raises(InputError, match="at least one sequence"):
         memory("7B", batch=0)
-    with pytest.raises(ModelError, match="model"):
-        memory("7")
+    for text in ("7", "1,5", "7Q", "13e9"):
+        with pytest.raises(InputError, match="such as 7B"):
+            memory(text)
+    with pytest.raises(ModelError, match="no model 'seven'"):
+        memory("seven")
     with pytest.raises(ModelError, match="no value of quantize 'Q4_0'"):  # a precision, and none that hf: loads in
         memory(f"hf:{smollm2}?quantize=Q4_0")
     with pytest.raises(InputError, match="Q4_K_M"):

@@ -3,8 +3,10 @@
 Estimates, not measurements. Every formula stands at its function with its source. 1 GB is 10⁹ bytes.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -31,6 +33,8 @@ from kurabe.models.headers import Tensor, locate, read_path
 from kurabe.models.precisions import FLOATS, QUANTIZED, adapter_parameters, bytes_in
 from kurabe.models.reference import Reference, parse_reference
 
+_NUMBER: Final = re.compile(r"\d[\d.,_]*(?:e\d+)?\s*[A-Za-z]?", re.ASCII)
+"""What is meant as a size."""
 DEFAULT_CONTEXT: Final = 4096
 SHOWN: Final = ("float32", "bfloat16", "int8", "nf4", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
 LORA_RANK: Final = 16
@@ -152,6 +156,8 @@ def engine_of(reference: Reference | str, *, context: int | None = None, batch: 
 
 def _model(ref_or_size: str) -> _Model:
     if (parameters := parse_size(ref_or_size)) is None:
+        if _NUMBER.fullmatch(ref_or_size) and not Path(ref_or_size).exists():
+            raise InputError(f"{ref_or_size!r} is no size of a model; write one such as 7B, 176B or 135M")
         found = architecture(ref_or_size)
         if not found.parameters:
             raise ModelError(f"{ref_or_size} holds no parameters; name another file")
