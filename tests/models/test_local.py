@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kurabe.cli.main import cli
-from kurabe.errors import ModelError
+from kurabe.errors import MissingExtraError, ModelError
 from kurabe.models import availability, beside, fingerprint, local, ollama_store, open_model, pull_name
 from kurabe.models.downloaded import downloaded
 from kurabe.models.local import located, located_adapter
@@ -248,6 +249,14 @@ def test_what_is_not_there(reference: str, part: str, store: Path) -> None:
     with pytest.raises(ModelError) as caught:
         open_model(reference)
     assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("library", ["transformers", "torch", "llguidance", "gguf"])
+def test_a_part_of_an_extra_is_missing(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    monkeypatch.setattr(local, "find_spec", lambda name: None if name == library else find_spec(name))
+    local.require_engine("gguf")
+    with pytest.raises(MissingExtraError, match=r"kurabe\[transformers\]"):
+        local.require_engine("hf")
 
 
 def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

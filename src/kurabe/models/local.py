@@ -239,8 +239,12 @@ def _of_file(path: Path) -> str:
 
 def require_engine(scheme: str) -> None:
     needed, extra, what = {
-        "gguf": ("xllamacpp", "local", "a model on this machine (llama.cpp)"),
-        "hf": ("transformers", "transformers", "a model on this machine (Transformers)"),
+        "gguf": (("xllamacpp",), "local", "a model on this machine (llama.cpp)"),
+        "hf": (
+            ("transformers", "torch", "accelerate", "gguf", "llguidance"),
+            "transformers",
+            "a model on this machine (Transformers)",
+        ),
     }[scheme]
-    if find_spec(needed) is None:
+    if any(find_spec(library) is None for library in needed):
         raise MissingExtraError(what, extra)
