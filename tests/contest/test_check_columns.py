@@ -11,8 +11,10 @@ from kurabe.contest.checks import CheckResult
 from kurabe.contest.evidence import Entry, Evidence, Judged
 from kurabe.contest.statistics import mcnemar_exact, wilson_interval
 from kurabe.contest.style import FIRST, NEITHER, SECOND, Showing, answer_texts, left_to_judge, orders, preference
+from kurabe.contestants.prompt import Prompt
 from kurabe.tasks.metrics import METRICS
 from kurabe.tasks.spec import Check, Style
+from kurabe.testing import EchoModel
 
 N = 60
 TRUTH = np.arange(N, dtype=float)
@@ -175,3 +177,9 @@ def test_a_contestant_of_numbers_has_texts_only_where_a_model_wrote_them() -> No
     assert answer_texts(evidence, entry("linear", TRUTH)) is None
     assert answer_texts(evidence, entry("head", TRUTH, priced(1), notes={"decode": "head"})) is None
     assert answer_texts(evidence, entry("free", TRUTH, priced(1), notes={"decode": "free"})) == priced(1)
+
+
+@pytest.mark.parametrize("decode", ["free", "expected"])
+def test_a_prompt_notes_how_its_answers_come_about(decode: Any) -> None:
+    asked = Prompt(model=EchoModel(), decode=decode).fit(pl.DataFrame({"input": ["a", "b"]}), np.array([1.0, 2.0]))
+    assert asked.notes_["decode"] == decode
