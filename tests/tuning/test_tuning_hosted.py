@@ -270,6 +270,7 @@ def test_what_is_repeated_of_a_row_is_hidden() -> None:
     assert plan.hidden(f"Bad: {long[:40]}…") == "Bad: •••…"
     assert plan.hidden("Bad: " + msgspec.json.encode(long).decode()) == 'Bad: "•••"'
     assert plan.hidden("Bad: Which capital, 11? Which capital, 1?") == "Bad: ••• •••"
+    assert plan.hidden_all(["Which capital, 3?", "", "fine"]) == ["•••", "", "fine"]
     unlike = make_plan(plan.base, [*rows(10, "The capital of that is Paris, row {n}")], Settings())
     assert unlike.hidden("The capital of that is Paris, row 7") == "•••"
     assert plan.hidden("with sk-proj-0123456789abcdef") == "with •••"

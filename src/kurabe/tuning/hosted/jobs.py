@@ -12,7 +12,7 @@ import msgspec
 from kurabe.errors import NotFoundError, ProviderError, TuningError
 from kurabe.models.reference import parse_reference
 from kurabe.tuning.hosted import record
-from kurabe.tuning.hosted.base import Service, Snapshot, Start, State, Steps
+from kurabe.tuning.hosted.base import Event, Service, Snapshot, Start, State, Steps
 from kurabe.tuning.hosted.connection import Connection
 from kurabe.tuning.hosted.plan import Plan
 from kurabe.tuning.hosted.record import Job
@@ -164,8 +164,8 @@ def _take(job: Job, seen: Snapshot, service: Service, plan: Plan | None) -> Job:
     _take_model(job, seen, service)
     if plan is None:
         return msgspec.structs.replace(job, error=seen.error, events=list(seen.events))
-    job.error = plan.hidden(seen.error)
-    job.events = [type(event)(event.time, plan.hidden(event.text)) for event in seen.events]
+    job.error, *texts = plan.hidden_all([seen.error, *(event.text for event in seen.events)])
+    job.events = [Event(event.time, text) for event, text in zip(seen.events, texts, strict=True)]
     return job
 
 
