@@ -109,6 +109,21 @@ class Trained:
         answers: np.ndarray = self.estimator.predict(self.inputs(rows))
         return answers
 
+    def predict_proba(self, rows: Any) -> np.ndarray:
+        """(n, classes) float64: the probability of each label in the order of `classes`; `rows` as of `predict`.
+
+        Raises ContestantError where the contestant gives none, such as a language model that writes its answers.
+        """
+        if not self.classes or not hasattr(self.estimator, "predict_proba"):
+            raise ContestantError(f"{self.label!r} gives no probabilities; ask another contestant, or predict")
+        shares: np.ndarray = self.estimator.predict_proba(self.inputs(rows))
+        return shares
+
+    @property
+    def classes(self) -> list[str]:
+        """The labels that the contestant knows, in the order of `predict_proba`; none of kind `number` and `text`."""
+        return [str(label) for label in getattr(self.estimator, "classes_", ())]
+
     def inputs(self, rows: Any) -> pl.DataFrame:
         """New rows as the contestant wants them: the input columns and `input`.
 
@@ -121,7 +136,7 @@ class Trained:
                 warnings.warn(
                     f"a text leaves the columns {', '.join(map(repr, empty))} empty, and the answer may be another than"
                     " with them. Give mappings or a frame with every input column to fill them",
-                    stacklevel=3,  # the caller of predict
+                    stacklevel=3,  # the caller of predict or predict_proba
                 )
             return rows_from_texts(self.spec, rows, self.columns)
         frame = pl.DataFrame(list(rows), infer_schema_length=None) if isinstance(rows, Sequence) else rows

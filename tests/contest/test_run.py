@@ -341,6 +341,22 @@ def test_anything_with_fit_and_predict_competes(tmp_path: Path) -> None:
     assert task.compete().winner.predict(task.test.rows).shape == (40,)
 
 
+def test_probabilities_of_labels_of_new_rows(tmp_path: Path) -> None:
+    frame = pl.DataFrame(
+        {"text": ["red wine", "white wine", "a pan", "a pot"] * 10, "kind": ["wine", "wine", "x", "x"] * 10}
+    )
+    board = Task.from_frame(frame, target="kind", contestants=["tfidf_logistic"]).compete()
+    shares = board.winner.predict_proba(["red wine", "a pan"])
+    assert board.winner.classes == ["wine", "x"]
+    assert shares.shape == (2, 2)
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    assert shares[0, 0] > 0.5 > shares[1, 0]
+    numbers = make_task(tmp_path, ["constant"]).compete().winner
+    assert numbers.classes == []
+    with pytest.raises(ContestantError, match="'constant' gives no probabilities"):
+        numbers.predict_proba(make_task(tmp_path, ["constant"]).test.rows)
+
+
 def test_a_person_can_win_and_the_best_program_predicts(tmp_path: Path) -> None:
     task = make_task(tmp_path, [{"human": {"rows": 40}}, "constant"])
     lines = iter(str(price) for price in task.test.y)
