@@ -49,7 +49,7 @@ def table(rows: int, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:
 
 def tuner(base: Path, **settings: Any) -> Tune:
     given: dict[str, Any] = {
-        "head": "regression", "learning_rate": 1e-2, "epochs": 8, "step_tokens": 300, "system": "", "evaluations": 3,
+        "head": "regression", "learning_rate": 3e-3, "epochs": 8, "step_tokens": 300, "system": "", "evaluations": 3,
         "user": "{{ input }}", "prefill": "", "general": False, "kind": "number",
     }  # fmt: skip
     return Tune(model=f"hf:{base}", **given | settings)
