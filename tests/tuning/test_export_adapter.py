@@ -83,3 +83,16 @@ def test_the_model_that_a_sweep_chose(base: Path, tmp_path: Path) -> None:
     given = [str(tmp_path / "task.yaml"), "best", "--to", "adapter", "--out", str(tmp_path / "out")]
     assert CliRunner().invoke(command, given).exception is None
     assert json.loads((tmp_path / "out" / "adapter_config.json").read_bytes())["r"] == 2
+    (home,) = tmp_path.glob(".kurabe/sweeps/*/*/tuned")
+    export(f"hf:{base}?adapter={home}", "merged", tmp_path / "merged")
+    for card in (tmp_path / "out" / "README.md", tmp_path / "merged" / "README.md"):
+        assert "Tuned by kurabe on " in card.read_text()
+        assert str(base.parent) not in card.read_text()  # where a model lies on this machine is nobody else's business
+
+
+def test_what_is_exported_is_not_replaced(base: Path, adapter: Path) -> None:
+    before = (base / "model.safetensors").read_bytes()
+    for form, out in (("merged", base), ("adapter", adapter)):
+        with pytest.raises(TuningError, match="is what is exported; name another path"):
+            export(f"hf:{base}?adapter={adapter}", form, out, force=True)  # type: ignore[arg-type]
+    assert (base / "model.safetensors").read_bytes() == before

@@ -37,6 +37,10 @@ class Tuned(msgspec.Struct, frozen=True):
     adapter: Path | None
     metadata: Path | None = None
 
+    def shown(self, card: str) -> str:
+        """A card that kurabe wrote, with the base's name for others."""
+        return card.replace(f"hf:{self.base.name}", self.public_name)
+
     @property
     def scale(self) -> float:
         """What the adapter is multiplied by."""
@@ -75,6 +79,8 @@ def export(
     writer = _writer(tuned, to, type)
     folder = to in ("adapter", "merged")
     require_free(out, folder=folder, force=force)
+    if any(part is not None and out.exists() and out.samefile(part) for part in (tuned.path, tuned.adapter)):
+        raise TuningError(f"{out} is what is exported; name another path")
     with whole(out, folder=folder) as fresh:
         writer(fresh)
 
@@ -149,6 +155,9 @@ def _copy_adapter(tuned: Tuned, fresh: Path) -> None:
     for name in _ADAPTER_FILES:
         if (tuned.adapter / name).is_file():
             shutil.copyfile(tuned.adapter / name, fresh / name)
+    card = fresh / "README.md"
+    if card.is_file():
+        card.write_text(tuned.shown(card.read_text("utf-8")), "utf-8")
     config = json.loads((fresh / "adapter_config.json").read_bytes())
     config["base_model_name_or_path"] = tuned.public_name
     if (scale := tuned.scale) != 1:

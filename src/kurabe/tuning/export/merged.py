@@ -47,7 +47,7 @@ def _card(tuned: Tuned, dtype: Any) -> str:
     base = tuned.public_name
     how = "The adapter was added to the weights" if tuned.adapter else "The weights"
     before = (tuned.adapter or tuned.path) / CARD
-    told = before.read_text("utf-8") if before.is_file() else ""
+    told = tuned.shown(before.read_text("utf-8")) if before.is_file() else ""
     packages = ["kurabe", "torch", "transformers", *(["peft"] if tuned.adapter else [])]
     return "\n".join([
         "---",
