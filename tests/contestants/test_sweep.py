@@ -23,11 +23,12 @@ from kurabe.contestants.sweep import Sweep
 from kurabe.contestants.sweep_search import Search
 from kurabe.contestants.tune import Tune
 from kurabe.contestants.tune_hosted import TuneHosted
-from kurabe.errors import ContestantError, JournalError, MissingExtraError, TaskError
+from kurabe.errors import ContestantError, JournalError, MissingExtraError, ModelError, TaskError, TuningError
 from kurabe.messages import Request
 from kurabe.tasks.spec import ContestantSpec
 from kurabe.testing import ScriptedModel, Simulator
 from kurabe.testing.tiny import tiny_model
+from kurabe.tuning.durable import write_bytes
 from kurabe.tuning.hosted import jobs, record
 from kurabe.tuning.hosted.connection import Connection
 from kurabe.tuning.hosted.services import parse_base
@@ -224,6 +225,38 @@ def test_a_setting_that_fails_is_not_taken_and_not_tried_again(tmp_path: Path) -
     assert made.settings_ == {"breaks": False, "by": 1.0}
     with pytest.raises(ContestantError, match="all 1 trials failed; the first: it broke"):
         sweep(over={"breaks": [True]}, folder=str(tmp_path)).fit(X, y)
+
+
+class Careless(Off):
+    """Raises what `wrong` holds, once."""
+
+    wrong: ClassVar[list[Exception]] = []
+
+    def fit(self, X: Any, y: Any, validation: Validation | None = None) -> Self:
+        if self.wrong:
+            raise self.wrong.pop()
+        return super().fit(X, y, validation)
+
+
+def test_what_is_mended_is_tried_again(tmp_path: Path) -> None:
+    X, y = table(60)
+    made = sweep(Careless(), over={"by": [1.0]}, folder=str(tmp_path))
+    Careless.wrong.append(ModelError("the model needs 9 GB, and there are 8"))
+    with pytest.raises(ContestantError, match="all 1 trials failed; the first: the model needs 9 GB"):
+        made.fit(X, y)
+    assert made.fit(X, y).settings_ == {"by": 1.0}
+
+
+def test_a_disk_that_is_full_is_no_failure_of_a_setting(tmp_path: Path) -> None:
+    X, y = table(60)
+    made = sweep(Careless(), over={"by": [1.0, 2.0]}, folder=str(tmp_path / "sweep"))
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(TuningError, match="cannot write") as caught:
+        write_bytes(tmp_path / "file" / "weights", b"")
+    Careless.wrong.append(caught.value)
+    with pytest.raises(TuningError, match="cannot write"):
+        made.fit(X, y)
+    assert [trial["state"] for trial in trials(made.fit(X, y))] == ["done", "done"]
 
 
 def test_a_score_that_is_not_defined_is_a_failure() -> None:

@@ -37,6 +37,7 @@ from kurabe.errors import (
     InputError,
     JournalError,
     MissingExtraError,
+    ModelError,
     ProviderError,
     TuningError,
 )
@@ -337,8 +338,10 @@ class Search:
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            # Of a job it is not kept: its own record says so again, until somebody lets it be started anew.
-            kept = None if isinstance(self.base, TuneHosted) and isinstance(error, TuningError) else _short(error)
+            if isinstance(error, TuningError) and isinstance(error.__context__, OSError):
+                raise  # what is learned can't be written, whatever the setting
+            # What lies with a model, its memory, its price or its job may be mended, so it is tried again next time.
+            kept = None if isinstance(error, ModelError | TuningError) else _short(error)
             self.store.add(key, (), time.perf_counter() - began, failure=kept)
             self._count(key)
             raise _Failed(_short(error)) from None
