@@ -124,7 +124,7 @@ def _lora(tuned: Tuned) -> tuple[Architecture, Lora | None]:
 
 
 def _require_fit(tuned: Tuned, weights: Mapping[str, Tensor], lora: Lora) -> None:
-    for name, factors in lora.factors.items():
+    for name, factors in sorted(lora.factors.items()):
         shape = (len(factors.b), factors.a.shape[1])
         if name not in weights:
             raise TuningError(
