@@ -330,7 +330,6 @@ def test_a_whole_json_answer_is_not_searched() -> None:
         (msgspec.defstruct("Bad", [("x", object)]), "Bad can't be described to a model: type <class 'object'>"),
         (msgspec.defstruct("Either", [("x", DataSize | Data)]), "Either can't be described.*union"),
     ],
-    ids=str,
 )
 def test_what_is_no_schema_is_told(output: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):

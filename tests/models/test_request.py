@@ -138,7 +138,6 @@ def test_settings_tools_and_output_become_a_request() -> None:
         ({"stop": ""}, r"stop is \('',\)"),
         ({"extra": "x"}, "extra is 'x'; it must be a dictionary"),
     ],
-    ids=str,
 )
 def test_bad_settings_are_told(settings: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
