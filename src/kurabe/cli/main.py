@@ -16,6 +16,7 @@ COMMANDS = {
     "sweep": "Choose settings by a task's sweeps and show what they found.",
     "board": "Show the board of an earlier run.",
     "report": "Write a run's report: HTML, Markdown, CSV, JSON or SVG.",
+    "track": "Send a run to an experiment tracker.",
     "tune": "Tune a task's contestants; look after hosted jobs.",
     "predict": "Let a trained contestant answer new rows.",
     "export": "Write a tuned model as files for others.",
