@@ -73,10 +73,12 @@ def test_it_learns_and_answers(base: Path, tmp_path: Path, method: Any, decode: 
     assert f"method: {method}" in text
 
 
-def test_a_second_fit_takes_what_the_first_made(base: Path, tmp_path: Path) -> None:
+def test_a_second_fit_takes_what_the_first_made(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = table(9)
-    estimator = tuner(base, epochs=1, evaluations=0, folder=str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    estimator = tuner(base, epochs=1, evaluations=0, folder=".")
     estimator.fit(X, y)
+    assert estimator.tuned_.endswith(f"?adapter={tmp_path / 'tuned'}")  # it answers from everywhere
     changed = (tmp_path / "tuned" / "adapter_model.safetensors").stat().st_mtime_ns
     clone(estimator).fit(X, y)
     assert (tmp_path / "tuned" / "adapter_model.safetensors").stat().st_mtime_ns == changed

@@ -141,7 +141,7 @@ class Tune(Prompt):
             self.quantiles_ = np.quantile(y, self.levels_)
         if self.kind_ == "label" and len(self.labels_) < 2:
             raise TuningError(f"all rows have the label {self.labels_[0]!r}: there is nothing to learn")
-        home = Path(self.folder) if self.folder else Path(tempfile.mkdtemp(prefix="kurabe-tune-"))
+        home = Path(self.folder).absolute() if self.folder else Path(tempfile.mkdtemp(prefix="kurabe-tune-"))
         _require_same(home, self._learned_from(X, y, validation))
         tuned = home / "tuned"
         if not tuned.is_dir():
