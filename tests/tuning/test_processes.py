@@ -12,10 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
 from kurabe.errors import TuningError
+from kurabe.models.reference import Reference
 from kurabe.testing.tiny import tiny_model
+from kurabe.tuning import head, processes
 from kurabe.tuning.processes import World, deal, hand, together
+from kurabe.tuning.rows import Row
+from kurabe.tuning.settings import TuneSettings
+from kurabe.tuning.train import train
 
 
 @given(st.lists(st.integers(1, 900), min_size=1, max_size=30), st.integers(1, 5))
@@ -43,8 +49,7 @@ CHILD = """
 import json, os, random, sys
 from pathlib import Path
 import peft, torch
-from torch.distributed import fsdp, tensor
-from transformers import LlamaForCausalLM
+from torch.distributed import fsdp, tensor  # loaded once, here
 from kurabe.models.engines import hf_load
 from kurabe.models.engines.transformers import Transformers
 from kurabe.models.reference import parse_reference
@@ -139,6 +144,67 @@ def test_the_steps_are_those_of_one_process(tmp_path: Path, method: str) -> None
             assert one[tensor].allclose(other[tensor], atol=1e-4), (name, tensor)
         found: list[Any] = json.loads((tmp_path / f"{name}.json").read_text())
         assert found == [pytest.approx(losses, abs=1e-4), said, shares]
+
+
+def test_what_cannot_be_shared_out_is_said_before_the_others_hear_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(tiny_model(tmp_path / "base"))
+    headed = head.Headed(model, head.HeadLayer(32, 1))
+    monkeypatch.setattr(processes, "_world", World(0, 2, 0, True, None))
+    with pytest.raises(TuningError, match="number head can't be trained with FSDP"):
+        next(train(headed, [Row((5, 6, 7), 2)], TuneSettings(), tmp_path, pad=0, base=Reference("hf", "tiny", {})))
+
+
+TASK = """
+name: {name}
+data: {{source: items.csv, split: {{test: 10, validation: 0.3, seed: 5}}}}
+input: "{{{{ text }}}}"
+target: {target}
+kind: {kind}
+contestants:
+- tune: {{model: "hf:{base}", {settings}, step_tokens: 600, micro_tokens: 200, evaluations: 2, learning_rate: 0.001}}
+prompt: {{user: "{{{{ input }}}}", prefill: ""}}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "how", "settings"),
+    [
+        ("colour", ("--use_fsdp", "--fsdp_version", "2"), "method: lora"),
+        ("size", ("--multi_gpu",), "head: quantiles, general: false"),
+    ],
+)
+def test_accelerate_launch(tmp_path: Path, name: str, how: tuple[str, ...], settings: str) -> None:
+    """The commands in the documentation make of a task file what the same command makes in one process."""
+    base = tiny_model(tmp_path / "base", initializer_range=0.1)
+    colours = {"rot": "red", "blau": "blue", "gelb": "yellow"}
+    words = [list(colours)[n % 3] for n in range(60)]
+    rows = [f"{word} {n},{colours[word]},{n % 7 + 0.5}\n" for n, word in enumerate(words)]
+    kind = "label" if name == "colour" else "number"
+    made: list[tuple[dict[str, Any], Any]] = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        folder.mkdir()
+        (folder / "items.csv").write_text("text,colour,size\n" + "".join(rows))
+        text = TASK.format(name=name, target=name, kind=kind, base=base, settings=settings)
+        (folder / "task.yaml").write_text(text)
+        launch = ("accelerate.commands.launch", *how, "--num_processes", "2", "-m") if folder.name == "two" else ()
+        board = subprocess.run(
+            [sys.executable, "-W", "ignore", "-m", *launch, "kurabe", "tune", str(folder / "task.yaml"), "--json"],
+            timeout=280, check=True, capture_output=True, env=dict(os.environ) | {"OMP_NUM_THREADS": "1"},
+        ).stdout  # fmt: skip
+        (tuned,) = (folder / ".kurabe" / "tuned").iterdir()
+        notes = json.loads((tuned / "tuned" / "notes.json").read_text())
+        weights = {file.name: load_file(file) for file in sorted((tuned / "tuned").glob("*.safetensors"))}
+        made.append((weights, (notes["tuning"]["losses"], json.loads(board)["rows"][0]["score"])))
+    (one, (losses, score)), (two, (other, same)) = made
+    assert one.keys() == two.keys()
+    for file, tensors in one.items():
+        assert tensors.keys() == two[file].keys()
+        assert all(tensors[part].allclose(two[file][part], atol=1e-4) for part in tensors)
+    assert other == pytest.approx(losses, abs=1e-4)
+    assert same == pytest.approx(score, rel=1e-3)
 
 
 def test_a_process_that_is_gone_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

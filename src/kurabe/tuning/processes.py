@@ -159,18 +159,24 @@ def inner(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
+def require_shardable(model: Any) -> None:
+    """Raise TuningError for what can't be trained with its weights shared out: weights in nf4, whose tables can't be
+    cut, and a number head, which takes hidden states from within the model."""
+    within = inner(model)
+    if not hasattr(within, "_no_split_modules"):
+        raise TuningError("a number head can't be trained with FSDP; launch without it, or leave head out")
+    if any(type(weights).__name__ == "Params4bit" for weights in within.parameters()):
+        raise TuningError("method: qlora can't be trained with FSDP; launch without it, or use method: lora")
+
+
 def shard(model: Any) -> None:
     """Share the weights out over the processes, layer by layer (PyTorch's FSDP2), on this process's GPU where it has
-    one. Raises TuningError for weights in nf4, whose tables can't be cut."""
+    one."""
     import torch
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
     within = inner(model)
-    if not hasattr(within, "_no_split_modules"):
-        raise TuningError("a number head can't be trained with FSDP yet; launch without it, or leave head out")
-    if any(type(weights).__name__ == "Params4bit" for weights in within.parameters()):
-        raise TuningError("method: qlora can't be trained with FSDP; launch without it, or use method: lora")
     found = world()
     assert found is not None
     mesh = init_device_mesh("cuda" if torch.cuda.is_available() else "cpu", (found.size,))

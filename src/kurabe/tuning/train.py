@@ -105,6 +105,8 @@ def train(
     helpers = processes.world() if base is not None else None
     if helpers is not None:
         assert base is not None
+        if helpers.sharded:
+            processes.require_shardable(model)
         helpers.tell(Job(base, settings, tuple(rows), pad, numbers))
     try:
         learner = _Learner(model, rows, settings, pad, loss or _loss, helpers)
