@@ -15,7 +15,8 @@ from kurabe.contestants.base import learning
 from kurabe.contestants.tune_hosted import TuneHosted, confirmed
 from kurabe.errors import BudgetExceededError, ContestantError, TuningError
 from kurabe.tasks.spec import ContestantSpec
-from kurabe.testing import Simulator, Tuning
+from kurabe.testing import Fault, Simulator, Tuning
+from kurabe.tuning.general import questions
 from kurabe.tuning.hosted import jobs, record
 
 COLOURS = {"rot": "red", "blau": "blue", "gelb": "yellow"}
@@ -193,6 +194,51 @@ def test_a_job_that_fails_is_on_the_board(tmp_path: Path) -> None:
         assert "failed: bad file" in row.reason
         run(contest(tmp_path, server, confirm_usd=1.0))
         assert len(server.tuning.jobs) == 1  # a failed job is not paid for again by itself
+
+
+def is_general(call: Any) -> bool:
+    return bool(call.kind == "chat" and call.json["messages"][0]["role"] == "user")
+
+
+def test_what_is_forgotten_is_asked_once(tmp_path: Path) -> None:
+    """The base model and the tuned one answer the general rows; each answer is paid for, and kept over a stop."""
+    asked = [row.ask for row in questions()]
+    stop = {"after": 7}
+
+    def answer(text: str) -> str:
+        return next((row.accept[0] for row in questions() if row.ask == text and row.accept), None) or (
+            knows(text) if any(word in text for word in COLOURS) else "no"
+        )
+
+    def stopped(call: Any) -> Fault | None:
+        if not is_general(call):
+            return None
+        stop["after"] -= 1
+        return Fault.status(400) if stop["after"] < 0 else None
+
+    with Simulator("openai", answer=answer, faults=stopped) as server:
+        given: dict[str, Any] = {"confirm_usd": 1.0, "general": True}
+        row = next(row for row in run(contest(tmp_path, server, **given)).rows if row.contestant == "tune")
+        assert row.status == "failed"
+        assert not server.tuning.jobs  # a base model that can't be asked is told before a job is paid for
+        stop["after"] = len(asked)
+        row = next(row for row in run(contest(tmp_path, server, **given)).rows if row.contestant == "tune")
+        assert row.status == "failed"
+        stop["after"] = 10**6
+        best = run(contest(tmp_path, server, budget={"usd": 1.0}, **given)).rows[0]
+        assert best.status == "done"
+        plain = run(contest(tmp_path, server, confirm_usd=1.0)).rows[0]
+        answered = [call for call in server.requests if is_general(call) and call.outcome == "answer"]
+    assert len(answered) == 2 * len(asked)
+    assert [call.text for call in answered[: len(asked)]] == [call.text for call in answered[len(asked) :]]
+    assert best.usd is not None
+    assert plain.usd is not None
+    assert plain.forgetting is None
+    assert best.usd > plain.usd > 0
+    assert best.forgetting is not None
+    assert best.forgetting.rows == len(asked)
+    assert 0.5 < best.forgetting.before == best.forgetting.after < 1
+    assert (best.forgetting.p, best.forgetting.perplexity_before, best.forgetting.perplexity_p) == (1.0, None, None)
 
 
 def test_azure_needs_a_deployment() -> None:

@@ -18,16 +18,16 @@ class Forgetting:
 
     `before`, `after`: shares of right answers, 0 to 1, of `rows`; `p`: McNemar's exact p-value of the pairs.
     `perplexity_before`, `perplexity_after`: of the plain texts; `perplexity_p`: exact p-value of the paired sign-flip
-    test on their mean log-probabilities.
+    test on their mean log-probabilities; None of models that only chat, which give no such probabilities.
     """
 
     before: float
     after: float
     p: float
     rows: int
-    perplexity_before: float
-    perplexity_after: float
-    perplexity_p: float
+    perplexity_before: float | None
+    perplexity_after: float | None
+    perplexity_p: float | None
 
 
 def forgetting(notes: Mapping[str, Any]) -> Forgetting | None:
@@ -45,7 +45,7 @@ def forgetting(notes: Mapping[str, Any]) -> Forgetting | None:
         rows=len(before.right),
         perplexity_before=before.perplexity,
         perplexity_after=after.perplexity,
-        perplexity_p=sign_flips(np.subtract(after.nats, before.nats)),
+        perplexity_p=sign_flips(np.subtract(after.nats, before.nats)) if before.nats else None,
     )
 
 

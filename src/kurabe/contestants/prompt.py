@@ -386,13 +386,13 @@ class Prompt(Contestant):
         )
 
     def _requests(self, X: pl.DataFrame, model: ChatModel) -> Iterator[Request]:
-        request = _taken(msgspec.convert(self.request_, Request), model)
+        request = taken(msgspec.convert(self.request_, Request), model)
         for text, shots in self._asked(X, model, request):
             yield msgspec.structs.replace(request, messages=self._messages(text, shots))
 
     def _questions(self, X: pl.DataFrame, model: ChatModel) -> Iterator[Question]:
         """The requests of rows whose labels are scored, each with the one it is calibrated against."""
-        request = _taken(msgspec.convert(self.request_, Request), model)
+        request = taken(msgspec.convert(self.request_, Request), model)
         (nothing,) = self._render(X.clear(1)) if self.calibrate else ("",)
         for text, shots in self._asked(X, model, request):
             asked, empty = (
@@ -440,7 +440,7 @@ class Prompt(Contestant):
         return [text[: self.max_input_chars] for text in inputs]
 
 
-def _taken(request: Request, model: ChatModel) -> Request:
+def taken(request: Request, model: ChatModel) -> Request:
     """The request without settings of ours that the model does not take: temperature 0, the seed and the like."""
     ours: dict[str, Any] = {"seed": None, "prefill": "", "stop": ()}
     if request.temperature == 0:

@@ -229,8 +229,9 @@ class Sweep(Contestant):
         finally:
             dollars.reset(token)
         more = getattr(self.chosen_, "notes_", {})
-        if not whole:  # else its job is one that the trials have paid for
-            usd = None if usd is None or more.get("usd", 0.0) is None else usd + more.get("usd", 0.0)
+        # Where it is whole, its job is one that the trials have paid for; they ask no general questions.
+        paid = more.get("general", {}).get("usd", 0.0) if whole else more.get("usd", 0.0)
+        usd = None if usd is None or paid is None else usd + paid
         self.notes_ = {**more, "usd": usd, "sweep": notes}
         return self
 

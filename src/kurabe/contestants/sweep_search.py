@@ -364,8 +364,8 @@ class Search:
         if isinstance(estimator, Tune):
             folder = trial_folder(self.sweep.folder or self._scratch.name, [settings, size])
             estimator.set_params(folder=str(folder))
-            if "general" not in settings:
-                estimator.set_params(general=False)
+        if isinstance(estimator, Tune | TuneHosted) and "general" not in settings:
+            estimator.set_params(general=False)
         self._last = estimator
         if isinstance(estimator, TuneHosted):
             self._tuned(estimator, X, y, self._key(settings, size))

@@ -13,6 +13,7 @@ from kurabe.contestants.base import Validation, learning
 from kurabe.contestants.examples import write_number
 from kurabe.contestants.frames import as_frame, as_target
 from kurabe.contestants.prompt import Decode, Prompt, open_shared, release
+from kurabe.contestants.tune_general import Answered, ask_general
 from kurabe.contestants.wording import joint
 from kurabe.errors import BudgetExceededError, ContestantError, KurabeError, TuningError
 from kurabe.models.base import ChatModel
@@ -51,7 +52,9 @@ class TuneHosted(Prompt):
     It costs money and sends the training rows away: `confirm_usd` is what it may cost, in dollars, or `unknown` where a
     cost that is not known is accepted. Without it nothing is sent, and the reason holds the estimate. A job is started
     once: another run, or another process, follows the same one. After `stall_hours` without news it is cancelled.
-    `deployment`: what the tuned model is called where it was deployed, for providers where that is needed.
+    `deployment`: what the tuned model is called where it was deployed, for providers where that is needed. `general`:
+    whether the base model and the tuned model are asked the general rows of `kurabe.tuning.general`, to see what is
+    forgotten; that costs what asking them costs, which is no part of the estimate.
     """
 
     no_effect = frozenset({"confirm_usd", "stall_hours"})
@@ -78,6 +81,7 @@ class TuneHosted(Prompt):
         max_tokens: int | None = None,
         decode: Decode = "auto",
         max_input_chars: int = 2000,
+        general: bool = False,
         kind: Kind | None = None,
         prompt: spec.Prompt | None = None,
         target: str | None = None,
@@ -100,6 +104,7 @@ class TuneHosted(Prompt):
         self.bucket = bucket
         self.role = role
         self.account = account
+        self.general = general
 
     def skipped_reason(self) -> str | None:
         """Why the model cannot be tuned here, or None where it can."""
@@ -134,6 +139,7 @@ class TuneHosted(Prompt):
         folder = _home(plan)
         if (why := self.unconfirmed(plan)) is not None:
             raise BudgetExceededError(why)
+        before = self._general(folder, "before", self._name(), plan.usd)
         connection = Connection(plan.base, base_url=(self.options or {}).get("base_url"))
         jobs.begin(folder, plan, connection, confirmed=True)
         job = jobs.follow(folder, connection, plan, stall_hours=self.stall_hours, told=_tell)
@@ -145,7 +151,28 @@ class TuneHosted(Prompt):
             self.tuned_ = str(msgspec.structs.replace(plan.base, name=self.deployment))
         elif note := service_of(plan.base, plan.options).note(plan.base, job.model):
             raise ContestantError(note)
+        if before is not None:
+            after = self._general(folder, "after", self.tuned_, _sum(plan.usd, before.usd))
+            assert after is not None
+            self.notes_["usd"] = _sum(job.usd, before.usd, after.usd)
+            self.notes_["general"] = {
+                "before": msgspec.to_builtins(before.general), "after": msgspec.to_builtins(after.general),
+                "usd": _sum(before.usd, after.usd),
+            }  # fmt: skip
         return self
+
+    def _general(self, folder: Path, when: str, reference: str, spent: float | None) -> Answered | None:
+        """A model's answers to the general rows, kept beside the job; None where they are not wanted."""
+        from kurabe.models import open_model
+
+        if not self.general:
+            return None
+        given, left = dict(self.options or {}), dollars.get()
+        if left is not None:
+            given["budget"] = Budget(max(left - (spent or 0.0), 0.0))
+        learning.get()(f"answering general questions {when} tuning")
+        with open_model(reference, **given) as model:
+            return ask_general(folder / f"general-{when}.json", model)
 
     def opened(self, budget: Budget | None = None) -> ChatModel:
         """The tuned model."""
@@ -207,6 +234,12 @@ class TuneHosted(Prompt):
 def begun(plan: Plan) -> bool:
     """Whether there is a job of this plan, whose cost was accepted."""
     return record.read(_home(plan)) is not None
+
+
+def _sum(*usd: float | None) -> float | None:
+    """None where one of them is not known."""
+    known = [one for one in usd if one is not None]
+    return sum(known) if len(known) == len(usd) else None
 
 
 def _home(plan: Plan) -> Path:

@@ -42,10 +42,10 @@ class GeneralRow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class General(msgspec.Struct, frozen=True):
     """What a model made of the general rows: `right` for each that asks something, `nats` for each plain text: the mean
-    of its tokens' negative log-probabilities."""
+    of its tokens' negative log-probabilities; none of a model that only chats."""
 
     right: tuple[bool, ...]
-    nats: tuple[float, ...]
+    nats: tuple[float, ...] = ()
 
     @property
     def share(self) -> float:
@@ -53,9 +53,9 @@ class General(msgspec.Struct, frozen=True):
         return sum(self.right) / len(self.right)
 
     @property
-    def perplexity(self) -> float:
-        """e to the mean of `nats` (Jelinek et al. 1977)."""
-        return math.exp(sum(self.nats) / len(self.nats))
+    def perplexity(self) -> float | None:
+        """e to the mean of `nats` (Jelinek et al. 1977), None where there are none."""
+        return math.exp(sum(self.nats) / len(self.nats)) if self.nats else None
 
 
 @cache
@@ -65,11 +65,20 @@ def general_rows() -> tuple[GeneralRow, ...]:
     return tuple(msgspec.json.decode(line, type=GeneralRow) for line in lines)
 
 
+def questions() -> list[GeneralRow]:
+    """The rows that ask something."""
+    return [row for row in general_rows() if row.kind != "text"]
+
+
+def request_of(row: GeneralRow) -> Request:
+    """What a model is asked, greedily."""
+    return Request((User(row.ask),), max_tokens=MOST_TOKENS, temperature=0.0)
+
+
 def general(model: LocalModel) -> General:
     """Ask the model every row greedily, and read every text."""
-    asked = [row for row in general_rows() if row.kind != "text"]
-    requests = [Request((User(row.ask),), max_tokens=MOST_TOKENS, temperature=0.0) for row in asked]
-    answers = {index: reply.text for index, reply in model.chat_many(requests)}
+    asked = questions()
+    answers = {index: reply.text for index, reply in model.chat_many(map(request_of, asked))}
     right = tuple(row.right(answers[index]) for index, row in enumerate(asked))
     nats = tuple(text_nats(model, row.text) for row in general_rows() if row.kind == "text")
     return General(right, nats)
