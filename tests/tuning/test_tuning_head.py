@@ -49,7 +49,7 @@ def table(rows: int, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray]:
 
 def tuner(base: Path, **settings: Any) -> Tune:
     given: dict[str, Any] = {
-        "head": "regression", "learning_rate": 3e-3, "epochs": 8, "step_tokens": 300, "system": "", "evaluations": 3,
+        "head": "regression", "learning_rate": 5e-3, "epochs": 5, "step_tokens": 300, "system": "", "evaluations": 3,
         "user": "{{ input }}", "prefill": "", "general": False, "kind": "number",
     }  # fmt: skip
     return Tune(model=f"hf:{base}", **given | settings)
@@ -58,24 +58,24 @@ def tuner(base: Path, **settings: Any) -> Tune:
 @pytest.fixture(scope="module")
 def quantiled(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tune]:
     """A head of quantiles that was tuned."""
-    made = tuner(base, head="quantiles", epochs=12, folder=str(tmp_path_factory.mktemp("quantiles")))
-    yield made.fit(*table(150), table(30, 1))
+    made = tuner(base, head="quantiles", epochs=7, folder=str(tmp_path_factory.mktemp("quantiles")))
+    yield made.fit(*table(100), table(30, 1))
     made.close()
 
 
 @pytest.mark.parametrize(("method", "metric"), [("lora", None), ("full", "r2"), ("qlora", None)])
 def test_numbers_in_the_text_are_learned(base: Path, tmp_path: Path, method: Any, metric: str | None) -> None:
-    X, y = table(150)
-    made = tuner(base, method=method, metric=metric, folder=str(tmp_path)).fit(X, y, table(30, 1))
+    X, y = table(100)
+    rate = 1e-3 if method == "full" else 5e-3
+    made = tuner(base, method=method, metric=metric, learning_rate=rate, folder=str(tmp_path)).fit(X, y, table(30, 1))
     new, truth = table(60, 2)
     error = np.abs(made.predict(new) - truth).mean()
     made.close()
-    assert error < 0.5 * np.abs(np.median(y) - truth).mean()
+    assert error < 0.65 * np.abs(np.median(y) - truth).mean()
     losses = made.notes_["tuning"]["losses"]
-    assert losses[-1] < 0.5 * losses[0]
-    assert (
-        made.notes_["tuning"]["best"][1] == pytest.approx(min(s for _, s in made.notes_["tuning"]["scores"])) or metric
-    )
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
+    scores = [score for _, score in made.notes_["tuning"]["scores"]]
+    assert made.notes_["tuning"]["best"][1] == (max(scores) if metric == "r2" else min(scores))
 
 
 def test_it_begins_as_the_constant(base: Path, tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_an_export_takes_the_head_along(quantiled: Tune, tmp_path: Path) -> None
         with pytest.raises(TuningError, match="--to adapter"):
             export(moved, form, tmp_path / form)
         assert not (tmp_path / form).exists()
-    again = clone(quantiled).set_params(folder=quantiled.folder).fit(*table(150), table(30, 1))
+    again = clone(quantiled).set_params(folder=quantiled.folder).fit(*table(100), table(30, 1))
     again.tuned_ = moved
     assert np.array_equal(again.predict_quantiles(X), before)
     again.close()
