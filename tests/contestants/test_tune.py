@@ -1,5 +1,7 @@
 """A tuned model as a contestant: tiny random ones, which learn what they are shown."""
 
+import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,7 +58,8 @@ def test_it_learns_and_answers(base: Path, tmp_path: Path, method: Any, decode: 
     said: list[str] = []
     token = learning.set(said.append)
     try:
-        made = tuner(base, method=method, decode=decode, folder=str(tmp_path / "kept")).fit(X, y, table(12))
+        made = tuner(base, method=method, decode=decode, target="colour", folder=str(tmp_path / "kept"))
+        made.fit(X, y, table(12))
     finally:
         learning.reset(token)
     assert (made.predict(X) == y).all()
@@ -71,6 +74,16 @@ def test_it_learns_and_answers(base: Path, tmp_path: Path, method: Any, decode: 
     text = (tmp_path / "kept" / "tuned" / "README.md").read_text()
     assert "60 rows" in text
     assert f"method: {method}" in text
+    assert "- target: `colour`, of kind label" in text
+    assert "- columns: `input`" in text
+    assert re.search("- training part: 60 rows, BLAKE2b of inputs and targets `[0-9a-f]{32}`", text)
+    assert "- scored of the validation part: 12 rows" in text
+    assert "    {{ input }}" in text  # how a row is asked
+    assert "| step | validation, " in text
+    assert f"base_model: {json.dumps(base.name)}" in text
+    assert str(base.parent) not in text
+    assert "blau" not in text
+    assert "yellow" not in text
 
 
 def test_a_second_fit_takes_what_the_first_made(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

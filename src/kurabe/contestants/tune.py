@@ -196,7 +196,7 @@ class Tune(Prompt):
         parts = [Path(self._base().name).name, repr(sorted(params.items())), X.write_json(), repr(y.tolist())]
         if validation is not None:
             parts += [as_frame(validation[0]).write_json(), repr(np.asarray(validation[1]).tolist())]
-        return hashlib.blake2b(msgspec.json.encode(parts), digest_size=16).hexdigest().encode()
+        return _digest(*parts).encode()
 
     def _settings(self) -> TuneSettings:
         given = {name: getattr(self, name) for name in TuneSettings.__struct_fields__ if name != "seed"}
@@ -271,6 +271,7 @@ class _Tuning:
         from kurabe.models.engines import hf_load
         from kurabe.models.engines.transformers import Transformers
         from kurabe.tuning import adapter, checkpoint, processes
+        from kurabe.tuning.export import public_name
         from kurabe.tuning.train import attach, take, train
 
         path = located(self.base)
@@ -308,9 +309,16 @@ class _Tuning:
                 model = attach(loaded.model, self.settings)
                 take(model, kept)
             losses = kept.notes["losses"]
+            asked = self.contestant
+            prompt = {"system": asked.system_, "user": asked.user_, "prefill": asked.prefill_}
             origin = adapter.Origin(
-                str(self.base), f"{len(rows):,} rows", len(losses), (losses[0], losses[-1]), metric.name,
-                tuple((step, score) for step, score in kept.notes["scores"]),
+                base=public_name(self.base.name),
+                target=asked.target, kind=asked.kind_, columns=tuple(X.columns),
+                prompt=tuple((name, text) for name, text in prompt.items() if text),
+                rows=len(rows), digest=_digest(X.write_json(), repr(y.tolist())),
+                checked=0 if checked is None else len(checked[1]),
+                steps=len(losses), losses=(losses[0], losses[-1]), metric=metric.name,
+                scores=tuple((step, score) for step, score in kept.notes["scores"]),
             )  # fmt: skip
             notes = {"tuning": kept.notes}
             if before is not None:
@@ -336,6 +344,10 @@ class _Tuning:
             learning.get()(f"answering general questions {when} tuning")
             write_bytes(file, msgspec.json.encode(general(Transformers.of(loaded, str(self.base)))))
         return msgspec.json.decode(file.read_bytes())
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.blake2b(msgspec.json.encode(parts), digest_size=16).hexdigest()
 
 
 def _require_same(home: Path, learned_from: bytes) -> None:

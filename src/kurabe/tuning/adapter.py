@@ -25,11 +25,22 @@ _HEAD = (
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where tuned weights come from: the base model's reference, the training data in words, the steps made, the first
-    and the last loss, the scores (step, score) on the validation part by `metric`."""
+    """Where tuned weights come from, without rows and without places of this machine.
+
+    `base`: the base model's name for others; `target`, None where the task names none, `kind` and `columns` of the
+    task; `prompt`: (name, text) of what a row is asked with; `rows`: of the training part, and `digest` of its inputs
+    and targets; `checked`: rows of the validation part that were scored; `steps` made, with the first and the last
+    loss; `scores`: (step, score) on these rows by `metric`.
+    """
 
     base: str
-    data: str
+    target: str | None
+    kind: str
+    columns: tuple[str, ...]
+    prompt: tuple[tuple[str, str], ...]
+    rows: int
+    digest: str
+    checked: int
     steps: int
     losses: tuple[float, float]
     metric: str
@@ -84,10 +95,11 @@ def card(settings: TuneSettings, origin: Origin) -> str:
         "---",
         f"# {name[settings.method]} of `{origin.base}`",
         "",
-        f"{MARK}{origin.data}; {origin.steps} steps, loss of {learned} from {origin.losses[0]:.4g}"
+        f"{MARK}{origin.rows:,} rows; {origin.steps} steps, loss of {learned} from {origin.losses[0]:.4g}"
         f" to {origin.losses[1]:.4g}.",
         "",
         *([_HEAD, ""] if settings.head is not None else []),
+        *_data(origin),
         *(["| step | validation, " + origin.metric + " |", "|---:|---:|", *scored, ""] if scored else []),
         "Settings:",
         "",
@@ -96,3 +108,20 @@ def card(settings: TuneSettings, origin: Origin) -> str:
         "Versions: " + ", ".join(f"{package} {version(package)}" for package in packages),
         "",
     ])  # fmt: skip
+
+
+def _data(origin: Origin) -> list[str]:
+    """What was learned, and from how much."""
+    checked = f"{origin.checked:,} rows" if origin.checked else "none"
+    lines = [
+        "Data:",
+        "",
+        f"- target: {'not named' if origin.target is None else f'`{origin.target}`'}, of kind {origin.kind}",
+        f"- columns: {', '.join(f'`{name}`' for name in origin.columns)}",
+        f"- training part: {origin.rows:,} rows, BLAKE2b of inputs and targets `{origin.digest}`",
+        f"- scored of the validation part: {checked}",
+        "",
+    ]
+    for name, text in origin.prompt:
+        lines += [f"Prompt, {name}:", "", *(f"    {line}" for line in text.splitlines()), ""]
+    return lines

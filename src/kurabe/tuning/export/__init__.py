@@ -51,7 +51,12 @@ class Tuned(msgspec.Struct, frozen=True):
     @property
     def public_name(self) -> str:
         """The base's name for others: of a path on this machine, its last part."""
-        return Path(self.base.name).name if Path(self.base.name).expanduser().exists() else self.base.name
+        return public_name(self.base.name)
+
+
+def public_name(name: str) -> str:
+    """A model's name for others: of a path on this machine, its last part."""
+    return Path(name).name if Path(name).expanduser().exists() else name
 
 
 def export(
