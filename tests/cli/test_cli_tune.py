@@ -118,6 +118,26 @@ def test_cancel(task: Path, server: Simulator) -> None:
     assert held.deleted == ["file-0"]
 
 
+def test_a_damaged_file_is_in_nobodys_way(task: Path, server: Simulator, tmp_path: Path) -> None:
+    called("run", task, "--yes")
+    (tmp_path / "jobs" / "0badjob").mkdir()
+    (tmp_path / "jobs" / "0badjob" / "job.json").write_text('{"key": "0badjob", "na')
+    listed = called("list", "--json")
+    assert listed.exit_code == 0
+    (job,) = json.loads(listed.stdout)
+    assert "job.json is damaged" in listed.stderr
+    assert "succeeded" in called("status", job["key"]).stdout
+    assert "forgotten" in called("delete", job["key"]).stdout
+    with pytest.raises(TuningError, match=r"job\.json is damaged .* remove the file"):
+        CliRunner().invoke(cli, ["tune", "delete", "0bad"], catch_exceptions=False, standalone_mode=False)
+
+
+def test_a_command_that_is_mistyped() -> None:
+    done = called("cancle", "3f2a")
+    assert done.exit_code == 2
+    assert "no command of tune, and no file, 'cancle'; did you mean 'cancel'?" in done.output
+
+
 def test_what_is_not_there(task: Path, server: Simulator) -> None:
     with pytest.raises(TuningError, match="no job 'abc'"):
         CliRunner().invoke(cli, ["tune", "status", "abc"], catch_exceptions=False, standalone_mode=False)

@@ -1,5 +1,6 @@
 """A model that its provider tunes, as a contestant of a contest and by itself."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import kurabe
 from kurabe.contest.run import run
 from kurabe.contestants import registry
 from kurabe.contestants.base import learning
-from kurabe.contestants.tune_hosted import TuneHosted, confirmed
+from kurabe.contestants.tune_hosted import TuneHosted, _tell, confirmed
 from kurabe.errors import BudgetExceededError, ContestantError, TuningError
 from kurabe.tasks.spec import ContestantSpec
 from kurabe.testing import Fault, Simulator, Tuning
@@ -68,6 +69,24 @@ def test_it_learns_and_answers(tmp_path: Path) -> None:
     assert "loss 0.333" in said[-1]
     assert "ftjob-0" in said[0]
     assert [job.rows for _, job in record.found(tmp_path / "jobs")] == [30]
+
+
+def test_a_job_that_is_quiet_for_long_is_told() -> None:
+    said: list[str] = []
+    token = learning.set(said.append)
+    X, y = table(12)
+    with Simulator("openai") as server:
+        try:
+            plan = tuner(server).plan(X, y)
+            job = record.Job(
+                "k", "n", MODEL, "", 1, 1, "", plan.settings, None, job="ftjob-0", news="2026-01-01T00:00:00+00:00"
+            )
+            _tell(24.0, job)
+            _tell(1e9, job)
+        finally:
+            learning.reset(token)
+    assert re.search(r"ftjob-0; nothing new for \d+ h, `kurabe tune cancel k` stops it", said[0])
+    assert "nothing new" not in said[1]
 
 
 def test_rows_are_what_is_asked_later() -> None:

@@ -12,8 +12,8 @@ from kurabe.errors import TuningError
 from kurabe.messages import Message
 from kurabe.models.transport import breaker, limits, retry
 from kurabe.testing import Fault, Simulator
-from kurabe.tuning.hosted import jobs
-from kurabe.tuning.hosted.base import Row, Settings, State
+from kurabe.tuning.hosted import jobs, record
+from kurabe.tuning.hosted.base import Row, Settings, State, UnknownStateError
 from kurabe.tuning.hosted.connection import Connection
 from kurabe.tuning.hosted.plan import Plan, make_plan
 from kurabe.tuning.hosted.services import SERVICES, parse_base, service_of
@@ -92,6 +92,51 @@ def planned(provider: str) -> Plan:
 def connected(server: Simulator, plan: Plan) -> Connection:
     key = None if plan.base.scheme == "bedrock" else "test-key"
     return Connection(plan.base, base_url=server.url, api_key=key)
+
+
+def test_an_unknown_state_is_told(provider: str, server: Simulator, tmp_path: Path) -> None:
+    """A provider has a new word: the job goes on there, and may be followed later, or stopped."""
+    server.tuning.states = ["DREAMING"]
+    plan = planned(provider)
+    connection = connected(server, plan)
+    jobs.begin(tmp_path, plan, connection, confirmed=True)
+    with pytest.raises(UnknownStateError, match=r"does not know: 'DREAMING'\. The job goes on .*`kurabe tune status`"):
+        jobs.follow(tmp_path, connection, plan)
+    (job,) = server.tuning.jobs.values()
+    job.looks, job.states = 0, list(server.tuning.usual)
+    assert jobs.follow(tmp_path, connection, plan).state is State.SUCCEEDED
+    assert len(server.tuning.jobs) == 1
+
+
+def test_what_is_in_an_unknown_state_can_be_cancelled(provider: str, server: Simulator, tmp_path: Path) -> None:
+    server.tuning.states = ["DREAMING"]
+    plan = planned(provider)
+    connection = connected(server, plan)
+    jobs.begin(tmp_path, plan, connection, confirmed=True)
+    assert jobs.cancel(tmp_path, connection).state is State.CANCELLED
+    (job,) = server.tuning.jobs.values()
+    assert job.cancelled
+
+
+def test_who_says_nothing_of_a_job_that_runs_has_time(provider: str, server: Simulator, tmp_path: Path) -> None:
+    """No news are no sign of a stall where a provider has none to tell; of a job that waits they are."""
+    if provider not in ("bedrock", "vertex", "fireworks"):
+        assert service_of(planned(provider).base).speaks
+        return
+    running = {"bedrock": "InProgress"}.get(provider, "JOB_STATE_RUNNING")
+    server.tuning.states = [running] * 4 + [server.tuning.usual[-1]]
+    plan = planned(provider)
+    connection = connected(server, plan)
+    jobs.begin(tmp_path, plan, connection, confirmed=True)
+    job = jobs.look(tmp_path, connection, plan)
+    job.news = "2026-01-01T00:00:00+00:00"
+    record.write(tmp_path, job)
+    seen: list[float] = []
+    done = jobs.follow(tmp_path, connection, plan, stall_hours=1, told=lambda job: seen.append(job.quiet_hours))
+    assert done.state is State.SUCCEEDED
+    assert seen[0] > 1000 > seen[-1]
+    (there,) = server.tuning.jobs.values()
+    assert not there.cancelled
 
 
 def test_every_service_is_tested_here_or_with_openai() -> None:

@@ -18,7 +18,7 @@ from kurabe.contest.prepare import Entrant, choose, make_entrants
 from kurabe.contest.run import run
 from kurabe.contestants.tune import Tune
 from kurabe.contestants.tune_hosted import TuneHosted, confirmed
-from kurabe.errors import ContestantError, KurabeError
+from kurabe.errors import ContestantError, KurabeError, missing, nearest
 from kurabe.models.reference import parse_reference
 from kurabe.report.format import plain
 from kurabe.report.progress import Progress
@@ -32,6 +32,8 @@ class Tuning(click.Group):
 
     def resolve_command(self, context: click.Context, args: list[str]) -> Any:
         if args and args[0] not in self.commands:
+            if not Path(args[0]).exists() and nearest(args[0], self.commands):
+                context.fail(missing("command of tune, and no file,", args[0], self.commands))
             args = ["run", *args]
         return super().resolve_command(context, args)
 
@@ -116,6 +118,8 @@ def _asked(entrants: list[Entrant], task: Task, yes: bool) -> list[str]:
 def list_jobs(as_json: bool) -> None:
     """List the jobs that were begun on this machine, as they were when last looked at."""
     found = [job for _, job in record.found(record.jobs_root())]
+    for _, error in record.damaged(record.jobs_root()):
+        click.echo(str(error), err=True)
     if as_json:
         print_json(json.dumps([_plain(job) for job in found]))
         return

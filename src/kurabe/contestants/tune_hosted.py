@@ -2,6 +2,7 @@
 
 import math
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -51,7 +52,8 @@ class TuneHosted(Prompt):
 
     It costs money and sends the training rows away: `confirm_usd` is what it may cost, in dollars, or `unknown` where a
     cost that is not known is accepted. Without it nothing is sent, and the reason holds the estimate. A job is started
-    once: another run, or another process, follows the same one. After `stall_hours` without news it is cancelled.
+    once: another run, or another process, follows the same one. After `stall_hours` without news it is cancelled,
+    unless it runs at a provider that tells none of jobs that run.
     `deployment`: what the tuned model is called where it was deployed, for providers where that is needed. `general`:
     whether the base model and the tuned model are asked the general rows of `kurabe.tuning.general`, to see what is
     forgotten; that costs what asking them costs, which is no part of the estimate.
@@ -142,7 +144,7 @@ class TuneHosted(Prompt):
         before = self._general(folder, "before", self._name(), plan.usd)
         connection = Connection(plan.base, base_url=(self.options or {}).get("base_url"))
         jobs.begin(folder, plan, connection, confirmed=True)
-        job = jobs.follow(folder, connection, plan, stall_hours=self.stall_hours, told=_tell)
+        job = jobs.follow(folder, connection, plan, stall_hours=self.stall_hours, told=partial(_tell, self.stall_hours))
         assert job.model is not None
         assert job.reference is not None
         self.tuned_ = job.reference
@@ -253,11 +255,12 @@ class _Unasked:
         self.takes = model.takes
 
 
-def _tell(job: Job) -> None:
-    """Say how far the job is."""
+def _tell(stall_hours: float, job: Job) -> None:
+    """Say how far the job is, and where it has been quiet for long, since a job that runs may only be slow."""
     said = f"{job.state}"
     if job.metrics:
         said += f", step {job.metrics[-1].step}, loss {job.metrics[-1].loss:.3f}"
     elif job.events:
         said += f": {job.events[-1].text}"
-    learning.get()(f"{said} (job {job.job})")
+    quiet = f"; nothing new for {job.quiet_hours:.0f} h, `kurabe tune cancel {job.key}` stops it"
+    learning.get()(f"{said} (job {job.job}{quiet if job.quiet_hours > stall_hours else ''})")

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, TypeVar
 
 import msgspec
 
+from kurabe.errors import ProviderError
 from kurabe.messages import Message
 from kurabe.models.codecs.base import HttpRequest
 from kurabe.models.reference import Reference
@@ -117,6 +118,23 @@ class Ask(msgspec.Struct, frozen=True):
         return f"Ask({self.request.method} {self.request.path}, {len(self.request.body):,} bytes)"
 
 
+class UnknownStateError(ProviderError):
+    """The provider calls the state of a job by a word that is not known here."""
+
+    what = "has the tuning job in a state that kurabe does not know"
+    next_step = (
+        "The job goes on there, and nothing is lost: run the same command again later, or look with `kurabe tune"
+        " status`; the provider's own list of jobs says more, and `kurabe tune cancel` stops it."
+    )
+
+
+def state_in(states: Mapping[str, State], said: str) -> State:
+    """The state that a provider means. Raises UnknownStateError."""
+    if said not in states:
+        raise UnknownStateError(repr(said))
+    return states[said]
+
+
 Steps = Generator[Ask, bytes, T]
 
 
@@ -128,6 +146,8 @@ class Service:
     """The fields of Settings that the provider takes, beside `epochs`."""
     needs: ClassVar[tuple[str, ...]] = ()
     """What the provider has to be told besides: a bucket, a role."""
+    speaks: ClassVar[bool] = True
+    """Whether a job that runs is heard of, by events or metrics."""
     base_url: ClassVar[str] = ""
     """Where jobs are, with `{options}` of the provider, if not where the models are."""
     places: ClassVar[dict[str, tuple[str, str]]] = {}

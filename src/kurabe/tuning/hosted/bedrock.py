@@ -14,7 +14,7 @@ import msgspec
 from kurabe.errors import NotFoundError, PermissionDeniedError, ProviderError
 from kurabe.models.codecs.base import HttpRequest, json_body, read_json
 from kurabe.models.reference import Reference
-from kurabe.tuning.hosted.base import Ask, Limits, Metric, Row, Service, Snapshot, Start, State, Steps
+from kurabe.tuning.hosted.base import Ask, Limits, Metric, Row, Service, Snapshot, Start, State, Steps, state_in
 from kurabe.tuning.hosted.rows import jsonl
 
 _STATES: Final = {
@@ -41,6 +41,7 @@ class BedrockTuning(Service):
     limits = Limits(rows=8, most_rows=20_000, tokens=32_000, size=1_000_000_000)
     settings: ClassVar[frozenset[str]] = frozenset({"batch_size", "learning_rate"})
     needs = ("bucket", "role")
+    speaks = False
     base_url = "https://bedrock.{region}.amazonaws.com"
     places: ClassVar[dict[str, tuple[str, str]]] = {"s3": ("https://s3.{region}.amazonaws.com", "s3")}
 
@@ -97,11 +98,9 @@ class BedrockTuning(Service):
     def look(self, job: str) -> Steps[Snapshot]:
         path = f"/model-customization-jobs/{quote(job, safe='')}"
         found = read_json((yield Ask(HttpRequest(path, method="GET"))), _Job)
-        if found.status not in _STATES:
-            raise ProviderError(f"the job is in a state that is not known: {found.status!r}")
         loss = found.training_metrics.training_loss if found.training_metrics is not None else None
         return Snapshot(
-            _STATES[found.status], found.output_model_arn, found.failure_message or "",
+            state_in(_STATES, found.status), found.output_model_arn, found.failure_message or "",
             metrics=() if loss is None else (Metric(0, loss),),
         )  # fmt: skip
 

@@ -12,7 +12,7 @@ import msgspec
 from kurabe.errors import BadRequestError, NotFoundError, ProviderError
 from kurabe.models.codecs.base import HttpRequest, json_body, read_json
 from kurabe.models.reference import Reference
-from kurabe.tuning.hosted.base import Ask, Limits, Row, Service, Snapshot, Start, State, Steps
+from kurabe.tuning.hosted.base import Ask, Limits, Row, Service, Snapshot, Start, State, Steps, state_in
 from kurabe.tuning.hosted.multipart import multipart
 from kurabe.tuning.hosted.rows import chat_row, jsonl
 
@@ -47,6 +47,7 @@ class FireworksTuning(Service):
     limits = Limits(rows=3, most_rows=3_000_000, tokens=32_768, size=150_000_000)
     settings: ClassVar[frozenset[str]] = frozenset({"learning_rate", "rank", "batch_size"})
     needs = ("account",)
+    speaks = False
     base_url = "https://api.fireworks.ai/v1"
 
     @property
@@ -113,9 +114,7 @@ class FireworksTuning(Service):
 
     def look(self, job: str) -> Steps[Snapshot]:
         found = read_json((yield self._get(f"/supervisedFineTuningJobs/{job}")), _Job)
-        state = _STATES.get(found.state.removeprefix("JOB_STATE_"))
-        if state is None:
-            raise ProviderError(f"the job is in a state that is not known: {found.state!r}")
+        state = state_in(_STATES, found.state.removeprefix("JOB_STATE_"))
         said = (found.status.message or "") if found.status is not None else ""
         return Snapshot(state, found.output_model, said if state is State.FAILED else "")
 

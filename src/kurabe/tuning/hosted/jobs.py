@@ -4,7 +4,6 @@ that dies at any moment is followed by one that goes on, and no file is sent and
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -12,7 +11,7 @@ import msgspec
 from kurabe.errors import NotFoundError, ProviderError, TuningError
 from kurabe.models.reference import parse_reference
 from kurabe.tuning.hosted import record
-from kurabe.tuning.hosted.base import Event, Service, Snapshot, Start, State, Steps
+from kurabe.tuning.hosted.base import Event, Service, Snapshot, Start, State, Steps, UnknownStateError
 from kurabe.tuning.hosted.connection import Connection
 from kurabe.tuning.hosted.plan import Plan
 from kurabe.tuning.hosted.record import Job
@@ -192,8 +191,8 @@ def follow(
 ) -> Job:  # fmt: skip
     """Look at the job until it has succeeded; `told` hears of each look.
 
-    A job of which nothing new is heard for `stall_hours` is cancelled. Raises TuningError where it failed, was
-    cancelled or stalled; ProviderError.
+    A job of which nothing new is heard for `stall_hours` is cancelled, unless it runs at a provider that says nothing
+    of jobs that run. Raises TuningError where it failed, was cancelled or stalled; ProviderError.
     """
     wait = FIRST_WAIT
     while True:
@@ -206,8 +205,8 @@ def follow(
             return job
         if _over(job):
             raise TuningError(ended(job))
-        quiet = (datetime.fromisoformat(record.now()) - datetime.fromisoformat(job.news)).total_seconds() / 3600
-        if quiet > stall_hours:
+        quiet = job.quiet_hours
+        if quiet > stall_hours and (job.state is not State.RUNNING or _speaks(job)):
             cancel(folder, connection)
             raise TuningError(
                 f"{title(parse_reference(job.base))} has said nothing new of the job {job.job} for {quiet:.0f} hours"
@@ -216,6 +215,10 @@ def follow(
             )
         time.sleep(wait)
         wait = min(wait * 1.5, LONGEST_WAIT)
+
+
+def _speaks(job: Job) -> bool:
+    return service_of(parse_reference(job.base), job.options).speaks
 
 
 def cancel(folder: Path, connection: Connection) -> Job:
@@ -236,7 +239,8 @@ def cancel(folder: Path, connection: Connection) -> Job:
 
 def _cancel(job: Job, name: str, service: Service, connection: Connection) -> None:
     with suppress(NotFoundError):  # then there is nothing to be stopped
-        _take(job, connection.run(service.look(name)), service, None)
+        with suppress(UnknownStateError):  # what is not known can be stopped all the same
+            _take(job, connection.run(service.look(name)), service, None)
         if _over(job):
             return
         connection.run(service.cancel(name))

@@ -7,9 +7,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from kurabe.errors import ProviderError
 from kurabe.models.codecs.base import HttpRequest, json_body, read_json
-from kurabe.tuning.hosted.base import Ask, Event, Limits, Metric, Row, Service, Snapshot, Start, State, Steps
+from kurabe.tuning.hosted.base import Ask, Event, Limits, Metric, Row, Service, Snapshot, Start, State, Steps, state_in
 from kurabe.tuning.hosted.multipart import multipart
 from kurabe.tuning.hosted.openai import moment
 from kurabe.tuning.hosted.rows import chat_row, jsonl
@@ -117,9 +116,7 @@ class MistralTuning(Service):
 
     def look(self, job: str) -> Steps[Snapshot]:
         found = read_json((yield Ask(HttpRequest(f"/fine_tuning/jobs/{quote(job, safe='')}", method="GET"))), _Job)
-        if found.status not in _STATES:
-            raise ProviderError(f"the job is in a state that is not known: {found.status!r}")
-        state = _STATES[found.status]
+        state = state_in(_STATES, found.status)
         events = sorted(found.events, key=lambda event: event.created_at)
         said = [_said(event) for event in events]
         points = sorted(found.checkpoints, key=lambda point: point.step_number)

@@ -8,10 +8,23 @@ from urllib.parse import quote
 
 import msgspec
 
-from kurabe.errors import BadRequestError, ProviderError
+from kurabe.errors import BadRequestError
 from kurabe.models.codecs.base import HttpRequest, json_body, read_json
 from kurabe.models.reference import Reference
-from kurabe.tuning.hosted.base import Ask, Event, Limits, Metric, Row, Service, Settings, Snapshot, Start, State, Steps
+from kurabe.tuning.hosted.base import (
+    Ask,
+    Event,
+    Limits,
+    Metric,
+    Row,
+    Service,
+    Settings,
+    Snapshot,
+    Start,
+    State,
+    Steps,
+    state_in,
+)
 from kurabe.tuning.hosted.multipart import multipart
 from kurabe.tuning.hosted.rows import chat_row, jsonl
 
@@ -151,7 +164,7 @@ class OpenAITuning(Service):
             after = {"after": listed.data[-1].id}
         events.reverse()  # they come the newest first
         return Snapshot(
-            state_of(found.status),
+            state_in(_STATES, found.status),
             found.fine_tuned_model,
             (found.error.message or found.error.code or "") if found.error else "",
             found.trained_tokens,
@@ -177,13 +190,6 @@ class AzureTuning(OpenAITuning):
             f"The tuned model {model!r} answers once it is deployed: deploy it in the Foundry portal or with `az"
             " cognitiveservices account deployment create`, and name the deployment with the setting deployment:"
         )
-
-
-def state_of(status: str) -> State:
-    """Raises ProviderError for a state that is not known."""
-    if status not in _STATES:
-        raise ProviderError(f"the job is in a state that is not known: {status!r}")
-    return _STATES[status]
 
 
 def moment(seconds: float) -> str:

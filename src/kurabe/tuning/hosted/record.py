@@ -59,6 +59,11 @@ class Job(msgspec.Struct):
     told: bool = False
 
     @property
+    def quiet_hours(self) -> float:
+        """How long ago the last news were, in hours."""
+        return (datetime.fromisoformat(now()) - datetime.fromisoformat(self.news)).total_seconds() / 3600
+
+    @property
     def file_name(self) -> str:
         """What the uploaded file is called, by which it is found again."""
         return f"kurabe-{self.key}.jsonl"
@@ -118,9 +123,26 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def found(root: Path) -> list[tuple[Path, Job]]:
-    """(folder, job) of every job below `root`, the newest first."""
-    jobs = [(path.parent, job) for path in root.glob(f"*/{NAME}") if (job := read(path.parent)) is not None]
-    return sorted(jobs, key=lambda pair: pair[1].made, reverse=True)
+    """(folder, job) of every job below `root` whose file can be read, the newest first."""
+    return _all(root)[0]
+
+
+def damaged(root: Path) -> list[tuple[Path, TuningError]]:
+    """(folder, what to say of it) of every job below `root` whose file cannot be read."""
+    return _all(root)[1]
+
+
+def _all(root: Path) -> tuple[list[tuple[Path, Job]], list[tuple[Path, TuningError]]]:
+    jobs, broken = [], []
+    for path in sorted(root.glob(f"*/{NAME}")):
+        try:
+            job = read(path.parent)
+        except TuningError as error:
+            broken.append((path.parent, error))
+            continue
+        if job is not None:
+            jobs.append((path.parent, job))
+    return sorted(jobs, key=lambda pair: pair[1].made, reverse=True), broken
 
 
 def jobs_root() -> Path:
@@ -132,10 +154,14 @@ def jobs_root() -> Path:
 
 def named(root: Path, name: str) -> tuple[Path, Job]:
     """(folder, job) of the job whose key, or whose name at the provider, begins so. Raises TuningError."""
-    jobs = found(root)
+    jobs, broken = _all(root)
     meant = [(folder, job) for folder, job in jobs if job.key.startswith(name) or (job.job or "") == name]
-    if len(meant) != 1:
-        listed = [job.key for _, job in (meant or jobs)]
-        raise TuningError(f"{name!r} begins the names of several jobs: {', '.join(listed)}" if meant else
-                          missing("job", name, listed))  # fmt: skip
+    unread = [(folder, error) for folder, error in broken if folder.name.startswith(name)]
+    if len(meant) + len(unread) > 1:
+        listed = [folder.name for folder, _ in (*meant, *unread)]
+        raise TuningError(f"{name!r} begins the names of several jobs: {', '.join(listed)}")
+    if unread:
+        raise unread[0][1]
+    if not meant:
+        raise TuningError(missing("job", name, [job.key for _, job in jobs]))
     return meant[0]

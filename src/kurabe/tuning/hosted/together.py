@@ -10,7 +10,7 @@ import msgspec
 from kurabe.errors import BadRequestError, ProviderError
 from kurabe.models.codecs.base import HttpRequest, json_body, read_json
 from kurabe.models.reference import Reference
-from kurabe.tuning.hosted.base import Ask, Event, Limits, Metric, Row, Service, Snapshot, Start, State, Steps
+from kurabe.tuning.hosted.base import Ask, Event, Limits, Metric, Row, Service, Snapshot, Start, State, Steps, state_in
 from kurabe.tuning.hosted.multipart import multipart
 from kurabe.tuning.hosted.rows import chat_row, jsonl
 
@@ -116,11 +116,9 @@ class TogetherTuning(Service):
     def look(self, job: str) -> Steps[Snapshot]:
         path = f"/fine-tunes/{quote(job, safe='')}"
         found = read_json((yield Ask(HttpRequest(path, method="GET"))), _Job)
-        if found.status not in _STATES:
-            raise ProviderError(f"the job is in a state that is not known: {found.status!r}")
         events = read_json((yield Ask(HttpRequest(f"{path}/events", method="GET"))), _Events).data
         metrics = read_json((yield Ask(HttpRequest(f"{path}/metrics", method="GET"))), _Metrics).metrics or []
-        state = _STATES[found.status]
+        state = state_in(_STATES, found.status)
         events.sort(key=lambda event: event.created_at)
         return Snapshot(
             state,

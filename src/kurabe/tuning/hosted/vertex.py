@@ -7,10 +7,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from kurabe.errors import NotFoundError, ProviderError
+from kurabe.errors import NotFoundError
 from kurabe.models.codecs.base import HttpRequest, json_body, read_json
 from kurabe.models.reference import Reference
-from kurabe.tuning.hosted.base import Ask, Limits, Row, Service, Snapshot, Start, State, Steps
+from kurabe.tuning.hosted.base import Ask, Limits, Row, Service, Snapshot, Start, State, Steps, state_in
 from kurabe.tuning.hosted.rows import jsonl
 
 PAGES = 100
@@ -51,6 +51,7 @@ class VertexTuning(Service):
     limits = Limits(rows=10, tokens=131_072, size=1_000_000_000)
     settings: ClassVar[frozenset[str]] = frozenset({"learning_rate_multiplier", "rank"})
     needs = ("bucket",)
+    speaks = False
     places: ClassVar[dict[str, tuple[str, str]]] = {"storage": ("https://storage.googleapis.com", "")}
 
     @property
@@ -109,9 +110,7 @@ class VertexTuning(Service):
 
     def look(self, job: str) -> Steps[Snapshot]:
         found = read_json((yield Ask(HttpRequest(_path(job), method="GET"))), _Job)
-        state = _STATES.get(found.state.removeprefix("JOB_STATE_"))
-        if state is None:
-            raise ProviderError(f"the job is in a state that is not known: {found.state!r}")
+        state = state_in(_STATES, found.state.removeprefix("JOB_STATE_"))
         tuned = found.tuned_model.endpoint if found.tuned_model is not None else None
         return Snapshot(state, tuned, found.error.message if found.error is not None else "")
 
