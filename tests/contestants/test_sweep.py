@@ -589,6 +589,42 @@ def test_another_over_and_a_larger_budget_go_on_with_the_trials_made(tmp_path: P
     assert board.rows[0].score == pytest.approx(0.25)
 
 
+def test_the_same_setting_is_not_asked_about_the_test_part_again(tmp_path: Path) -> None:
+    """Other minutes, trials or values to be tried are another sweep; its answers are those of the setting it takes."""
+
+    def answered(contestant: Any = None, limit: int | None = None, **settings: Any) -> tuple[int, list[float]]:
+        made = len(Off.log)
+        task = contest(tmp_path, sweep(contestant, **settings))
+        board = task.compete(limit=limit)
+        assert board.rows[0].status == "done"
+        hidden = set(task.test.X["id"].to_list())
+        asked = sum(one in hidden for what, _, rows in Off.log[made:] if what == "predict" for one in rows)
+        return asked, board.evidence.entries[0].guesses.tolist()
+
+    assert answered(limit=20)[0] == 20
+    asked, guesses = answered(minutes=60.0)
+    assert asked == 40
+    assert answered(trials=39) == (0, guesses)
+    assert answered(over={"by": [0.5, 7.0]}) == (0, guesses)
+    assert answered(over={"by": [5.0, 7.0]})[0] == 60  # another setting is chosen
+    assert answered(Off(noise=0.01), over={"by": [0.5, 7.0]})[0] == 60  # another contestant
+    assert answered(random_state=4)[0] == 60
+
+
+def test_answers_that_are_taken_over_keep_their_cost(model: Any, tmp_path: Path) -> None:
+    asked = model(usd=0.001)
+    entry = {"contestant": {"prompt": {"model": "openai:gpt-5.1", "user": "{{ truth }}"}},
+             "over": {"system": ["Be off by 1", "Be off by 2"]}}  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+        (first,) = contest(tmp_path, {"sweep": entry}, budget={"usd": 5.0}).compete().rows
+        calls = asked.calls
+        (again,) = contest(tmp_path, {"sweep": {**entry, "minutes": 60}}, budget={"usd": 5.0}).compete().rows
+    assert first.status == again.status == "done"
+    assert asked.calls == calls
+    assert again.usd == pytest.approx(first.usd) == pytest.approx(calls * 0.001)
+
+
 def test_the_tasks_dollars_hold_for_a_sweep_too(model: Any, tmp_path: Path) -> None:
     asked = model(usd=0.01)
     entry = {"sweep": {"contestant": {"prompt": {"model": "openai:gpt-5.1", "user": "{{ truth }}"}},

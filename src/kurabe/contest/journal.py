@@ -226,6 +226,20 @@ class Journal:
                 ((entry, row.input, row.value, row.raw, row.usd, seconds / len(rows)) for row in rows),
             )
 
+    def answer_alike(self, entry: bytes, alike: bytes) -> None:
+        """Give a contestant the predictions of the last one that answered `alike`, a digest of what answers depend on;
+        from now on it is that one itself."""
+        last = self._measured(alike)[2].get("entry")
+        with self._explained(), self._transaction():
+            if last is not None:
+                self._db.execute(
+                    "INSERT OR IGNORE INTO predictions SELECT ?, input, value, raw, usd, seconds FROM predictions"
+                    " WHERE entry=?",
+                    (entry, bytes.fromhex(last)),
+                )
+            notes = json.dumps({"entry": entry.hex()})
+            self._db.execute("INSERT OR REPLACE INTO measurements VALUES (?,NULL,NULL,?)", (alike, notes))
+
     def touch(self, run: str, now: str) -> None:
         """Note that a run was worked on until now, ISO 8601 in UTC."""
         with self._explained():

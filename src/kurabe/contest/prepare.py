@@ -38,7 +38,10 @@ FOLDER = ".kurabe"
 
 @dataclass(frozen=True)
 class Entrant:
-    """A contestant ready to compete: its estimator, or the reason why it is skipped."""
+    """A contestant ready to compete: its estimator, or the reason why it is skipped.
+
+    `swept`: of a sweep, what identifies the contestant that is swept and what it learns from.
+    """
 
     label: str
     position: int
@@ -46,6 +49,7 @@ class Entrant:
     model: str | None
     key: bytes
     reason: str | None
+    swept: bytes = b""
 
 
 def journal_path(folder: Path) -> Path:
@@ -92,9 +96,9 @@ def _entrant(
     estimator = task.estimators.get(spec.label)
     if estimator is None:
         estimator = registry.build(spec, context)
-    model = None
+    model, swept = None, b""
     if isinstance(estimator, Sweep):
-        estimator, model, key = _placed(estimator, task, learned_from)
+        estimator, model, key, swept = _placed(estimator, task, learned_from)
     elif isinstance(estimator, Human):
         if estimator.answers is not None:
             estimator = clone(estimator).set_params(answers=str(task.folder / estimator.answers))
@@ -115,11 +119,12 @@ def _entrant(
             key = digest(key, embeddings.fingerprint(found))
             estimator = clone(estimator).set_params(embeddings=found)
     skipped = getattr(estimator, "skipped_reason", None)
-    return Entrant(spec.label, position, estimator, model, key, skipped() if skipped else None)
+    return Entrant(spec.label, position, estimator, model, key, skipped() if skipped else None, swept)
 
 
-def _placed(sweep: Sweep, task: Task, learned_from: bytes) -> tuple[Sweep, str | None, bytes]:
-    """(the sweep with its files found and a folder of its own, the model that all trials ask, its key).
+def _placed(sweep: Sweep, task: Task, learned_from: bytes) -> tuple[Sweep, str | None, bytes, bytes]:
+    """(the sweep with its files found and a folder of its own, the model that all trials ask, its key, and that of the
+    contestant that is swept).
 
     The folder goes by the contestant that is swept and by what it learns from: another `over` or a larger budget goes
     on with the answers that are there.
@@ -144,7 +149,7 @@ def _placed(sweep: Sweep, task: Task, learned_from: bytes) -> tuple[Sweep, str |
     sweep.set_params(contestant=sweep.with_settings(stays), over=over)
     if sweep.folder is None:
         sweep.set_params(folder=str(task.folder / FOLDER / "sweeps" / known.hex()))
-    return sweep, stays.get("model") if "model" not in over else None, key
+    return sweep, stays.get("model") if "model" not in over else None, key, known
 
 
 def swept_labels(task: Task, name: str | None = None) -> list[str]:

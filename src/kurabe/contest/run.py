@@ -22,6 +22,7 @@ from sklearn.base import clone
 from kurabe import models
 from kurabe.contest.board import Board, compute_board
 from kurabe.contest.evidence import Status
+from kurabe.contest.identity import digest, estimator_digest
 from kurabe.contest.journal import Journal, Row, RunRecord
 from kurabe.contest.judge import judges, rows_of
 from kurabe.contest.memory import PeakMemory
@@ -240,10 +241,13 @@ class _Contest:
         """Fit the contestant, or load it, and journal the answers that are left."""
         estimator = self._trained(work.entrant)
         if isinstance(estimator, Sweep):  # a sweep answers as the contestant that it has chosen
+            self._answered_alike(work, estimator.chosen_)
             estimator = estimator.chosen_
         try:
             left = work.left()
             self._tell(work, force=True)
+            if not left:  # all answers were taken over
+                return
             if isinstance(estimator, AnswersRowByRow):
                 self._row_by_row(estimator, work, left)
             else:
@@ -254,6 +258,17 @@ class _Contest:
                 close()
         if not work.complete:
             raise ContestantError(f"answered {work.done:,} of {work.total:,} rows")
+
+    def _answered_alike(self, work: Work, chosen: Any) -> None:
+        """Take over the answers of the sweep of the same contestant that chose the same setting before, within other
+        minutes or dollars, or among other settings."""
+        key = work.entrant.key
+        before, _ = self.journal.spent([key])
+        self.journal.answer_alike(key, digest("chosen", estimator_digest(chosen), work.entrant.swept))
+        work.renew(work.entrant)
+        after, dearest = self.journal.spent([key])
+        self._pay(after - before)
+        self.dearest = max(self.dearest, dearest)
 
     def _trained(self, entrant: Entrant) -> Any:
         """The trained contestant: the one kept from an earlier start of this run, or fitted now and kept."""
