@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,13 @@ def test_without_a_template_every_column_but_the_target_is_shown(tmp_path: Path)
     assert task.train.X.columns == ["id", "title", "colour", "input"]
     row = task.train.rows.row(0, named=True)
     assert row["input"] == f"id: {row['id']}\ntitle: {row['title']}\ncolour: {row['colour']}"
+
+
+@pytest.mark.parametrize(("template", "wish"), [("x", "write {{ x }}"), ("What is it?", "write {{ COLUMN }}")])
+def test_a_template_that_shows_no_column_is_refused(template: str, wish: str) -> None:
+    frame = pl.DataFrame({"x": ["a", "b"] * 20, "y": [1.0, 2.0] * 20})
+    with pytest.raises(TaskError, match=f"all rows would read the same; {re.escape(wish)}"):
+        Task.from_frame(frame, target="y", input=template)
 
 
 def test_columns_choose_what_contestants_see(tmp_path: Path) -> None:

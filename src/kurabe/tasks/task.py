@@ -203,6 +203,11 @@ def _inputs(spec: TaskSpec, split: Split, available: Sequence[str]) -> tuple[tup
         if name not in available:
             raise DataError(f"columns: {missing('column', name, available)}")
     read = None if spec.input is None else template_columns(spec.input, available, target=spec.target)
+    if read == ():
+        wish = f"{{{{ {spec.input} }}}}" if spec.input in available else "{{ COLUMN }}"
+        raise TaskError(
+            f"input: the template {spec.input!r} shows no column, so that all rows would read the same; write {wish}"
+        )
     apart = {spec.target, split.group, split.column}
     columns = spec.columns or read or tuple(name for name in available if name not in apart)
     if not columns:
