@@ -82,7 +82,12 @@ def test_the_paired_tests() -> None:
     assert found is not None
     assert (found.before, found.after, found.rows) == (0.5, 0.05, 20)
     assert found.p == pytest.approx(2 * 0.5**9)
-    assert found.perplexity_after / found.perplexity_before == pytest.approx(np.exp(0.5))
+    assert found.perplexity_before == pytest.approx(np.exp(2.0))
+    assert found.perplexity_after == pytest.approx(np.exp(2.5))
     assert found.perplexity_p == 0.25
     assert forgetting({}) is None
+    chatted = forgetting({"general": {"before": {"right": before["right"]}, "after": {"right": after["right"]}}})
+    assert chatted is not None
+    assert (chatted.p, chatted.rows) == (found.p, 20)
+    assert (chatted.perplexity_before, chatted.perplexity_after, chatted.perplexity_p) == (None, None, None)
     assert sign_flips(np.zeros(4)) == 1.0
