@@ -1,5 +1,6 @@
 """The further columns that a task asks for, computed from the evidence."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,34 @@ def test_a_tuned_model_stands_beside_itself_untuned_and_p_is_adjusted() -> None:
     assert {name: one.against for name, one in found.items()} == {"best": None, "tuned": "plain", "plain": "best"}
     assert found["tuned"].p == pytest.approx(mcnemar_exact(24, 0))  # the larger of two stays as it is
     assert found["plain"].p == pytest.approx(2 * mcnemar_exact(0, 30))
+
+
+def test_two_that_are_held_against_each_other_are_one_test() -> None:
+    found = results(
+        numbers(
+            entry("tuned", TRUTH, priced(0.9), model="m", notes={"tuning": {"losses": []}}),
+            entry("plain", TRUTH + 9, priced(0.5), model="m"),
+            checks=(Check(format=r"\d+ EUR"),),
+        ),
+        "format",
+    )
+    assert {name: one.against for name, one in found.items()} == {"tuned": "plain", "plain": "tuned"}
+    assert found["tuned"].p == found["plain"].p == pytest.approx(mcnemar_exact(24, 0))
+
+
+def test_a_contestant_that_failed_has_no_columns_and_costs_no_judge() -> None:
+    failed = replace(entry("failed", TRUTH, priced(1), model="m"), status="failed")
+    bad = entry("bad", TRUTH + 9, priced(0.9), model="n")
+    good = entry("good", TRUTH, priced(0.5), model="m")
+    found = results(numbers(failed, bad, good, checks=(Check(format=r"\d+ EUR"),)), "format")
+    assert set(found) == {"good", "bad"}
+    assert found["bad"].p == pytest.approx(mcnemar_exact(24, 0))  # of one test
+    assert left_to_judge(texts(replace(POLITE, status="failed")), STYLE, ["polite"], {}) == []
+
+
+def test_a_judge_sees_no_white_space_around_an_answer() -> None:
+    made = texts(entry("one", ["x"] * N, ["<think>hm</think>\n\nPlease. \n"] * N))
+    assert {showing.first for showing in left_to_judge(made, STYLE, ["one"], {})[::2]} == {"Please."}
 
 
 def test_thoughts_are_no_part_of_an_answer_and_missing_answers_do_not_count() -> None:

@@ -1,14 +1,20 @@
 """Contests whose answers a model judges, against simulated providers on the loopback."""
 
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 
 from kurabe import Board, Task
+from kurabe.contest.board import Board as Computed
+from kurabe.contest.board import compute_board
 from kurabe.contest.checks import CheckResult
+from kurabe.contest.journal import Journal
+from kurabe.contest.prepare import journal_path
 from kurabe.contest.style import FIRST, NEITHER, SECOND
 from kurabe.errors import TaskError
 from kurabe.report.notes import notes
@@ -49,7 +55,7 @@ def calm(board: Board) -> dict[str, CheckResult]:
     return {row.contestant: row.checks["calm"] for row in board.rows if "calm" in row.checks}
 
 
-def said(board: Board) -> str:
+def said(board: Computed) -> str:
     return " ".join(note.text for note in notes(board))
 
 
@@ -107,3 +113,41 @@ def test_a_judges_key_has_no_place_in_a_task_file(tmp_path: Path) -> None:
         assert server.calls == 0
         journal = tmp_path / ".kurabe" / "journal.sqlite"
         assert not journal.exists() or b"sk-secret" not in journal.read_bytes()
+
+
+def test_a_wrong_option_of_a_judge_is_named_with_its_place(tmp_path: Path) -> None:
+    with Simulator("openai") as server:
+        task = make_task(tmp_path, server, concurency=4)
+        with pytest.raises(TaskError, match=r"checks\[0\]\.style: no option 'concurency'; did you mean 'concurrency'"):
+            task.compete()
+
+
+def test_a_judge_that_was_killed_is_not_through_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with Simulator("openai", answer="First.") as server:
+        with monkeypatch.context() as patched:
+            patched.setattr("kurabe.contest.run._Contest._count", killed)  # some verdicts are in the journal by then
+            with pytest.raises(KeyboardInterrupt):
+                make_task(tmp_path, server, concurrency=1).compete()
+        with Journal(journal_path(tmp_path)) as journal:
+            board = compute_board(journal.evidence(journal.runs()[0].id), 100)
+        assert 0 < len(board.evidence.judged[0].verdicts) < 40
+        assert "calm: the judge has not judged everything: run again to go on" in said(board)
+        whole = make_task(tmp_path, server, concurrency=1).compete()
+        assert "not judged everything" not in said(whole)
+        assert {one.rows for one in calm(whole).values()} == {10}
+
+
+def test_a_style_without_answers_to_hold_others_against_says_so(tmp_path: Path) -> None:
+    with Simulator("openai") as server:
+        task = make_task(tmp_path, server)
+        (check,) = task.spec.checks
+        assert check.style is not None
+        style = msgspec.structs.replace(check.style, against="prompt")
+        checks = (msgspec.structs.replace(check, style=style),)
+        board = replace(task, spec=msgspec.structs.replace(task.spec, checks=checks)).compete()
+        assert server.calls == 0
+        assert calm(board) == {}
+        assert "calm: there are no answers of “prompt” to hold others against." in said(board)

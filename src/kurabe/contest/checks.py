@@ -79,9 +79,9 @@ def _format_column(evidence: Evidence, follows: Follows, ranked: Sequence[Entry]
             p = mcnemar_exact(int((us & ~them).sum()), int((them & ~us).sum()))
             result = replace(result, p=p, against=other)
         column[entry.name] = result
-    tested = [name for name, result in column.items() if result.p is not None]
-    adjusted = holm([column[name].p or 0.0 for name in tested])
-    return column | {name: replace(column[name], p=p) for name, p in zip(tested, adjusted, strict=True)}
+    tested = {frozenset((name, result.against)): result.p for name, result in column.items() if result.p is not None}
+    adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))  # two held against each other are one test
+    return {name: replace(result, p=adjusted.get(frozenset((name, result.against)))) for name, result in column.items()}
 
 
 def _untuned(entry: Entry, others: Sequence[Entry]) -> str | None:

@@ -9,7 +9,7 @@ import polars as pl
 from kurabe import models
 from kurabe.contest.style import FIRST, NEITHER, SECOND, SYSTEM, USER, Showing
 from kurabe.contestants.prompt import Prompt
-from kurabe.errors import ContestantError, TaskError
+from kurabe.errors import ContestantError, InputError, TaskError
 from kurabe.models.reference import is_local
 from kurabe.tasks.checks import labels_of
 from kurabe.tasks.spec import Style, TaskSpec
@@ -28,7 +28,7 @@ def judges(spec: TaskSpec, folder: Path) -> dict[str, tuple[Style, Prompt]]:
         if check.style is not None:
             try:
                 found[label] = check.style, _judge(check.style, folder)
-            except ContestantError as error:
+            except (ContestantError, InputError) as error:
                 raise TaskError(f"checks[{index}].style: {error}") from None
     return found
 

@@ -70,10 +70,13 @@ def style_key(style: Style) -> bytes:
 
 
 def answer_texts(evidence: Evidence, entry: Entry) -> list[str | None] | None:
-    """What a contestant said to each test row, a reasoning model's thoughts aside, None where nothing; None altogether
-    for one that says nothing, or whose model does not write (`decode: score` and the like)."""
+    """What a contestant said to each test row, a reasoning model's thoughts and white space around it aside, None where
+    nothing; None altogether for one that failed, that says nothing, or whose model does not write (`decode: score` and
+    the like)."""
+    if entry.status not in ("done", "partial"):
+        return None
     if entry.raw is not None and entry.notes.get("decode", "free") in ("free", "grammar"):
-        return [None if text is None else text.rpartition("</think>")[2] for text in entry.raw]
+        return [None if text is None else text.rpartition("</think>")[2].strip() for text in entry.raw]
     if evidence.kind == "text" and entry.answered.any():
         return [guess if there else None for guess, there in zip(entry.guesses, entry.answered, strict=True)]
     return None

@@ -5,6 +5,7 @@ from typing import Any
 
 from kurabe.contest.board import Board
 from kurabe.contest.evidence import Judged
+from kurabe.contest.style import answer_texts, left_to_judge
 from kurabe.report import format as fmt
 from kurabe.report.learning import chose, sweeps
 from kurabe.tasks.checks import JSON, labels_of, slice_rows
@@ -140,12 +141,18 @@ def _style_note(board: Board, label: str, style: Style, judged: Judged) -> str:
 
 
 def _judges(board: Board) -> list[str]:
-    """Why a judge stopped before the end."""
+    """Why a judge has not judged everything, or had nothing to judge."""
     evidence, found = board.evidence, []
-    for place, label in enumerate(labels_of(evidence.checks)):
-        reason = evidence.judged[place].reason if place in evidence.judged else None
-        if reason:
-            why = fmt.shorten(fmt.redact(fmt.plain(reason)), 300)
+    entries = {entry.name: entry for entry in evidence.entries}
+    for place, (check, label) in enumerate(zip(evidence.checks, labels_of(evidence.checks), strict=True)):
+        if (style := check.style) is None:
+            continue
+        judged, other = evidence.judged.get(place, Judged()), style.against
+        if other is not None and (other not in entries or answer_texts(evidence, entries[other]) is None):
+            name = fmt.shorten(fmt.plain(other), 60)
+            found.append(f"{fmt.check_title(label)}: there are no answers of “{name}” to hold others against.")
+        elif left_to_judge(evidence, style, list(entries), judged.verdicts):
+            why = fmt.shorten(fmt.redact(fmt.plain(judged.reason or "run again to go on")), 300)
             found.append(f"{fmt.check_title(label)}: the judge has not judged everything: {why}")
     return found
 
