@@ -1,5 +1,6 @@
 """What experiment trackers are sent, as values; and, where they are installed, what they have stored of it."""
 
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from kurabe.contest.board import Board
+from kurabe.contest.checks import CheckResult
 from kurabe.contest.evidence import Evidence
 from kurabe.errors import KurabeError, MissingExtraError
 from kurabe.report.tracking import Point, by_step, send, tracked
@@ -50,6 +52,28 @@ def test_what_is_sent(tuned: Board) -> None:
     assert next(run for run in runs if run.name == "blend").settings == {"max_tokens": "8"}
     assert KEY not in repr(runs)
     assert "not-to-be-sent" not in repr(runs)
+
+
+def test_settings_in_lists_lose_their_keys_and_odd_names_fit_every_tracker(tuned: Board) -> None:
+    given = {"linear": {"parts": [{"api_key": "not-to-be-sent", "size": 3}, "x"], "weights": {"größe, " * 50: 2}}}
+    run = next(run for run in tracked(tuned, given) if run.name == "linear")
+    assert run.settings.pop("parts.0.size") == "3"
+    assert run.settings.pop("parts.1") == "x"
+    ((name, value),) = run.settings.items()
+    assert value == "2"
+    assert re.fullmatch(r"[\w. -]{1,250}", name, re.ASCII)
+    checked = replace(tuned.rows[0], checks={"x" * 300: CheckResult(1.0, None, 3)})
+    (whole,) = (one for one in tracked(replace(tuned, rows=(checked,)), {}) if one.name == checked.contestant)
+    assert all(len(metric) <= 250 for metric in whole.metrics)
+
+
+def test_a_trackers_error_shows_no_password(tuned: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> str:
+        raise OSError("no answer from https://ann:hunter2@tracker.example/api")
+
+    monkeypatch.setattr("kurabe.report.tracking._to_mlflow", refuse)
+    with pytest.raises(KurabeError, match=r"no answer from https://tracker\.example/api"):
+        send(tuned, {}, "mlflow", None, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["label", "text", "every_status", "nothing_ran", "checks", "one"])

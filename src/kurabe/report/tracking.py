@@ -8,6 +8,7 @@ import io
 import logging
 import math
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
@@ -27,6 +28,7 @@ from kurabe.report.learning import sweep_dict
 TRACKERS: Final = ("mlflow", "wandb", "trackio")
 _SECRET: Final = ("key", "token", "secret", "password", "header")  # in names of settings that are not sent
 _LONGEST: Final = 500  # characters of a setting; MLflow takes 6,000
+_LONGEST_NAME: Final = 200  # MLflow takes 250
 
 
 class Point(NamedTuple):
@@ -86,10 +88,12 @@ def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, str]:
     for name, value in settings.items():
         if any(word in str(name).lower() for word in _SECRET) and not isinstance(value, int | float):
             continue
+        if isinstance(value, list | tuple) and any(isinstance(one, Mapping | list | tuple) for one in value):
+            value = dict(enumerate(value))
         if isinstance(value, Mapping):
             found |= _flat(value, f"{before}{name}.")
         else:
-            found[f"{before}{name}"] = without_secrets(str(value))[:_LONGEST]
+            found[_name(f"{before}{name}")] = without_secrets(str(value))[:_LONGEST]
     return found
 
 
@@ -108,8 +112,8 @@ def _metrics(row: BoardRow) -> dict[str, float]:
 
 
 def _name(text: str) -> str:
-    """A metric's name in the letters that all trackers take, such as `macro-F1` and `R2`."""
-    text = text.replace("²", "2")
+    """A name in the letters, and of a length, that all trackers take, such as `macro-F1` and `R2`."""
+    text = text.replace("²", "2")[:_LONGEST_NAME]
     return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "-_. ") else "_" for letter in text)
 
 
@@ -156,9 +160,13 @@ def send(board: Board, settings: Mapping[str, Mapping[str, Any]], to: str, at: s
         except KurabeError:
             raise
         except Exception as error:  # whatever a tracker raises: no server, a project that is not yours
-            raise KurabeError(
-                f"{to} took nothing more: {without_secrets(' '.join(str(error).split()))[:300]}"
-            ) from None
+            said = _without_password(without_secrets(" ".join(str(error).split())))
+            raise KurabeError(f"{to} took nothing more: {said[:300]}") from None
+
+
+def _without_password(text: str) -> str:
+    """`text` without the names and passwords of its addresses, which a tracking URI may hold."""
+    return re.sub(r"(?<=://)[^/@\s]+@", "", text)
 
 
 def _slug(task: str) -> str:
@@ -207,7 +215,7 @@ def _to_mlflow(board: Board, runs: Sequence[Tracked], files: Sequence[Path], at:
         for file in files if run is runs[0] else ():
             client.log_artifact(made, str(file))
         client.set_terminated(made)
-    return uri
+    return _without_password(uri)
 
 
 def _to_wandb(board: Board, runs: Sequence[Tracked], files: Sequence[Path], at: str | None, folder: Path) -> str:
