@@ -42,6 +42,12 @@ def test_zero_shot_sends_the_tasks_prompt_and_reads_the_answer() -> None:
     assert (request.prefill, request.stop, request.grammar) == ("Price is $", ("\n",), None)
 
 
+def test_a_thought_that_the_prefill_opens_may_have_several_lines() -> None:
+    model = ScriptedModel(["Wool is dear.\n</think>\n45"])
+    assert prompt(model, prefill="<think>\n").fit(X, Y).predict(X[:1]).tolist() == [45.0]
+    assert model.requests[0].stop == ()
+
+
 def test_settings_of_its_own_go_before_the_tasks_prompt() -> None:
     model = ScriptedModel(["1"])
     prompt(model, system="", user="{{ title }}?", prefill="", max_tokens=7).fit(X, Y).predict(X[:1])

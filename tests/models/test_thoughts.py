@@ -52,6 +52,8 @@ def test_which_answers_have_thoughts() -> None:
     asked = (User("x"),)
     assert thoughts_of(Request(asked), True).inside
     assert not thoughts_of(Request(asked), False).inside
+    assert thoughts_of(Request(asked, prefill="<think>\nWell, "), False).inside
+    assert not thoughts_of(Request(asked, prefill="<think>\n</think>\n"), False).inside
     assert thoughts_of(Request(asked, prefill="<think>\n"), False).inside
     for request in (Request(asked, prefill="It is"), Request(asked, grammar='root ::= "7"')):
         assert thoughts_of(request, True).feed("<think>7") == [Delta("<think>7")]

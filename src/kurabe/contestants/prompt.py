@@ -19,6 +19,7 @@ from kurabe.errors import ContestantError, TaskError, missing
 from kurabe.messages import Message, Reply, Request
 from kurabe.models.base import ChatModel
 from kurabe.models.engines.base import LocalModel
+from kurabe.models.engines.thoughts import opens_thought
 from kurabe.models.reference import is_local
 from kurabe.models.transport.budget import Budget
 from kurabe.tasks import spec
@@ -374,13 +375,14 @@ class Prompt(Contestant):
             else:
                 grammar = label_grammar(joint(self.prefill_) + label for label in self.labels_)
         longest = max((len(str(value)) for value in y), default=0) if self.kind_ != "number" else 0
+        lines = self.prefill_ and self.kind_ != "text" and grammar is None and not opens_thought(self.prefill_)
         return Request(
             messages=(),
             prefill=self.prefill_,
             max_tokens=self.max_tokens or max(MAX_TOKENS[self.kind_], min(longest, 1024)),
             temperature=self.temperature,
             seed=self.random_state,
-            stop=("\n",) if self.prefill_ and self.kind_ != "text" and grammar is None else (),
+            stop=("\n",) if lines else (),
             grammar=grammar,
             logprobs=ALTERNATIVES if self.decode_ == "expected" else None,
         )

@@ -68,10 +68,15 @@ class Thoughts:
         return (Reasoning(self.reasoning), *shown)
 
 
+def opens_thought(prefill: str) -> bool:
+    """Whether an answer that begins so goes on with a thought."""
+    return prefill.lstrip().startswith(OPEN) and CLOSE not in prefill
+
+
 def thoughts_of(request: Request, template_opens: bool) -> Thoughts:
     """Those of the answer to a request to a model whose chat template may end with `<think>`."""
     if request.grammar is not None or request.output is not None or request.tool_choice not in (None, "auto", "none"):
         return Thoughts(None)
     if request.prefill:
-        return Thoughts(True if request.prefill.rstrip().endswith(OPEN) else None)
+        return Thoughts(True if opens_thought(request.prefill) else None)
     return Thoughts(template_opens)
