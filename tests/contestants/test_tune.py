@@ -97,14 +97,25 @@ def test_a_second_fit_takes_what_the_first_made(base: Path, tmp_path: Path, monk
     assert (tmp_path / "tuned" / "adapter_model.safetensors").stat().st_mtime_ns == changed
 
 
-@pytest.mark.parametrize("other", ["rows", "setting"])
+@pytest.mark.parametrize("other", ["rows", "setting", "option"])
 def test_a_folder_of_other_data_or_settings_is_refused(base: Path, tmp_path: Path, other: str) -> None:
     X, y = table(9)
     made = tuner(base, epochs=1, evaluations=0, folder=str(tmp_path)).fit(X, y)
-    again = clone(made) if other == "rows" else clone(made).set_params(rank=4)
+    changed: dict[str, dict[str, Any]] = {"setting": {"rank": 4}, "option": {"model": f"hf:{base}?dtype=bfloat16"}}
+    again = clone(made).set_params(**changed.get(other, {}))
     count = 6 if other == "rows" else 9
     with pytest.raises(TuningError, match="other data or other settings"):
         again.fit(X[:count], y[:count])
+
+
+def test_settings_that_could_not_be_used_are_put_right_in_the_same_folder(base: Path, tmp_path: Path) -> None:
+    X, y = table(9)
+    with pytest.raises(TuningError, match="raise context"):
+        tuner(base, epochs=1, evaluations=0, context=8, folder=str(tmp_path)).fit(X, y)
+    made = tuner(base, epochs=1, evaluations=0, folder=str(tmp_path)).fit(X, y)
+    assert (tmp_path / "tuned").is_dir()
+    with pytest.raises(TuningError, match="other data or other settings"):
+        clone(made).set_params(context=8).fit(X, y)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from kurabe.tuning import head, processes
 from kurabe.tuning.processes import World, deal, hand, together
 from kurabe.tuning.rows import Row
 from kurabe.tuning.settings import TuneSettings
-from kurabe.tuning.train import train
+from kurabe.tuning.train import _Learner, _loss, attach, train
 
 
 @given(st.lists(st.integers(1, 900), min_size=1, max_size=30), st.integers(1, 5))
@@ -144,6 +144,17 @@ def test_the_steps_are_those_of_one_process(tmp_path: Path, method: str) -> None
             assert one[tensor].allclose(other[tensor], atol=1e-4), (name, tensor)
         found: list[Any] = json.loads((tmp_path / f"{name}.json").read_text())
         assert found == [pytest.approx(losses, abs=1e-4), said, shares]
+
+
+def test_only_the_first_keeps_what_is_gathered(tmp_path: Path) -> None:
+    """All of the weights need not fit beside the others' shares."""
+    settings = TuneSettings()
+    model = attach(AutoModelForCausalLM.from_pretrained(tiny_model(tmp_path / "base")), settings)
+    first, other = (
+        _Learner(model, [Row((5, 6, 7), 2)], settings, 0, _loss, World(rank, 2, rank, False, None)) for rank in (0, 1)
+    )
+    assert first.gather("weights").keys() == {f"weights/{name}" for name in first.learned}
+    assert other.gather("weights") == {}
 
 
 def test_what_cannot_be_shared_out_is_said_before_the_others_hear_of_it(

@@ -278,6 +278,16 @@ def test_all_weights_with_a_head_are_a_model_still(base: Path, tmp_path: Path) -
         export(made.tuned_, "merged", tmp_path / "out")
 
 
+def test_an_output_layer_that_nothing_reads_is_left_as_it_is(tmp_path: Path) -> None:
+    untied = tiny_model(tmp_path / "untied", initializer_range=0.1, tie_word_embeddings=False)
+    X, y = table(9)
+    made = tuner(untied, method="full", epochs=1, evaluations=0, weight_decay=0.5, folder=str(tmp_path / "out"))
+    made.fit(X, y).close()
+    before, after = (load_file(folder / "model.safetensors") for folder in (untied, tmp_path / "out" / "tuned"))
+    assert torch.equal(before["lm_head.weight"], after["lm_head.weight"])
+    assert not torch.equal(before["model.norm.weight"], after["model.norm.weight"])
+
+
 def test_a_head_that_is_damaged_or_of_another_model(base: Path, tmp_path: Path) -> None:
     from transformers import AutoModelForCausalLM
 

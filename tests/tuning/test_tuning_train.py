@@ -242,9 +242,46 @@ def test_a_score_that_is_no_number_is_none_that_is_kept(base: Path, tmp_path: Pa
         assert torch.equal(weights, kept[1][name])
 
 
-def test_a_target_module_that_does_not_exist(base: Path) -> None:
-    with pytest.raises(TuningError, match=r"down_proj.*q_proj"):
-        attach(load(base), TuneSettings(target_modules=("query",)))
+@pytest.mark.parametrize("given", [("query",), "query", ("q_proj", "query")])
+def test_a_target_module_that_does_not_exist(base: Path, given: Any) -> None:
+    with pytest.raises(TuningError, match=r"no layer 'query'; its linear layers are called down_proj.*q_proj"):
+        attach(load(base), TuneSettings(target_modules=given))
+
+
+@pytest.mark.parametrize("given", [("q_proj",), "q_proj", ("self_attn.q_proj",)])
+def test_target_modules_by_name(base: Path, given: Any) -> None:
+    model = attach(load(base), TuneSettings(target_modules=given))
+    learned = [name for name, weights in model.named_parameters() if weights.requires_grad]
+    assert len(learned) == 4
+    assert all(".q_proj.lora_" in name for name in learned)
+
+
+def test_all_weights_are_learned_in_float32(base: Path, tmp_path: Path) -> None:
+    """In bfloat16 most steps of the default rate would be rounded away."""
+    settings = TuneSettings(method="full", step_tokens=200, max_steps=2, warmup=0.0, evaluations=0)
+    model = attach(AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16), settings)
+    before = {name: weights.detach().clone() for name, weights in model.named_parameters()}
+    run(model, settings, tmp_path)
+    for name, weights in model.named_parameters():
+        assert weights.dtype == torch.float32
+        if "layers." in name:
+            assert (weights != before[name]).float().mean() > 0.9, name
+
+
+def test_weights_that_nothing_reads_stay_and_stand_in_nothings_way(base: Path, tmp_path: Path) -> None:
+    settings = msgspec.structs.replace(SMALL, method="full")
+    model = load(base)
+    model.unread = torch.nn.Parameter(torch.ones(3))
+    model = attach(model, settings)
+    for step in (steps := train(model, some_rows(), settings, tmp_path, pad=0, evaluate=lambda: 1.0)):
+        if step.number == 2:
+            break
+    steps.close()  # type: ignore[attr-defined]
+    run(model, settings, tmp_path)
+    state = checkpoint.read(tmp_path)
+    assert state is not None
+    assert state.tensors["mean/unread"].tolist() == [0, 0, 0]
+    assert model.unread.tolist() == [1, 1, 1]
 
 
 def test_a_loss_that_is_no_number(base: Path, tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ from kurabe.tuning.settings import LEVELS, Head, Method, Schedule, TuneSettings
 
 NOTES = "notes.json"
 """What the report shows of a tuning, beside the weights: losses, scores, general rows before and after."""
+RUNNING = ("batch", "device")
+"""Options of a reference that say how the model runs, and change nothing of what is learned."""
 CHECKED = 100
 """Rows of the validation part that are answered at each evaluation."""
 
@@ -43,14 +45,15 @@ CHECKED = 100
 class Tune(Prompt):
     """Tune a model on this machine with the training part, then ask it.
 
-    `model`: a reference of Transformers, such as `hf:smollm2-135m`. Prompt and `decode` are those of `prompt`, without
-    examples; each row of the training part becomes a conversation whose answer alone is learned. The other settings are
-    those of `kurabe.tuning.settings.TuneSettings`. `head`: for kind `number` alone, `regression` or `quantiles` for a
-    number head in place of text (`kurabe.tuning.head`); the answer is then the head's number or its median, and with
-    `quantiles` there is `predict_quantiles`. `general`: whether the general rows of `kurabe.tuning.general` are
-    answered before and after, to see what is forgotten. The step whose weights are best on (at most 100 rows of) the
-    validation part, by the task's metric, is taken. `folder`: where checkpoints and the adapter are kept; a fit that
-    was killed goes on there. A contest gives it; without it the adapter lies in a temporary folder.
+    `model`: a reference of Transformers, such as `hf:smollm2-135m`. Prompt and `decode` are those of `prompt`, with no
+    examples but those of the task's prompt; each row of the training part becomes a conversation whose answer alone is
+    learned. The other settings are those of `kurabe.tuning.settings.TuneSettings`. `head`: for kind `number` alone,
+    `regression` or `quantiles` for a number head in place of text (`kurabe.tuning.head`); the answer is then the head's
+    number or its median, and with `quantiles` there is `predict_quantiles`. `general`: whether the general rows of
+    `kurabe.tuning.general` are answered before and after, to see what is forgotten. The step whose weights are best on
+    (at most 100 rows of) the validation part, by the task's metric, is taken. `folder`: where checkpoints and the
+    adapter are kept; a fit that was killed goes on there. A contest gives it; without it the adapter lies in a
+    temporary folder.
     """
 
     def __init__(
@@ -193,7 +196,9 @@ class Tune(Prompt):
     def _learned_from(self, X: pl.DataFrame, y: np.ndarray, validation: Validation | None) -> bytes:
         """A digest of all that the tuned weights depend on, but for where the model's files lie."""
         params = {name: value for name, value in self.get_params().items() if name not in ("model", "folder")}
-        parts = [Path(self._base().name).name, repr(sorted(params.items())), X.write_json(), repr(y.tolist())]
+        model = parse_reference(str(self.model))
+        options = "".join(f"?{name}={value}" for name, value in sorted(model.options.items()) if name not in RUNNING)
+        parts = [Path(model.name).name + options, repr(sorted(params.items())), X.write_json(), repr(y.tolist())]
         if validation is not None:
             parts += [as_frame(validation[0]).write_json(), repr(np.asarray(validation[1]).tolist())]
         return _digest(*parts).encode()
@@ -353,10 +358,13 @@ def _digest(*parts: str) -> str:
 def _require_same(home: Path, learned_from: bytes) -> None:
     """Raise TuningError where the folder holds a tuning that learned from something else; else note from what."""
     file = home / "learned-from"
-    if not file.is_file():
-        write_bytes(file, learned_from)
-    elif file.read_bytes() != learned_from:
+    if file.is_file() and file.read_bytes() == learned_from:
+        return
+    if file.is_file() and ((home / "tuned").exists() or any(home.glob("*.safetensors"))):
         raise TuningError(f"{home} holds a tuning of other data or other settings; name another folder, or remove it")
+    for answers in home.glob("general-*.json"):  # perhaps of another model
+        answers.unlink()
+    write_bytes(file, learned_from)
 
 
 def _follow(steps: Iterator[Any]) -> None:

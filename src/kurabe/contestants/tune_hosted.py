@@ -46,9 +46,10 @@ class TuneHosted(Prompt):
     """Let a provider tune one of its models with the training part, then ask the tuned model.
 
     `model`: a reference of OpenAI or Azure, such as `openai:gpt-4.1-mini-2025-04-14`; `kurabe.tuning.hosted.services`
-    lists all providers. Prompt and `decode` are those of `prompt`, without examples; each row of the training part is
-    sent as a conversation. `epochs`, `batch_size`, `learning_rate_multiplier`, `learning_rate`, `rank` and `seed` are
-    the provider's, where it takes them. `bucket`, `role` and `account` are places of yours that some providers need.
+    lists all providers. Prompt and `decode` are those of `prompt`, with no examples but those of the task's prompt;
+    each row of the training part is sent as a conversation. `epochs`, `batch_size`, `learning_rate_multiplier`,
+    `learning_rate`, `rank` and `seed` are the provider's, where it takes them. `bucket`, `role` and `account` are
+    places of yours that some providers need.
 
     It costs money and sends the training rows away: `confirm_usd` is what it may cost, in dollars, or `unknown` where a
     cost that is not known is accepted. Without it nothing is sent, and the reason holds the estimate. A job is started

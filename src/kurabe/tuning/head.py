@@ -152,8 +152,12 @@ class Headed(torch.nn.Module):
 
 
 def begin(model: Any, numbers: Numbers, z: np.ndarray) -> Headed:
-    """The model with a head that answers with the best constant for the targets (n,) on the head's scale."""
+    """The model with a head that answers with the best constant for the targets (n,) on the head's scale. An output
+    layer of its own is not learned, as nothing reads it."""
     embedding = model.get_input_embeddings().weight
+    output = model.get_output_embeddings()
+    if output is not None and output.weight is not embedding:
+        output.requires_grad_(False)
     head = HeadLayer(embedding.shape[1], numbers.width, device=embedding.device, dtype=torch.float32)
     head.gain = GAIN_ADAPTERS if hasattr(model, "get_base_model") else GAIN_ALL
     constant = [float(z.mean())] if numbers.loss == "squared" else np.quantile(z, numbers.levels or (0.5,)).tolist()

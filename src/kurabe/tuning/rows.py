@@ -70,7 +70,8 @@ def plan(
     steps: list[list[list[int]]] = []
     for epoch in range(math.ceil(epochs)):
         order = np.random.default_rng((seed, epoch)).permutation(len(rows))
-        order = order[: round(len(rows) * min(1.0, epochs - epoch))]
+        share = round(len(rows) * min(1.0, epochs - epoch))
+        order = order[: share if epoch else max(share, 1)]
         step: list[int] = []
         tokens = 0
         for row in order.tolist():

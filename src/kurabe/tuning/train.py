@@ -48,13 +48,15 @@ class Step(NamedTuple):
 
 
 def attach(model: Any, settings: TuneSettings) -> Any:
-    """The model with what is to be learned: adapters, or all of its weights.
+    """The model with what is to be learned: adapters, or all of its weights, which are float32 then.
 
     Raises TuningError where a target module does not exist.
     """
     if settings.method == "full":
         for parameter in model.parameters():
-            parameter.requires_grad_(parameter.is_floating_point())
+            if parameter.is_floating_point():  # a step of 2e-5 is lost where bfloat16 rounds a weight of 0.02
+                parameter.data = parameter.data.float()
+                parameter.requires_grad_(True)
         return model
     with quiet():
         from peft import LoraConfig, get_peft_model
@@ -62,20 +64,34 @@ def attach(model: Any, settings: TuneSettings) -> Any:
     for part in model.modules():
         if hasattr(part, "support_avx512bf16_for_cpu"):  # bitsandbytes packs such weights so that they only infer
             part.support_avx512bf16_for_cpu = False
-    targets = settings.target_modules
     config = LoraConfig(
         r=settings.rank, lora_alpha=settings.alpha, lora_dropout=settings.dropout, bias="none", task_type="CAUSAL_LM",
-        target_modules=targets if isinstance(targets, str) else list(targets),
+        target_modules=_targets(model, settings),
     )  # fmt: skip
     torch.manual_seed(settings.seed)  # the adapters' first weights
     try:
         with quiet():
             return get_peft_model(model, config)
     except ValueError as error:
-        linear = sorted({name.rsplit(".", 1)[-1] for name, part in model.named_modules() if _linear(part)})
-        raise TuningError(
-            f"target_modules: {error!s:.200}; the model's linear layers are called {', '.join(linear)}"
-        ) from None
+        raise TuningError(f"target_modules: {error!s:.200}; {_linear_layers(model)}") from None
+
+
+def _targets(model: Any, settings: TuneSettings) -> str | list[str]:
+    """What PEFT is told; it would pass over a name that is none, as long as another is one."""
+    if settings.target_modules == "all-linear":
+        return settings.target_modules
+    given = settings.target_modules
+    names = [given] if isinstance(given, str) else list(given)
+    known = [f".{name}" for name, _ in model.named_modules()]
+    for name in names:
+        if not any(one.endswith(f".{name}") for one in known):
+            raise TuningError(f"target_modules: the model has no layer {name!r}; {_linear_layers(model)}")
+    return names
+
+
+def _linear_layers(model: Any) -> str:
+    linear = sorted({name.rsplit(".", 1)[-1] for name, part in model.named_modules() if _linear(part)})
+    return f"its linear layers are called {', '.join(linear)}"
 
 
 def _linear(part: torch.nn.Module) -> bool:
@@ -267,12 +283,15 @@ class _Learner:
         )  # fmt: skip
 
     def gather(self, *kinds: str) -> dict[str, torch.Tensor]:
-        """Whole tensors of `weights`, `mean` and `square`, as a checkpoint has them."""
-        return {
-            f"{kind}/{name}": processes.whole(self._of(kind, weights))
-            for kind in kinds
-            for name, weights in self.learned.items()
-        }
+        """Whole tensors of `weights`, `mean` and `square`, as a checkpoint has them, in the main memory; one at a time,
+        and in the first process alone, as all of them need not fit beside a share."""
+        found = {}
+        for kind in kinds:
+            for name, weights in self.learned.items():
+                tensor = processes.whole(self._of(kind, weights))
+                if self.world is None or not self.world.rank:
+                    found[f"{kind}/{name}"] = tensor.cpu()
+        return found
 
     def _of(self, kind: str, weights: torch.Tensor) -> torch.Tensor:
         if kind == "weights":
@@ -356,12 +375,12 @@ def _update(
             loss = loss_of(model, [rows[row] for row in batches[place]], pad) / answered * share
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach().cpu()
+    for weights in learned.values():
+        if weights.grad is None:  # no row came by, in this process or this step; the optimizer counts steps for each
+            weights.grad = torch.zeros_like(weights)
     if world is not None:
         world.add_up([total])
         if not world.sharded:  # else they are summed as they come
-            for weights in learned.values():
-                if weights.grad is None:
-                    weights.grad = torch.zeros_like(weights)
             world.add_up(weights.grad for weights in learned.values())
     if math.isfinite(total):
         torch.nn.utils.clip_grad_norm_(learned.values(), settings.clip)
