@@ -104,11 +104,19 @@ def more(board: Board, make_board: Callable[[Evidence], Board]) -> Board:
     return make_board(replace(evidence, entries=tuple(entries)))
 
 
+def halved(board: Board) -> Board:
+    """The same run, all of whose scores have fallen."""
+    return replace(
+        board, rows=tuple(replace(row, score=row.score and row.score / 2, reason=None) for row in board.rows)
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # the trackers'
 def test_mlflow(tuned: Board, make_board: Callable[[Evidence], Board], tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")
-    for board in (tuned, tuned, more(tuned, make_board)):
+    stopped = replace(tuned, rows=tuple(replace(row, reason="stopped") for row in tuned.rows))
+    for board in (stopped, tuned, more(tuned, make_board)):
         uri = send(board, SETTINGS, "mlflow", f"sqlite:///{tmp_path / 'kept.db'}", tmp_path)
     client = mlflow.MlflowClient(uri)
     experiment = client.get_experiment_by_name(tuned.evidence.task)
@@ -122,6 +130,10 @@ def test_mlflow(tuned: Board, make_board: Callable[[Evidence], Board], tmp_path:
     whole = runs[f"board {tuned.evidence.run}"]
     assert linear.data.tags["mlflow.parentRunId"] == whole.info.run_id
     assert {file.path for file in client.list_artifacts(whole.info.run_id)} == {"report.html", "board.json"}
+    send(halved(tuned), SETTINGS, "mlflow", uri, tmp_path)
+    linear = client.get_run(linear.info.run_id)
+    assert linear.data.metrics["score"] == halved(tuned).row("linear").score
+    assert linear.data.tags["reason"] == ""
     send(tuned, {"linear": {"alpha": 4.0}}, "mlflow", uri, tmp_path)
     found = client.search_runs([experiment.experiment_id], "tags.`mlflow.runName` = 'linear'")
     assert [run.data.params for run in found] == [{"alpha": "4.0"}]

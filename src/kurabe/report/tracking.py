@@ -10,6 +10,7 @@ import math
 import os
 import re
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from datetime import datetime
@@ -72,7 +73,8 @@ def tracked(board: Board, settings: Mapping[str, Mapping[str, Any]]) -> list[Tra
                 _flat(settings.get(row.contestant, {})),
                 _metrics(row),
                 _curves(entries[row.contestant], board),
-                {name: without_secrets(value) for name, value in about.items() if value},
+                # an empty reason takes the place of an earlier one
+                {name: without_secrets(value) for name, value in about.items() if value or name == "reason"},
             )
         )
     return found
@@ -204,7 +206,8 @@ def _to_mlflow(board: Board, runs: Sequence[Tracked], files: Sequence[Path], at:
             name: {m.step for m in client.get_metric_history(made, name)} for name in {p.curve for p in run.curves}
         }
         before = kept.data.metrics if kept else {}
-        metrics = [Metric(name, value, began, 0) for name, value in run.metrics.items() if before.get(name) != value]
+        now = time.time_ns() // 1_000_000  # of several values at one step MLflow shows that of the latest time
+        metrics = [Metric(name, value, now, 0) for name, value in run.metrics.items() if before.get(name) != value]
         metrics += [
             Metric(p.curve, p.value, began + p.step, p.step) for p in run.curves if p.step not in there[p.curve]
         ]
