@@ -170,6 +170,22 @@ def test_scoring_in_between_is_that_of_the_model_that_comes_out(base: Path, tmp_
     assert f"validation {accuracy:.4g}" in said[-1]
 
 
+def test_rows_are_scored_so_many_at_once_as_the_reference_says(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = table(9)
+    at_once: list[int] = []
+
+    def predict_by(self: Tune, model: Any, X: Any) -> np.ndarray:
+        at_once.append(model.concurrency)
+        return y
+
+    monkeypatch.setattr(Tune, "predict_by", predict_by)
+    made = tuner(base, epochs=1, evaluations=1, folder=str(tmp_path)).set_params(model=f"hf:{base}?batch=2")
+    made.fit(X, y, (X, y))
+    assert at_once == [2]
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "says"),
     [

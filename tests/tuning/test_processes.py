@@ -46,7 +46,7 @@ def test_alone_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # One process loads the libraries; those that train are forks of it.
 CHILD = """
-import json, os, random, sys
+import json, os, random, signal, sys
 from pathlib import Path
 import peft, torch
 from torch.distributed import fsdp, tensor  # loaded once, here
@@ -67,7 +67,7 @@ for _ in range(24):
     prompt = [draw.randrange(10, 200) for _ in range(draw.randrange(4, 20))]
     rows.append(Row((*prompt, *prompt[-3:], 0), len(prompt)))
 
-def work(name, end):
+def work(name, end, broken):
     settings = TuneSettings(method=method, step_tokens=100, micro_tokens=50, epochs=2, rank=4, dropout=0.1,
                             learning_rate=1e-3, evaluations=2, patience=9)
     said, shared = json.loads((out / f"{name}.json").read_text())[1:] if (out / name).exists() else ([], [])
@@ -75,6 +75,8 @@ def work(name, end):
     model = attach(loaded.model, settings)
     def evaluate():
         shared.append(any(hasattr(weights, "full_tensor") for weights in loaded.model.parameters()))
+        if broken:
+            loaded.model.model.layers[1].register_forward_pre_hook(fail)
         engine = Transformers.of(loaded, str(reference))
         said.append(engine.chat("a kettle", max_tokens=4, temperature=0.0).text)
         engine._worker.close()
@@ -85,12 +87,16 @@ def work(name, end):
     kept = checkpoint.read(out / name)
     (out / f"{name}.json").write_text(json.dumps([kept.notes["losses"], said, shared]))
 
-def start(name, count, end=0, sharded=False):
+def fail(*_):
+    raise MemoryError("no room")
+
+def start(name, count, end=0, sharded=False, broken=False):
     port = ports.pop()
     children = []
     for rank in range(count):
         if not (child := os.fork()):
             torch.set_num_threads(1)
+            signal.alarm(20)  # none is left behind where they wait for each other
             if count > 1:
                 os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count),
                                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
@@ -98,25 +104,27 @@ def start(name, count, end=0, sharded=False):
             try:
                 with together() as first:
                     if first:
-                        work(name, end)
+                        work(name, end, broken)
                 os._exit(0)
             except BaseException as error:
                 print(name, rank, repr(error), flush=True)
                 os._exit(1)
         children.append(child)
-    assert all(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0 for child in children), name
+    ended = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    assert ended == [int(broken)] * count, (name, ended)
 
 method = sys.argv[4]
 start("one", 1)
 start("two", 2)
 start("cut", 2, end=4, sharded=True)
 start("cut", 1)
+start("broken", 2, sharded=True, broken=True)
 """
 
 
 def trained(folder: Path, method: str) -> Path:
     ports = []
-    for _ in range(4):
+    for _ in range(5):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             ports.append(free.getsockname()[1])
@@ -131,7 +139,8 @@ def trained(folder: Path, method: str) -> Path:
 @pytest.mark.skipif(os.name != "posix", reason="forks")
 @pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.slow)])
 def test_the_steps_are_those_of_one_process(tmp_path: Path, method: str) -> None:
-    """With rows dealt out over two; and with the weights shared out over two (FSDP), cut off, and gone on by one."""
+    """With rows dealt out over two; and with the weights shared out over two (FSDP), cut off, and gone on by one. Where
+    the first can't go on in the midst of scoring, the other does not wait for it."""
     trained(tmp_path, method)
     one = load_file(tmp_path / "one" / "checkpoint.safetensors")
     losses, said, shared = json.loads((tmp_path / "one.json").read_text())

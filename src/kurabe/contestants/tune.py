@@ -231,7 +231,7 @@ class _TextAnswers:
     """How a model is tuned to answer in text. `tune_head.NumberAnswers` is the same for a number head."""
 
     contestant: Tune
-    base: str
+    base: Reference
     metric: Metric
     y: np.ndarray
     checked: tuple[pl.DataFrame, np.ndarray] | None
@@ -255,7 +255,8 @@ class _TextAnswers:
         from kurabe.models.engines.transformers import Transformers
 
         assert self.checked is not None
-        asked = Transformers.of(loaded, self.base)  # a new one: what it keeps of prompts is of older weights
+        # A new one: what it keeps of prompts is of older weights.
+        asked = Transformers.of(loaded, str(self.base), self.base.number("batch"))
         return self.metric.score(self.checked[1], self.contestant.predict_by(asked, self.checked[0]))
 
     def save(self, folder: Path) -> None:
@@ -286,7 +287,7 @@ class _Tuning:
         checked = _checked(validation, self.contestant.random_state)
         answers: _TextAnswers | tune_head.NumberAnswers
         if self.settings.head is None:
-            answers = _TextAnswers(self.contestant, str(self.base), metric, y, checked)
+            answers = _TextAnswers(self.contestant, self.base, metric, y, checked)
         else:
             answers = tune_head.NumberAnswers(self.contestant, self.settings, metric, y, checked)
         loaded = hf_load.load(path, processes.placed(self.base, training=False))
@@ -347,7 +348,8 @@ class _Tuning:
         file = self.home / f"general-{when}.json"
         if not file.is_file():
             learning.get()(f"answering general questions {when} tuning")
-            write_bytes(file, msgspec.json.encode(general(Transformers.of(loaded, str(self.base)))))
+            asked = Transformers.of(loaded, str(self.base), self.base.number("batch"))
+            write_bytes(file, msgspec.json.encode(general(asked)))
         return msgspec.json.decode(file.read_bytes())
 
 

@@ -337,13 +337,32 @@ class _Learner:
         if self.world is None or not self.world.sharded:
             with torch.no_grad():
                 return evaluate()
-        world = self.world
-        hook = processes.inner(self.model).register_forward_pre_hook(lambda *_: world.tell(("forward",)), prepend=True)
+        world, inner, under_way = self.world, processes.inner(self.model), False
+
+        def begin(*_: Any) -> None:
+            nonlocal under_way
+            if under_way:  # the engine tries again with fewer rows, and the others are still in the midst of it
+                raise TuningError(
+                    "the model failed while it was scored over several processes; if for want of memory, ask fewer rows"
+                    " at once (?batch=4 in its reference) or set evaluations: 0"
+                )
+            under_way = True
+            world.tell(("forward",))
+
+        def end(*_: Any) -> None:
+            nonlocal under_way
+            under_way = False
+
+        hooks = [inner.register_forward_pre_hook(begin, prepend=True), inner.register_forward_hook(end)]
         try:
             with torch.no_grad():
                 return evaluate()
+        except BaseException:  # the others may wait in the midst of the model
+            world.leave()
+            raise
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
 
     def forward(self) -> None:
         """Go through the model with nothing, beside the first process."""
