@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from sklearn.base import clone
 from kurabe.contestants import persist
 from kurabe.contestants.tune import Tune
 from kurabe.errors import ContestantError, TuningError
+from kurabe.report.learning import checked_points
 from kurabe.testing.tiny import tiny_model
 from kurabe.tuning import checkpoint
 from kurabe.tuning.export import Form, export
@@ -276,6 +278,14 @@ def test_all_weights_with_a_head_are_a_model_still(base: Path, tmp_path: Path) -
         assert model.complete("so", max_tokens=2) is not None
     with pytest.raises(TuningError, match="copy"):
         export(made.tuned_, "merged", tmp_path / "out")
+
+
+def test_a_score_that_is_not_defined_is_left_out_of_the_curve(base: Path, tmp_path: Path) -> None:
+    X, y = table(9)
+    made = tuner(base, metric="r2", epochs=1, evaluations=1, folder=str(tmp_path)).fit(X, y, (X[:3], np.full(3, 5.0)))
+    made.close()
+    assert made.notes_["tuning"]["scores"] == []
+    assert checked_points([SimpleNamespace(name="tune", notes=made.notes_)]) == []  # type: ignore[list-item]
 
 
 def test_an_output_layer_that_nothing_reads_is_left_as_it_is(tmp_path: Path) -> None:

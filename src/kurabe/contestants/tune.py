@@ -1,6 +1,7 @@
 """A model of one's own machine that is tuned on the training part, then asked as any other."""
 
 import hashlib
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -326,7 +327,8 @@ class _Tuning:
                 steps=len(losses), losses=(losses[0], losses[-1]), metric=metric.name,
                 scores=tuple((step, score) for step, score in kept.notes["scores"]),
             )  # fmt: skip
-            notes = {"tuning": kept.notes}
+            scores = [one for one in kept.notes["scores"] if math.isfinite(one[1])]  # JSON has no word for others
+            notes = {"tuning": kept.notes | {"scores": scores}}
             if before is not None:
                 model.eval()
                 notes["general"] = {"before": before, "after": self._general(loaded, "after")}
