@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from kurabe.errors import TuningError
+from kurabe.errors import MissingExtraError, TuningError
 from kurabe.models.reference import Reference
 from kurabe.testing.tiny import tiny_model
 from kurabe.tuning import head, processes
@@ -42,6 +42,17 @@ def test_alone_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     with together() as first:
         assert first
     assert hand([3, 4], None) == [(0, 1.0), (1, 1.0)]
+
+
+def test_processes_that_cannot_find_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    with pytest.raises(TuningError, match=r"MASTER_ADDR.*accelerate launch or torchrun, or unset RANK"), together():
+        pass
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingExtraError, match="transformers"), together():
+        pass
 
 
 # One process loads the libraries; those that train are forks of it.

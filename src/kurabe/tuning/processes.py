@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from kurabe.errors import TuningError
+from kurabe.errors import MissingExtraError, TuningError
 from kurabe.models.reference import Reference
 
 _PATIENCE = timedelta(days=365)  # what a process waits for the next word
@@ -218,8 +218,11 @@ def _started() -> int:
 
 
 def _join() -> World:
-    import torch
-    import torch.distributed as dist
+    try:
+        import torch
+        import torch.distributed as dist
+    except ImportError:
+        raise MissingExtraError("tuning with several processes (torch)", "transformers") from None
 
     on_gpu = torch.cuda.is_available()
     backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
@@ -227,7 +230,13 @@ def _join() -> World:
     if on_gpu:
         torch.cuda.set_device(local % torch.cuda.device_count())
     if not dist.is_initialized():
-        dist.init_process_group(backend, timeout=_PATIENCE)
+        try:
+            dist.init_process_group(backend, timeout=_PATIENCE)
+        except (ValueError, RuntimeError) as error:
+            raise TuningError(
+                f"the {_started()} processes that RANK and WORLD_SIZE tell of do not come together ({error!s:.200});"
+                " start them with accelerate launch or torchrun, or unset RANK"
+            ) from None
     group = dist.new_group(backend=backend, timeout=_PATIENCE)
     sharded = os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
     os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"  # else Transformers reads weights in one process alone
