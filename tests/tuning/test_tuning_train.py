@@ -88,6 +88,7 @@ def test_a_step_is_that_of_a_plain_loop(base: Path, tmp_path: Path, method: Any,
             for name, weights in ours.named_parameters():
                 if weights.requires_grad:
                     weights.copy_(state.tensors[f"weights/{name}"])
+    assert len(steps) == 3
     rows = some_rows()
     learned = [weights for weights in plain.parameters() if weights.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr=1e-3, weight_decay=0.1)
