@@ -196,19 +196,21 @@ class HandLlama:
     def __init__(self, file: Path) -> None:
         self.whole = _server(file, 2)
         self.each = [_server(file, 1) for _ in range(2)]
+        self.alike = [_server(file, 1, "bf16") for _ in range(2)]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        del self.whole, self.each
+        del self.whole, self.each, self.alike
 
     def one_by_one(self, texts: Sequence[str], new: int) -> list[str]:
         """One request after the other."""
         return [_complete(self.whole, text, new) for text in texts]
 
-    def side_by_side(self, texts: Sequence[str], new: int) -> list[str]:
-        """A single-threaded server on each core, each with two requests at a time."""
+    def side_by_side(self, texts: Sequence[str], new: int, *, alike: bool = False) -> list[str]:
+        """A single-threaded server on each core, each with two requests at a time. `alike`: with the cache that makes
+        an answer the same whatever runs beside it, as kurabe's is."""
         work: queue.SimpleQueue[int] = queue.SimpleQueue()
         for at in range(len(texts)):
             work.put(at)
@@ -222,7 +224,11 @@ class HandLlama:
                     return
                 answers[at] = _complete(server, texts[at], new)
 
-        threads = [threading.Thread(target=run, args=(server,)) for server in self.each for _ in range(2)]
+        threads = [
+            threading.Thread(target=run, args=(server,))
+            for server in (self.alike if alike else self.each)
+            for _ in range(2)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -239,8 +245,12 @@ class HandLlama:
         return ["".join(pieces)]
 
 
-def _server(file: Path, threads: int) -> Any:
+def _server(file: Path, threads: int, cache: str | None = None) -> Any:
     params = xllamacpp.CommonParams()
+    if cache is not None:
+        params.cache_type_k = params.cache_type_v = getattr(xllamacpp.ggml_type, f"GGML_TYPE_{cache.upper()}")
+        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_ENABLED
+        params.kv_unified = False
     params.model.path = str(file)
     params.verbosity = -1
     params.n_parallel = 1 if threads > 1 else 2

@@ -100,7 +100,10 @@ def number(hand: HandTransformers, file: Path, folder: str, chosen: argparse.Nam
         f" {hand.shared(tokens)} are shared; {NEW_TOKENS} new ones\n"
     )
     few = tokens[: max(chosen.rows // 4, 1)]
-    with open_model(f"hf:{folder}") as ours, open_model(f"gguf:{file}") as llama, HandLlama(file) as bare:
+    with (
+        open_model(f"hf:{folder}") as ours, open_model(f"gguf:{file}") as llama,
+        open_model(f"gguf:{file}?cache_type=f16") as quick, HandLlama(file) as bare,
+    ):  # fmt: skip
         texts = [hand.text(messages) for messages in conversations]
         ways: dict[str, tuple[int, Callable[[], Sequence[str]]]] = {
             "Transformers `generate`, row by row": (len(few), lambda: hand.row_by_row(few, NEW_TOKENS)),
@@ -111,7 +114,10 @@ def number(hand: HandTransformers, file: Path, folder: str, chosen: argparse.Nam
             "llama.cpp, one by one with its prompt cache": (
                 len(few), lambda: bare.one_by_one(texts[: len(few)], NEW_TOKENS)),
             "by hand: llama.cpp, a server on each core": (len(tokens), lambda: bare.side_by_side(texts, NEW_TOKENS)),
+            "by hand: the same, answers apart from their company": (
+                len(tokens), lambda: bare.side_by_side(texts, NEW_TOKENS, alike=True)),
             "kurabe `gguf:`": (len(tokens), lambda: answers(llama, requests)),
+            "kurabe `gguf:…?cache_type=f16`": (len(tokens), lambda: answers(quick, requests)),
         }  # fmt: skip
         table(ways, chosen.rounds)
 

@@ -20,6 +20,7 @@ import pytest
 from kurabe.contest.journal import Journal
 from kurabe.contest.prepare import journal_path
 from kurabe.testing.tiny import tiny_model
+from kurabe.tuning.export import export
 
 # One process loads the libraries, and each run is a fork of it, which writes down each question the model is asked, at
 # the moment it is asked.
@@ -195,7 +196,10 @@ def test_kills_while_labels_are_scored(runs: Runs, tmp_path: Path, smollm2: Path
 @pytest.mark.parametrize("settings", [NUMBER, LABEL], ids=["number", "label"])
 @pytest.mark.parametrize("engine", ["gguf", "hf"])
 def test_two_thousand_rows_are_killed_and_go_on(
-    runs: Runs, tmp_path: Path, smollm2: Path, engine: str, settings: dict[str, str]
+    runs: Runs, tmp_path: Path, engine: str, settings: dict[str, str]
 ) -> None:
-    model = "gguf:smollm2-135m" if engine == "gguf" else f"hf:{tiny_model(tmp_path / 'model')}"
+    model = f"hf:{tiny_model(tmp_path / 'model')}"
+    if engine == "gguf":
+        export(model, "gguf", tmp_path / "model.gguf")
+        model = f"gguf:{tmp_path / 'model.gguf'}"
     check_kills(runs, tmp_path, 3, 2_000, contestants="- constant", model=model, **settings)

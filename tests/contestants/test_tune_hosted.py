@@ -249,7 +249,8 @@ def test_what_is_forgotten_is_asked_once(tmp_path: Path) -> None:
         plain = run(contest(tmp_path, server, confirm_usd=1.0)).rows[0]
         answered = [call for call in server.requests if is_general(call) and call.outcome == "answer"]
     assert len(answered) == 2 * len(asked)
-    assert [call.text for call in answered[: len(asked)]] == [call.text for call in answered[len(asked) :]]
+    texts = [call.text for call in answered]  # calls that are under way together come in any order
+    assert sorted(texts[: len(asked)]) == sorted(texts[len(asked) :]) == sorted(asked)
     assert best.usd is not None
     assert plain.usd is not None
     assert plain.forgetting is None

@@ -17,6 +17,7 @@ import torch
 
 from kurabe.errors import TuningError
 from kurabe.models.engines import hf_load
+from kurabe.models.engines.hf_linear import frozen_linear
 from kurabe.models.engines.hf_quiet import quiet
 from kurabe.models.local import located, pull_command
 from kurabe.models.reference import Reference
@@ -71,9 +72,12 @@ def attach(model: Any, settings: TuneSettings) -> Any:
     torch.manual_seed(settings.seed)  # the adapters' first weights
     try:
         with quiet():
-            return get_peft_model(model, config)
+            learner = get_peft_model(model, config)
     except ValueError as error:
         raise TuningError(f"target_modules: {error!s:.200}; {_linear_layers(model)}") from None
+    if not processes.sharded():  # else a layer's weights are not all there
+        frozen_linear(learner)
+    return learner
 
 
 def _targets(model: Any, settings: TuneSettings) -> str | list[str]:

@@ -5,7 +5,9 @@ speed of oneDNN, the other library that PyTorch's builds bring. Which is faster 
 """
 
 import functools
+import platform
 import time
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -26,6 +28,54 @@ class OneDnnLinear(nn.Linear):
             return linear(input, self.weight, self.bias)
         product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")
         return product
+
+
+class _Frozen(torch.autograd.Function):
+    """x W' + b and its gradient by x alone, both by oneDNN."""
+
+    @staticmethod
+    def forward(ctx: Any, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        ctx.save_for_backward(weight)
+        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
+        return product
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, None, None]:
+        (weight,) = ctx.saved_tensors
+        gradient = gradients[0].contiguous()
+        return torch.ops.mkldnn._linear_pointwise(gradient, weight.t(), None, "none", [], ""), None, None
+
+
+class FrozenLinear(OneDnnLinear):
+    """A linear layer whose weights are not learned while those before it are."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """As nn.Linear."""
+        if input.dtype != torch.float32 or not torch.is_grad_enabled():
+            return super().forward(input)
+        product: torch.Tensor = _Frozen.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        return product
+
+
+def frozen_linear(model: Any) -> None:
+    """Let oneDNN compute the model's float32 layers that are not learned, on AMD's processors. By name and not by
+    trying it out, so that every start of a training computes the same bits."""
+    if not (by_amd() and torch.backends.mkldnn.is_available()):  # type: ignore[no-untyped-call]
+        return
+    for layer in model.modules():
+        if type(layer) not in (nn.Linear, OneDnnLinear) or layer.weight.requires_grad:
+            continue
+        fixed = layer.bias is None or not layer.bias.requires_grad
+        if fixed and layer.weight.dtype == torch.float32 and layer.weight.device.type == "cpu":
+            layer.__class__ = FrozenLinear
+
+
+@functools.cache
+def by_amd() -> bool:
+    """Whether the processor is one of AMD's."""
+    listed = Path("/proc/cpuinfo")
+    text = listed.read_text(errors="replace") if listed.is_file() else platform.processor()
+    return "AuthenticAMD" in text
 
 
 def fast_linear(model: Any) -> None:
