@@ -399,7 +399,7 @@ def test_smollm2_answers_alike_in_every_form(smollm2: Path, tmp_path: Path) -> N
     settings = TuneSettings(rank=8, learning_rate=2e-3, epochs=3, step_tokens=800, micro_tokens=800, evaluations=0)
     for _ in train(learner, rows, settings, tmp_path, pad=loaded.tokenizer.pad_token_id):
         pass
-    learner.save_pretrained(tmp_path / "adapter")
+    learner.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
     learner.eval()
     on_top = Transformers.of(loaded, "tuned")
     expected = [on_top.complete(prompt, max_tokens=8, temperature=0.0) for prompt in prompts]
