@@ -57,7 +57,8 @@ def save(model: Any, tokenizer: Any, folder: Path, settings: TuneSettings, origi
                 _name_weights(folder)
             tokenizer.save_pretrained(folder)
         else:
-            model.save_pretrained(folder)
+            # PEFT by itself would ask the hub whether the vocabulary grew, which it does not here.
+            model.save_pretrained(folder, save_embedding_layers=False)
     write_bytes(folder / CARD, card(settings, origin).encode())
 
 
