@@ -3,7 +3,7 @@
 python benchmarks/tuning.py MODEL_FOLDER --trl PYTHON [--steps N] [--rows N] [--rounds N] [--threads N]
 
 MODEL_FOLDER holds SmolLM2-135M-Instruct in float32; PYTHON is that of an environment with trl. Rows are product texts
-of ../shared/data with their prices, about 250 tokens each; four a step, rank 16 on all linear layers. Each way runs in
+of ../shared/data with their prices, of 200 to 300 tokens; four a step, rank 16 on all linear layers. Each way runs in
 a process of its own, in turns; speed is the median over its steps, the first one left out, and memory the peak of its
 resident set. trl learns the new line that the chat template puts behind an answer too; so does ours here.
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 from _machine import header
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "amazon-prices" / "items.jsonl"
+ROLES = ("system", "user", "assistant")
 SYSTEM = "You estimate prices of products. Answer with the price in dollars and nothing else."
 
 COMMON = """
@@ -28,8 +29,9 @@ import torch
 way, folder, rows_file, steps, threads = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
 torch.set_num_threads(threads)
 asked = json.load(open(rows_file))
-def done(speeds, losses):
+def done(seconds, losses):
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    speeds = [sum(asked["tokens"][4 * n : 4 * n + 4]) / taken for n, taken in enumerate(seconds)]
     print("RESULT" + json.dumps({"speeds": speeds, "losses": losses, "peak": peak}))
 """
 
@@ -60,8 +62,7 @@ trainer = SFTTrainer(model=model, args=config, train_dataset=data,
     peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"), callbacks=[clock])
 trainer._get_train_sampler = lambda *a, **k: torch.utils.data.SequentialSampler(data)
 trainer.train()
-tokens = [sum(asked["tokens"][4 * n : 4 * n + 4]) for n in range(steps)]
-done([t / s for t, s in zip(tokens, clock.seconds)], clock.losses)
+done(clock.seconds, clock.losses)
 """
 )
 
@@ -85,11 +86,11 @@ def in_order(rows, *, micro_tokens, **_):
     lengths = [len(row.ids) for row in rows]
     return [micro_batches(range(4 * n, 4 * n + 4), lengths, micro_tokens) for n in range(len(rows) // 4)]
 loop.plan = in_order
-speeds, losses = [], []
+seconds, losses = [], []
 with tempfile.TemporaryDirectory() as kept:
     for step in loop.train(model, rows, settings, Path(kept), pad=base.end):
-        speeds.append(step.tokens / step.seconds), losses.append(step.loss)
-done(speeds, losses)
+        seconds.append(step.seconds), losses.append(step.loss)
+done(seconds, losses)
 """
 )
 
@@ -112,9 +113,15 @@ def main() -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(chosen.model)
-    lines = [json.loads(line) for line in DATA.read_text(encoding="utf-8").splitlines()[: 4 * chosen.steps]]
-    rows = [(line["text"][:1100], f"{line['price']:.2f}") for line in lines]
-    tokens = [len(tokenizer(text)["input_ids"]) + 40 for text, _ in rows]
+    rows: list[tuple[str, str]] = []
+    tokens: list[int] = []
+    for line in map(json.loads, DATA.read_text(encoding="utf-8").splitlines()):
+        row = (line["text"], f"{line['price']:.2f}")
+        chat = [{"role": role, "content": text} for role, text in zip(ROLES, (SYSTEM, *row), strict=True)]
+        length = len(tokenizer(tokenizer.apply_chat_template(chat, tokenize=False))["input_ids"])
+        if 200 <= length <= 300 and len(rows) < 4 * chosen.steps:
+            rows.append(row)
+            tokens.append(length)
     found: dict[str, list[dict[str, list[float]]]] = {name: [] for name in WAYS}
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows.json"

@@ -12,8 +12,9 @@ import pytest
 from kurabe.models.pull import pull, pulled_path
 from kurabe.testing.hub import Hub
 
-# One thread in each library and child: the tests themselves run side by side, and threads that wait for a core spin.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# One thread in each library and child: the tests themselves run side by side, threads that wait for a core spin, and
+# models as small as those of the tests lose time by sharing their work.
+os.environ["OMP_NUM_THREADS"] = "1"
 _NETWORK_ALLOWED = bool(os.environ.get("KURABE_TEST_NETWORK"))
 _allowed = _NETWORK_ALLOWED
 _connect = socket.socket.connect

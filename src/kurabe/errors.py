@@ -4,6 +4,7 @@ The command line prints the message alone and exits with `exit_code`; `--debug` 
 """
 
 import difflib
+import errno
 import os
 import re
 from collections.abc import Iterable
@@ -277,6 +278,11 @@ def without_secrets(text: str) -> str:
         if len(value) >= SHORTEST_SECRET and _SECRET_NAME.search(variable):
             text = text.replace(value, HIDDEN)
     return _SECRET.sub(HIDDEN, text)
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Whether no more could be written: the disk, a quota or a file's greatest size is reached."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def nearest(name: str, options: Iterable[str]) -> str:

@@ -489,7 +489,7 @@ def test_a_job_that_failed_and_is_deleted_is_tried_anew(monkeypatch: pytest.Monk
                 made.fit(X, y, held)
         assert len(server.tuning.jobs) == 1
         server.tuning.states = list(server.tuning.usual)
-        ((home, _),) = record.found(record.jobs_root())
+        ((home, _),) = record.found(record.jobs_root())[0]
         jobs.delete(home, Connection(parse_base("openai:gpt-4.1-mini"), base_url=server.url))
         made.fit(X, y, held)
         assert [trial["state"] for trial in trials(made)] == ["done"]

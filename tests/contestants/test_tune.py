@@ -25,15 +25,6 @@ from kurabe.tuning.general import general, general_rows
 COLOURS = {"rot": "red", "blau": "blue", "gelb": "yellow"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Models as small as these lose time by sharing their work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("tune") / "chat", hidden_size=64, initializer_range=0.05)

@@ -68,7 +68,7 @@ def test_it_learns_and_answers(tmp_path: Path) -> None:
         assert len(server.tuning.jobs) == 1
     assert "loss 0.333" in said[-1]
     assert "ftjob-0" in said[0]
-    assert [job.rows for _, job in record.found(tmp_path / "jobs")] == [30]
+    assert [job.rows for _, job in record.found(tmp_path / "jobs")[0]] == [30]
 
 
 def test_a_job_that_is_quiet_for_long_is_told() -> None:
@@ -186,7 +186,7 @@ def test_what_it_costs_is_counted_and_held(tmp_path: Path) -> None:
         assert "$0.00 of the budget are left. Nothing was sent" in row.reason
         assert server.accepted == 0
         row = run(contest(tmp_path, server, budget={"usd": 1.0}, **given)).rows[0]
-        (job,) = (job for _, job in record.found(tmp_path / "jobs"))
+        (job,) = (job for _, job in record.found(tmp_path / "jobs")[0])
         assert job.usd is not None
         assert row.usd is not None
         assert row.usd > job.usd > 0.001

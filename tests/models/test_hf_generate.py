@@ -1,7 +1,6 @@
 """Steps over tiny random models of many families give the tokens of the model's own `generate`."""
 
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -71,15 +70,6 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     ),
 }  # fmt: skip
 PACKED = {"llama", "qwen2", "qwen3", "mistral", "mixtral", "phi3", "gemma2", "gemma3", "gpt2", "gpt_neox"}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Models as small as these lose time by sharing their work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def make(family: str) -> Any:

@@ -471,7 +471,6 @@ import sys, psutil, torch
 from pathlib import Path
 from kurabe.models.engines.hf_load import load, unload
 from kurabe.models.reference import Reference
-torch.set_num_threads(1)
 gguf, folder = Path(sys.argv[1]), Path(sys.argv[2])
 def once(path, options):
     loaded = load(path, Reference("hf", str(path), options))

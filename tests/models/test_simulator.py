@@ -21,6 +21,8 @@ from kurabe import errors
 from kurabe.messages import Reasoning, Reply, Text, ToolCall, Usage, User
 from kurabe.testing import EchoModel, Fault, ScriptedModel, Simulator
 
+Wait = Callable[[Callable[[], bool]], None]  # the fixture `settled`
+
 MODELS = {
     "openai": "gpt-4.1-mini", "openai-responses": "gpt-4.1-mini", "azure": "deployed", "anthropic": "claude-sonnet-5-5",
     "anthropic-vertex": "claude-sonnet-5-5", "anthropic-bedrock": "anthropic.claude-sonnet-5-5-v1:0",
@@ -226,28 +228,25 @@ def test_a_mix_has_its_share_and_repeats_itself() -> None:
     assert {fault.kind for fault in failed} == {fault.kind for fault in Fault.every()}
 
 
-def test_counts_calls_in_flight_and_waits() -> None:
-    with Simulator("openai", delay=0.15, keep=3) as server:
+def test_counts_calls_in_flight_and_waits(settled: Wait) -> None:
+    with Simulator("openai", delay=1, keep=3) as server:
         model = server.open()
         with ThreadPoolExecutor(8) as pool:
             began = time.perf_counter()
             waiting = [pool.submit(model.chat, "x") for _ in range(8)]
-            while server.calls < 8:
-                time.sleep(0.001)
-            assert server.in_flight == 8
+            settled(lambda: server.in_flight == 8)
             assert all(one.result().text == "x" for one in waiting)
-            assert time.perf_counter() - began > 0.15
-        assert (server.in_flight, server.most_in_flight, server.calls) == (0, 8, 8)
+            assert time.perf_counter() - began > 1
+        settled(lambda: server.in_flight == 0)  # counted down when the last bytes have gone out
+        assert (server.most_in_flight, server.calls) == (8, 8)
         assert [call.number for call in server.requests] == [5, 6, 7]
 
 
 def test_the_pace_of_a_stream() -> None:
     with Simulator("openai", answer="a b c d", pace=0.05) as server:
-        stream = iter(server.open().stream("x"))
-        next(stream)
         began = time.perf_counter()
-        assert len(list(stream)) == 3
-        assert time.perf_counter() - began > 0.12
+        assert len(list(server.open().stream("x"))) == 4
+        assert time.perf_counter() - began > 0.15
 
 
 def test_a_limit_is_stated_and_kept() -> None:

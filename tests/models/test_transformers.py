@@ -27,15 +27,6 @@ from kurabe.models.request import make_request
 WORDS = ["kettle", "lamp", "the", "price", "is", "34", "a", "red", "blue", "fox", "dog", "quick", "Paris", "item"]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Models as small as these lose time by sharing their work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def opened(folder: Path, **options: str) -> Transformers:
     return Transformers(folder, Reference("hf", str(folder), options))
 

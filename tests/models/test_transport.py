@@ -31,19 +31,14 @@ from kurabe.models.transport.http import Timeouts
 from kurabe.testing import Fault, Simulator
 from kurabe.testing.server import HttpCall, Response, Server
 
+Wait = Callable[[Callable[[], bool]], None]  # the fixture `settled`
+
 _unlike = itertools.count()
 
 
 def fresh() -> Timeouts:
     """Time-outs that no other pool has, so that a pool is made in the environment of the test."""
     return Timeouts(total=800 + next(_unlike) / 100)
-
-
-def settled(met: Callable[[], bool]) -> None:
-    until = time.monotonic() + 2
-    while not met() and time.monotonic() < until:
-        time.sleep(0.005)
-    assert met()
 
 
 # ── Time-outs ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -86,13 +81,13 @@ def test_no_connection_in_time_is_tried_again(full: str, monkeypatch: pytest.Mon
         (Fault.stall(), True, Timeouts(total=0.3), "no whole answer in time"),
     ],
 )
-def test_each_time_out(fault: Fault, stream: bool, timeouts: Timeouts, words: str) -> None:
+def test_each_time_out(fault: Fault, stream: bool, timeouts: Timeouts, words: str, settled: Wait) -> None:
     with Simulator("openai", answer="a b c d", faults=fault) as server:
         model = server.open(timeout=timeouts)
         began = time.perf_counter()
         with pytest.raises(errors.CallTimeoutError, match=words) as caught:
             _ = model.stream("x").reply if stream else model.chat("x")
-        assert 0.25 < time.perf_counter() - began < 2
+        assert 0.25 < time.perf_counter() - began < 20
         assert server.calls == 1  # it may be paid for, so it is not sent again
         assert (caught.value.partial is not None) == (stream and fault.kind == "stall")
         if timeouts.total == 0.3 or fault.kind == "stall":  # see LINGERS
@@ -100,35 +95,35 @@ def test_each_time_out(fault: Fault, stream: bool, timeouts: Timeouts, words: st
 
 
 def test_a_slow_answer_that_comes_in_time_is_waited_for() -> None:
-    with Simulator("openai", answer="a b c d", pace=0.1, delay=0.3) as server:
-        model = server.open(timeout=Timeouts(first=1.0, between=0.5))
+    with Simulator("openai", answer="a b c d", pace=0.6, delay=0.6) as server:
+        model = server.open(timeout=Timeouts(first=2.0, between=2.0))
         reply = model.stream("x").reply
         assert reply.text == "a b c d"
         assert reply.first_seconds is not None
-        assert 0.3 < reply.first_seconds < reply.seconds - 0.3
+        assert 0.6 < reply.first_seconds < reply.seconds - 0.6
 
 
 def test_a_caller_may_take_longer_over_a_piece_than_pieces_may_take_to_come() -> None:
-    with Simulator("openai", answer="a b c d", pace=0.02) as server:
+    with Simulator("openai", answer="a b c d", pace=0.01) as server:
 
         async def read() -> str:
             text = ""
-            async with server.open(timeout=Timeouts(between=0.1)).astream("x") as stream:
+            async with server.open(timeout=Timeouts(between=0.5)).astream("x") as stream:
                 async for delta in stream:
                     text += delta.text
-                    await asyncio.sleep(0.3)
+                    await asyncio.sleep(0.7)
             return text
 
         assert asyncio.run(read()) == "a b c d"
 
 
 def test_the_first_piece_is_passed_on_at_once() -> None:
-    with Simulator("openai", answer="a b c d", pace=0.2) as server:
+    with Simulator("openai", answer="a b c d", pace=2) as server:
         model = server.open()
         began = time.perf_counter()
         with model.stream("x") as stream:
             assert next(iter(stream)).text == "a"
-            assert time.perf_counter() - began < 0.5
+            assert time.perf_counter() - began < 5
 
 
 # ── Giving up ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -141,7 +136,7 @@ PLAIN_AND_STREAMED = [pytest.param(False, marks=LINGERS, id="plain"), pytest.par
 
 
 @pytest.mark.parametrize("stream", PLAIN_AND_STREAMED)
-def test_a_cancelled_call_closes_its_connection(stream: bool) -> None:
+def test_a_cancelled_call_closes_its_connection(stream: bool, settled: Wait) -> None:
     with Simulator("openai", answer="a b c d", faults=Fault.stall() if stream else Fault.silence()) as server:
         model = server.open()
 
@@ -168,7 +163,7 @@ def test_a_cancelled_call_closes_its_connection(stream: bool) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer that interrupts")
 @pytest.mark.parametrize("stream", PLAIN_AND_STREAMED)
-def test_ctrl_c_ends_the_call_and_its_connection(stream: bool) -> None:
+def test_ctrl_c_ends_the_call_and_its_connection(stream: bool, settled: Wait) -> None:
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
@@ -187,7 +182,7 @@ def test_ctrl_c_ends_the_call_and_its_connection(stream: bool) -> None:
         signal.signal(signal.SIGALRM, before)
 
 
-def test_the_connection_of_a_cancelled_call_ends_with_its_time() -> None:
+def test_the_connection_of_a_cancelled_call_ends_with_its_time(settled: Wait) -> None:
     with Simulator("openai", faults=Fault.silence()) as server:
         model = server.open(timeout=Timeouts(total=0.5))
 
@@ -200,7 +195,7 @@ def test_the_connection_of_a_cancelled_call_ends_with_its_time() -> None:
         assert server.calls == 1
 
 
-def test_a_stream_that_is_left_closes_its_connection() -> None:
+def test_a_stream_that_is_left_closes_its_connection(settled: Wait) -> None:
     with Simulator("openai", answer="a b c d e f", pace=0.05) as server:
         for delta in server.open().stream("x"):
             assert delta.text == "a"
@@ -421,7 +416,7 @@ def test_a_plain_call_waits_no_longer_for_its_first_byte_than_that() -> None:
         began = time.perf_counter()
         with pytest.raises(errors.CallTimeoutError):
             model.chat("x")
-        assert time.perf_counter() - began < 5
+        assert time.perf_counter() - began < 20
 
 
 def test_thousands_of_calls_at_once() -> None:

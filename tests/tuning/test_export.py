@@ -1,7 +1,6 @@
 """Tuned models as files: every form answers as the adapter on top of its base does, and nothing is ever there half."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -279,7 +278,6 @@ def test_a_disk_that_is_full(model: str, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}
     done = subprocess.run(
         [sys.executable, "-c", program, model, str(tmp_path), *FORMS], capture_output=True, text=True, timeout=300,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.stdout.count("cannot write") == len(FORMS), done.stdout + done.stderr[-2000:]
     assert before == {path: path.read_bytes() for path in sorted(tmp_path.rglob("*")) if path.is_file()}

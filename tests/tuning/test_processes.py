@@ -106,7 +106,6 @@ def start(name, count, end=0, sharded=False, broken=False):
     children = []
     for rank in range(count):
         if not (child := os.fork()):
-            torch.set_num_threads(1)
             signal.alarm(20)  # none is left behind where they wait for each other
             if count > 1:
                 os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count),
@@ -142,7 +141,7 @@ def trained(folder: Path, method: str) -> Path:
     base = tiny_model(folder / "base", initializer_range=0.1)
     subprocess.run(
         [sys.executable, "-W", "ignore", "-c", CHILD, str(base), str(folder), json.dumps(ports), method],
-        timeout=240, check=True, env=dict(os.environ) | {"OMP_NUM_THREADS": "1"},
+        timeout=240, check=True,
     )  # fmt: skip
     return folder
 
@@ -223,7 +222,7 @@ def test_accelerate_launch(tmp_path: Path, name: str, how: tuple[str, ...], sett
         launch = ("accelerate.commands.launch", *how, "--num_processes", "2", "-m") if folder.name == "two" else ()
         board = subprocess.run(
             [sys.executable, "-W", "ignore", "-m", *launch, "kurabe", "tune", str(folder / "task.yaml"), "--json"],
-            timeout=280, check=True, capture_output=True, env=dict(os.environ) | {"OMP_NUM_THREADS": "1"},
+            timeout=280, check=True, capture_output=True,
         ).stdout  # fmt: skip
         (tuned,) = (folder / ".kurabe" / "tuned").iterdir()
         notes = json.loads((tuned / "tuned" / "notes.json").read_text())

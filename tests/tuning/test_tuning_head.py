@@ -28,15 +28,6 @@ from kurabe.tuning.settings import LEVELS, TuneSettings
 from kurabe.tuning.train import Step, attach, train
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Models as small as these lose time by sharing their work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model(tmp_path_factory.mktemp("head") / "chat", hidden_size=64, initializer_range=0.1)
@@ -138,7 +129,10 @@ def test_a_killed_tuning_ends_with_the_same_head_to_the_bit(base: Path, tmp_path
 
         model = attach(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), settings)
         headed = begin(model, numbers, np.array([row.target for row in rows]))
-        score = lambda: float(read(headed, [rows[0].ids], 0, 100)[0, 0])  # noqa: E731
+
+        def score() -> float:
+            return float(read(headed, [rows[0].ids], 0, 100)[0, 0])
+
         return headed, train(headed, rows, settings, folder, pad=0, evaluate=score, loss=loss_of(numbers))
 
     calm, undisturbed = steps(tmp_path / "calm")

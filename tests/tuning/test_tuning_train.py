@@ -5,7 +5,6 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +24,6 @@ from kurabe.tuning.settings import TuneSettings
 from kurabe.tuning.train import Step, attach, train
 
 SMALL = TuneSettings(step_tokens=200, micro_tokens=80, epochs=2, rank=4, warmup=0.0, evaluations=0)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    """Models as small as these lose time by sharing their work."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +152,6 @@ from transformers import LlamaForCausalLM
 from kurabe.tuning import train as loop
 from kurabe.tuning.rows import Row, plan
 from kurabe.tuning.settings import TuneSettings
-torch.set_num_threads(1)
 loop.KEEP_SECONDS = 0.02
 base, out = map(Path, sys.argv[1:3])
 rows = msgspec.json.decode(sys.argv[3], type=list[Row])
@@ -212,7 +201,7 @@ def test_killed_three_times_it_ends_with_the_same_weights_to_the_bit(base: Path,
     rows = msgspec.json.encode(some_rows(60)).decode()
     said = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", CHILD, str(base), str(tmp_path), rows],
-        stdout=subprocess.PIPE, text=True, timeout=240, check=True, env=dict(os.environ) | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, text=True, timeout=240, check=True,
     ).stdout  # fmt: skip
     whole, *killed, last = [tuple(map(int, line.split())) for line in said.splitlines()]
     count = whole[2]

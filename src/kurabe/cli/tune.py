@@ -117,8 +117,9 @@ def _asked(entrants: list[Entrant], task: Task, yes: bool) -> list[str]:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def list_jobs(as_json: bool) -> None:
     """List the jobs that were begun on this machine, as they were when last looked at."""
-    found = [job for _, job in record.found(record.jobs_root())]
-    for _, error in record.damaged(record.jobs_root()):
+    jobs, broken = record.found(record.jobs_root())
+    found = [job for _, job in jobs]
+    for _, error in broken:
         click.echo(str(error), err=True)
     if as_json:
         print_json(json.dumps([_plain(job) for job in found]))

@@ -12,7 +12,7 @@ import numpy as np
 from kurabe.contest.evidence import Entry, Evidence, usable
 from kurabe.contest.statistics import Interval, bootstrap, holm, mcnemar_exact, wilson_interval
 from kurabe.contest.style import answer_texts, pairs, preference
-from kurabe.tasks.checks import Follows, labels_of, read_format, slice_rows
+from kurabe.tasks.checks import Follows, labelled, read_format, slice_rows
 from kurabe.tasks.metrics import metric_for
 from kurabe.tasks.spec import Style
 
@@ -44,7 +44,7 @@ def check_columns(
     """Of each contestant its results by the checks' names. `order`: the contestants from best to worst."""
     found: defaultdict[str, dict[str, CheckResult]] = defaultdict(dict)
     ranked = sorted(evidence.entries, key=lambda entry: order.index(entry.name))
-    for place, (check, label) in enumerate(zip(evidence.checks, labels_of(evidence.checks), strict=True)):
+    for place, (label, check) in enumerate(labelled(evidence.checks)):
         if check.format is not None:
             column = _format_column(evidence, read_format(check.format), ranked)
         elif check.slice is not None:
@@ -121,9 +121,11 @@ def _slice_column(evidence: Evidence, members: np.ndarray, resamples: int, seed:
 def _style_column(evidence: Evidence, place: int, style: Style) -> Column:
     """How often each contestant's answers are preferred, ties counting half, with Wilson's interval (a little wide
     where there are many ties)."""
-    judged, column = evidence.judged.get(place), Column()
-    for entry in evidence.entries if judged is not None else ():
-        found = preference(pairs(evidence, style, entry), judged.verdicts if judged else {})
+    column: Column = {}
+    if (judged := evidence.judged.get(place)) is None:
+        return column
+    for entry in evidence.entries:
+        found = preference(pairs(evidence, style, entry), judged.verdicts)
         if found.pairs:
             column[entry.name] = CheckResult(
                 value=found.points / found.pairs,

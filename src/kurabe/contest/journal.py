@@ -25,6 +25,7 @@ from kurabe.contest.evidence import Entry, Evidence, Judged, Leaks, Status
 from kurabe.contest.style import style_key
 from kurabe.contest.under_way import tuning_so_far
 from kurabe.errors import JournalError
+from kurabe.models.transport.cost import total
 from kurabe.tasks.spec import Check, Kind, Style
 
 VERSION = 2
@@ -341,7 +342,7 @@ class Journal:
         said = self.predictions(key)
         verdicts = {shown: None if row.value is None else str(row.value) for shown, row in said.items()}
         costs = [row.usd for row in said.values()]
-        return Judged(verdicts, _sum_or_none(costs), self._measured(key)[2].get("reason"))
+        return Judged(verdicts, total(costs), self._measured(key)[2].get("reason"))
 
     def _entry(self, record: EntryRecord, inputs: Sequence[bytes], kind: Kind, fallback: float | str) -> Entry:
         """A contestant's answers in the order of the test rows; rows with the same input share one prediction."""
@@ -369,7 +370,7 @@ class Journal:
             answered=answered,
             unread=unread,
             raw=raw if any(text is not None for text in raw) else None,
-            usd=_sum_or_none(costs) if distinct or "usd" in notes else None,
+            usd=total(costs) if distinct or "usd" in notes else None,
             fit_seconds=fit,
             predict_seconds=predict,
             peak_bytes=peak,
@@ -427,11 +428,6 @@ def _explanation(path: Path, error: sqlite3.Error) -> str:
 
 def _disk_is_full(path: Path) -> bool:
     return shutil.disk_usage(path.parent).free < 1 << 20
-
-
-def _sum_or_none(costs: Sequence[float | None]) -> float | None:
-    known = [cost for cost in costs if cost is not None]
-    return sum(known) if len(known) == len(costs) else None
 
 
 def _array(values: Sequence[Any], kind: Kind) -> np.ndarray:

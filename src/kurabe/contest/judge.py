@@ -11,7 +11,7 @@ from kurabe.contest.style import FIRST, NEITHER, SECOND, SYSTEM, USER, Showing
 from kurabe.contestants.prompt import Prompt
 from kurabe.errors import ContestantError, InputError, TaskError
 from kurabe.models.reference import is_local
-from kurabe.tasks.checks import labels_of
+from kurabe.tasks.checks import labelled
 from kurabe.tasks.spec import Style, TaskSpec
 
 MAX_INPUT_CHARS = 8000  # of the input and of each answer; a longer one is cut
@@ -24,7 +24,7 @@ def judges(spec: TaskSpec, folder: Path) -> dict[str, tuple[Style, Prompt]]:
     Raises TaskError where a judge's options are not valid, or hold what must not be kept.
     """
     found = {}
-    for index, (check, label) in enumerate(zip(spec.checks, labels_of(spec.checks), strict=True)):
+    for index, (label, check) in enumerate(labelled(spec.checks)):
         if check.style is not None:
             try:
                 found[label] = check.style, _judge(check.style, folder)

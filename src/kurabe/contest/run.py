@@ -1,7 +1,6 @@
 """One run of a task's contestants. Each prediction is in the journal before it counts, so a run can be killed at any
 moment and goes on where it was when it is started again."""
 
-import errno
 import os
 import signal
 import threading
@@ -55,6 +54,7 @@ from kurabe.errors import (
     DownloadError,
     JournalError,
     KurabeError,
+    is_disk_full,
     without_secrets,
 )
 from kurabe.models.reference import is_local
@@ -120,7 +120,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def _disk_error(folder: Path, error: OSError) -> JournalError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return JournalError(
             f"the disk that holds {folder} is full. Every finished prediction is kept: "
             f"make room and run the same command again to go on"
@@ -184,7 +184,7 @@ class _Contest:
         except JournalError:
             raise
         except Exception as error:  # a contestant may raise anything; the others go on
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if isinstance(error, OSError) and is_disk_full(error):
                 raise _disk_error(self.task.folder / FOLDER, error) from error
             if os.environ.get("KURABE_DEBUG"):
                 traceback.print_exc()
@@ -202,7 +202,7 @@ class _Contest:
             except JournalError:
                 raise
             except Exception as error:  # whatever keeps a judge from judging, the board stands without it
-                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                if isinstance(error, OSError) and is_disk_full(error):
                     raise _disk_error(self.task.folder / FOLDER, error) from error
                 reason = without_secrets(_first_line(error))
             self.journal.record_judge(style, reason)

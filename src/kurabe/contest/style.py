@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from kurabe.contest.evidence import Entry, Evidence
 from kurabe.contest.identity import digest
+from kurabe.models.engines.thoughts import behind_thoughts
 from kurabe.tasks.spec import Style
 
 FIRST, SECOND, NEITHER = "first", "second", "neither"
@@ -76,7 +77,7 @@ def answer_texts(evidence: Evidence, entry: Entry) -> list[str | None] | None:
     if entry.status not in ("done", "partial"):
         return None
     if entry.raw is not None and entry.notes.get("decode", "free") in ("free", "grammar"):
-        return [None if text is None else text.rpartition("</think>")[2].strip() for text in entry.raw]
+        return [None if text is None else behind_thoughts(text).strip() for text in entry.raw]
     if evidence.kind == "text" and entry.answered.any():
         return [guess if there else None for guess, there in zip(entry.guesses, entry.answered, strict=True)]
     return None

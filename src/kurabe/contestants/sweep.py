@@ -18,6 +18,7 @@ from kurabe.contestants.learner import hold_out
 from kurabe.contestants.prompt import Prompt
 from kurabe.contestants.tune_hosted import dollars
 from kurabe.errors import ContestantError, MissingExtraError, missing
+from kurabe.models.transport.cost import total
 from kurabe.tasks import spec
 from kurabe.tasks.file import contestant_entry
 from kurabe.tasks.spec import ContestantSpec, Kind
@@ -231,8 +232,7 @@ class Sweep(Contestant):
         more = getattr(self.chosen_, "notes_", {})
         # Where it is whole, its job is one that the trials have paid for; they ask no general questions.
         paid = more.get("general", {}).get("usd", 0.0) if whole else more.get("usd", 0.0)
-        usd = None if usd is None or paid is None else usd + paid
-        self.notes_ = {**more, "usd": usd, "sweep": notes}
+        self.notes_ = {**more, "usd": total([usd, paid]), "sweep": notes}
         return self
 
     def _fitted(self, estimator: Any, X: Any, y: np.ndarray, validation: Validation | None) -> Any:

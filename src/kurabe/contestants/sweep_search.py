@@ -5,7 +5,6 @@ that starts again goes through the same trials with them: so it comes to the sam
 which a study that is loaded would not, as its sampler begins its random numbers anew.
 """
 
-import errno
 import hashlib
 import itertools
 import json
@@ -40,6 +39,7 @@ from kurabe.errors import (
     ModelError,
     ProviderError,
     TuningError,
+    is_disk_full,
 )
 from kurabe.models.transport.budget import Budget
 from kurabe.tasks.answers import fallback
@@ -336,7 +336,7 @@ class Search:
         except (DownloadError, InputError, JournalError, ProviderError, MissingExtraError):
             raise  # not for the setting to answer for
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if isinstance(error, OSError) and is_disk_full(error):
                 raise
             if isinstance(error, TuningError) and isinstance(error.__context__, OSError):
                 raise  # what is learned can't be written, whatever the setting

@@ -7,6 +7,7 @@ import msgspec
 
 from kurabe.contestants.prompt import taken
 from kurabe.models.base import ChatModel
+from kurabe.models.transport.cost import total
 from kurabe.tuning.durable import write_bytes
 from kurabe.tuning.general import General, questions, request_of
 
@@ -35,7 +36,7 @@ def ask_general(file: Path, model: ChatModel) -> Answered:
     for batch in model.chat_batches(taken(request_of(row), model) for row in left):
         for index, reply in batch:
             known.right[left[index].ask] = left[index].right(reply.text)
-            known.usd = None if known.usd is None or reply.usd is None else known.usd + reply.usd
+            known.usd = total([known.usd, reply.usd])
         write_bytes(file, msgspec.json.encode(known))
     return known
 

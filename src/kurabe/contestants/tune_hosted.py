@@ -20,6 +20,7 @@ from kurabe.errors import BudgetExceededError, ContestantError, KurabeError, Tun
 from kurabe.models.base import ChatModel
 from kurabe.models.reference import parse_reference
 from kurabe.models.transport.budget import Budget
+from kurabe.models.transport.cost import total
 from kurabe.tasks import spec
 from kurabe.tasks.spec import Kind
 from kurabe.tuning.hosted import jobs, record
@@ -155,12 +156,12 @@ class TuneHosted(Prompt):
         elif note := service_of(plan.base, plan.options).note(plan.base, job.model):
             raise ContestantError(note)
         if before is not None:
-            after = self._general(folder, "after", self.tuned_, _sum(plan.usd, before.usd))
+            after = self._general(folder, "after", self.tuned_, total([plan.usd, before.usd]))
             assert after is not None
-            self.notes_["usd"] = _sum(job.usd, before.usd, after.usd)
+            self.notes_["usd"] = total([job.usd, before.usd, after.usd])
             self.notes_["general"] = {
                 "before": msgspec.to_builtins(before.general), "after": msgspec.to_builtins(after.general),
-                "usd": _sum(before.usd, after.usd),
+                "usd": total([before.usd, after.usd]),
             }  # fmt: skip
         return self
 
@@ -237,12 +238,6 @@ class TuneHosted(Prompt):
 def begun(plan: Plan) -> bool:
     """Whether there is a job of this plan, whose cost was accepted."""
     return record.read(_home(plan)) is not None
-
-
-def _sum(*usd: float | None) -> float | None:
-    """None where one of them is not known."""
-    known = [one for one in usd if one is not None]
-    return sum(known) if len(known) == len(usd) else None
 
 
 def _home(plan: Plan) -> Path:

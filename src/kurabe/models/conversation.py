@@ -34,6 +34,7 @@ from kurabe.models.base import AsyncStream, Stream
 from kurabe.models.codecs.base import json_body
 from kurabe.models.request import Content, as_messages, make_request
 from kurabe.models.tools import arun_tool, run_tool
+from kurabe.models.transport.cost import total
 
 TURN_TOKENS = 8  # what a chat format puts around a turn, at most
 IMAGE_TOKENS = 1_600  # a large picture, with most providers
@@ -288,7 +289,7 @@ class Conversation:
     def _count(self, reply: Reply) -> None:
         a, b = self._usage, reply.usage
         self._usage = Usage(*(getattr(a, name) + getattr(b, name) for name in Usage.__struct_fields__))
-        self._usd = None if self._usd is None or reply.usd is None else self._usd + reply.usd
+        self._usd = total([self._usd, reply.usd])
 
     def _to_run(self, reply: Reply, tools: Iterable[Any]) -> tuple[Callable[..., Any], ...]:
         """The functions to run for this answer; none where it is the caller's turn."""

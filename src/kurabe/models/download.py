@@ -1,6 +1,5 @@
 """A file over HTTP into a `.part` file that a later call continues."""
 
-import errno
 import hashlib
 import os
 import shutil
@@ -11,14 +10,13 @@ from typing import Final
 
 import httpx2
 
-from kurabe.errors import DownloadError
+from kurabe.errors import DownloadError, is_disk_full
 
 Progress = Callable[[int, int], None]
 """Called with (bytes there, bytes in all)."""
 
 _TIMEOUT: Final = httpx2.Timeout(30, connect=10)
 _STALLS: Final = 4  # attempts in a row that bring nothing
-_DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class FetchError(Exception):
@@ -157,7 +155,7 @@ def require_space(folder: Path, count: int, what: str, setting: str = "KURABE_CA
 
 def disk_error(error: OSError, folder: Path, count: int, setting: str = "KURABE_CACHE") -> DownloadError:
     """What to tell the user when writing to `folder` failed with `count` bytes still to come."""
-    if error.errno in _DISK_FULL:
+    if is_disk_full(error):
         return DownloadError(
             f"the disk is full: {_megabytes(count)} more are needed in {folder}; make room, or set {setting} to a "
             "folder on another disk, and run it again: it continues where it stopped"

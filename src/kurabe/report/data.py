@@ -13,7 +13,7 @@ from kurabe.contest.board import Board, BoardRow
 from kurabe.contest.sweeps import sweep_result
 from kurabe.report.format import distinct
 from kurabe.report.learning import sweep_dict
-from kurabe.tasks.checks import labels_of
+from kurabe.tasks.checks import labelled
 
 
 def to_csv(board: Board) -> str:
@@ -43,7 +43,7 @@ def to_csv(board: Board) -> str:
 def _checks(board: Board, row: BoardRow) -> dict[str, float | None]:
     """The task's further columns of one contestant."""
     values: dict[str, float | None] = {}
-    for check, label in zip(board.evidence.checks, labels_of(board.evidence.checks), strict=True):
+    for label, check in labelled(board.evidence.checks):
         found, name = row.checks.get(label), f"check_{label}"
         known = {} if found is None else asdict(found)
         low, high = known.get("interval") or (None, None)

@@ -203,11 +203,11 @@ def check(found: "CheckResult | None", decimals: int | None) -> str:
 
 def check_decimals(board: "Board") -> "dict[str, int | None]":
     """The decimals of each check's column, by its name: None where it holds shares."""
-    from kurabe.tasks.checks import labels_of
+    from kurabe.tasks.checks import labelled
 
     checks = board.evidence.checks
     found = {}
-    for one, label in zip(checks, labels_of(checks), strict=True):
+    for label, one in labelled(checks):
         values = (row.checks[label].value for row in board.rows if label in row.checks)
         found[label] = None if one.slice is None else column_places(values)
     return found

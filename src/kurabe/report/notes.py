@@ -8,7 +8,7 @@ from kurabe.contest.evidence import Judged
 from kurabe.contest.style import answer_texts, left_to_judge
 from kurabe.report import format as fmt
 from kurabe.report.learning import chose, sweeps
-from kurabe.tasks.checks import JSON, labels_of, slice_rows
+from kurabe.tasks.checks import JSON, labelled, slice_rows
 from kurabe.tasks.spec import Style
 
 SMALL_TEST = 100
@@ -104,7 +104,7 @@ def _checks(board: Board) -> list[Note]:
     """What each further column says."""
     evidence = board.evidence
     found = []
-    for place, (check, label) in enumerate(zip(evidence.checks, labels_of(evidence.checks), strict=True)):
+    for place, (label, check) in enumerate(labelled(evidence.checks)):
         if check.format is not None:
             text = _format_note(board, label, check.format)
         elif check.slice is not None:
@@ -144,7 +144,7 @@ def _judges(board: Board) -> list[str]:
     """Why a judge has not judged everything, or had nothing to judge."""
     evidence, found = board.evidence, []
     entries = {entry.name: entry for entry in evidence.entries}
-    for place, (check, label) in enumerate(zip(evidence.checks, labels_of(evidence.checks), strict=True)):
+    for place, (label, check) in enumerate(labelled(evidence.checks)):
         if (style := check.style) is None:
             continue
         judged, other = evidence.judged.get(place, Judged()), style.against

@@ -202,10 +202,11 @@ def _wanted(board: Board, rows: list[BoardRow], decimals: int) -> list[Column]:
 def _checks(board: Board, *, brief: bool) -> list[Column]:
     """The columns that the task asks for; `brief`: of each cell the value alone."""
     say = fmt.check_value if brief else fmt.check
-    return [
-        Column(fmt.check_title(label), lambda row, label=label, places=places: say(row.checks.get(label), places))  # type: ignore[misc]
-        for label, places in fmt.check_decimals(board).items()
-    ]
+
+    def column(label: str, places: int | None) -> Column:
+        return Column(fmt.check_title(label), lambda row: say(row.checks.get(label), places))
+
+    return [column(label, places) for label, places in fmt.check_decimals(board).items()]
 
 
 def _second_column(name: str, rows: list[BoardRow]) -> Column:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from kurabe.errors import DataError
+from kurabe.models.engines.thoughts import behind_thoughts
 from kurabe.tasks.numbers import read_number, without_thoughts
 from kurabe.tasks.spec import Kind
 
@@ -40,7 +41,7 @@ def fallback(y_train: Iterable[float | str], kind: Kind) -> float | str:
 
 def read_text(text: str) -> str | None:
     """The text without a reasoning model's thoughts and without space around it; None where nothing is left."""
-    return text.rpartition("</think>")[2].replace("\x00", "").strip() or None
+    return behind_thoughts(text).replace("\x00", "").strip() or None
 
 
 _CUE = re.compile(

@@ -34,6 +34,11 @@ def labels_of(checks: Sequence[Check]) -> tuple[str, ...]:
     return tuple(labels)
 
 
+def labelled(checks: Sequence[Check]) -> list[tuple[str, Check]]:
+    """Each check after what its column is called."""
+    return list(zip(labels_of(checks), checks, strict=True))
+
+
 def read_format(form: str | dict[str, Any]) -> Follows:
     r"""What says which whole answers, white space around them aside, follow `form`: a regular expression (Rust's, which
     takes linear time), `json`, or a JSON Schema. Raises TaskError where it is none of them.

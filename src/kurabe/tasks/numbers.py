@@ -25,6 +25,8 @@ import unicodedata
 from dataclasses import dataclass, replace
 from math import isfinite
 
+from kurabe.models.engines.thoughts import behind_thoughts
+
 MAX_CHARS = 6_000
 """Of a longer answer the first and the last half of this many characters are read."""
 
@@ -211,7 +213,7 @@ def read_number(text: str, prefill: str = "") -> float | None:
 
 def without_thoughts(text: str) -> str:
     """The text after a reasoning model's `</think>`, cut to MAX_CHARS from its two ends."""
-    text = text.rpartition("</think>")[2]
+    text = behind_thoughts(text)
     half = MAX_CHARS // 2
     return text if len(text) <= MAX_CHARS else f"{text[:half]}\n{text[-half:]}"
 

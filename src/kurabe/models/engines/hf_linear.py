@@ -19,6 +19,12 @@ _SIDE: Final = 768
 _GAIN: Final = 1.15
 
 
+def _product(input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """`input` W' + b by oneDNN."""
+    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
+    return product
+
+
 class OneDnnLinear(nn.Linear):
     """A linear layer in float32 on the processor, computed by oneDNN."""
 
@@ -26,8 +32,7 @@ class OneDnnLinear(nn.Linear):
         """As nn.Linear."""
         if input.dtype != torch.float32 or torch.is_grad_enabled():
             return linear(input, self.weight, self.bias)
-        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")
-        return product
+        return _product(input, self.weight, self.bias)
 
 
 class _Frozen(torch.autograd.Function):
@@ -36,14 +41,13 @@ class _Frozen(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         ctx.save_for_backward(weight)
-        product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
-        return product
+        return _product(input, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, None, None]:
         (weight,) = ctx.saved_tensors
         gradient = gradients[0].contiguous()
-        return torch.ops.mkldnn._linear_pointwise(gradient, weight.t(), None, "none", [], ""), None, None
+        return _product(gradient, weight.t(), None), None, None
 
 
 class FrozenLinear(OneDnnLinear):

@@ -8,6 +8,15 @@ OPEN: Final = "<think>"
 CLOSE: Final = "</think>"
 
 
+def behind_thoughts(text: str) -> str:
+    """A whole answer's text without what was thought before it.
+
+    >>> behind_thoughts("<think>A trap?</think> 12")
+    ' 12'
+    """
+    return text.rpartition(CLOSE)[2]
+
+
 class Thoughts:
     """Parts an answer's text, as it comes, into thoughts and answer, without the marks and the white space around them.
 

@@ -1,6 +1,6 @@
 """What a call costs, by the prices of genai-prices, which come with the package and are never fetched."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -31,6 +31,16 @@ class Price(msgspec.Struct, frozen=True):
 
 
 Cost = Callable[[Usage], float]
+
+
+def total(costs: Iterable[float | None]) -> float | None:
+    """The sum of dollars, None where one of them is not known.
+
+    >>> total([0.25, 0.5]), total([0.25, None])
+    (0.75, None)
+    """
+    known = list(costs)
+    return None if None in known else sum(cost for cost in known if cost is not None)
 
 
 @lru_cache(maxsize=256)

@@ -122,17 +122,9 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def found(root: Path) -> list[tuple[Path, Job]]:
-    """(folder, job) of every job below `root` whose file can be read, the newest first."""
-    return _all(root)[0]
-
-
-def damaged(root: Path) -> list[tuple[Path, TuningError]]:
-    """(folder, what to say of it) of every job below `root` whose file cannot be read."""
-    return _all(root)[1]
-
-
-def _all(root: Path) -> tuple[list[tuple[Path, Job]], list[tuple[Path, TuningError]]]:
+def found(root: Path) -> tuple[list[tuple[Path, Job]], list[tuple[Path, TuningError]]]:
+    """(folder, job) of every job below `root`, the newest first, and (folder, what to say of it) of each whose file
+    cannot be read."""
     jobs, broken = [], []
     for path in sorted(root.glob(f"*/{NAME}")):
         try:
@@ -154,7 +146,7 @@ def jobs_root() -> Path:
 
 def named(root: Path, name: str) -> tuple[Path, Job]:
     """(folder, job) of the job whose key, or whose name at the provider, begins so. Raises TuningError."""
-    jobs, broken = _all(root)
+    jobs, broken = found(root)
     meant = [(folder, job) for folder, job in jobs if job.key.startswith(name) or (job.job or "") == name]
     unread = [(folder, error) for folder, error in broken if folder.name.startswith(name)]
     if len(meant) + len(unread) > 1:
