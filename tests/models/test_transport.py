@@ -288,6 +288,27 @@ def test_a_model_works_on_after_a_fork() -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("codes 0\n", "", 0)
 
 
+FAILS = """
+from kurabe import errors
+from kurabe.models import open_model
+try:
+    open_model("openai:x", base_url="http://127.0.0.1:9/v1", api_key="k", attempts=1).chat("x")
+except errors.ConnectionFailedError:
+    print("told")
+"""
+
+
+def test_a_process_may_end_right_after_a_call_that_failed() -> None:
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", FAILS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(8)
+    ]
+    ends = [(*child.communicate(timeout=60), child.returncode) for child in children]
+    assert ends == [("told\n", "", 0)] * 8
+
+
 # ── Proxies, certificates, redirects ─────────────────────────────────────────────────────────────────────────────────
 
 

@@ -120,7 +120,11 @@ class Http:
             response = await (builder.body_bytes(body) if body else builder).build().send()
             return Answer(response.status, response.headers, bytes(await response.bytes()))
         except PyreqwestError as error:
+            _settle_at_exit()
             raise _ours(error) from None
+        except asyncio.CancelledError:
+            _settle_at_exit()
+            raise
 
     @asynccontextmanager
     async def stream(self, method: str, url: str, headers: dict[str, str], body: bytes) -> AsyncIterator[Streaming]:
@@ -265,13 +269,13 @@ def _ours(error: PyreqwestError) -> ProviderError:
     return ConnectionFailedError(said)
 
 
-_streamed = False
+_settles = False
 
 
 def _settle_at_exit() -> None:
-    """After a stream, the library's thread lets go of Python objects a moment later; an interpreter that ends in that
-    moment would be aborted (seen with pyreqwest 0.15.1)."""
-    global _streamed
-    if not _streamed:
-        _streamed = True
-        atexit.register(time.sleep, 0.05)
+    """After a stream, and after a call that failed or was given up, the library's thread lets go of Python objects a
+    moment later; an interpreter that ends in that moment would be aborted (seen with pyreqwest 0.15.1)."""
+    global _settles
+    if not _settles:
+        _settles = True
+        atexit.register(time.sleep, 0.1)
