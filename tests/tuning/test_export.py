@@ -383,24 +383,27 @@ def test_what_the_command_refuses(arguments: list[str], says: str, base: Path, t
 
 @pytest.mark.slow
 def test_smollm2_answers_alike_in_every_form(smollm2: Path, tmp_path: Path) -> None:
-    """SmolLM2 learns a hundred made-up codes; adapter on top, merged, and both through GGUF give the same answers."""
+    """SmolLM2 learns a hundred codes; adapter on top, merged, and both through GGUF give the same answers.
+
+    They are learned until they are right: what a model does not know is near a tie, which rounding decides."""
     things = ["kettle", "pencil", "lamp", "chair", "radio", "clock", "mirror", "ladder", "bucket", "carpet"]
     colours = ["red", "blue", "green", "black", "white", "grey", "brown", "pink", "gold", "silver"]
     prompts = [f"What is the code of a {colour} {thing}?" for colour in colours for thing in things]
-    codes = [f"{things[n % 10][:3].upper()}-{n * 37 % 90 + 10} {colours[n // 10]}" for n in range(100)]
+    codes = [f"{things[n % 10][:3].upper()}-{n:02d} {colours[n // 10]}" for n in range(100)]
     loaded = hf_load.load(smollm2, parse_reference(f"hf:{smollm2}"))
     engine = Transformers.of(loaded, "base")
     rows = [
         training_row(engine, Request((User(prompt),)), code, 128) for prompt, code in zip(prompts, codes, strict=True)
     ]
     learner = attach(loaded.model, TuneSettings(rank=8))
-    settings = TuneSettings(rank=8, learning_rate=2e-3, epochs=3, step_tokens=800, micro_tokens=800, evaluations=0)
+    settings = TuneSettings(rank=8, learning_rate=1e-3, epochs=6, step_tokens=800, micro_tokens=800, evaluations=0)
     for _ in train(learner, rows, settings, tmp_path, pad=loaded.tokenizer.pad_token_id):
         pass
     learner.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
     learner.eval()
     on_top = Transformers.of(loaded, "tuned")
     expected = [on_top.complete(prompt, max_tokens=8, temperature=0.0) for prompt in prompts]
+    assert sum(map(str.__eq__, expected, codes)) >= 95
     del engine, on_top, learner
     hf_load.unload(loaded)
 
