@@ -377,6 +377,7 @@ def test_mismatches(tiny_chat: Path, tiny_base: Path) -> None:
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
         MemoryError(),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 20 bytes"),
+        RuntimeError("could not create a memory object"),
     ],
 )
 def test_too_little_memory(tiny_chat: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:

@@ -293,3 +293,26 @@ def test_ten_models_in_turn_end_where_the_first_did(smollm2: Path) -> None:
     assert len(pairs) == 10
     assert pairs[-1][1] <= 1.05 * pairs[0][1]
     assert all(held > 1.5 * after for held, after in pairs)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits its own memory")
+def test_memory_that_lacks_while_loading_is_named_with_what_it_takes(tmp_path: Path) -> None:
+    """The check before sees what the system has, and llama.cpp itself says only that it failed."""
+    path = tiny_llama(tmp_path / "wide.gguf", context=4_000_000)  # 256 bytes of cache a token
+    code = (
+        "import resource, sys, kurabe.models.engines.llama_cpp\n"
+        "from kurabe import open_model\n"
+        "from kurabe.errors import ModelError\n"
+        "taken = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (taken + 10**9, -1))\n"
+        "try: open_model(f'gguf:{sys.argv[1]}?context=4000000&threads=1')\n"
+        "except ModelError as error: print(error)\n"
+    )
+    environment = os.environ | {"KURABE_NO_MEMORY_CHECK": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=60, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert "the process gets too little memory: it takes about" in done.stdout
+    assert "keys and values 2.05 GB" in done.stdout
+    assert "for 2 sequences of 4,000,000 tokens; ?context=… with fewer tokens" in done.stdout

@@ -333,7 +333,18 @@ def test_a_fault_comes_after_what_is_under_way(model: Transformers) -> None:
         next(replies)
 
 
-def test_running_out_of_memory_halves_the_rows(tiny_chat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("could not create a primitive"),  # oneDNN's, seen under RLIMIT_AS
+        RuntimeError("std::bad_alloc"),
+        MemoryError(),
+    ],
+)
+def test_running_out_of_memory_halves_the_rows(
+    tiny_chat: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     requests = [talk(n, max_tokens=5) for n in range(12)]
     with opened(tiny_chat, batch="8") as small:
         expected = [reply.text for reply in ask(small, requests)]
@@ -342,7 +353,7 @@ def test_running_out_of_memory_halves_the_rows(tiny_chat: Path, monkeypatch: pyt
 
         def tight(feeds: Any) -> Any:
             if len(feeds) > most:
-                raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory")
+                raise error
             return step(feeds)
 
         monkeypatch.setattr(runner, "step", tight)
@@ -350,8 +361,21 @@ def test_running_out_of_memory_halves_the_rows(tiny_chat: Path, monkeypatch: pyt
         most = 0
         with pytest.raises(ModelError, match="not enough memory for one answer"):
             small.chat("x", max_tokens=3)
+        with pytest.raises(ModelError, match="not enough memory for this call"):
+            small.score("x", ["red", "blue"])
         most = 9
         assert ask(small, requests)[0].text == expected[0]
+
+
+def test_no_memory_to_begin_with(tiny_chat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tiny_chat) as model:
+
+        def make() -> Any:
+            raise RuntimeError("could not create a primitive")
+
+        monkeypatch.setattr(model._worker, "_make", make)
+        with pytest.raises(ModelError, match="not enough memory for one answer"):
+            model.chat("x", max_tokens=3)
 
 
 def test_a_failing_step_fails_its_rows_alone(tiny_chat: Path, monkeypatch: pytest.MonkeyPatch) -> None:

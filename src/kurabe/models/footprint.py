@@ -122,10 +122,17 @@ def require_fit(
     one = need(1)
     where = "main memory" if device_bytes is None else "the device's memory"
     raise ModelTooLargeError(
-        f"{path} does not fit {where}: with a context of {context:,} tokens it needs about {_gb(one.total)}"
-        f" (weights {_gb(one.weights)}, keys and values {_gb(one.cache)}, the rest"
-        f" {_gb(one.activations + one.overhead)}), and {_gb(free)} are free; what would fit:"
+        f"{path} does not fit {where}: with a context of {context:,} tokens it needs about"
+        f" {in_words(one)}, and {_gb(free)} are free; what would fit:"
         f" {_what_fits(engine, partial(need, 1), one, context, free)}; to load it all the same, set {INSIST}=1"
+    )
+
+
+def in_words(need: Need) -> str:
+    """`1.2 GB (weights 1 GB, keys and values 94 MB, the rest 106 MB)`."""
+    return (
+        f"{_gb(need.total)} (weights {_gb(need.weights)}, keys and values {_gb(need.cache)}, the rest"
+        f" {_gb(need.activations + need.overhead)})"
     )
 
 

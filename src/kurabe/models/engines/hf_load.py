@@ -35,6 +35,7 @@ from kurabe.models.engines.hf_check import (
     unusable,
 )
 from kurabe.models.engines.hf_gguf import cut_as_stated, read_once
+from kurabe.models.engines.hf_memory import is_out_of_memory
 from kurabe.models.engines.hf_quantize import quantize, quantize_while_loading
 from kurabe.models.engines.hf_quiet import quiet
 
@@ -302,7 +303,7 @@ def _faults(parsed: Reference, path: Path) -> Iterator[None]:
             raise MissingExtraError(f"the model {reference!r} ({_short(error)})", "transformers") from None
         raise ModelError(f"{reference!r} needs a library that is not installed here: {_short(error)}") from None
     except Exception as error:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+        if is_out_of_memory(error):
             raise ModelError(
                 f"the memory is not enough for {reference!r}: {_short(error)}; use ?quantize=nf4, ?dtype=bfloat16 or a"
                 " smaller model"

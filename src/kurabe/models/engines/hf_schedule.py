@@ -17,6 +17,7 @@ import torch
 from kurabe.errors import ModelError
 from kurabe.models.engines.hf_attention import Feed
 from kurabe.models.engines.hf_generate import Runner
+from kurabe.models.engines.hf_memory import is_out_of_memory
 from kurabe.models.engines.hf_row import Row
 from kurabe.models.engines.hf_sample import chosen, likelihoods
 
@@ -120,7 +121,7 @@ class Worker:
                 if self._active:
                     self._step()
             except BaseException as error:
-                if _is_out_of_memory(error):
+                if is_out_of_memory(error):
                     self._make_room(error)
                 else:
                     self._fail_all(_typed(error, self._reference))
@@ -196,7 +197,7 @@ class Worker:
         try:
             self.share(texts)
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             self._reset()  # each row then evaluates its whole prompt
 
@@ -328,12 +329,15 @@ class Worker:
     def _make_room(self, error: BaseException) -> None:
         """After running out of memory: forget all keys and values, and begin again with half of the rows."""
         rows = list(self._active)
+        if not rows and self._waiting:  # not even its beginning could be made
+            rows = [self._waiting.popleft()]
         self._reset()
         if len(rows) <= 1:
+            longest = max((len(row.tokens) for row in rows), default=0)
+            said = " ".join(str(error).split())[:200] or type(error).__name__
             fault = ModelError(
-                f"there is not enough memory for one answer of {self._reference!r}: "
-                f"{max((len(row.tokens) for row in rows), default=0)} tokens; shorten the text, lower the context with "
-                f"?context=…, or take a smaller or quantized model ({str(error).splitlines()[0][:200]})"
+                f"there is not enough memory for one answer of {self._reference!r}: {longest} tokens; shorten the text,"
+                f" lower the context with ?context=…, or take a smaller or quantized model ({said})"
             )
             for row in rows:
                 row.fail(fault)
@@ -381,16 +385,15 @@ def _planned(row: Row, shared: int) -> int:
     return len(row.tokens) - shared + min(row.room, _PLANNED)
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("not enough memory", "can't allocate memory", "out of memory")
-    )
-
-
 def _typed(error: BaseException, reference: str) -> BaseException:
     """The error as a user may see it."""
+    if is_out_of_memory(error):
+        fault = ModelError(
+            f"there is not enough memory for this call of {reference!r}: {type(error).__name__}: {error}; give it less"
+            " text, lower the context with ?context=…, or take a smaller or quantized model"
+        )
+        fault.__cause__ = error
+        return fault
     if isinstance(error, RuntimeError | ValueError | TypeError | IndexError | KeyError | MemoryError | AttributeError):
         fault = ModelError(f"the model {reference!r} failed: {type(error).__name__}: {error}")
         fault.__cause__ = error

@@ -23,9 +23,9 @@ import xllamacpp
 
 from kurabe.errors import ContextTooLongError, ModelError
 from kurabe.models.codecs.base import json_body
-from kurabe.models.footprint import require_fit
+from kurabe.models.footprint import engine_need, in_words, require_fit
 from kurabe.models.gguf import Header, read_header
-from kurabe.models.headers import parts
+from kurabe.models.headers import parts, read_path
 from kurabe.models.reference import Reference
 
 DEFAULT_CONTEXT: Final = 4096
@@ -209,6 +209,29 @@ def fitted(path: Path, options: Options, size: int, *, writes: bool) -> Layout:
     return Layout(servers, options.threads // servers, min(wished.slots, places // servers))
 
 
+def _cannot_load(path: Path, options: Options, layout: Layout, error: Exception) -> str:
+    """What to say where llama.cpp only says that it failed: it does not tell a file that it can't run from memory that
+    lacks."""
+    rows = layout.servers * layout.slots
+    needed = ""
+    with suppress(ModelError):  # a tensor type newer than the table
+        need = engine_need(
+            read_path(path),
+            "gguf",
+            context=options.context,
+            sequences=rows,
+            cache_type=options.cache_type,
+            servers=layout.servers,
+            step_tokens=BATCH_TOKENS,
+        )
+        needed = f": it takes about {in_words(need)} for {rows} sequences of {options.context:,} tokens"
+    why = str(error).rstrip(". ") or type(error).__name__
+    return (
+        f"llama.cpp cannot load {path}: {why}. Either it can't run this file, or the process gets too little"
+        f" memory{needed}; ?context=… with fewer tokens, ?cache_type=q8_0 and ?threads=1 (fewer sequences) take less"
+    )
+
+
 def _c_library(name: str, *arguments: int) -> None:
     """Call a function of glibc; other C libraries do without it."""
     if sys.platform == "linux":
@@ -236,9 +259,9 @@ class Servers:
             params = self._params(path, options, embeds)
             try:
                 server = xllamacpp.Server(params)
-            except RuntimeError as error:
+            except (RuntimeError, MemoryError) as error:
                 self.close()
-                raise ModelError(f"llama.cpp cannot load {path}: {error}") from None
+                raise ModelError(_cannot_load(path, options, layout, error)) from None
             self.lanes += [Lane(server, slot) for slot in range(self.layout.slots)]
         self._free: SimpleQueue[Lane] = SimpleQueue()
         for lane in self.lanes:

@@ -1,0 +1,20 @@
+"""How the libraries under the Transformers engine say that memory lacks."""
+
+from typing import Final
+
+import torch
+
+_IN_WORDS: Final = ("not enough memory", "can't allocate memory", "out of memory", "bad_alloc")
+_ONEDNN: Final = frozenset({
+    "could not create a primitive", "could not execute a primitive", "could not create a memory object",
+})  # fmt: skip
+"""All that PyTorch passes on where oneDNN gets no memory for its code or its scratchpad: the status that says so stays
+behind. Only these whole sentences: `… a primitive descriptor for …` says that there is no such kernel."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error is one of too little memory, on the processor or a GPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and (text in _ONEDNN or any(words in text for words in _IN_WORDS))
