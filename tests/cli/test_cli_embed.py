@@ -73,13 +73,13 @@ def test_a_fault_leaves_no_file_and_the_old_one_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "text", "says"),
     [
-        ((HERE,), "a\n\nb", "line 2 of standard input is empty"),
         ((HERE,), b"a\n\xff\n", "line 2 of standard input is not UTF-8"),
         ((HERE, "a", "-o", "x.csv"), "", "no file ending '.csv'"),
         ((HERE, "a", "-o", "nowhere/x.npy"), "", "there is no folder nowhere"),
         ((HERE, "-o", "x.npy"), "", "there are no texts"),
         (("gguf:/x.gguf", "a"), "", "x.gguf"),
         (("opnai:x", "a"), "", "did you mean 'openai'"),
+        (("red shoes",), "", "'red shoes' names no model, which stands before the texts: kurabe embed wordllama:256"),
     ],
 )
 def test_bad_input(args: tuple[str, ...], text: str | bytes, says: str) -> None:
@@ -91,3 +91,17 @@ def test_bad_input(args: tuple[str, ...], text: str | bytes, says: str) -> None:
 def test_nothing_in_nothing_out() -> None:
     result = call(HERE)
     assert (result.exit_code, result.stdout) == (0, "")
+
+
+def test_an_empty_line_is_all_zeros(tmp_path: Path) -> None:
+    path = tmp_path / "v.npy"
+    result = call(HERE, "-o", path, text="one\n\nthree\n")
+    assert result.exit_code == 0, result.output
+    vectors = np.load(path, allow_pickle=False)
+    assert (vectors == kurabe.embed(HERE, ["one", "", "three"])).all()
+    assert not vectors[1].any()
+
+
+def test_lines_without_a_reference_are_wordllamas() -> None:
+    rows = [json.loads(line) for line in call(text="red\nblue\n").stdout.splitlines()]
+    assert (np.asarray([row["embedding"] for row in rows], np.float32) == kurabe.embed(["red", "blue"])).all()

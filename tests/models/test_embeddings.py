@@ -1,3 +1,4 @@
+import asyncio
 import logging
 import subprocess
 import sys
@@ -9,8 +10,8 @@ import pytest
 from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
-from kurabe import embed, open_embedder
-from kurabe.errors import ModelError
+from kurabe import aembed, embed, open_embedder
+from kurabe.errors import InputError, ModelError
 from kurabe.models.embeddings.wordllama import DIMENSIONS
 
 HERE = "wordllama:256"
@@ -39,6 +40,15 @@ def test_equals_wordllama_itself(dimensions: int) -> None:
 def test_alike_texts_are_near() -> None:
     bicycle, bike, market, *_ = embed(HERE, TEXTS)
     assert bicycle @ bike > bicycle @ market + 0.2
+
+
+def test_without_a_reference_it_is_wordllamas() -> None:
+    expected = embed(HERE, TEXTS)
+    assert np.array_equal(embed(TEXTS), expected)
+    assert np.array_equal(embed(texts=TEXTS[0]), expected[:1])
+    assert np.array_equal(asyncio.run(aembed(TEXTS)), expected)
+    with pytest.raises(InputError, match=r"'a red bicycle'.* names no texts; write embed"):
+        embed("a red bicycle")
 
 
 def test_odd_texts() -> None:

@@ -16,14 +16,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 
 from kurabe.cli.main import Command
 from kurabe.errors import InputError, missing
-from kurabe.models.embeddings import Embedder, open_embedder
+from kurabe.models.embeddings import DEFAULT, Embedder, open_embedder
 from kurabe.report.format import count
 
 ENDINGS = (".npy", ".jsonl", ".parquet")
 
 
 @click.command(cls=Command)
-@click.argument("reference", metavar="REF")
+@click.argument("reference", metavar="[REF]", default=DEFAULT)
 @click.argument("texts", nargs=-1, metavar="[TEXT]...")
 @click.option("--dimensions", type=click.IntRange(min=1), metavar="N", help="Cut vectors, where the model allows it.")
 @click.option("--cache", is_flag=True, help="Keep vectors, and make none again that is kept.")
@@ -32,13 +32,18 @@ def command(reference: str, texts: tuple[str, ...], dimensions: int | None, cach
     """Turn texts into vectors of length 1.
 
     REF is wordllama:256 and the like, which needs no download, sentence-transformers:NAME, model2vec:NAME, spacy:NAME,
-    a hosted model or a GGUF file. Each TEXT, or without one each line of standard input, becomes one vector. Without
-    --output they are JSON lines on standard output: {"text": …, "embedding": […]}.
+    a hosted model or a GGUF file. It stands before the texts; without any argument it is wordllama:256. Each TEXT, or
+    without one each line of standard input, becomes one vector; that of an empty line is all zeros. Without --output
+    they are JSON lines on standard output: {"text": …, "embedding": […]}.
     """
     if output is not None and output.suffix not in ENDINGS:
         raise InputError(f"{output}: {missing('file ending', output.suffix, ENDINGS)}")
     if output is not None and not output.parent.is_dir():  # said before a model is loaded or paid for
         raise InputError(f"{output} cannot be written: there is no folder {output.parent}")
+    if ":" not in reference:
+        raise InputError(
+            f"{reference!r:.60} names no model, which stands before the texts: kurabe embed {DEFAULT} TEXT…"
+        )
     if not texts and sys.stdin.isatty():
         raise InputError("give texts, or pipe some in, a line each")
     with open_embedder(reference, cache=cache) as embedder:
@@ -72,8 +77,6 @@ def _lines() -> Iterator[str]:
             text = line.decode("utf-8").rstrip("\r\n")
         except UnicodeDecodeError:
             raise InputError(f"line {number} of standard input is not UTF-8") from None
-        if not text.strip():
-            raise InputError(f"line {number} of standard input is empty, and an empty text has no vector")
         yield text
 
 

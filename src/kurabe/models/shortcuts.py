@@ -7,10 +7,11 @@ from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
+from kurabe.errors import InputError
 from kurabe.messages import Reply
 from kurabe.models import open_model
 from kurabe.models.base import AsyncStream, ChatModel, Stream
-from kurabe.models.embeddings import open_embedder
+from kurabe.models.embeddings import DEFAULT, open_embedder
 from kurabe.models.embeddings.base import Embedder, LocalEmbedder
 from kurabe.models.reference import is_local
 from kurabe.models.request import Content
@@ -53,28 +54,45 @@ async def acomplete(reference: str, text: str, **settings: Any) -> str:
 
 
 def embed(
-    reference: str,
-    texts: str | Sequence[str],
+    reference: str | Sequence[str] = DEFAULT,
+    texts: str | Sequence[str] | None = None,
     *,
     dimensions: int | None = None,
     task: Literal["query", "document"] | None = None,
     **options: Any,
 ) -> np.ndarray:
     """(n, d) float32: a vector of length 1 for each text, in order. `options` are those of `open_embedder`, and the
-    rest as in `Embedder.embed`."""
+    rest as in `Embedder.embed`.
+
+    A list alone, `embed(["one", "two"])`, is texts, and so is what `texts=` names: wordllama:256 makes their vectors. A
+    string alone could be either, and is an InputError.
+    """
+    reference, texts = _texts_of(reference, texts)
     return _embedder(reference, options).embed(texts, dimensions=dimensions, task=task)
 
 
 async def aembed(
-    reference: str,
-    texts: str | Sequence[str],
+    reference: str | Sequence[str] = DEFAULT,
+    texts: str | Sequence[str] | None = None,
     *,
     dimensions: int | None = None,
     task: Literal["query", "document"] | None = None,
     **options: Any,
 ) -> np.ndarray:
     """`embed`, awaited."""
+    reference, texts = _texts_of(reference, texts)
     return await _embedder(reference, options).aembed(texts, dimensions=dimensions, task=task)
+
+
+def _texts_of(reference: str | Sequence[str], texts: str | Sequence[str] | None) -> tuple[str, str | Sequence[str]]:
+    """(the reference, the texts), of which the reference may be left out."""
+    if texts is not None:
+        return cast(str, reference), texts  # `open_embedder` refuses what is no text
+    if isinstance(reference, str):
+        raise InputError(
+            f"embed({reference!r:.60}) names no texts; write embed({DEFAULT!r}, texts), or embed([text]) for {DEFAULT}"
+        )
+    return DEFAULT, reference
 
 
 def _embedder(reference: str, options: dict[str, Any]) -> Embedder:
