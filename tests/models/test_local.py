@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from kurabe.models import availability, beside, fingerprint, local, ollama_store
 from kurabe.models.downloaded import downloaded
 from kurabe.models.local import located, located_adapter
 from kurabe.models.reference import parse_reference
+from kurabe.testing.tiny_gguf import tiny_llama
 
 IMAGE = "application/vnd.ollama.image"
 TEMPLATE = b"{{ .System }} {{ .Prompt }}"
@@ -212,6 +215,16 @@ def test_ollamas_adapter_is_loaded_and_what_is_left_out_is_said(store: Path) -> 
     with pytest.raises(ModelError, match=r"there is no adapter .*other\.gguf"):
         open_model(f"gguf:ollama/me/mine:v1?adapter={own.with_name('other.gguf')}")
     assert open_model(f"gguf:ollama/llama3.2?adapter={own}").options["adapter"] == str(own)  # type: ignore[attr-defined]
+
+
+def test_the_command_line_says_what_is_left_out_in_one_line(tmp_path: Path) -> None:
+    model = tiny_llama(tmp_path / "tiny.gguf").read_bytes()
+    put(tmp_path / "ollama", "registry.ollama.ai/me/mine/v1", model=model, system=b"Be brief.")
+    command = [sys.executable, "-m", "kurabe", "tokens", "gguf:ollama/me/mine:v1", "a b"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("kurabe: gguf:ollama/me/mine:v1: kurabe takes the weights")
+    assert line.endswith("'ollama:me/mine:v1' asks Ollama itself, with all of it")
 
 
 def test_a_real_model_out_of_ollamas_folder(smollm2: Path, store: Path) -> None:

@@ -2,8 +2,9 @@
 
 import os
 import sys
+import warnings
 from importlib import import_module
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -38,6 +39,9 @@ COMMANDS = {
     "pull": "Fetch a model to this machine.",
     "doctor": "Show engines, devices, models and keys.",
 }
+
+
+_PACKAGE = os.path.join(os.path.realpath(os.path.dirname(os.path.dirname(__file__))), "")
 
 
 class Command(click.Command):
@@ -104,6 +108,7 @@ cli.params.append(debug_option())
 
 def main() -> None:
     """Run the command line. Exit code 0, 2 for what the user can mend, 130 after Ctrl-C, 1 for a fault of kurabe's."""
+    warnings.showwarning = _warn
     try:
         code = cli.main(standalone_mode=False)
     except click.ClickException as error:
@@ -118,6 +123,24 @@ def main() -> None:
     except Exception as error:
         sys.exit(_explain(error))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+_shown_by_python = warnings.showwarning
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning of kurabe's own as one line; what others warn of, as Python shows it."""
+    if category is UserWarning and os.path.realpath(filename).startswith(_PACKAGE):
+        click.echo(f"kurabe: {message}", err=True)
+    else:
+        _shown_by_python(message, category, filename, lineno, file, line)
 
 
 def _explain(error: Exception) -> int:

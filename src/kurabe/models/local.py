@@ -154,7 +154,8 @@ def _with_adapter(parsed: Reference) -> Reference:
     elif parsed.scheme == "gguf" and (stored := _stored(parsed)) is not None:
         if stored.left_out:
             warnings.warn(
-                f"{parsed}: kurabe takes the weights of Ollama's '{stored.name}', not {' or '.join(stored.left_out)};"
+                f"{parsed.scheme}:{parsed.name}: kurabe takes the weights of Ollama's '{stored.name}', not"
+                f" {' or '.join(stored.left_out)};"
                 f" 'ollama:{stored.name}' asks Ollama itself, with all of it",
                 stacklevel=4,
             )
