@@ -181,7 +181,7 @@ def test_rows_are_scored_so_many_at_once_as_the_reference_says(
     ("settings", "error", "says"),
     [
         ({"model": "gguf:smollm2-135m"}, ContestantError, "write hf:NAME"),
-        ({"rank": 0}, ContestantError, "rank"),
+        ({"rank": 0}, ContestantError, "tune: the setting rank is 0: expected int >= 1"),
         ({"target_modules": ("nothing",)}, TuningError, "q_proj"),
         ({"context": 8}, TuningError, "at most 8"),
     ],

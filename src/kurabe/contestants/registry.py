@@ -2,7 +2,8 @@
 
 import importlib
 import inspect
-from typing import Any, NamedTuple, get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import msgspec
 from sklearn.base import clone
@@ -119,7 +120,8 @@ def _import(listed: Listed) -> type:
 
 
 def checked_settings(name: str, cls: type, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings with values of the types that the parameters are annotated with. Raises ContestantError."""
+    """The settings with values of the types, and within the limits, that the parameters are annotated with. Raises
+    ContestantError."""
     parameters = inspect.signature(cls, eval_str=True).parameters
     checked = {}
     for setting, value in settings.items():
@@ -128,10 +130,31 @@ def checked_settings(name: str, cls: type, settings: dict[str, Any]) -> dict[str
         try:
             checked[setting] = msgspec.convert(value, parameters[setting].annotation, strict=True)
         except msgspec.ValidationError as error:
+            if isinstance(value, str) and (choices := _choices(parameters[setting].annotation)):
+                raise ContestantError(f"{name}: {missing(setting, value, choices)}") from None
             raise ContestantError(f"{name}: the setting {setting} is {value!r}: {_lower(str(error))}") from None
         except TypeError:  # an annotation that msgspec has no check for, such as a model object
             checked[setting] = value
     return checked
+
+
+def types_of(annotation: Any) -> list[Any]:
+    """The types that an annotation allows, without their limits.
+
+    >>> types_of(Annotated[float, msgspec.Meta(gt=0)] | None)
+    [<class 'float'>, <class 'NoneType'>]
+    """
+    if get_origin(annotation) is Annotated:
+        return types_of(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [found for one in get_args(annotation) for found in types_of(one)]
+    return [annotation]
+
+
+def _choices(annotation: Any) -> list[str]:
+    """The names that a setting may have, where it can have no other text or number."""
+    types = [one for one in types_of(annotation) if one is not type(None)]
+    return [name for one in types for name in get_args(one)] if all(get_origin(t) is Literal for t in types) else []
 
 
 def _lower(text: str) -> str:

@@ -169,9 +169,10 @@ class Sweep(Contestant):
         return registry.checked_settings(f"sweep: over: {self.name}", type(base), {name: value})[name]
 
     def _takes_floats(self, base: Any, name: str) -> bool:
+        from kurabe.contestants import registry
+
         parameter = inspect.signature(type(base), eval_str=True).parameters.get(name)
-        annotation = parameter.annotation if parameter else None
-        return float in (annotation, *get_args(annotation))
+        return parameter is not None and float in registry.types_of(parameter.annotation)
 
     def _entry(self) -> ContestantSpec:
         if not isinstance(self.contestant, str | dict):

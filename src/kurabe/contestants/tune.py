@@ -20,6 +20,7 @@ from kurabe.contestants.base import Prediction, Validation, learning
 from kurabe.contestants.examples import write_number
 from kurabe.contestants.frames import as_frame, as_target
 from kurabe.contestants.prompt import Decode, Prompt, open_shared, release
+from kurabe.contestants.registry import checked_settings
 from kurabe.contestants.wording import joint
 from kurabe.errors import ContestantError, MissingExtraError, TuningError
 from kurabe.messages import Request
@@ -33,7 +34,19 @@ from kurabe.tasks.metrics import Metric, metric_for
 from kurabe.tasks.spec import Kind
 from kurabe.tuning.durable import whole, write_bytes
 from kurabe.tuning.rows import Row, training_row
-from kurabe.tuning.settings import LEVELS, Head, Method, Schedule, TuneSettings
+from kurabe.tuning.settings import (
+    LEVELS,
+    Count,
+    Decay,
+    Head,
+    Method,
+    Modules,
+    Natural,
+    Positive,
+    Schedule,
+    Share,
+    TuneSettings,
+)
 
 NOTES = "notes.json"
 """What the report shows of a tuning, beside the weights: losses, scores, general rows before and after."""
@@ -62,36 +75,36 @@ class Tune(Prompt):
         model: str = "hf:smollm2-135m",
         method: Method = "lora",
         head: Head | None = None,
-        rank: int = 16,
-        alpha: float = 32.0,
-        dropout: float = 0.0,
-        target_modules: str | tuple[str, ...] = "all-linear",
-        learning_rate: float | None = None,
+        rank: Count = 16,
+        alpha: Positive = 32.0,
+        dropout: Share = 0.0,
+        target_modules: Modules = "all-linear",
+        learning_rate: Positive | None = None,
         schedule: Schedule = "cosine",
-        warmup: float = 0.05,
-        weight_decay: float = 0.0,
-        clip: float = 1.0,
-        epochs: float = 1.0,
-        max_steps: int | None = None,
-        step_tokens: int = 4096,
-        micro_tokens: int = 512,
-        context: int = 1024,
+        warmup: Share = 0.05,
+        weight_decay: Decay = 0.0,
+        clip: Positive = 1.0,
+        epochs: Positive = 1.0,
+        max_steps: Count | None = None,
+        step_tokens: Count = 4096,
+        micro_tokens: Count = 512,
+        context: Count = 1024,
         checkpointing: bool = False,
-        evaluations: int = 4,
-        patience: int = 3,
+        evaluations: Natural = 4,
+        patience: Count = 3,
         system: str | None = None,
         user: str | None = None,
         prefill: str | None = None,
-        max_tokens: int | None = None,
+        max_tokens: Count | None = None,
         decode: Decode = "auto",
-        max_input_chars: int = 2000,
+        max_input_chars: Count = 2000,
         general: bool = True,
         folder: str | None = None,
         metric: str | None = None,
         kind: Kind | None = None,
         prompt: spec.Prompt | None = None,
         target: str | None = None,
-        random_state: int = 0,
+        random_state: Natural = 0,
     ) -> None:
         super().__init__(
             model=model, system=system, user=user, prefill=prefill, max_tokens=max_tokens, decode=decode,
@@ -205,11 +218,10 @@ class Tune(Prompt):
         return _digest(*parts).encode()
 
     def _settings(self) -> TuneSettings:
-        given = {name: getattr(self, name) for name in TuneSettings.__struct_fields__ if name != "seed"}
-        try:
-            return msgspec.convert({**given, "seed": self.random_state}, TuneSettings)
-        except msgspec.ValidationError as error:
-            raise ContestantError(f"tune: {error}") from None
+        names = [name for name in TuneSettings.__struct_fields__ if name != "seed"]
+        given = {name: getattr(self, name) for name in (*names, "random_state")}
+        checked = checked_settings("tune", Tune, given)
+        return TuneSettings(**{name: checked[name] for name in names}, seed=checked["random_state"])
 
     def _base(self) -> Reference:
         parsed = parse_reference(self.model) if isinstance(self.model, str) else None

@@ -14,6 +14,7 @@ from kurabe.contestants.base import Validation, learning
 from kurabe.contestants.examples import write_number
 from kurabe.contestants.frames import as_frame, as_target
 from kurabe.contestants.prompt import Decode, Prompt, open_shared, release
+from kurabe.contestants.registry import checked_settings
 from kurabe.contestants.tune_general import Answered, ask_general
 from kurabe.contestants.wording import joint
 from kurabe.errors import BudgetExceededError, ContestantError, KurabeError, TuningError
@@ -24,11 +25,12 @@ from kurabe.models.transport.cost import total
 from kurabe.tasks import spec
 from kurabe.tasks.spec import Kind
 from kurabe.tuning.hosted import jobs, record
-from kurabe.tuning.hosted.base import Row, Settings
+from kurabe.tuning.hosted.base import Epochs, Row, Seed, Settings
 from kurabe.tuning.hosted.connection import Connection
 from kurabe.tuning.hosted.plan import Plan, make_plan
 from kurabe.tuning.hosted.record import Job
 from kurabe.tuning.hosted.services import parse_base, service_of
+from kurabe.tuning.settings import Count, Positive
 
 UNKNOWN = "unknown"
 """What `confirm_usd` is where a cost that is not known is accepted."""
@@ -67,12 +69,12 @@ class TuneHosted(Prompt):
         self,
         model: str = "openai:gpt-4.1-mini-2025-04-14",
         options: dict[str, Any] | None = None,
-        epochs: int = 3,
-        batch_size: int | None = None,
-        learning_rate_multiplier: float | None = None,
-        learning_rate: float | None = None,
-        rank: int | None = None,
-        seed: int | None = None,
+        epochs: Epochs = 3,
+        batch_size: Count | None = None,
+        learning_rate_multiplier: Positive | None = None,
+        learning_rate: Positive | None = None,
+        rank: Count | None = None,
+        seed: Seed | None = None,
         confirm_usd: float | Literal["unknown"] | None = None,
         stall_hours: float = jobs.STALL_HOURS,
         deployment: str | None = None,
@@ -82,9 +84,9 @@ class TuneHosted(Prompt):
         system: str | None = None,
         user: str | None = None,
         prefill: str | None = None,
-        max_tokens: int | None = None,
+        max_tokens: Count | None = None,
         decode: Decode = "auto",
-        max_input_chars: int = 2000,
+        max_input_chars: Count = 2000,
         general: bool = False,
         kind: Kind | None = None,
         prompt: spec.Prompt | None = None,
@@ -223,10 +225,7 @@ class TuneHosted(Prompt):
 
     def _settings(self) -> Settings:
         given = {name: getattr(self, name) for name in Settings.__struct_fields__}
-        try:
-            return msgspec.convert(given, Settings)
-        except msgspec.ValidationError as error:
-            raise ContestantError(f"tune: {error}") from None
+        return Settings(**checked_settings("tune", TuneHosted, given))
 
     def _name(self) -> str:
         if not isinstance(self.model, str):

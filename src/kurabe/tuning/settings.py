@@ -10,6 +10,10 @@ Head = Literal["regression", "quantiles"]
 Schedule = Literal["cosine", "linear", "constant"]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+Decay = Annotated[float, msgspec.Meta(ge=0)]
+Natural = Annotated[int, msgspec.Meta(ge=0)]
+Modules = Annotated[str, msgspec.Meta(min_length=1)] | Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
 
 HEAD = "head.safetensors"
 """The file of a number head, beside the adapter or the weights."""
@@ -33,12 +37,12 @@ class TuneSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     head: Head | None = None
     rank: Count = 16
     alpha: Positive = 32.0
-    dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.0
-    target_modules: str | tuple[str, ...] = "all-linear"
+    dropout: Share = 0.0
+    target_modules: Modules = "all-linear"
     learning_rate: Positive | None = None
     schedule: Schedule = "cosine"
-    warmup: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.05
-    weight_decay: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    warmup: Share = 0.05
+    weight_decay: Decay = 0.0
     clip: Positive = 1.0
     epochs: Positive = 1.0
     max_steps: Count | None = None
@@ -46,9 +50,9 @@ class TuneSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     micro_tokens: Count = 512
     context: Count = 1024
     checkpointing: bool = False
-    evaluations: Annotated[int, msgspec.Meta(ge=0)] = 4
+    evaluations: Natural = 4
     patience: Count = 3
-    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
+    seed: Natural = 0
 
     @property
     def peak_rate(self) -> float:

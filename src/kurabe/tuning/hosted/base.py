@@ -14,6 +14,7 @@ from kurabe.errors import ProviderError
 from kurabe.messages import Message
 from kurabe.models.codecs.base import HttpRequest
 from kurabe.models.reference import Reference
+from kurabe.tuning.settings import Count, Positive
 
 T = TypeVar("T")
 
@@ -47,6 +48,10 @@ class Metric(msgspec.Struct, frozen=True):
     loss: float
 
 
+Epochs = Annotated[int, msgspec.Meta(ge=1, le=100)]
+Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+
+
 class Settings(msgspec.Struct, frozen=True):
     """How a provider is to train. None: as the provider thinks best, or not offered there.
 
@@ -54,12 +59,12 @@ class Settings(msgspec.Struct, frozen=True):
     takes one of them at most.
     """
 
-    epochs: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
-    batch_size: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    learning_rate_multiplier: Annotated[float, msgspec.Meta(gt=0)] | None = None
-    learning_rate: Annotated[float, msgspec.Meta(gt=0)] | None = None
-    rank: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] | None = None
+    epochs: Epochs = 3
+    batch_size: Count | None = None
+    learning_rate_multiplier: Positive | None = None
+    learning_rate: Positive | None = None
+    rank: Count | None = None
+    seed: Seed | None = None
 
 
 class Row(msgspec.Struct, frozen=True):
