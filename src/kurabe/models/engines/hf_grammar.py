@@ -7,7 +7,7 @@ import torch
 from llguidance import LLMatcher, LLTokenizer
 from llguidance.gbnf_to_lark import any_to_lark
 
-from kurabe.errors import InputError
+from kurabe.models.engines.gbnf import refused
 
 
 class Grammars:
@@ -51,7 +51,7 @@ class Grammars:
             problem = str(error)
         if problem and not problem.startswith("WARNING"):
             what = "JSON Schema" if kind == "schema" else "grammar"
-            raise InputError(f"an answer can't be held to this {what}: {problem.strip()}")
+            raise refused(problem, what)
         return compiled
 
 
