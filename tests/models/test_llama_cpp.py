@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kurabe.errors import ContextTooLongError, ModelError
+from kurabe.errors import ContextTooLongError, InputError, ModelError
 from kurabe.messages import Message, Reply, Request
 from kurabe.models.base import ChatModel
 from kurabe.models.engines.llama_cpp import LlamaCpp
@@ -163,7 +163,7 @@ def test_a_prompt_beyond_the_context_says_how_long_it_is(model: LlamaCpp) -> Non
 
 
 def test_a_grammar_that_is_none_is_refused(model: LlamaCpp) -> None:
-    with pytest.raises(ModelError, match="grammar"):
+    with pytest.raises(InputError, match="grammar"):
         ask(model, [Request((Message("user", "x"),), grammar="root ::= (")])
 
 

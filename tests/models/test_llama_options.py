@@ -10,11 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kurabe.errors import ContextTooLongError, InputError, ModelError, ModelTooLargeError
 from kurabe.messages import Assistant, Request, Tool, ToolResult, User
+from kurabe.models.engines.gbnf import check_grammar
 from kurabe.models.engines.llama_cpp import LlamaCpp
 from kurabe.models.engines.llama_server import layout
+from kurabe.models.engines.transformers import Transformers
+from kurabe.models.grammar import label_grammar
 from kurabe.models.reference import Reference
 from kurabe.models.tools import tool
 from kurabe.testing.tiny_gguf import TOOLS_TEMPLATE, tiny_bert, tiny_llama, tiny_lora
@@ -217,6 +222,7 @@ def test_tools_are_called(caller: LlamaCpp) -> None:
     assert call.name == "weather"
     assert list(call.arguments) == ["city"]
     assert isinstance(call.arguments["city"], str)
+    assert reply.first_seconds is not None
     assert reply.usage.input == len(caller.prompt_ids(Request((User("How is the weather?"),), tools=_tools())))
     turns = [User("How is it?"), Assistant(call), User(ToolResult(call.id, "weather", "sunny"))]
     assert "<tool_response>\nsunny" in caller.render(turns)
@@ -316,3 +322,53 @@ def test_memory_that_lacks_while_loading_is_named_with_what_it_takes(tmp_path: P
     assert "the process gets too little memory: it takes about" in done.stdout
     assert "keys and values 2.05 GB" in done.stdout
     assert "for 2 sequences of 4,000,000 tokens; ?context=… with fewer tokens" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def llama(tiny: Path) -> Iterator[LlamaCpp]:
+    with opened(tiny, threads=1) as model:
+        yield model
+
+
+@pytest.mark.parametrize("grammar", ["root ::= [[", "root ::= (", "root ::= missing", 'foo ::= "a"', "start: /a/"])
+def test_a_grammar_that_is_none_is_refused_before_llama_cpp_writes_of_it(
+    llama: LlamaCpp, grammar: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for ask in (llama.chat, llama.generate, lambda *x, **y: list(llama.stream(*x, **y))):
+        with pytest.raises(InputError, match=r"^an answer can't be held to this grammar: "):
+            ask("x", grammar=grammar, max_tokens=2)
+    assert capfd.readouterr().err == ""
+
+
+def test_both_engines_refuse_a_grammar_alike(llama: LlamaCpp, tiny_chat: Path) -> None:
+    said = []
+    with Transformers(tiny_chat, Reference("hf", "tiny", {})) as other:
+        for model in (llama, other):
+            with pytest.raises(InputError, match="line 1") as caught:
+                model.chat("x", grammar="root ::= [[")
+            said.append(str(caught.value))
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("grammar", ["root ::= [\\-]", 'root ::= "\\u00e9"', "root ::= <[40]>", 'root ::= "a"*?'])
+def test_a_grammar_that_llama_cpp_alone_takes(llama: LlamaCpp, grammar: str) -> None:
+    assert llama.chat("x", grammar=grammar, max_tokens=3).usage.output
+
+
+def test_a_grammar_that_only_llama_cpp_refuses(llama: LlamaCpp) -> None:
+    with pytest.raises(InputError, match="can't be held to this grammar: llama"):
+        llama.chat("x", grammar='root ::= root "a" | "b"')
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=4))
+def test_grammars_of_labels_pass(labels: list[str]) -> None:
+    check_grammar(label_grammar(labels))
+
+
+def test_the_time_to_the_first_token(tmp_path: Path, llama: LlamaCpp) -> None:
+    reply = llama.chat("x", max_tokens=3)
+    assert reply.first_seconds is not None
+    assert 0 < reply.first_seconds <= reply.seconds
+    first = llama.generate("x", max_tokens=3).reply.first_seconds
+    assert first is not None
+    assert first > 0

@@ -264,12 +264,19 @@ def test_what_is_not_there(reference: str, part: str, store: Path) -> None:
     assert part in str(caught.value)
 
 
-@pytest.mark.parametrize("library", ["transformers", "torch", "llguidance", "gguf"])
+@pytest.mark.parametrize("library", ["transformers", "torch", "accelerate", "gguf"])
 def test_a_part_of_an_extra_is_missing(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
     monkeypatch.setattr(local, "find_spec", lambda name: None if name == library else find_spec(name))
     local.require_engine("gguf")
     with pytest.raises(MissingExtraError, match=r"kurabe\[transformers\]"):
         local.require_engine("hf")
+
+
+@pytest.mark.parametrize("library", ["xllamacpp", "llguidance"])
+def test_a_part_of_llama_cpps_extra_is_missing(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
+    monkeypatch.setattr(local, "find_spec", lambda name: None if name == library else find_spec(name))
+    with pytest.raises(MissingExtraError, match=r"kurabe\[local\]"):
+        local.require_engine("gguf")
 
 
 def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -240,7 +240,7 @@ def _of_file(path: Path) -> str:
 
 def require_engine(scheme: str) -> None:
     needed, extra, what = {
-        "gguf": (("xllamacpp",), "local", "a model on this machine (llama.cpp)"),
+        "gguf": (("xllamacpp", "llguidance"), "local", "a model on this machine (llama.cpp)"),
         "hf": (
             ("transformers", "torch", "accelerate", "gguf", "llguidance"),
             "transformers",

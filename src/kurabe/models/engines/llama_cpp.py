@@ -26,9 +26,19 @@ from kurabe.models.codecs.base import Codec, Profile, Ranking
 from kurabe.models.engines.base import Generated, LocalModel, Piece
 from kurabe.models.engines.chat_template import ChatTemplate
 from kurabe.models.engines.choices import Node
+from kurabe.models.engines.gbnf import check_grammar
 from kurabe.models.engines.llama_embed import MEAN, RANK, embed, pooling, rerank
 from kurabe.models.engines.llama_score import WHOLE, Likely, entries, likeliest, likelihoods, shares
-from kurabe.models.engines.llama_server import Lane, Servers, encodable, fitted, read_file, read_options, too_long
+from kurabe.models.engines.llama_server import (
+    Lane,
+    Servers,
+    encodable,
+    first_seconds,
+    fitted,
+    read_file,
+    read_options,
+    too_long,
+)
 from kurabe.models.engines.llama_tools import chat_with_tools
 from kurabe.models.engines.thoughts import thoughts_of
 from kurabe.models.reference import Reference
@@ -109,7 +119,7 @@ class LlamaCpp(LocalModel):
     def chat_many(self, requests: Iterable[Request]) -> Iterator[tuple[int, Reply]]:
         """Yield (index, reply) as replies come. Requests are drawn at most two for each slot ahead of the replies.
 
-        A request that does not fit the context gives an empty Reply with the reason `length`. Raises ModelError where a
+        A request that does not fit the context gives an empty Reply with the reason `length`. Raises InputError where a
         grammar is not valid.
         """
         return self._each(requests, self._answer)
@@ -202,6 +212,8 @@ class LlamaCpp(LocalModel):
             )
         if request.tools and request.grammar is not None:
             raise InputError(f"{self.reference!r} takes tools or a grammar, and not both at once")
+        if request.grammar is not None:
+            check_grammar(request.grammar)
         return fit(request, _Takes(), Profile(), self.reference, "error")
 
     def _require_text(self) -> None:
@@ -273,6 +285,7 @@ class LlamaCpp(LocalModel):
             ),
             usd=0.0,
             seconds=time.perf_counter() - began,
+            first_seconds=first_seconds(last),
             logprobs=()
             if request.logprobs is None
             else tuple(_token_logprob(entry, request.logprobs) for entry in logprobs),

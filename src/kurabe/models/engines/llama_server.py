@@ -21,8 +21,9 @@ from urllib.parse import urlsplit
 import msgspec
 import xllamacpp
 
-from kurabe.errors import ContextTooLongError, ModelError
+from kurabe.errors import ContextTooLongError, InputError, ModelError
 from kurabe.models.codecs.base import json_body
+from kurabe.models.engines.gbnf import refused
 from kurabe.models.footprint import engine_need, in_words, require_fit
 from kurabe.models.gguf import Header, read_header
 from kurabe.models.headers import parts, read_path
@@ -326,7 +327,7 @@ class Servers:
         self, lane: Lane, body: dict[str, Any], take: Callable[[dict[str, Any]], object], *, chat: bool = False
     ) -> None:
         """Run a completion, or with `chat` one of a conversation; `take` gets what comes and ends the request with
-        True. Raises ModelError."""
+        True. Raises ModelError, and InputError of a grammar that is none."""
         errors: list[dict[str, Any]] = []
 
         def checked(chunk: dict[str, Any]) -> object:
@@ -376,15 +377,23 @@ class Servers:
         return msgspec.json.decode(answer, type=type)
 
 
-def error_of(reference: str, error: dict[str, Any]) -> ModelError:
+def error_of(reference: str, error: dict[str, Any]) -> ModelError | InputError:
     """The typed error for one of llama.cpp's."""
     message = str(error.get("message", error))
     tokens, limit = error.get("n_prompt_tokens"), error.get("n_ctx")
     if batch := _TOO_LARGE.search(message):  # of a text for embedding, which is evaluated at once
         tokens, limit = int(batch[1]), int(batch[2])
+    if "failed to parse grammar" in message:
+        return refused("llama.cpp can't read it; see what it wrote to standard error")
     if tokens is None or limit is None:
         return ModelError(f"the model {reference!r} refused a request: {message}")
     return too_long(reference, tokens, limit)
+
+
+def first_seconds(chunk: dict[str, Any]) -> float | None:
+    """Seconds until the first token of an answer, where its last chunk says how long the prompt took."""
+    took = chunk.get("timings", {}).get("prompt_ms")
+    return None if took is None else took / 1000
 
 
 def too_long(reference: str, tokens: int, limit: int) -> ContextTooLongError:

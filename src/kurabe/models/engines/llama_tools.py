@@ -12,7 +12,7 @@ from kurabe.errors import ModelError
 from kurabe.messages import Delta, Reply, Request
 from kurabe.models.codecs.base import Profile
 from kurabe.models.codecs.openai_chat import OpenAIChat
-from kurabe.models.engines.llama_server import Lane, Servers
+from kurabe.models.engines.llama_server import Lane, Servers, first_seconds
 
 _CODEC: Final = OpenAIChat()
 _PROFILE: Final = Profile(quirks=frozenset({"no_strict"}))
@@ -30,8 +30,10 @@ def chat_with_tools(
     body: dict[str, Any] = msgspec.json.decode(_CODEC.chat("", request, _PROFILE, stream=True).body)
     body |= {"temperature": request.temperature or 0.0, "seed": request.seed or 0, "return_progress": True}
     decoder = _CODEC.decoder()
+    last: dict[str, Any] = {}
 
     def take(chunk: dict[str, Any]) -> bool:
+        last.update(chunk)
         deltas = decoder.feed(b"data: " + msgspec.json.encode(chunk) + b"\n\n")
         if put is not None and deltas:
             put(deltas)
@@ -42,4 +44,5 @@ def chat_with_tools(
         raise ModelError(f"the model {servers.reference!r} was stopped in the middle of an answer")
     decoder.feed(b"data: [DONE]\n\n")
     reply = decoder.finish()
-    return msgspec.structs.replace(reply, usd=0.0, seconds=time.perf_counter() - began, raw=b"", model="")
+    took = {"seconds": time.perf_counter() - began, "first_seconds": first_seconds(last)}
+    return msgspec.structs.replace(reply, usd=0.0, raw=b"", model="", **took)
