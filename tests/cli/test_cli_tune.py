@@ -97,6 +97,21 @@ def test_the_whole_road(task: Path, server: Simulator) -> None:
     assert "No job was begun yet" in called("list").stdout
 
 
+def test_what_the_budget_cannot_hold_is_told_before_anybody_is_asked(task: Path, server: Simulator) -> None:
+    """Without a price of the tuned model's answers a budget could not be kept, once the job is paid for."""
+    task.write_text(task.read_text() + "budget: {usd: 3}\n")
+    done = called(task, "--yes", "--json")
+    (row,) = json.loads(done.stdout)["rows"]
+    assert "add options: {price: {input: …, output: …}}" in row["reason"]
+    assert "would be sent" not in done.stderr
+    assert server.accepted == 0
+    task.write_text(task.read_text().replace("options: {", "options: {price: {input: 0.8, output: 3.2}, "))
+    done = called(task, "--yes", "--json")
+    (row,) = json.loads(done.stdout)["rows"]
+    assert (row["status"], row["score"]) == ("done", 1.0)
+    assert 0 < row["usd"] < 3
+
+
 def test_cancel(task: Path, server: Simulator) -> None:
     server.tuning.states = ["running"]
     held = server.tuning

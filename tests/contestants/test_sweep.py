@@ -413,7 +413,9 @@ def test_jobs_at_a_provider_are_begun_while_the_dollars_last(monkeypatch: pytest
         with pytest.raises(ContestantError, match="say what all may cost, as usd: 20"):
             sweep(base, over=over).fit(X, y)
         without = clone(base).set_params(options={"base_url": server.url})
-        with pytest.raises(ContestantError, match="say what the tuned model's answers cost"):
+        with pytest.raises(
+            ContestantError, match=r"sweep: what the answers of gpt-4.1-mini, tuned, .* add options: {price: {input"
+        ):
             sweep(without, over=over, usd=1.0).fit(X, y)
         assert server.accepted == 0
         made = sweep(base, over=over, usd=0.0).fit(X, y, (X.head(10), y[:10]))

@@ -15,6 +15,8 @@ from kurabe.contestants import registry
 from kurabe.contestants.base import learning
 from kurabe.contestants.tune_hosted import TuneHosted, _tell, confirmed
 from kurabe.errors import BudgetExceededError, ContestantError, TuningError
+from kurabe.report.format import dollars
+from kurabe.report.notes import notes
 from kurabe.tasks.spec import ContestantSpec
 from kurabe.testing import Fault, Simulator, Tuning
 from kurabe.tuning.general import questions
@@ -165,7 +167,7 @@ def test_a_contest(tmp_path: Path) -> None:
         board = run(contest(tmp_path, server))
         row = next(row for row in board.rows if row.status == "skipped")
         assert row.reason is not None
-        assert "confirm_usd: 1 in its settings allows it" in row.reason
+        assert "confirm_usd: 1 in its settings allows it, or `kurabe tune TASK --yes`" in row.reason
         assert server.accepted == 0
 
         board = run(contest(tmp_path, server, confirm_usd=1.0))
@@ -203,6 +205,43 @@ def test_a_cost_that_is_not_known_keeps_no_budget(tmp_path: Path) -> None:
         assert row.reason is not None
         assert "no budget can be kept. Nothing was sent" in row.reason
         assert server.accepted == 0
+
+
+def test_answers_without_a_price_keep_no_budget(tmp_path: Path) -> None:
+    """It is found before a job is paid for; without a budget the board says what is known."""
+    with Simulator("openai", answer=knows) as server:
+        given: dict[str, Any] = {"confirm_usd": 1.0, "options": {"base_url": server.url}}
+        board = run(contest(tmp_path, server, budget={"usd": 3.0}, **given))
+        row = next(row for row in board.rows if row.status == "skipped")
+        assert row.reason is not None
+        assert "add options: {price: {input: …, output: …}} to the settings of tune" in row.reason
+        assert "Nothing was sent" in row.reason
+        assert server.accepted == 0
+
+        board = run(contest(tmp_path, server, **given))
+        assert (board.rows[0].contestant, board.rows[0].usd) == ("tune", None)
+        (job,) = (job for _, job in record.found(tmp_path / "jobs")[0])
+        said = f"tune: the tuning job cost about {dollars(job.usd)}; what the answers cost is not known: add options:"
+        assert any(note.text.startswith(said) for note in notes(board))
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "known"),
+    [
+        ("openai:gpt-4.1-mini", {}, False),
+        ("openai:gpt-4.1-mini", {"options": {"price": {"input": 1.0, "output": 2.0}}}, True),
+        ("openai:gpt-4o-mini-2024-07-18", {}, True),  # genai-prices has the names of what is tuned of it
+        ("openai-responses:ft:gpt-4o-mini-2024-07-18:org::x", {}, True),
+        ("mistral:mistral-small-latest", {}, False),
+        ("azure:gpt-4o-mini?endpoint=http://127.0.0.1:9", {}, False),
+    ],
+)
+def test_whether_answers_have_a_price(
+    model: str, given: dict[str, Any], known: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "test-key-0123")
+    monkeypatch.setenv("MISTRAL_API_KEY", "test-key-0123")
+    assert (TuneHosted(model=model, **given).unpriced() is None) == known
 
 
 def test_a_job_that_fails_is_on_the_board(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_what_was_refused_costs_nothing() -> None:
 def test_a_model_of_unknown_price_is_refused() -> None:
     with Simulator("openai") as server:
         model = server.open("nobody-knows-me", budget=1.0)
-        with pytest.raises(errors.ModelError, match=r"the price of .* is not known"):
+        with pytest.raises(errors.ModelError, match=r"the price of .* is not known.* options: \{price: \{input"):
             model.chat("x")
         assert server.calls == 0
 

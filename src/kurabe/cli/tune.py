@@ -17,7 +17,7 @@ from kurabe.cli.shared import in_first, print_board, print_json, task_argument, 
 from kurabe.contest.prepare import Entrant, choose, make_entrants
 from kurabe.contest.run import run
 from kurabe.contestants.tune import Tune
-from kurabe.contestants.tune_hosted import TuneHosted, confirmed
+from kurabe.contestants.tune_hosted import TuneHosted, confirmed, dollars
 from kurabe.errors import ContestantError, KurabeError, missing, nearest
 from kurabe.models.reference import parse_reference
 from kurabe.report.format import plain
@@ -95,21 +95,26 @@ def _is_tuned(entrant: Entrant) -> bool:
 
 
 def _asked(entrants: list[Entrant], task: Task, yes: bool) -> list[str]:
-    """The keys of the plans whose cost the person accepts. Nothing is sent meanwhile."""
+    """The keys of the plans whose cost the person accepts. Nothing is sent meanwhile, and nothing is asked of a plan
+    that the task's dollars do not allow."""
     accepted = []
-    for entrant in entrants:
-        if not isinstance(entrant.estimator, TuneHosted) or entrant.reason is not None:
-            continue
-        try:
-            estimator = clone(entrant.estimator)
-            plan = estimator.plan(task.train.X, task.train.y)
-        except KurabeError:
-            continue  # the board says what is wrong with it
-        if estimator.unconfirmed(plan) is None:
-            continue
-        click.echo(f"{plain(entrant.label)}: {plan.describe()}.", err=True)
-        if yes or (sys.stdin.isatty() and click.confirm("Send them and start the job?", err=True)):
-            accepted.append(plan.key)
+    budget = dollars.set(task.spec.budget.usd)
+    try:
+        for entrant in entrants:
+            if not isinstance(entrant.estimator, TuneHosted) or entrant.reason is not None:
+                continue
+            try:
+                estimator = clone(entrant.estimator)
+                plan = estimator.plan(task.train.X, task.train.y)
+                if estimator.refused(plan) is not None or estimator.unconfirmed(plan) is None:
+                    continue
+            except KurabeError:
+                continue  # the board says what is wrong with it
+            click.echo(f"{plain(entrant.label)}: {plan.describe()}.", err=True)
+            if yes or (sys.stdin.isatty() and click.confirm("Send them and start the job?", err=True)):
+                accepted.append(plan.key)
+    finally:
+        dollars.reset(budget)
     return accepted
 
 

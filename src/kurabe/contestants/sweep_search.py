@@ -459,12 +459,9 @@ def _check_billed(sweep: "Sweep", base: TuneHosted) -> None:
     """Raise ContestantError where jobs would be paid for before it shows that their dollars can't be counted."""
     if sweep.usd is None:
         raise ContestantError("sweep: each trial is a job that the provider bills; say what all may cost, as usd: 20")
-    if "price" not in (base.options or {}):
-        raise ContestantError(
-            "sweep: say what the tuned model's answers cost in dollars per million tokens, as"
-            " options: {price: {input: 0.8, output: 3.2}} in the settings of tune"
-        )
     for name in (sweep.over or {}).get("model", [base.model]):
+        if (why := clone(base).set_params(model=name).unpriced()) is not None:
+            raise ContestantError(f"sweep: {why}")
         model = parse_base(name)
         if service_of(model).note(model, "") or "deployment" in (sweep.over or {}) or base.deployment:
             raise ContestantError(

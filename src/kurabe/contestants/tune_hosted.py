@@ -18,6 +18,7 @@ from kurabe.contestants.registry import checked_settings
 from kurabe.contestants.tune_general import Answered, ask_general
 from kurabe.contestants.wording import joint
 from kurabe.errors import BudgetExceededError, ContestantError, KurabeError, TuningError
+from kurabe.messages import Usage
 from kurabe.models.base import ChatModel
 from kurabe.models.reference import parse_reference
 from kurabe.models.transport.budget import Budget
@@ -34,6 +35,9 @@ from kurabe.tuning.settings import Count, Positive
 
 UNKNOWN = "unknown"
 """What `confirm_usd` is where a cost that is not known is accepted."""
+
+PRICE = "options: {price: {input: …, output: …}}"
+"""How a task file says what a model's answers cost."""
 
 ROOM = 1.25
 """What is proposed as `confirm_usd`, over the estimate."""
@@ -152,7 +156,7 @@ class TuneHosted(Prompt):
         assert job.model is not None
         assert job.reference is not None
         self.tuned_ = job.reference
-        self.notes_ = {"decode": self.decode_, "usd": job.usd, "tuning": {"model": job.model}}
+        self.notes_ = {"decode": self.decode_, "usd": job.usd, "tuning": {"model": job.model, "usd": job.usd}}
         if self.deployment is not None:
             self.tuned_ = str(msgspec.structs.replace(plan.base, name=self.deployment))
         elif note := service_of(plan.base, plan.options).note(plan.base, job.model):
@@ -200,15 +204,38 @@ class TuneHosted(Prompt):
             rows.append(Row(request.messages, begun + text))
         return rows
 
+    def unpriced(self) -> str | None:
+        """Why what the tuned model's answers cost can't be counted, with what to do, or None where it can be."""
+        from kurabe.models.connect import connect
+
+        base = parse_base(self._name())
+        called = self.deployment or service_of(base).tuned_name(base.name)
+        with connect(msgspec.structs.replace(base, name=called), **(self.options or {})) as model:  # asks nothing
+            if model.cost(Usage(1, 1)) is not None:
+                return None
+        return (
+            f"what the answers of {base.name}, tuned, will cost is not known, so no budget can be kept; add {PRICE} to"
+            " the settings of tune, in dollars per million tokens"
+        )
+
+    def refused(self, plan: Plan) -> str | None:
+        """Why the dollars that a contest has left keep a job from being begun, or None where they don't."""
+        left = dollars.get()
+        if left is None:
+            return None
+        if plan.usd is None:
+            return f"{plan.describe()}, and no budget can be kept. Nothing was sent; leave budget: usd out"
+        if plan.usd > left:
+            return f"{plan.describe()}, and ${max(left, 0.0):,.2f} of the budget are left. Nothing was sent"
+        unpriced = self.unpriced()
+        return None if unpriced is None else f"{unpriced}, or leave budget: usd out. Nothing was sent"
+
     def unconfirmed(self, plan: Plan) -> str | None:
         """Why nothing may be sent yet, with what to do, or None where the cost is accepted or the job was begun."""
         if begun(plan):
             return None
-        left = dollars.get()
-        if left is not None and plan.usd is None:
-            return f"{plan.describe()}, and no budget can be kept. Nothing was sent; leave budget: usd out"
-        if left is not None and plan.usd is not None and plan.usd > left:
-            return f"{plan.describe()}, and ${max(left, 0.0):,.2f} of the budget are left. Nothing was sent"
+        if (why := self.refused(plan)) is not None:
+            return why
         if plan.key in confirmed.get():
             return None
         given = self.confirm_usd
@@ -221,7 +248,10 @@ class TuneHosted(Prompt):
             enough = str(max(1, math.ceil(plan.usd * ROOM)))
             if isinstance(given, int | float) and plan.usd <= given:
                 return None
-        return f"{plan.describe()}{allowed}. Nothing was sent; confirm_usd: {enough} in its settings allows it"
+        return (
+            f"{plan.describe()}{allowed}. Nothing was sent; confirm_usd: {enough} in its settings allows it, or"
+            " `kurabe tune TASK --yes`"
+        )
 
     def _settings(self) -> Settings:
         given = {name: getattr(self, name) for name in Settings.__struct_fields__}

@@ -234,8 +234,8 @@ class HostedModel(ChatModel):
         plain, written = self.cost(Usage(tokens, output)), self.cost(Usage(tokens, output, cache_written=tokens))
         if plain is None or written is None:
             raise ModelError(
-                f"the price of {self.reference} is not known, so a budget can't be kept; give it with"
-                " price=Price(input, output) in dollars per million tokens"
+                f"the price of {self.reference} is not known, so a budget can't be kept; give it in dollars per million"
+                " tokens: options: {price: {input: …, output: …}} in a task file, price=Price(input, output) in Python"
             )
         held = Reservation(self._budget, max(plain, written))
         await held.hold()

@@ -6,6 +6,7 @@ from typing import Any
 from kurabe.contest.board import Board
 from kurabe.contest.evidence import Judged
 from kurabe.contest.style import answer_texts, left_to_judge
+from kurabe.contestants.tune_hosted import PRICE
 from kurabe.report import format as fmt
 from kurabe.report.learning import chose, sweeps
 from kurabe.tasks.checks import JSON, labelled, slice_rows
@@ -164,4 +165,14 @@ def _sweeps(board: Board) -> list[Note]:
 
 def _cost(board: Board) -> list[Note]:
     unknown = any(row.usd is None and row.score is not None for row in board.rows)
-    return [Note(f"A cost of {fmt.UNKNOWN} is unknown, not zero.")] if unknown else []
+    found = [Note(f"A cost of {fmt.UNKNOWN} is unknown, not zero.")] if unknown else []
+    for entry in board.evidence.entries:
+        job = (entry.notes.get("tuning") or {}).get("usd")
+        if entry.usd is None and job is not None:
+            found.append(
+                Note(
+                    f"{fmt.shorten(fmt.plain(entry.name), 60)}: the tuning job cost about {fmt.dollars(job)}; what the"
+                    f" answers cost is not known: add {PRICE} to its settings, in dollars per million tokens."
+                )
+            )
+    return found

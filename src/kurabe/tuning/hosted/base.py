@@ -206,6 +206,10 @@ class Service:
         """The tuned model's reference."""
         return str(msgspec.structs.replace(base, name=model))
 
+    def tuned_name(self, base: str) -> str:
+        """What a tuned model might be called, as far as a list of prices could know it by its name."""
+        return "kurabe"
+
     def note(self, base: Reference, model: str) -> str:
         """What is still to be done before the tuned model answers, '' where nothing is."""
         return ""

@@ -178,6 +178,9 @@ class OpenAITuning(Service):
     def delete_upload(self, file: str) -> Steps[None]:
         yield Ask(HttpRequest(f"/files/{_safe(file)}", method="DELETE"))
 
+    def tuned_name(self, base: str) -> str:
+        return base if base.startswith("ft:") else f"ft:{base}:kurabe::kurabe"
+
 
 class AzureTuning(OpenAITuning):
     """The same on Azure: a file is checked before a job can use it, and a tuned model answers once it is deployed."""
