@@ -263,6 +263,9 @@ class Servers:
             except (RuntimeError, MemoryError) as error:
                 self.close()
                 raise ModelError(_cannot_load(path, options, layout, error)) from None
+            # It answers once its loop has begun. A server that is let go of before waits for that loop for ever
+            # (xllamacpp 2026.10): the loop, once it begins, forgets that it was told to end.
+            server.handle_metrics()
             self.lanes += [Lane(server, slot) for slot in range(self.layout.slots)]
         self._free: SimpleQueue[Lane] = SimpleQueue()
         for lane in self.lanes:
@@ -289,8 +292,8 @@ class Servers:
             params.n_gpu_layers = options.gpu_layers
         params.offline = True
         params.api_keys = [self._key]
-        params.ui = params.endpoint_props = params.endpoint_metrics = False
-        params.endpoint_slots = True
+        params.ui = params.endpoint_props = False
+        params.endpoint_slots = params.endpoint_metrics = True
         params.slot_save_path = self._folder.name + os.sep
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = self.layout.threads
         if options.adapter is not None:
