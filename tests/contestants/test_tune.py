@@ -183,13 +183,32 @@ def test_rows_are_scored_so_many_at_once_as_the_reference_says(
         ({"model": "gguf:smollm2-135m"}, ContestantError, "write hf:NAME"),
         ({"rank": 0}, ContestantError, "tune: the setting rank is 0: expected int >= 1"),
         ({"target_modules": ("nothing",)}, TuningError, "q_proj"),
-        ({"context": 8}, TuningError, "at most 8"),
+        ({"context": 8}, TuningError, "row 1 of 6 has .* at most 8: .* or raise context"),
     ],
 )
 def test_what_cannot_be_tuned(base: Path, tmp_path: Path, settings: dict[str, Any], error: Any, says: str) -> None:
     X, y = table(6)
     with pytest.raises(error, match=says):
         tuner(base, folder=str(tmp_path)).set_params(**settings).fit(X, y)
+
+
+def test_a_row_that_cannot_be_learned_is_named(base: Path, tmp_path: Path) -> None:
+    """By its number; where the limit is the model's own, no setting is said to raise it."""
+    X, y = table(6)
+    long = X.with_row_index().with_columns(
+        input=pl.when(pl.col("index") == 3).then(pl.lit("kettle " * 100)).otherwise("input")
+    )
+    with pytest.raises(TuningError, match=r"^row 4 of 6 has \d+ tokens.* or raise context$"):
+        tuner(base, folder=str(tmp_path), context=60).fit(long, y)
+    small = tuner(base, folder=str(tmp_path), context=200).set_params(model=f"hf:{base}?context=24")
+    with pytest.raises(
+        TuningError, match=r"^row \d of 6 has \d+ tokens, and the context of .* is 24: .* longer context$"
+    ):
+        small.fit(X, np.array(["a rather long answer of very many words " * 3] * 6, dtype=object) + y)
+    with pytest.raises(TuningError, match=r"^row 3 of 6 has an empty answer"):
+        tuner(base, folder=str(tmp_path), kind="text").fit(X, np.array([*y[:2], " ", *y[3:]], dtype=object))
+    with pytest.raises(TuningError, match=r"^row 4 of 6 has \d+ tokens"):
+        tuner(base, folder=str(tmp_path), kind="number", context=60, head="regression").fit(long, np.arange(6.0))
 
 
 def test_one_class_only(base: Path) -> None:

@@ -33,7 +33,7 @@ from kurabe.tasks import spec
 from kurabe.tasks.metrics import Metric, metric_for
 from kurabe.tasks.spec import Kind
 from kurabe.tuning.durable import whole, write_bytes
-from kurabe.tuning.rows import Row, training_row
+from kurabe.tuning.rows import Row, place, training_row
 from kurabe.tuning.settings import (
     LEVELS,
     Count,
@@ -255,8 +255,8 @@ class _TextAnswers:
         """What is trained on."""
         requests = self.contestant.conversations(X, engine)
         return [
-            training_row(engine, request, self.contestant.answer(value), context)
-            for request, value in zip(requests, self.y, strict=True)
+            training_row(engine, request, self.contestant.answer(value), context, place(number, len(self.y)))
+            for number, (request, value) in enumerate(zip(requests, self.y, strict=True), 1)
         ]
 
     def model(self, model: Any) -> Any:

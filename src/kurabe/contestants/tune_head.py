@@ -13,7 +13,7 @@ from kurabe.errors import ContestantError, TuningError
 from kurabe.models.engines.base import LocalModel
 from kurabe.models.reference import parse_reference
 from kurabe.tasks.metrics import Metric
-from kurabe.tuning.rows import Row, number_row
+from kurabe.tuning.rows import Row, number_row, place
 from kurabe.tuning.settings import TuneSettings
 
 if TYPE_CHECKING:
@@ -55,10 +55,13 @@ class NumberAnswers:
         """What is trained on; the rows that are checked are made ready as well."""
         if self.checked is not None:
             asked, limit = self.contestant.conversations(self.checked[0], engine), engine.context or context
-            self.prompts = [number_row(engine, request, 0.0, limit).ids for request in asked]
+            self.prompts = [number_row(engine, request, 0.0, limit, "a validation row").ids for request in asked]
         targets = self.numbers.scale.forward(self.y).tolist()
         requests = self.contestant.conversations(X, engine)
-        return [number_row(engine, request, target, context) for request, target in zip(requests, targets, strict=True)]
+        return [
+            number_row(engine, request, target, context, place(number, len(targets)))
+            for number, (request, target) in enumerate(zip(requests, targets, strict=True), 1)
+        ]
 
     def model(self, model: Any) -> Any:
         """The model with its head, which is learned too."""

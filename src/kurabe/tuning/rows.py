@@ -23,38 +23,54 @@ class Row(NamedTuple):
     target: float | None = None
 
 
-def number_row(model: LocalModel, request: Request, target: float, context: int) -> Row:
+def number_row(model: LocalModel, request: Request, target: float, context: int, where: str = "a row") -> Row:
     """A request's prompt as the model will read it, and the number that a head learns behind it.
 
-    Raises TuningError where it is longer than `context` tokens.
+    Raises TuningError, which names the row by `where`, where it is longer than `context` tokens.
     """
     ids = model.prompt_ids(request)
-    _require_length(ids, context)
+    _require_length(ids, context, model, where)
     return Row(tuple(ids), len(ids) - 1, target)
 
 
-def training_row(model: LocalModel, request: Request, answer: str, context: int) -> Row:
+def training_row(model: LocalModel, request: Request, answer: str, context: int, where: str = "a row") -> Row:
     """A request's prompt as the model will read it, the answer, and the token that ends a turn.
 
-    Raises TuningError where the answer is empty or all of it is longer than `context` tokens.
+    Raises TuningError, which names the row by `where`, where the answer is empty or all of it is longer than `context`
+    tokens.
     """
     if not answer.strip():
-        raise TuningError("an answer is empty, so there is nothing to learn from its row; leave the row out")
+        raise TuningError(f"{where} has an empty answer, so there is nothing to learn from it; leave the row out")
     before = model.prompt_ids(request)
     ids = model.prompt_ids(request, answer)
     if ids[: len(before)] != before:  # a token reaches over the border; each side is then cut by itself
         ids = before + [piece.id for piece in model.tokenize(answer, special=False)]
     ids = [*ids, model.end]
-    _require_length(ids, context)
+    _require_length(ids, context, model, where)
     return Row(tuple(ids), len(before))
 
 
-def _require_length(ids: Sequence[int], context: int) -> None:
-    if len(ids) > context:
+def place(number: int, of: int) -> str:
+    """What an error calls a row, by its number from 1.
+
+    >>> place(14, 1440)
+    'row 14 of 1,440'
+    """
+    return f"row {number:,} of {of:,}"
+
+
+def _require_length(ids: Sequence[int], context: int, model: LocalModel, where: str) -> None:
+    if len(ids) <= context:
+        return
+    if model.context is not None and model.context <= context:
         raise TuningError(
-            f"a row has {len(ids):,} tokens, and the model is tuned with rows of at most {context:,}: lower"
-            " max_input_chars or raise context"
+            f"{where} has {len(ids):,} tokens, and the context of {model.reference!r} is {context:,}: lower"
+            " max_input_chars, leave the row out, or tune a model with a longer context"
         )
+    raise TuningError(
+        f"{where} has {len(ids):,} tokens, and the model is tuned with rows of at most {context:,}: lower"
+        " max_input_chars or raise context"
+    )
 
 
 def plan(

@@ -8,6 +8,7 @@ from kurabe.errors import TuningError
 from kurabe.models.codecs.base import json_body
 from kurabe.models.reference import Reference
 from kurabe.tuning.hosted.base import Limits, Row
+from kurabe.tuning.rows import place
 
 TURN_TOKENS = 3
 """Tokens around a turn, and before the answer (https://developers.openai.com/cookbook/examples/chat_finetuning_data_prep)."""
@@ -41,7 +42,7 @@ def check(rows: Sequence[Row], limits: Limits, whose: str) -> None:
         raise TuningError(f"{whose} tunes with {limits.most_rows:,} rows at most, and there are {len(rows):,}")
     for number, row in enumerate(rows, 1):
         if why := _wrong(row, limits):
-            raise TuningError(f"row {number:,} of {len(rows):,} can't be used by {whose}: {why}")
+            raise TuningError(f"{place(number, len(rows))} can't be used by {whose}: {why}")
 
 
 def _wrong(row: Row, limits: Limits) -> str:
@@ -66,7 +67,7 @@ def check_size(counted: Counted, limit: int, data: bytes, limits: Limits, whose:
     for number, tokens in enumerate(counted.tokens, 1):
         if tokens > limit:
             raise TuningError(
-                f"row {number:,} of {len(counted.tokens):,} has {tokens:,} tokens (by {counted.by}), and {whose} takes"
+                f"{place(number, len(counted.tokens))} has {tokens:,} tokens (by {counted.by}), and {whose} takes"
                 f" {limit:,} a row: lower max_input_chars, or leave the row out"
             )
     if len(data) > limits.size:
