@@ -120,6 +120,7 @@ def test_a_library_that_is_not_installed(
     with pytest.raises(MissingExtraError if kind == "extra" else ModelError, match=kind) as raised:
         opened(tiny_chat)
     assert error[:20] in str(raised.value)
+    assert ("pip install flash-attn" in str(raised.value)) == (kind == "library")
 
 
 def test_devices(tiny_chat: Path) -> None:
@@ -138,6 +139,18 @@ def test_quantized_layers_are_small_and_answer_nearly_alike(wide: Path, quantiza
     assert layer.weight.__class__.__name__ in ("Params4bit", "Int8Params", "Int4OpaqueTensor")
     assert type(small.model.lm_head) is torch.nn.Linear
     assert 0 < divergence(logprobs(plain), logprobs(small)) < most
+
+
+def test_layers_that_do_not_fill_blocks_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bitsandbytes.functional.has_avx512bf16", lambda: True)
+    for hidden, between, says in ((32, 128, "weight has 32 inputs"), (64, 80, "weight has 80 inputs|80 outputs")):
+        folder = tiny_model(tmp_path / str(hidden), hidden_size=hidden, intermediate_size=between)
+        for quantization in ("nf4", "fp4"):
+            with pytest.raises(ModelError, match=f"multiple of 64 .*({says}).*quantize=int8"):
+                opened(folder, quantize=quantization)
+        assert opened(folder, quantize="int8").model is not None
+    monkeypatch.setattr("bitsandbytes.functional.has_avx512bf16", lambda: False)
+    assert opened(folder, quantize="nf4").model is not None
 
 
 def test_nf4_is_double_quantized_and_computes_in_bfloat16(wide: Path) -> None:
@@ -389,7 +402,9 @@ def test_too_little_memory(tiny_chat: Path, monkeypatch: pytest.MonkeyPatch, err
         opened(tiny_chat)
 
 
-def test_what_does_not_fit_is_refused_before_it_is_loaded(tiny_chat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_is_refused_before_it_is_loaded(
+    tiny_chat: Path, wide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("kurabe.models.footprint._free_for", lambda _: 1000)
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", None)
     with pytest.raises(ModelError, match="does not fit main memory"):
@@ -398,7 +413,7 @@ def test_what_does_not_fit_is_refused_before_it_is_loaded(tiny_chat: Path, monke
     monkeypatch.setattr("kurabe.models.engines.hf_load.require_fit", lambda *_, **settings: asked.append(settings))
     for options in ({}, {"quantize": "int4"}, {"quantize": "nf4", "dtype": "float32"}):
         with pytest.raises(ModelError, match="cannot load"):
-            opened(tiny_chat, **options)
+            opened(wide, **options)
     counted = [("float32", None), ("int4", "bfloat16"), ("nf4", "float32")]
     assert [(each["precision"], each["dtype"]) for each in asked] == counted
 

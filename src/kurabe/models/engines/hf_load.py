@@ -36,7 +36,7 @@ from kurabe.models.engines.hf_check import (
 )
 from kurabe.models.engines.hf_gguf import cut_as_stated, read_once
 from kurabe.models.engines.hf_memory import is_out_of_memory
-from kurabe.models.engines.hf_quantize import quantize, quantize_while_loading
+from kurabe.models.engines.hf_quantize import quantize, quantize_while_loading, require_blocks
 from kurabe.models.engines.hf_quiet import quiet
 
 DTYPES: Final = ("auto", *FLOATS)
@@ -44,6 +44,10 @@ ATTENTION: Final = ("sdpa", "eager", "flash_attention_2")
 UNSTATED_CONTEXT: Final = 4096
 """Tokens of context of a model that states none, and those for which memory must be free before it is loaded."""
 _LIBRARIES: Final = ("accelerate", "bitsandbytes", "gguf>", "peft", "torchao")  # of the extra
+_FLASH: Final = (
+    " Install it with: pip install flash-attn --no-build-isolation (it runs on CUDA alone), or leave out"
+    " ?attention=flash_attention_2"
+)
 _DEVICE: Final = re.compile(r"auto|cpu|mps|cuda(:\d+)?|xpu(:\d+)?")
 
 
@@ -80,6 +84,8 @@ def load(path: Path, parsed: Reference) -> Loaded:
                 f"{reference!r}: the model in {path} is quantized already; leave out ?quantize={quantization}"
             )
         require_sane(config, header, code)
+        if quantization and device == "cpu":
+            require_blocks(quantization, header.tensors, reference)
         context = _context(config, header, parsed)
         dtype = _dtype(parsed, config, device, quantization)
         require_fit(
@@ -301,7 +307,8 @@ def _faults(parsed: Reference, path: Path) -> Iterator[None]:
     except ImportError as error:
         if any(library in str(error).lower() for library in _LIBRARIES):
             raise MissingExtraError(f"the model {reference!r} ({_short(error)})", "transformers") from None
-        raise ModelError(f"{reference!r} needs a library that is not installed here: {_short(error)}") from None
+        step = _FLASH if "flash" in str(error).lower() else ""
+        raise ModelError(f"{reference!r} needs a library that is not installed here: {_short(error)}{step}") from None
     except Exception as error:
         if is_out_of_memory(error):
             raise ModelError(

@@ -7,16 +7,39 @@ apart (Dettmers et al. 2022, LLM.int8()). int4 keeps a scale and a zero for each
 """
 
 import logging
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
 import torch
 import transformers
 from torch import nn
 
-from kurabe.models.precisions import INT4_GROUP
+from kurabe.errors import ModelError
+from kurabe.models.headers import Tensor
+from kurabe.models.precisions import INT4_GROUP, linear
+
+FOUR_BIT_BLOCK: Final = 64
+FOUR_BIT_OUTPUTS: Final = 32
 
 # It says at every layer of every step that int8 layers compute in float16.
 logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+
+
+def require_blocks(name: str, tensors: Iterable[Tensor], reference: str) -> None:
+    """Raise ModelError where bitsandbytes could not compute with a layer in four bits on this processor: its kernel for
+    bfloat16 takes rows of whole blocks and outputs by 32, and fails at the first token else."""
+    from bitsandbytes.functional import has_avx512bf16
+
+    if name not in ("nf4", "fp4") or not has_avx512bf16():
+        return
+    for tensor in filter(linear, tensors):
+        outputs, inputs = tensor.shape
+        if inputs % FOUR_BIT_BLOCK or outputs % FOUR_BIT_OUTPUTS:
+            raise ModelError(
+                f"{reference!r}: on this processor {name} takes layers whose inputs are a multiple of {FOUR_BIT_BLOCK}"
+                f" and outputs one of {FOUR_BIT_OUTPUTS}, and {tensor.name} has {inputs} inputs and {outputs} outputs;"
+                " use ?quantize=int8, or leave it out"
+            )
 
 
 def quantize_while_loading(name: str, dtype: Any, device: str) -> dict[str, Any]:
