@@ -95,6 +95,15 @@ def test_errors_stand_in_their_cells_and_exit_code_1_where_all_fail(tmp_path: Pa
     assert every.exit_code == 1
 
 
+@pytest.mark.parametrize("width", [60, 120])
+def test_an_error_that_all_prompts_meet_is_said_once(width: int) -> None:
+    long = "there is no such model; name another one"
+    rows: list[list[Cell | None]] = [[Cell(error=long), Cell("yes")], [Cell("no"), Cell("yes")], [Cell(error=long)] * 2]
+    text, page = " ".join(drawn(made(rows), width).split()), compare_html(made(rows))
+    assert text.count("there is") == page.count("there is") == 2  # once for each model
+    assert text.count("the same error") == page.count("the same error") == 1
+
+
 @pytest.mark.parametrize("width", [50, 80, 120, 240])
 def test_the_table_keeps_to_the_terminal(width: int) -> None:
     cell = Cell("日本語の長い文章。" * 90, None, "length", Usage(1_000, 2_000), 0.0123, 12.3)

@@ -128,23 +128,26 @@ def _wide(found: Comparison, prompts: tuple[str, ...], room: int) -> Grid:
     table.add_column("prompt", width=_WIDEST_PROMPT - 2, header_style="dim")
     for reference in found.references:
         table.add_column(Text(shown(reference), overflow="fold"), width=room)
-    for prompt, row in zip(prompts, found.cells, strict=False):
-        table.add_row(_begin(Text(shown(prompt)), _WIDEST_PROMPT - 2), *(_cell(cell, room) for cell in row))
+    for prompt, row, again in zip(prompts, found.cells, found.repeats, strict=False):
+        cells = (_cell(cell, room, same) for cell, same in zip(row, again, strict=True))
+        table.add_row(_begin(Text(shown(prompt)), _WIDEST_PROMPT - 2), *cells)
     return table
 
 
 def _narrow(found: Comparison, prompts: tuple[str, ...], width: int) -> Group:
     lines: list[Any] = []
-    for prompt, row in zip(prompts, found.cells, strict=False):
+    for prompt, row, again in zip(prompts, found.cells, found.repeats, strict=False):
         lines.append(_begin(Text(shown(prompt), "bold"), width))
-        for reference, cell in zip(found.references, row, strict=True):
-            lines += [Text(shown(reference), "cyan", overflow="fold"), _cell(cell, width), Text()]
+        for reference, cell, same in zip(found.references, row, again, strict=True):
+            lines += [Text(shown(reference), "cyan", overflow="fold"), _cell(cell, width, same), Text()]
     return Group(*lines[:-1])
 
 
-def _cell(cell: Cell | None, width: int) -> Group:
+def _cell(cell: Cell | None, width: int, repeats: bool) -> Group:
     if cell is None:
         return Group(Text("no answer yet", "dim"))
+    if repeats:
+        return Group(Text("the same error", "dim"))
     if cell.error is not None:
         return Group(_begin(Text(shown(cell.error), "red"), width))
     text = _begin(Text(shown(cell.text).strip() or "(empty)"), width)

@@ -66,6 +66,20 @@ class Comparison(msgspec.Struct, frozen=True):
         return tuple(_total(name, [row[place] for row in self.cells]) for place, name in enumerate(self.references))
 
     @property
+    def repeats(self) -> tuple[tuple[bool, ...], ...]:
+        """`repeats[prompt][model]`: whether the model met the same error at a prompt before, where it is read once."""
+        met: set[tuple[int, str]] = set()
+
+        def again(place: int, cell: Cell | None) -> bool:
+            if cell is None or cell.error is None:
+                return False
+            known = (place, cell.error) in met
+            met.add((place, cell.error))
+            return known
+
+        return tuple(tuple(again(place, cell) for place, cell in enumerate(row)) for row in self.cells)
+
+    @property
     def waiting(self) -> int:
         """How many answers have not come."""
         return sum(cell is None for row in self.cells for cell in row)

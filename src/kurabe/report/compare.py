@@ -16,8 +16,9 @@ LONG = 900
 
 def compare_html(found: Comparison) -> str:
     """The page: what each model took, and a table of prompts × models with every answer whole."""
+    cells = (list(zip(row, again, strict=True)) for row, again in zip(found.cells, found.repeats, strict=True))
     return _environment().get_template("compare.html.j2").render(
-        found=found, totals=found.totals, rows=list(zip(found.prompts, found.cells, strict=True))[:MOST],
+        found=found, totals=found.totals, rows=list(zip(found.prompts, cells, strict=True))[:MOST],
         settings={**({"system": found.system} if found.system else {}), **found.settings},
         fmt=fmt, printable=printable, beginning=beginning, long=LONG, style=Markup(_asset("report.css")),
         ends={"length": "cut at the token limit", "content_filter": "stopped by the content filter"},
