@@ -132,7 +132,10 @@ def test_a_model_in_several_files(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cut short"):
         opened(first)
     parts[2].unlink()
-    with pytest.raises(ModelError, match="there is no file"):
+    with pytest.raises(ModelError, match=r"of the 3 parts .* missing in .*: m-00003-of-00003\.gguf; fetch it there"):
+        opened(first)
+    parts[1].unlink()
+    with pytest.raises(ModelError, match=r"are missing in .*: m-00002-of-00003\.gguf, m-00003-of-00003\.gguf; fetch"):
         opened(first)
 
 

@@ -158,7 +158,12 @@ def _model(ref_or_size: str) -> _Model:
     if (parameters := parse_size(ref_or_size)) is None:
         if _NUMBER.fullmatch(ref_or_size) and not Path(ref_or_size).exists():
             raise InputError(f"{ref_or_size!r} is no size of a model; write one such as 7B, 176B or 135M")
-        found = architecture(ref_or_size)
+        try:
+            found = architecture(ref_or_size)
+        except ModelError as error:
+            if any(sign in ref_or_size for sign in ":/\\."):  # meant as a reference or a file
+                raise
+            raise ModelError(f"{error}, or a size such as 7B, 176B or 135M") from None
         if not found.parameters:
             raise ModelError(f"{ref_or_size} holds no parameters; name another file")
         basis = f"the header: {found.name}" if found.files else f"{found.format} alone: {found.name}"

@@ -130,7 +130,14 @@ def parts(path: Path, count: object) -> list[Path]:
         )
     if int(name[2]) != 1:
         raise ModelError(f"{path} is not the first part; name {name[1]}-00001-of-{name[3]}.gguf")
-    return [path.with_name(f"{name[1]}-{number:05}-of-{name[3]}.gguf") for number in range(1, count + 1)]
+    files = [path.with_name(f"{name[1]}-{number:05}-of-{name[3]}.gguf") for number in range(1, count + 1)]
+    if lacking := [file.name for file in files if not file.exists()]:
+        listed = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
+        raise ModelError(
+            f"of the {count} parts of {path.name}'s model there {'is' if len(lacking) == 1 else 'are'} missing in"
+            f" {path.parent}: {listed}; fetch {'it' if len(lacking) == 1 else 'them'} there"
+        )
+    return files
 
 
 def _folder(path: Path) -> Header:
