@@ -204,6 +204,25 @@ def test_every_row_said_to_be_durable_outlives_sigkill(tmp_path: Path) -> None:
         assert all(row.value == int.from_bytes(key, "big") for key, row in kept.items())
 
 
+def test_a_limit_on_the_size_of_files_is_no_riddle(tmp_path: Path) -> None:
+    """SQLite says "disk I/O error"."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Journal(tmp_path / "j") as journal:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))
+        try:
+            with pytest.raises(
+                JournalError, match=r"limit on the size of files is reached.*run the same command again"
+            ):
+                _fill(journal)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        kept = len(journal.predictions(ENTRY))
+        assert kept > 5
+        journal.add(ENTRY, [Row(b"x" * 16, 1.0)], 1.0)
+        assert len(journal.predictions(ENTRY)) == kept + 1
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
 def test_a_really_full_disk(tmp_path: Path) -> None:
     small = tmp_path / "small"

@@ -9,8 +9,8 @@ WAL with `synchronous=FULL`: a commit has reached the disk when it returns, and 
 
 import io
 import json
-import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ import polars as pl
 from kurabe.contest.evidence import Entry, Evidence, Judged, Leaks, Status
 from kurabe.contest.style import style_key
 from kurabe.contest.under_way import tuning_so_far
-from kurabe.errors import JournalError
+from kurabe.errors import JournalError, is_disk_full
 from kurabe.models.transport.cost import total
 from kurabe.tasks.spec import Check, Kind, Style
 
@@ -412,11 +412,8 @@ class Journal:
 
 def _explanation(path: Path, error: sqlite3.Error) -> str:
     name = getattr(error, "sqlite_errorname", "") or ""
-    if name.startswith("SQLITE_FULL") or (name.startswith("SQLITE_IOERR") and _disk_is_full(path)):
-        return (
-            f"the disk that holds {path} is full. Every finished prediction is kept: "
-            f"make room and run the same command again to go on"
-        )
+    if name.startswith("SQLITE_FULL") or (name.startswith("SQLITE_IOERR") and not _can_grow(path)):
+        return disk_full(path)
     if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
         return f"{path} is damaged or not a journal ({error}); move it away and run again"
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
@@ -426,8 +423,24 @@ def _explanation(path: Path, error: sqlite3.Error) -> str:
     return f"the journal {path} cannot be used: {error}"
 
 
-def _disk_is_full(path: Path) -> bool:
-    return shutil.disk_usage(path.parent).free < 1 << 20
+def disk_full(path: Path) -> str:
+    """What to say where no more can be written."""
+    return (
+        f"the disk that holds {path} is full, or a quota or limit on the size of files is reached. Every finished"
+        " prediction is kept: make room and run the same command again to go on"
+    )
+
+
+def _can_grow(path: Path) -> bool:
+    """Whether a file as large as the journal's can have another megabyte: SQLite does not say why it can't write."""
+    files = [path.with_name(path.name + end) for end in ("", "-wal", "-shm")]
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            file.seek(max(one.stat().st_size for one in files if one.exists()))
+            file.write(bytes(1 << 20))
+    except OSError as error:
+        return not is_disk_full(error)
+    return True
 
 
 def _array(values: Sequence[Any], kind: Kind) -> np.ndarray:

@@ -22,7 +22,7 @@ from kurabe import models
 from kurabe.contest.board import Board, compute_board
 from kurabe.contest.evidence import Status
 from kurabe.contest.identity import digest, estimator_digest
-from kurabe.contest.journal import Journal, Row, RunRecord
+from kurabe.contest.journal import Journal, Row, RunRecord, disk_full
 from kurabe.contest.judge import judges, rows_of
 from kurabe.contest.memory import PeakMemory
 from kurabe.contest.observer import Observer, Silent
@@ -121,10 +121,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _disk_error(folder: Path, error: OSError) -> JournalError:
     if is_disk_full(error):
-        return JournalError(
-            f"the disk that holds {folder} is full. Every finished prediction is kept: "
-            f"make room and run the same command again to go on"
-        )
+        return JournalError(disk_full(folder))
     return JournalError(f"cannot write to {folder}: {error.strerror or error}; check the folder's permissions")
 
 

@@ -277,8 +277,9 @@ def _known(folder: Path) -> Job:
 def ended(job: Job) -> str:
     """What to say of a job that failed or was cancelled."""
     how = "was cancelled" if job.state is State.CANCELLED else "failed"
+    error = job.error.strip().rstrip(".")
     where = f"{title(parse_reference(job.base))}'s job {job.job}" if job.job else "no job was started"
     return (
-        f"the tuning of {job.base} ({where}) {how}{f': {job.error}' if job.error else ''}. `kurabe tune events"
+        f"the tuning of {job.base} ({where}) {how}{f': {error}' if error else ''}. `kurabe tune events"
         f" {job.key}` shows what the provider said; `kurabe tune delete {job.key}` lets it be started anew"
     )
