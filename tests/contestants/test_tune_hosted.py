@@ -224,6 +224,14 @@ def test_answers_without_a_price_keep_no_budget(tmp_path: Path) -> None:
         said = f"tune: the tuning job cost about {dollars(job.usd)}; what the answers cost is not known: add options:"
         assert any(note.text.startswith(said) for note in notes(board))
 
+        given["options"] = given["options"] | {"price": {"input": 0.8, "output": 3.2}}
+        board = run(contest(tmp_path, server, budget={"usd": 3.0}, **given))
+        assert job.usd is not None
+        assert board.rows[0].usd is not None
+        assert job.usd < board.rows[0].usd < 3.0
+        assert not any("tuning job cost" in note.text for note in notes(board))
+        assert len(server.tuning.jobs) == 1
+
 
 @pytest.mark.parametrize(
     ("model", "given", "known"),
