@@ -460,14 +460,14 @@ def _check_billed(sweep: "Sweep", base: TuneHosted) -> None:
     if sweep.usd is None:
         raise ContestantError("sweep: each trial is a job that the provider bills; say what all may cost, as usd: 20")
     for name in (sweep.over or {}).get("model", [base.model]):
-        if (why := clone(base).set_params(model=name).unpriced()) is not None:
-            raise ContestantError(f"sweep: {why}")
         model = parse_base(name)
         if service_of(model).note(model, "") or "deployment" in (sweep.over or {}) or base.deployment:
             raise ContestantError(
                 f"sweep: each model that {model} is tuned to has to be deployed by hand before it answers, so its"
                 " settings can't be tried one after the other; tune it as contestants of their own"
             )
+        if (why := clone(base).set_params(model=name).unpriced()) is not None:
+            raise ContestantError(f"sweep: {why}")
 
 
 class _Failed(Exception):
