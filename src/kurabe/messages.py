@@ -244,8 +244,9 @@ class Reply(msgspec.Struct, frozen=True):
     """A model's answer.
 
     `usd` is None where the cost is unknown, 0.0 where there is none. `seconds` is wall time in all and `first_seconds`
-    that until the first piece of a stream, or the first token of a model in this process. `parsed` is the value that `output=` asked for. `model` is what the provider
-    calls itself; `raw` is the body as it came (of a stream: all of its bytes). `citations` are addresses.
+    that until the first piece of a stream, or the first token of a model in this process. `parsed` is the value that
+    `output=` asked for. `model` is what the provider calls itself; `raw` is the body as it came (of a stream: all of
+    its bytes). `citations` are addresses.
     """
 
     content: str | tuple[Part, ...]
