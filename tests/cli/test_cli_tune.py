@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -49,10 +50,11 @@ def called(*args: object, **options: object) -> Result:
 
 def test_without_a_yes_nothing_is_sent(task: Path, server: Simulator) -> None:
     done = called(task, "--json")
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 1, done.output
     assert "42 rows with" in done.stderr
     (row,) = json.loads(done.stdout)["rows"]
     assert row["status"] == "skipped"
+    assert row["reason"].endswith("confirm_usd: 1 in its settings allows it, or `kurabe tune TASK --yes`")
     assert server.accepted == 0
 
 
@@ -73,7 +75,8 @@ def test_a_person_is_asked(task: Path, server: Simulator, answer: str, monkeypat
     monkeypatch.setattr("sys.stdin", Terminal())
     command = tune.run_task.callback
     assert command is not None
-    command(task, (), None, None, False, True)
+    with nullcontext() if answer == "y\n" else pytest.raises(SystemExit):
+        command(task, (), None, None, False, True)
     assert asked == ["Send them and start the job?"]
     assert len(server.tuning.jobs) == (1 if answer == "y\n" else 0)
     assert (server.accepted > 0) == (answer == "y\n")
@@ -163,7 +166,7 @@ def test_what_is_not_there(task: Path, server: Simulator) -> None:
 
 
 def test_a_job_that_fails(task: Path, server: Simulator) -> None:
-    server.tuning = Tuning(states=("failed",), error="bad rows")
+    server.tuning = Tuning(states=("failed",), error="bad rows.")
     done = called(task, "--yes", "--json")
     (row,) = json.loads(done.stdout)["rows"]
-    assert "failed: bad rows" in row["reason"]
+    assert "failed: bad rows. `kurabe tune events" in row["reason"]

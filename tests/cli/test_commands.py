@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from click.testing import CliRunner, Result
 from kurabe.api import Task
 from kurabe.cli import doctor
 from kurabe.cli.main import COMMANDS, cli
+from kurabe.contest.run import locked
 from kurabe.errors import KurabeError
 
 TASK = """
@@ -109,6 +111,31 @@ def test_run_board_runs_report_predict(folder: Path) -> None:
     new.write_text("text\nred big 7\nold 3\n")
     ok("predict", folder, "--file", new, "-o", folder / "out.csv", "--contestant", "constant")
     assert pl.read_csv(folder / "out.csv").columns == ["text", "answer"]
+
+
+def test_a_live_report_follows_a_run_to_its_end(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ok("run", folder)
+    monkeypatch.setattr("kurabe.cli.report.PAUSE", 0.2)
+    page, reloads = folder / "task-report.html", '<meta http-equiv="refresh" content="0.2">'
+    with ThreadPoolExecutor(1) as pool:
+        with locked(folder / ".kurabe"):
+            live = pool.submit(ok, "report", folder, "--live")
+            until = time.monotonic() + 30
+            while not (page.exists() and reloads in page.read_text()) and time.monotonic() < until:
+                time.sleep(0.05)
+            assert reloads in page.read_text()
+            assert not live.done()
+        live.result(30)
+    assert reloads not in page.read_text()
+    assert "constant" in page.read_text()
+    ok("report", folder, "--live")  # no run goes on
+    wrong = CliRunner().invoke(cli, ["report", str(folder), "--live", "--format", "csv"])
+    assert (wrong.exit_code, "--live writes an HTML file" in wrong.output) == (2, True)
+
+
+def test_a_run_in_which_nobody_has_a_score_ends_with_one(folder: Path) -> None:
+    assert CliRunner().invoke(cli, ["run", str(folder), "--only", "human"]).exit_code == 1
+    ok("run", folder, "--only", "constant")
 
 
 def test_predict_writes_texts_too_and_overwrites_nothing(folder: Path) -> None:

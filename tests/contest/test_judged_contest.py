@@ -75,6 +75,13 @@ def test_a_judge_is_asked_in_both_orders_and_nothing_twice(tmp_path: Path) -> No
         assert "It cost $" in said(board)
 
 
+def test_verdicts_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    with Simulator("openai", answer='{"better": 1}') as server:
+        board = make_task(tmp_path, server).compete()
+        assert {one.value for one in calm(board).values()} == {0.5}
+        assert "calm: of 40 verdicts of the judge, 40 could not be read as first, second or neither" in said(board)
+
+
 def test_a_judge_that_cannot_be_asked_leaves_the_column_empty_with_the_reason(tmp_path: Path) -> None:
     with Simulator("openai", faults=Fault.status(401)) as server:
         board = make_task(tmp_path, server).compete()

@@ -229,3 +229,14 @@ def test_what_is_forgotten_is_noted(base: Path, tmp_path: Path) -> None:
     assert list(plain.right) == before["right"]
     assert list(plain.nats) == pytest.approx(before["nats"], abs=1e-3)
     assert len(made.notes_["tuning"]["losses"]) >= 1
+
+
+def test_a_base_model_without_a_chat_template_is_told(base: Path, tmp_path: Path) -> None:
+    X, y = table(12)
+    plain = tiny_model(tmp_path / "plain", template=None, hidden_size=64)
+    made = tuner(plain, max_steps=1, evaluations=0, folder=str(tmp_path / "kept")).fit(X, y, None)
+    made.close()
+    assert made.notes_["no_template"] is True
+    with_one = tuner(base, max_steps=1, evaluations=0, folder=str(tmp_path / "other")).fit(X, y, None)
+    with_one.close()
+    assert "no_template" not in with_one.notes_

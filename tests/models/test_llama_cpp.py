@@ -19,6 +19,7 @@ from kurabe.models.engines.llama_cpp import LlamaCpp
 from kurabe.models.engines.llama_server import layout
 from kurabe.models.grammar import label_grammar, number_grammar
 from kurabe.models.reference import Reference
+from kurabe.testing.tiny_gguf import tiny_llama
 
 THINGS = ["a used keyboard", "a red sports car, 2019, 40,000 miles", "a pencil", "a house in Ohio", "tea"]
 EXAMPLES = (
@@ -254,6 +255,25 @@ def test_leaving_without_closing_is_quiet(smollm2: Path) -> None:
     )
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (0, "True\n", "")
+
+
+def test_a_model_may_be_closed_as_soon_as_it_is_open(tmp_path: Path) -> None:
+    """On a busy machine: a server that was let go of before its loop had begun waited for it for ever."""
+    code = (
+        "from kurabe.models.engines.llama_server import Servers\n"
+        "model = LlamaCpp(path, Reference('gguf', 'x', {'context': '64', 'threads': '1'}))\n"
+        "for _ in range(60):\n"
+        "    Servers('x', path, model._options, model._servers.layout).close()\n"
+        "model.close()\n"
+        "print('closed')\n"
+    )
+    file = str(tiny_llama(tmp_path / "tiny.gguf"))
+    children = [child(code, file) for _ in range(6)]
+    try:
+        assert [process.communicate(timeout=100)[0] for process in children] == ["closed\n"] * 6
+    finally:
+        for process in children:
+            process.kill()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal as a terminal does")

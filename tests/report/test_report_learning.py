@@ -112,15 +112,37 @@ def test_steps_are_thinned_out_and_smoothed(evidence: Evidence) -> None:
 
 
 def test_the_axis_holds_the_chosen_and_leaves_out_what_is_far_off() -> None:
-    points = [{"low": 10.0, "high": 20.0}]
-    low, high = learning.curve_domain(points, [{"score": 21.0}, {"score": 900.0}])
+    points = [{"contestant": "a", "low": 10.0, "high": 20.0}]
+    low, high = learning.curve_domain(points, [{"score": 21.0}, {"score": 900.0}], greater_is_better=False)
     assert low < 10
     assert 21 < high < 30
+
+
+@pytest.mark.parametrize("greater", [True, False])
+def test_a_sweep_far_worse_than_the_others_does_not_flatten_them(greater: bool) -> None:
+    sign = -1.0 if greater else 1.0
+    ends = {"near": (1.5, 2.0), "next": (8.0, 12.0), "far": (700.0, 900.0)}
+    points = [
+        {"contestant": name, "low": min(sign * a, sign * b), "high": max(sign * a, sign * b)}
+        for name, (a, b) in ends.items()
+    ]
+    low, high = sorted(sign * end for end in learning.curve_domain(points, [], greater_is_better=greater))
+    assert low < 1.5
+    assert 12 < high < 30
 
 
 def test_notes_of_the_board_say_what_was_chosen(evidence: Evidence) -> None:
     texts = [note.text for note in notes(compute_board(evidence))]
     assert any("chose leaves 7, system Say <b>a</b> number among 3 trials" in text for text in texts)
+
+
+def test_notes_of_the_board_say_who_has_no_chat_template(evidence: Evidence) -> None:
+    first = evidence.entries[0]
+    told = replace(
+        evidence, entries=(replace(first, notes={**first.notes, "no_template": True}), *evidence.entries[1:])
+    )
+    (text,) = (note.text for note in notes(compute_board(told)) if "chat template" in note.text)
+    assert text.startswith(f"{first.name}: its base model has no chat template")
 
 
 def test_labels_have_curves_too(boards: dict[str, Any]) -> None:

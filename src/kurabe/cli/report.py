@@ -1,5 +1,6 @@
 """kurabe report"""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,12 +9,15 @@ import click
 from kurabe.cli.main import Command
 from kurabe.cli.shared import load_board, task_argument, task_file
 from kurabe.contest.board import Board
+from kurabe.contest.run import is_running
 from kurabe.report.data import predictions_csv, to_csv, to_json
 from kurabe.report.files import write_text
 from kurabe.report.html import html_report
 from kurabe.report.markdown import markdown
 from kurabe.report.terminal import board_svg
 
+PAUSE = 5
+"""Seconds between two looks at a run that goes on."""
 FORMATS: dict[str, tuple[str, Callable[[Board], str]]] = {
     "html": ("html", html_report),
     "markdown": ("md", markdown),
@@ -32,7 +36,10 @@ FORMATS: dict[str, tuple[str, Callable[[Board], str]]] = {
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write; `-` for standard output.")
 @click.option("--open", "show", is_flag=True, help="Open it in the browser.")
-def command(task: Path, run_id: str | None, form: str | None, output: Path | None, show: bool) -> None:
+@click.option(
+    "--live", is_flag=True, help="Write the HTML file again and again while a run goes on; the page reloads itself."
+)
+def command(task: Path, run_id: str | None, form: str | None, output: Path | None, show: bool, live: bool) -> None:
     """Write a run's report: HTML, Markdown, CSV, JSON or SVG.
 
     The HTML report is one file that opens without a network. `predictions` is a table of every guess beside the truth.
@@ -40,7 +47,11 @@ def command(task: Path, run_id: str | None, form: str | None, output: Path | Non
     form = form or _by_name(output)
     ending, write = FORMATS[form]
     path = task_file(task)
-    text = write(load_board(task, run_id))
+    if live and (form != "html" or str(output) == "-"):
+        raise click.UsageError("--live writes an HTML file; leave --format out, and name a file that ends in .html")
+    reload = PAUSE if live and is_running(path.parent) else None
+    board = load_board(task, run_id)
+    text = html_report(board, reload=reload) if reload else write(board)
     if str(output) == "-":
         click.echo(text)
         return
@@ -49,6 +60,13 @@ def command(task: Path, run_id: str | None, form: str | None, output: Path | Non
     click.echo(str(output))
     if show:
         click.launch(str(output))
+    try:
+        while reload:
+            time.sleep(PAUSE)
+            reload = PAUSE if is_running(path.parent) else None
+            write_text(output, html_report(load_board(task, run_id), reload=reload))
+    except KeyboardInterrupt:
+        write_text(output, html_report(load_board(task, run_id)))  # what there is, on a page that stays
 
 
 def _by_name(output: Path | None) -> str:

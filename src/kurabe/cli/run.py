@@ -8,7 +8,15 @@ import click
 
 from kurabe.api import Task
 from kurabe.cli.main import Command
-from kurabe.cli.shared import in_first, load_board, print_board, print_json, task_argument, task_file
+from kurabe.cli.shared import (
+    exit_without_score,
+    in_first,
+    load_board,
+    print_board,
+    print_json,
+    task_argument,
+    task_file,
+)
 from kurabe.contest.run import run
 from kurabe.errors import JournalError
 from kurabe.report.progress import Progress
@@ -25,6 +33,7 @@ def command(task: Path, limit: int | None, only: tuple[str, ...], seed: int | No
     """Let a task's contestants compete and show the board.
 
     TASK is a task file or a folder that holds one. Run it again to go on after a stop: no prediction is made twice.
+    It ends with 1 where no contestant has a score.
     """
     path = task_file(task)
     loaded = Task.from_file(path, seed=seed)
@@ -41,6 +50,7 @@ def command(task: Path, limit: int | None, only: tuple[str, ...], seed: int | No
     else:
         print_board(board)
         click.echo(f"\nSee it all: kurabe report {path}", err=True)
+    exit_without_score(board, only)
 
 
 def _show_what_there_is(path: Path) -> None:

@@ -3,7 +3,7 @@
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import ParamSpec
 
@@ -75,6 +75,13 @@ def print_board(board: Board) -> None:
     width = console.width if console.is_terminal or "COLUMNS" in os.environ else 120
     console = Console(width=width, file=sys.stdout)
     console.print(board_table(board, width))
+
+
+def exit_without_score(board: Board, names: Collection[str] = ()) -> None:
+    """End with 1 where not one of the named contestants, or of all where none is named, has a score, so that a script
+    sees it."""
+    if all(row.score is None for row in board.rows if not names or row.contestant in names):
+        sys.exit(1)
 
 
 def print_json(text: str) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kurabe.cli.main import Command
-from kurabe.cli.shared import in_first, print_json, task_argument, task_file
+from kurabe.cli.shared import exit_without_score, in_first, print_json, task_argument, task_file
 from kurabe.contest.board import Board, BoardRow
 from kurabe.contest.prepare import swept_labels
 from kurabe.contest.run import run
@@ -31,7 +31,8 @@ def command(task: Path, contestant: str | None, seed: int | None, as_json: bool)
     """Choose settings by a task's sweeps and show what they found.
 
     TASK is a task file or a folder that holds one. Settings are chosen on the validation part; the test part is scored
-    once, for the setting chosen. Run it again to go on after a stop: no trial is made or paid for twice.
+    once, for the setting chosen. Run it again to go on after a stop: no trial is made or paid for twice. It ends with 1
+    where nothing swept has a score.
     """
     path = task_file(task)
     loaded = Task.from_file(path, seed=seed)
@@ -46,11 +47,13 @@ def command(task: Path, contestant: str | None, seed: int | None, as_json: bool)
     found = [(board.row(label), sweep_result(entries[label], board.evidence.kind)) for label in labels]
     if as_json:
         print_json(json.dumps(finite([_as_dict(row, result) for row, result in found]), ensure_ascii=False))
+        exit_without_score(board, labels)
         return
     console = Console(width=None if sys.stdout.isatty() else 120)
     for row, result in found:
         _show(console, board, row, result)
     click.echo(f"\nSee the curves and all trials: kurabe report {path}", err=True)
+    exit_without_score(board, labels)
 
 
 def _as_dict(row: BoardRow, result: SweepResult | None) -> dict[str, object]:

@@ -13,7 +13,7 @@ from sklearn.base import clone
 
 from kurabe.api import Task
 from kurabe.cli.main import Command, debug_option
-from kurabe.cli.shared import in_first, print_board, print_json, task_argument, task_file
+from kurabe.cli.shared import exit_without_score, in_first, print_board, print_json, task_argument, task_file
 from kurabe.contest.prepare import Entrant, choose, make_entrants
 from kurabe.contest.run import run
 from kurabe.contestants.tune import Tune
@@ -64,7 +64,7 @@ def run_task(task: Path, names: tuple[str, ...], limit: int | None, seed: int | 
 
     TASK is a task file or a folder that holds one. A provider gets the training rows once you have said yes to the
     estimate, or with --yes, or where confirm_usd in the contestant's settings allows it. Run it again to go on after a
-    stop: no file is sent and no job started twice.
+    stop: no file is sent and no job started twice. It ends with 1 where nothing tuned has a score.
     """
     path = task_file(task)
     loaded = Task.from_file(path, seed=seed)
@@ -88,6 +88,7 @@ def run_task(task: Path, names: tuple[str, ...], limit: int | None, seed: int | 
         print_json(json.dumps(board.to_dict(), ensure_ascii=False))
     else:
         print_board(board)
+    exit_without_score(board, only)
 
 
 def _is_tuned(entrant: Entrant) -> bool:

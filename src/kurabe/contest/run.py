@@ -119,6 +119,16 @@ def locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_running(folder: Path) -> bool:
+    """Whether a run is going on in the folder of a task."""
+    lock = filelock.FileLock(folder / FOLDER / "lock", timeout=0)
+    try:
+        with lock:
+            return False
+    except filelock.Timeout:
+        return True
+
+
 def _disk_error(folder: Path, error: OSError) -> JournalError:
     if is_disk_full(error):
         return JournalError(disk_full(folder))

@@ -130,6 +130,19 @@ def preference(shown: Sequence[Showing], verdicts: Verdicts) -> Preference:
     return Preference(wins, losses, count, judged, agreed)
 
 
+def unread_verdicts(evidence: Evidence, style: Style, verdicts: Verdicts) -> tuple[int, int]:
+    """How many of the showings of all contestants' answers were judged, and of these, how many verdicts could not be
+    read."""
+    shown = {
+        showing.key
+        for entry in evidence.entries
+        for pair in pairs(evidence, style, entry)
+        for showing in orders(pair)
+        if showing.key in verdicts
+    }
+    return len(shown), sum(verdicts[key] is None for key in shown)
+
+
 def left_to_judge(evidence: Evidence, style: Style, names: Sequence[str], verdicts: Verdicts) -> list[Showing]:
     """The showings of these contestants' answers that have no verdict, each once."""
     left = {

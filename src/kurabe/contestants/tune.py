@@ -340,7 +340,9 @@ class _Tuning:
                 scores=tuple((step, score) for step, score in kept.notes["scores"]),
             )  # fmt: skip
             scores = [one for one in kept.notes["scores"] if math.isfinite(one[1])]  # JSON has no word for others
-            notes = {"tuning": kept.notes | {"scores": scores}}
+            notes: dict[str, Any] = {"tuning": kept.notes | {"scores": scores}}
+            if not loaded.tokenizer.chat_template:
+                notes["no_template"] = True
             if before is not None:
                 model.eval()
                 notes["general"] = {"before": before, "after": self._general(loaded, "after")}

@@ -1,6 +1,7 @@
 """The common axis on which the interval bars of a board are drawn, in the terminal and on pages."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kurabe.contest.board import Board, BoardRow
@@ -29,13 +30,20 @@ def axis(board: Board) -> Axis | None:
     bounds = [_bounds(row) for row in board.rows if row.score is not None and math.isfinite(row.score)]
     if not bounds:
         return None
+    low, high = reach(bounds, board.greater_is_better, _STRAGGLER)
+    return Axis(low, high) if high > low else Axis(low - 0.5, low + 0.5)
+
+
+def reach(bounds: Sequence[tuple[float, float]], greater_is_better: bool, times: float) -> tuple[float, float]:
+    """The ends of an axis for these (low, high). On the worse side it reaches so many times the middle one's distance
+    from the best bound beyond the middle one."""
     lows, highs = sorted(low for low, _ in bounds), sorted(high for _, high in bounds)
     low, high, middle = lows[0], highs[-1], len(bounds) // 2
-    if board.greater_is_better:
-        low = max(low, lows[middle] - _STRAGGLER * (high - lows[middle])) if high > lows[middle] else low
+    if greater_is_better:
+        low = max(low, lows[middle] - times * (high - lows[middle])) if high > lows[middle] else low
     else:
-        high = min(high, highs[middle] + _STRAGGLER * (highs[middle] - low)) if highs[middle] > low else high
-    return Axis(low, high) if high > low else Axis(low - 0.5, low + 0.5)
+        high = min(high, highs[middle] + times * (highs[middle] - low)) if highs[middle] > low else high
+    return low, high
 
 
 def interval_svg(row: BoardRow, scale: Axis, width: int = 130, height: int = 16) -> str:

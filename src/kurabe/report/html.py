@@ -32,8 +32,9 @@ _NAME = 60
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
-def html_report(board: Board, title: str | None = None) -> str:
-    """The whole report of a board as one HTML page. `title` stands at its top, the task's name where None.
+def html_report(board: Board, title: str | None = None, reload: int | None = None) -> str:
+    """The whole report of a board as one HTML page. `title` stands at its top, the task's name where None. `reload`:
+    after so many seconds a browser loads it again.
 
     Rows drawn one by one are at most 2,000 and texts at most 300 characters, and the page says where it left some out.
     """
@@ -42,6 +43,7 @@ def html_report(board: Board, title: str | None = None) -> str:
     vega, script = _vega(), _asset("report.js")
     return _environment().get_template("report.html.j2").render(
         title=fmt.plain(title or board.evidence.task),
+        reload=reload,
         board=board,
         evidence=board.evidence,
         table=_table(board),
@@ -145,7 +147,10 @@ def _learning(board: Board, data: dict[str, Any], specs: dict[str, charts.Spec])
         data |= {"curves": curves, "trials": learning.trial_points(results)}
         sizes = sorted({point["rows"] for point in [*curves, *data["trials"]]})
         shown = [name for name in names if any(point["contestant"] == name for point in curves)]
-        domain = learning.curve_domain(curves, data["trials"])
+        domain = learning.curve_domain(curves, data["trials"], greater_is_better=board.greater_is_better)
+        data["beyond"] = list(dict.fromkeys(
+            point["contestant"] for point in curves if not domain[0] <= point["score"] <= domain[1]
+        ))  # fmt: skip
         specs["curves"] = charts.learning_curves(shown, f"{metric}, validation", domain, sizes)
     if losses := learning.loss_points(entries):
         data |= {"losses": losses, "checked": learning.checked_points(entries)}

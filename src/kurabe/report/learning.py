@@ -10,9 +10,11 @@ import numpy as np
 from kurabe.contest.evidence import Entry, Evidence
 from kurabe.contest.sweeps import SweepResult, sweep_result
 from kurabe.report import format as fmt
+from kurabe.report.axis import reach
 
 MAX_STEPS = 400
 MAX_TRIALS = 50
+_FAR = 1.0  # a sweep is far worse that is so many times the middle one's distance from the best beyond it
 _SMOOTH = 20  # of the steps, one in so many is what the smoothed loss looks back over
 
 Value = dict[str, Any]
@@ -107,13 +109,18 @@ def trial_points(results: dict[str, SweepResult]) -> list[Value]:
     return found
 
 
-def curve_domain(points: Sequence[Value], trials: Sequence[Value]) -> tuple[float, float]:
-    """The score axis: all of the chosen settings with their intervals, and of the others what is not far from them."""
-    low, high = min(point["low"] for point in points), max(point["high"] for point in points)
-    reach = 0.5 * (high - low) or abs(high) * 0.1 or 0.5
-    near = [trial["score"] for trial in trials if low - reach <= trial["score"] <= high + reach]
+def curve_domain(points: Sequence[Value], trials: Sequence[Value], *, greater_is_better: bool) -> tuple[float, float]:
+    """The score axis: the chosen settings with their intervals, but for a sweep far worse than the others, and of the
+    other trials what is not far from them."""
+    of: dict[str, list[Value]] = {}
+    for point in points:
+        of.setdefault(point["contestant"], []).append(point)
+    bounds = [(min(one["low"] for one in own), max(one["high"] for one in own)) for own in of.values()]
+    low, high = reach(bounds, greater_is_better, _FAR)
+    room = 0.5 * (high - low) or abs(high) * 0.1 or 0.5
+    near = [trial["score"] for trial in trials if low - room <= trial["score"] <= high + room]
     low, high = min([low, *near]), max([high, *near])
-    return low - 0.04 * reach, high + 0.04 * reach
+    return low - 0.04 * room, high + 0.04 * room
 
 
 def trial_table(result: SweepResult) -> Value:

@@ -5,7 +5,7 @@ from typing import Any
 
 from kurabe.contest.board import Board
 from kurabe.contest.evidence import Judged
-from kurabe.contest.style import answer_texts, left_to_judge
+from kurabe.contest.style import answer_texts, left_to_judge, unread_verdicts
 from kurabe.contestants.tune_hosted import PRICE
 from kurabe.report import format as fmt
 from kurabe.report.learning import chose, sweeps
@@ -33,6 +33,7 @@ def notes(board: Board) -> list[Note]:
         *_ranks(board),
         *_checks(board),
         *_sweeps(board),
+        *_templates(board),
         *_cost(board),
     ]
 
@@ -142,7 +143,7 @@ def _style_note(board: Board, label: str, style: Style, judged: Judged) -> str:
 
 
 def _judges(board: Board) -> list[str]:
-    """Why a judge has not judged everything, or had nothing to judge."""
+    """Why a judge has not judged everything, had nothing to judge, or could not be understood."""
     evidence, found = board.evidence, []
     entries = {entry.name: entry for entry in evidence.entries}
     for place, (label, check) in enumerate(labelled(evidence.checks)):
@@ -155,12 +156,29 @@ def _judges(board: Board) -> list[str]:
         elif left_to_judge(evidence, style, list(entries), judged.verdicts):
             why = fmt.shorten(fmt.redact(fmt.plain(judged.reason or "run again to go on")), 300)
             found.append(f"{fmt.check_title(label)}: the judge has not judged everything: {why}")
+        given, unread = unread_verdicts(evidence, style, judged.verdicts)
+        if unread:
+            found.append(
+                f"{fmt.check_title(label)}: of {fmt.count(given, 'verdict')} of the judge, {unread:,} could not be read"
+                " as first, second or neither; their pairs count as ties."
+            )
     return found
 
 
 def _sweeps(board: Board) -> list[Note]:
     results = sweeps(board.evidence, board.evidence.entries)
     return [Note(f"{fmt.shorten(fmt.plain(name), 60)} {chose(result)}.") for name, result in results.items()]
+
+
+def _templates(board: Board) -> list[Note]:
+    names = [fmt.shorten(fmt.plain(one.name), 60) for one in board.evidence.entries if one.notes.get("no_template")]
+    return [
+        Note(
+            f"{name}: its base model has no chat template, so it was tuned, and is asked, with the prompt's texts"
+            " joined by blank lines; a model for chat may learn faster."
+        )
+        for name in names
+    ]
 
 
 def _cost(board: Board) -> list[Note]:
