@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from kurabe.models.pull import pull, pulled_path
 from kurabe.testing.hub import Hub
@@ -15,6 +16,9 @@ from kurabe.testing.hub import Hub
 # One thread in each library and child: the tests themselves run side by side, threads that wait for a core spin, and
 # models as small as those of the tests lose time by sharing their work.
 os.environ["OMP_NUM_THREADS"] = "1"
+# No test fails since a busy machine is slow to make or to run an example.
+settings.register_profile("kurabe", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kurabe")
 _NETWORK_ALLOWED = bool(os.environ.get("KURABE_TEST_NETWORK"))
 _allowed = _NETWORK_ALLOWED
 _connect = socket.socket.connect

@@ -76,7 +76,7 @@ def test_a_page_that_would_take_the_parser_hours() -> None:
     assert page_text(html("<div>" * deep + "x" + "</div>" * deep)) == "x"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=300), st.sampled_from(["", "text/html", "text/html; charset=utf-16", "text/plain;charset="]))
 def test_any_bytes_give_a_text(body: bytes, content_type: str) -> None:
     page = html(body, content_type)

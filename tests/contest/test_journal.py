@@ -257,7 +257,7 @@ rows = st.builds(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.lists(rows, max_size=5), max_size=6))
 def test_any_prediction_comes_back_as_it_went_in(
     tmp_path_factory: pytest.TempPathFactory, pieces: list[list[Row]]

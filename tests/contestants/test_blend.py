@@ -89,7 +89,7 @@ def test_members_that_cannot_be_blended(members: list[Any], message: str) -> Non
         Blend(members, kind="label").fit(*table("label"))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 5), st.integers(0, 2**31))
 def test_weights_are_a_share_each(count: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -351,7 +351,7 @@ CONTENT = struct.pack("<4sIQQ", b"GGUF", 3, 3, 4) + b"".join([
 ])  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(changes=st.lists(st.tuples(st.integers(8, len(CONTENT) - 1), st.binary(min_size=1, max_size=4)), max_size=4))
 def test_a_damaged_header_is_shown_or_refused(
     changes: list[tuple[int, bytes]], tmp_path_factory: pytest.TempPathFactory
@@ -370,7 +370,7 @@ def test_a_damaged_header_is_shown_or_refused(
 LENGTHS = st.one_of(st.integers(0, 40), st.sampled_from([10**18, 2**62, 2**63 - 1, 2**64 - 1, -1]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     tensors=st.lists(
         st.tuples(

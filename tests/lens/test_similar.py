@@ -86,7 +86,7 @@ def test_few_and_equal_texts(texts: list[str], clusters: int) -> None:
     json.dumps(found.as_dict(), allow_nan=False)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.text(min_size=1, max_size=20).filter(str.strip), min_size=2, max_size=14))
 def test_any_texts(texts: list[str]) -> None:
     found = similar(texts)

@@ -18,7 +18,7 @@ from kurabe.testing import Fault, Simulator
 
 
 @given(st.floats(0.01, 2), st.lists(st.tuples(st.floats(0, 0.3), st.floats(0, 1)), max_size=60), st.integers(1, 20))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_spent_and_reserved_never_exceed_it(usd: float, calls: list[tuple[float, float]], at_once: int) -> None:
     budget = Budget(usd)
     refused = 0

@@ -416,7 +416,7 @@ messages = st.builds(
 usages = st.builds(Usage, *[st.integers(0, 2**40)] * 5)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.none() | texts, st.lists(messages, max_size=5), usages, st.none() | st.floats(0, 1e6))
 def test_a_conversation_is_read_as_it_was_written(
     tmp_path: Path, system: str | None, turns: list[Message], usage: Usage, usd: float | None

@@ -71,7 +71,7 @@ def test_refuses_every_shorter_file(tmp_path: Path) -> None:
             read_header(path)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(at=st.integers(0, len(gguf()) - 1), byte=st.integers(0, 255))
 def test_a_changed_byte_is_read_or_refused(at: int, byte: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     content = bytearray(gguf())

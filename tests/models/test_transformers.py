@@ -102,7 +102,7 @@ def test_a_shared_prefix_is_read_once_and_kept(tiny_chat: Path) -> None:
         assert all(reply.usage.cached >= 30 for reply in again)
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(1, 7), st.booleans()), min_size=1, max_size=9))
 def test_company_changes_nothing(model: Transformers, rows: list[tuple[int, int, bool]]) -> None:
     requests = [

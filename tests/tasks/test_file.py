@@ -8,7 +8,7 @@ import jsonschema  # type: ignore[import-untyped]
 import msgspec
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kurabe.errors import TaskError
@@ -210,6 +210,30 @@ def test_contestants_are_taken_apart_and_labels_made_unique() -> None:
     assert contestant_specs(parse_spec(SMALL)) == ()
 
 
+def test_contestants_that_would_be_called_the_same_are_told_apart_by_their_settings() -> None:
+    entries: tuple[Any, ...] = (
+        "tune",
+        {"tune": {"rank": 8, "system": "x" * 31}},
+        {"tune": {"rank": 16, "system": "y" * 31}},
+        {"prompt": {"model": "gguf:smollm2-135m", "max_tokens": 8}},
+        {"prompt": {"model": "gguf:smollm2-135m", "max_tokens": 8, "calibrate": True}},
+        {"prompt": {"model": "gguf:smollm2-135m", "max_tokens": 8, "calibrate": True}},
+        {"constant": {}, "as": "a"},
+        {"constant": {"strategy": "median"}, "as": "a"},
+    )
+    specs = contestant_specs(parse_spec(small(contestants=list(entries))))
+    assert [spec.label for spec in specs] == [
+        "tune",
+        "tune, rank 8",
+        "tune, rank 16",
+        "prompt smollm2-135m",
+        "prompt smollm2-135m, calibrate true",
+        "prompt smollm2-135m, calibrate true 2",
+        "a",
+        "a, strategy median",
+    ]
+
+
 def test_the_schema_file_is_current() -> None:
     assert json.loads(SCHEMA_FILE.read_text(encoding="utf-8")) == json_schema(), "run: python -m kurabe.tasks.file"
 
@@ -260,7 +284,7 @@ near_misses = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(anything | near_misses)
 def test_any_structure_is_a_task_or_a_task_error(raw: Any) -> None:
     outcome: TaskSpec | TaskError
@@ -328,7 +352,7 @@ class Dumper(yaml.SafeDumper):
     yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(specs)
 def test_a_task_written_as_yaml_is_read_as_itself(spec: TaskSpec) -> None:
     assert parse_spec(yaml.dump(msgspec.to_builtins(spec), Dumper=Dumper, allow_unicode=True, sort_keys=False)) == spec

@@ -192,9 +192,7 @@ odd = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 )
 
 
-@settings(
-    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     names=st.lists(
         odd.map(str.strip).filter(lambda name: name not in ("", "input")), min_size=4, max_size=4, unique=True

@@ -6,7 +6,7 @@ python -m kurabe.tasks.file        # writes schema.json, the JSON Schema that ed
 import codecs
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from kurabe.tasks.template import check_syntax
 __all__ = ["contestant_entry", "contestant_specs", "json_schema", "load_spec", "parse_spec"]
 
 KINDS: tuple[Kind, ...] = ("number", "label", "text")
+_SHORT = 30  # characters of a setting that may stand in a name
 # A task file is small. The limits end files that refer to themselves or unfold into millions of values by aliases.
 MAX_VALUES = 100_000
 MAX_DEPTH = 50
@@ -97,8 +98,10 @@ def contestant_specs(spec: TaskSpec) -> tuple[ContestantSpec, ...]:
     """
     found: list[ContestantSpec] = []
     taken: set[str] = set()
-    for index, entry in enumerate(spec.contestants or ()):
-        name, settings, wanted = _entry(entry, f"contestants[{index}]")
+    entries = [_entry(entry, f"contestants[{index}]") for index, entry in enumerate(spec.contestants or ())]
+    for name, settings, wanted in entries:
+        alike = [other for _, other, label in entries if label == wanted]
+        wanted = ", ".join([wanted, *_apart(settings, alike)])
         label, copies = wanted, 1
         while label in taken:
             copies += 1
@@ -131,6 +134,16 @@ def _entry(entry: str | dict[str, Any], at: str) -> tuple[str, dict[str, Any], s
     if not isinstance(label, str) or not label.strip():
         raise TaskError(f"{at}.as: expected a name for the board, got {label!r}")
     return name, settings, label
+
+
+def _apart(settings: dict[str, Any], alike: Sequence[dict[str, Any]]) -> list[str]:
+    """`rank 8`: the short settings that tell a contestant from others that would be called the same."""
+    return [
+        f"{name} {str(value).lower() if isinstance(value, bool) else value}"
+        for name, value in settings.items()
+        if isinstance(value, str | int | float) and len(str(value)) <= _SHORT and name != "model"
+        if any(other.get(name) != value for other in alike)
+    ]
 
 
 def _label(name: str, settings: dict[str, Any]) -> str:
