@@ -50,11 +50,13 @@ def called(*args: object, **options: object) -> Result:
 
 def test_without_a_yes_nothing_is_sent(task: Path, server: Simulator) -> None:
     done = called(task, "--json")
-    assert done.exit_code == 1, done.output
+    assert done.exit_code == 3, done.output
     assert "42 rows with" in done.stderr
     (row,) = json.loads(done.stdout)["rows"]
     assert row["status"] == "skipped"
-    assert row["reason"].endswith("confirm_usd: 1 in its settings allows it, or `kurabe tune TASK --yes`")
+    assert row["reason"].endswith(
+        "confirm_usd: 1 in its settings allows it; outside of a sweep, so does `kurabe tune TASK --yes`"
+    )
     assert server.accepted == 0
 
 

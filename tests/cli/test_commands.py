@@ -133,9 +133,13 @@ def test_a_live_report_follows_a_run_to_its_end(folder: Path, monkeypatch: pytes
     assert (wrong.exit_code, "--live writes an HTML file" in wrong.output) == (2, True)
 
 
-def test_a_run_in_which_nobody_has_a_score_ends_with_one(folder: Path) -> None:
-    assert CliRunner().invoke(cli, ["run", str(folder), "--only", "human"]).exit_code == 1
-    ok("run", folder, "--only", "constant")
+def test_a_run_in_which_nobody_has_a_score_ends_with_three(folder: Path) -> None:
+    text = TASK.replace("constant,", "constant, {constant: {strategy: median}}, {constant: {strategy: mean}},")
+    (folder / "task.yaml").write_text(text)
+    assert call("run", folder, "--only", "human").exit_code == 3
+    ok("run", folder, "--only", "constant, strategy mean")
+    ok("run", folder, "--only", "constant")  # the first word of three names
+    ok("run", folder)
 
 
 def test_predict_writes_texts_too_and_overwrites_nothing(folder: Path) -> None:

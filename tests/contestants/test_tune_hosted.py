@@ -167,7 +167,10 @@ def test_a_contest(tmp_path: Path) -> None:
         board = run(contest(tmp_path, server))
         row = next(row for row in board.rows if row.status == "skipped")
         assert row.reason is not None
-        assert "confirm_usd: 1 in its settings allows it, or `kurabe tune TASK --yes`" in row.reason
+        assert (
+            "confirm_usd: 1 in its settings allows it; outside of a sweep, so does `kurabe tune TASK --yes`"
+            in row.reason
+        )
         assert server.accepted == 0
 
         board = run(contest(tmp_path, server, confirm_usd=1.0))

@@ -175,7 +175,7 @@ def test_requests_are_drawn_lazily_and_closing_early_is_clean(model: LlamaCpp) -
         nonlocal drawn
         while True:
             drawn += 1
-            yield price(f"thing {drawn}", max_tokens=4)
+            yield Request((Message("user", f"Tell a long story {drawn}"),), max_tokens=4 if drawn < 4 else 900)
 
     replies = model.chat_many(requests())
     for _ in range(3):

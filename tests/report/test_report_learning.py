@@ -129,6 +129,9 @@ def test_a_sweep_far_worse_than_the_others_does_not_flatten_them(greater: bool) 
     low, high = sorted(sign * end for end in learning.curve_domain(points, [], greater_is_better=greater))
     assert low < 1.5
     assert 12 < high < 30
+    low, high = sorted(sign * end for end in learning.curve_domain(points[1:], [], greater_is_better=greater))
+    assert low < 8
+    assert 12 < high < 30
 
 
 def test_notes_of_the_board_say_what_was_chosen(evidence: Evidence) -> None:

@@ -212,9 +212,11 @@ def test_contestants_are_taken_apart_and_labels_made_unique() -> None:
 
 def test_contestants_that_would_be_called_the_same_are_told_apart_by_their_settings() -> None:
     entries: tuple[Any, ...] = (
-        "tune",
+        {"tune": {"rank": 4}},
         {"tune": {"rank": 8, "system": "x" * 31}},
-        {"tune": {"rank": 16, "system": "y" * 31}},
+        {"tune": {"rank": 16, "system": "y\n"}},
+        {"human": {"rows": 5}},
+        {"human": {"rows": 8}},
         {"prompt": {"model": "gguf:smollm2-135m", "max_tokens": 8}},
         {"prompt": {"model": "gguf:smollm2-135m", "max_tokens": 8, "calibrate": True}},
         {"prompt": {"model": "gguf:smollm2-135m", "max_tokens": 8, "calibrate": True}},
@@ -226,6 +228,8 @@ def test_contestants_that_would_be_called_the_same_are_told_apart_by_their_setti
         "tune",
         "tune, rank 8",
         "tune, rank 16",
+        "human",
+        "human 2",
         "prompt smollm2-135m",
         "prompt smollm2-135m, calibrate true",
         "prompt smollm2-135m, calibrate true 2",

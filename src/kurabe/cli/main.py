@@ -107,7 +107,8 @@ cli.params.append(debug_option())
 
 
 def main() -> None:
-    """Run the command line. Exit code 0, 2 for what the user can mend, 130 after Ctrl-C, 1 for a fault of kurabe's."""
+    """Run the command line. Exit code 0, 2 for what the user can mend, 3 where a contest ends without a score, 130
+    after Ctrl-C, 1 for a fault of kurabe's."""
     warnings.showwarning = _warn
     try:
         code = cli.main(standalone_mode=False)

@@ -63,10 +63,15 @@ def command(task: Path, run_id: str | None, form: str | None, output: Path | Non
     try:
         while reload:
             time.sleep(PAUSE)
-            reload = PAUSE if is_running(path.parent) else None
-            write_text(output, html_report(load_board(task, run_id), reload=reload))
+            going = is_running(path.parent)
+            board = load_board(task, run_id)
+            reload = PAUSE if going else None
+            write_text(output, html_report(board, reload=reload))
     except KeyboardInterrupt:
-        write_text(output, html_report(load_board(task, run_id)))  # what there is, on a page that stays
+        pass
+    finally:
+        if reload:
+            write_text(output, html_report(board))  # what there is, on a page that stays
 
 
 def _by_name(output: Path | None) -> str:

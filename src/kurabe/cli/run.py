@@ -17,6 +17,7 @@ from kurabe.cli.shared import (
     task_argument,
     task_file,
 )
+from kurabe.contest.prepare import is_called
 from kurabe.contest.run import run
 from kurabe.errors import JournalError
 from kurabe.report.progress import Progress
@@ -33,7 +34,7 @@ def command(task: Path, limit: int | None, only: tuple[str, ...], seed: int | No
     """Let a task's contestants compete and show the board.
 
     TASK is a task file or a folder that holds one. Run it again to go on after a stop: no prediction is made twice.
-    It ends with 1 where no contestant has a score.
+    It ends with 3 where no contestant has a score.
     """
     path = task_file(task)
     loaded = Task.from_file(path, seed=seed)
@@ -50,7 +51,8 @@ def command(task: Path, limit: int | None, only: tuple[str, ...], seed: int | No
     else:
         print_board(board)
         click.echo(f"\nSee it all: kurabe report {path}", err=True)
-    exit_without_score(board, only)
+    labels = [row.contestant for row in board.rows]
+    exit_without_score(board, [label for label in labels if not only or any(is_called(label, name) for name in only)])
 
 
 def _show_what_there_is(path: Path) -> None:

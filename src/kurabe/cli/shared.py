@@ -77,11 +77,10 @@ def print_board(board: Board) -> None:
     console.print(board_table(board, width))
 
 
-def exit_without_score(board: Board, names: Collection[str] = ()) -> None:
-    """End with 1 where not one of the named contestants, or of all where none is named, has a score, so that a script
-    sees it."""
-    if all(row.score is None for row in board.rows if not names or row.contestant in names):
-        sys.exit(1)
+def exit_without_score(board: Board, labels: Collection[str]) -> None:
+    """End with 3 where not one of these contestants has a score, so that a script sees it."""
+    if all(row.score is None for row in board.rows if row.contestant in labels):
+        sys.exit(3)
 
 
 def print_json(text: str) -> None:

@@ -31,7 +31,7 @@ def command(task: Path, contestant: str | None, seed: int | None, as_json: bool)
     """Choose settings by a task's sweeps and show what they found.
 
     TASK is a task file or a folder that holds one. Settings are chosen on the validation part; the test part is scored
-    once, for the setting chosen. Run it again to go on after a stop: no trial is made or paid for twice. It ends with 1
+    once, for the setting chosen. Run it again to go on after a stop: no trial is made or paid for twice. It ends with 3
     where nothing swept has a score.
     """
     path = task_file(task)

@@ -65,7 +65,7 @@ def run_task(task: Path, names: tuple[str, ...], limit: int | None, seed: int | 
     TASK is a task file or a folder that holds one. A provider gets the training rows once you have said yes to the
     estimate, or with --yes, or where confirm_usd in the contestant's settings allows it. Run it again to go on after a
     stop: no file is sent and no job started twice. The board shows what ran before on the same test rows too. It ends
-    with 1 where nothing tuned has a score.
+    with 3 where nothing tuned has a score.
     """
     path = task_file(task)
     loaded = Task.from_file(path, seed=seed)

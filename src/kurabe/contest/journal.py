@@ -436,7 +436,7 @@ def _can_grow(path: Path) -> bool:
     files = [path.with_name(path.name + end) for end in ("", "-wal", "-shm")]
     try:
         with tempfile.TemporaryFile(dir=path.parent) as file:
-            file.seek(max(one.stat().st_size for one in files if one.exists()))
+            file.seek(max((one.stat().st_size for one in files if one.exists()), default=0))
             file.write(bytes(1 << 20))
     except OSError as error:
         return not is_disk_full(error)

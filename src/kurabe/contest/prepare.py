@@ -66,12 +66,13 @@ def choose(entrants: Sequence[Entrant], only: Collection[str]) -> list[Entrant]:
     """The entrants whose label, or whose label's first word, is among `only`; all where it is empty."""
     labels = [entrant.label for entrant in entrants]
     for name in only:
-        if not any(_is_called(label, name) for label in labels):
+        if not any(is_called(label, name) for label in labels):
             raise ContestantError(missing("contestant", name, labels))
-    return [entrant for entrant in entrants if not only or any(_is_called(entrant.label, name) for name in only)]
+    return [entrant for entrant in entrants if not only or any(is_called(entrant.label, name) for name in only)]
 
 
-def _is_called(label: str, name: str) -> bool:
+def is_called(label: str, name: str) -> bool:
+    """Whether a contestant is meant by `name`: its whole label, or the first word of it."""
     return label == name or re.split(r"[ ,(]", label)[0] == name
 
 

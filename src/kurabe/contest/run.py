@@ -107,7 +107,7 @@ def locked(folder: Path) -> Iterator[None]:
     """One run at a time in a folder. The lock goes with the process, however that ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(folder / "lock", timeout=0)
+        lock = filelock.FileLock(folder / "lock", timeout=0.2)  # `is_running` holds it for a moment
         lock.acquire()
     except filelock.Timeout:
         raise JournalError(f"another run is going on in {folder.parent}; wait for it to end, or stop it") from None
@@ -121,9 +121,11 @@ def locked(folder: Path) -> Iterator[None]:
 
 def is_running(folder: Path) -> bool:
     """Whether a run is going on in the folder of a task."""
-    lock = filelock.FileLock(folder / FOLDER / "lock", timeout=0)
+    path = folder / FOLDER / "lock"
+    if not path.exists():
+        return False
     try:
-        with lock:
+        with filelock.FileLock(path, timeout=0.1):
             return False
     except filelock.Timeout:
         return True

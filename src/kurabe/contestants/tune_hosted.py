@@ -249,8 +249,8 @@ class TuneHosted(Prompt):
             if isinstance(given, int | float) and plan.usd <= given:
                 return None
         return (
-            f"{plan.describe()}{allowed}. Nothing was sent; confirm_usd: {enough} in its settings allows it, or"
-            " `kurabe tune TASK --yes`"
+            f"{plan.describe()}{allowed}. Nothing was sent; confirm_usd: {enough} in its settings allows it;"
+            " outside of a sweep, so does `kurabe tune TASK --yes`"
         )
 
     def _settings(self) -> Settings:

@@ -36,13 +36,15 @@ def axis(board: Board) -> Axis | None:
 
 def reach(bounds: Sequence[tuple[float, float]], greater_is_better: bool, times: float) -> tuple[float, float]:
     """The ends of an axis for these (low, high). On the worse side it reaches so many times the middle one's distance
-    from the best bound beyond the middle one."""
+    from the best bound beyond the middle one, of two the better."""
     lows, highs = sorted(low for low, _ in bounds), sorted(high for _, high in bounds)
-    low, high, middle = lows[0], highs[-1], len(bounds) // 2
+    low, high = lows[0], highs[-1]
     if greater_is_better:
-        low = max(low, lows[middle] - times * (high - lows[middle])) if high > lows[middle] else low
+        middle = lows[len(bounds) // 2]
+        low = max(low, middle - times * (high - middle)) if high > middle else low
     else:
-        high = min(high, highs[middle] + times * (highs[middle] - low)) if highs[middle] > low else high
+        middle = highs[(len(bounds) - 1) // 2]
+        high = min(high, middle + times * (middle - low)) if middle > low else high
     return low, high
 
 

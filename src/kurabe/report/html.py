@@ -32,7 +32,7 @@ _NAME = 60
 _ESCAPES = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
 
 
-def html_report(board: Board, title: str | None = None, reload: int | None = None) -> str:
+def html_report(board: Board, title: str | None = None, reload: float | None = None) -> str:
     """The whole report of a board as one HTML page. `title` stands at its top, the task's name where None. `reload`:
     after so many seconds a browser loads it again.
 

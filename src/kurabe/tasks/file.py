@@ -6,6 +6,7 @@ python -m kurabe.tasks.file        # writes schema.json, the JSON Schema that ed
 import codecs
 import math
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,10 +99,13 @@ def contestant_specs(spec: TaskSpec) -> tuple[ContestantSpec, ...]:
     """
     found: list[ContestantSpec] = []
     taken: set[str] = set()
-    entries = [_entry(entry, f"contestants[{index}]") for index, entry in enumerate(spec.contestants or ())]
-    for name, settings, wanted in entries:
-        alike = [other for _, other, label in entries if label == wanted]
-        wanted = ", ".join([wanted, *_apart(settings, alike)])
+    before: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for index, entry in enumerate(spec.contestants or ()):
+        name, settings, wanted = _entry(entry, f"contestants[{index}]")
+        alike = before[wanted]
+        if alike and name != "human":  # what a person answered is kept by the name
+            wanted = ", ".join([wanted, *_apart(settings, alike)])
+        alike.append(settings)
         label, copies = wanted, 1
         while label in taken:
             copies += 1
@@ -137,12 +141,12 @@ def _entry(entry: str | dict[str, Any], at: str) -> tuple[str, dict[str, Any], s
 
 
 def _apart(settings: dict[str, Any], alike: Sequence[dict[str, Any]]) -> list[str]:
-    """`rank 8`: the short settings that tell a contestant from others that would be called the same."""
+    """`rank 8`: the short settings that tell a contestant from those before it that are called the same."""
     return [
         f"{name} {str(value).lower() if isinstance(value, bool) else value}"
         for name, value in settings.items()
-        if isinstance(value, str | int | float) and len(str(value)) <= _SHORT and name != "model"
-        if any(other.get(name) != value for other in alike)
+        if isinstance(value, str | int | float) and len(str(value)) <= _SHORT and str(value).isprintable()
+        if name != "model" and any(other.get(name) != value for other in alike)
     ]
 
 
