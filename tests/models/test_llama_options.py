@@ -333,7 +333,12 @@ def llama(tiny: Path) -> Iterator[LlamaCpp]:
         yield model
 
 
-@pytest.mark.parametrize("grammar", ["root ::= [[", "root ::= (", "root ::= missing", 'foo ::= "a"', "start: /a/"])
+@pytest.mark.parametrize(
+    "grammar",
+    ["root ::= [[", "root ::= (", "root ::= missing", 'foo ::= "a"', "start: /a/", 'root ::= "a\\', 'root ::= "a"{²}',
+     "root ::= " + 500 * "(" + '"a"' + 500 * ")", 'root ::= "a"{5,2}', 'root ::= <[40]>{5,2}', 'root ::= "<" "a"*{5,2}',
+     'root ::= "a"{5,2}\nroot ::= "b"'],
+)  # fmt: skip
 def test_a_grammar_that_is_none_is_refused_before_llama_cpp_writes_of_it(
     llama: LlamaCpp, grammar: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -358,9 +363,32 @@ def test_a_grammar_that_llama_cpp_alone_takes(llama: LlamaCpp, grammar: str) -> 
     assert llama.chat("x", grammar=grammar, max_tokens=3).usage.output
 
 
-def test_a_grammar_that_only_llama_cpp_refuses(llama: LlamaCpp) -> None:
-    with pytest.raises(InputError, match="can't be held to this grammar: llama"):
-        llama.chat("x", grammar='root ::= root "a" | "b"')
+@pytest.mark.parametrize("grammar", ['root ::= root "a" | "b"', 'root ::= a_b\na_b ::= "b"'])
+def test_a_grammar_that_only_llama_cpp_refuses(llama: LlamaCpp, grammar: str) -> None:
+    with pytest.raises(
+        InputError, match=r"this grammar: llama.cpp can't read it \(it takes no left recursion, and no `_`"
+    ):
+        llama.chat("x", grammar=grammar)
+
+
+@pytest.mark.parametrize(
+    ("grammar", "expected"),
+    [
+        ('root ::= start\nstart ::= "b"', "b"),
+        ('root ::= a A\na ::= "b"\nA ::= "c"', "bc"),
+        ('root ::= fooBar foo-bar\nfooBar ::= "b"\nfoo-bar ::= "c"', "bc"),
+        ('root ::= item Item\nitem ::= "b"\nItem ::= "c"', "bc"),
+        ('root ::= "{5,2}" # {5,2}', "{5,2}"),
+    ],
+)
+def test_names_of_rules_are_as_in_llama_cpp(llama: LlamaCpp, grammar: str, expected: str) -> None:
+    assert llama.chat("x", grammar=grammar, max_tokens=12).text == expected
+
+
+def test_an_empty_grammar_is_none(llama: LlamaCpp, tiny_chat: Path) -> None:
+    with Transformers(tiny_chat, Reference("hf", "tiny", {})) as other:
+        for model in (llama, other):
+            assert model.chat("x", grammar="", max_tokens=2).usage.output
 
 
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=4))

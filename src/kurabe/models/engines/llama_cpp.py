@@ -210,9 +210,9 @@ class LlamaCpp(LocalModel):
             raise InputError(
                 f"the chat template of {self.reference!r} has no place for tools; ask a model that takes them"
             )
-        if request.tools and request.grammar is not None:
+        if request.tools and request.grammar:
             raise InputError(f"{self.reference!r} takes tools or a grammar, and not both at once")
-        if request.grammar is not None:
+        if request.grammar:
             check_grammar(request.grammar)
         return fit(request, _Takes(), Profile(), self.reference, "error")
 

@@ -387,7 +387,7 @@ def error_of(reference: str, error: dict[str, Any]) -> ModelError | InputError:
     if batch := _TOO_LARGE.search(message):  # of a text for embedding, which is evaluated at once
         tokens, limit = int(batch[1]), int(batch[2])
     if "failed to parse grammar" in message:
-        return refused("llama.cpp can't read it; see what it wrote to standard error")
+        return refused("llama.cpp can't read it (it takes no left recursion, and no `_` in names of rules)")
     if tokens is None or limit is None:
         return ModelError(f"the model {reference!r} refused a request: {message}")
     return too_long(reference, tokens, limit)

@@ -84,7 +84,7 @@ def opens_thought(prefill: str) -> bool:
 
 def thoughts_of(request: Request, template_opens: bool) -> Thoughts:
     """Those of the answer to a request to a model whose chat template may end with `<think>`."""
-    if request.grammar is not None or request.output is not None or request.tool_choice not in (None, "auto", "none"):
+    if request.grammar or request.output is not None or request.tool_choice not in (None, "auto", "none"):
         return Thoughts(None)
     if request.prefill:
         return Thoughts(True if opens_thought(request.prefill) else None)

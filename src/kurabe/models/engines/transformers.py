@@ -277,7 +277,7 @@ class Transformers(LocalModel):
     def _matcher(self, request: Request) -> Any:
         """What holds the answer to the request's grammar, schema or chosen tool; None where it is free."""
         chosen = request.tool_choice not in (None, "auto", "none")
-        if request.grammar is None and request.output is None and not chosen:
+        if not request.grammar and request.output is None and not chosen:
             return None
         if self._grammars is None:
             self._grammars = Grammars(self.loaded.tokenizer, self.vocabulary, sorted(self._end_ids))
@@ -286,7 +286,7 @@ class Transformers(LocalModel):
             mark = self.loaded.tokenizer.convert_tokens_to_ids("[TOOL_CALLS]")
             special = isinstance(mark, int) and self._names.is_special(mark)
             return self._grammars.lark(call_grammar(self._form, tools, mark if special else None))
-        if request.grammar is not None:
+        if request.grammar:
             return self._grammars.gbnf(request.grammar)
         assert request.output is not None
         return self._grammars.json_schema(request.output.schema)
