@@ -17,7 +17,9 @@ from safetensors.torch import load_file, save_file
 from kurabe.errors import MissingExtraError, ModelError
 from kurabe.models.engines.hf_check import mismatches
 from kurabe.models.engines.hf_load import Loaded, load, unload
+from kurabe.models.engines.hf_quantize import require_blocks
 from kurabe.models.engines.hf_quiet import quiet
+from kurabe.models.headers import Tensor
 from kurabe.models.reference import Reference
 from kurabe.testing.tiny import tiny_model
 from kurabe.testing.tiny_gguf import tiny_llama
@@ -151,6 +153,22 @@ def test_layers_that_do_not_fill_blocks_are_refused(tmp_path: Path, monkeypatch:
         assert opened(folder, quantize="int8").model is not None
     monkeypatch.setattr("bitsandbytes.functional.has_avx512bf16", lambda: False)
     assert opened(folder, quantize="nf4").model is not None
+
+
+def test_routers_may_have_any_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bitsandbytes.functional.has_avx512bf16", lambda: True)
+    router, expert = (
+        Tensor(f"model.layers.0.block_sparse_moe.{name}.weight", shape, "BF16", 2)
+        for name, shape in (("gate", (8, 64)), ("experts.0.w1", (80, 64)))
+    )
+    require_blocks("nf4", [router], "hf:x")
+    with pytest.raises(ModelError, match=r"w1\.weight has 64 inputs and 80 outputs"):
+        require_blocks("nf4", [router, expert], "hf:x")
+
+
+def test_int4_does_without_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes.functional", None)
+    require_blocks("int4", [], "hf:x")
 
 
 def test_nf4_is_double_quantized_and_computes_in_bfloat16(wide: Path) -> None:

@@ -15,6 +15,7 @@ import transformers
 from torch import nn
 
 from kurabe.errors import ModelError
+from kurabe.models.dimensions import role
 from kurabe.models.headers import Tensor
 from kurabe.models.precisions import INT4_GROUP, linear
 
@@ -28,11 +29,15 @@ logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
 def require_blocks(name: str, tensors: Iterable[Tensor], reference: str) -> None:
     """Raise ModelError where bitsandbytes could not compute with a layer in four bits on this processor: its kernel for
     bfloat16 takes rows of whole blocks and outputs by 32, and fails at the first token else."""
+    if name not in {"nf4", "fp4"}:
+        return
     from bitsandbytes.functional import has_avx512bf16
 
-    if name not in ("nf4", "fp4") or not has_avx512bf16():
+    if not has_avx512bf16():
         return
     for tensor in filter(linear, tensors):
+        if role(tensor) == "router":  # which stays as it is
+            continue
         outputs, inputs = tensor.shape
         if inputs % FOUR_BIT_BLOCK or outputs % FOUR_BIT_OUTPUTS:
             raise ModelError(
