@@ -1,5 +1,6 @@
 """Loading for the Transformers engine: tiny random models, and what must be refused before anything large happens."""
 
+import errno
 import json
 import os
 import shutil
@@ -409,6 +410,8 @@ def test_mismatches(tiny_chat: Path, tiny_base: Path) -> None:
         MemoryError(),
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 20 bytes"),
         RuntimeError("could not create a memory object"),
+        RuntimeError("unable to mmap 538090408 bytes from file <model.safetensors>: Cannot allocate memory (12)"),
+        OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)),
     ],
 )
 def test_too_little_memory(tiny_chat: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:

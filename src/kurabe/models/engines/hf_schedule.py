@@ -17,7 +17,7 @@ import torch
 from kurabe.errors import ModelError
 from kurabe.models.engines.hf_attention import Feed
 from kurabe.models.engines.hf_generate import Runner
-from kurabe.models.engines.hf_memory import is_out_of_memory
+from kurabe.models.engines.hf_memory import is_out_of_memory, said
 from kurabe.models.engines.hf_row import Row
 from kurabe.models.engines.hf_sample import chosen, likelihoods
 
@@ -334,10 +334,9 @@ class Worker:
         self._reset()
         if len(rows) <= 1:
             longest = max((len(row.tokens) for row in rows), default=0)
-            said = " ".join(str(error).split())[:200] or type(error).__name__
             fault = ModelError(
                 f"there is not enough memory for one answer of {self._reference!r}: {longest} tokens; shorten the text,"
-                f" lower the context with ?context=…, or take a smaller or quantized model ({said})"
+                f" lower the context with ?context=…, or take a smaller or quantized model ({said(error)})"
             )
             for row in rows:
                 row.fail(fault)
@@ -389,8 +388,8 @@ def _typed(error: BaseException, reference: str) -> BaseException:
     """The error as a user may see it."""
     if is_out_of_memory(error):
         fault = ModelError(
-            f"there is not enough memory for this call of {reference!r}: {type(error).__name__}: {error}; give it less"
-            " text, lower the context with ?context=…, or take a smaller or quantized model"
+            f"there is not enough memory for this call of {reference!r}; give it less text, lower the context with"
+            f" ?context=…, or take a smaller or quantized model ({said(error)})"
         )
         fault.__cause__ = error
         return fault
