@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -403,3 +404,21 @@ def test_the_time_to_the_first_token(tmp_path: Path, llama: LlamaCpp) -> None:
     first = llama.generate("x", max_tokens=3).reply.first_seconds
     assert first is not None
     assert first > 0
+
+
+def test_a_server_that_does_not_answer_is_let_go_of(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive = weakref.WeakSet[Any]()
+
+    class Server:
+        def __init__(self, _: Any) -> None:
+            alive.add(self)
+
+        def handle_metrics(self) -> None:
+            if len(alive) == 2:
+                raise MemoryError
+
+    monkeypatch.setattr("kurabe.models.engines.llama_server.cores", lambda: 2)
+    monkeypatch.setattr("xllamacpp.Server", Server)
+    with pytest.raises(ModelError, match=r"cannot load .*tiny\.gguf: MemoryError\. Either"):
+        opened(tiny)
+    assert not alive

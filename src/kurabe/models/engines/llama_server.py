@@ -258,14 +258,16 @@ class Servers:
         self.lanes: list[Lane] = []
         for _ in range(self.layout.servers):
             params = self._params(path, options, embeds)
+            server = None  # not the one before, which the error would keep
             try:
                 server = xllamacpp.Server(params)
+                # It answers once its loop has begun. A server that is let go of before waits for that loop for ever
+                # (xllamacpp 2026.10): the loop, once it begins, forgets that it was told to end.
+                server.handle_metrics()
             except (RuntimeError, MemoryError) as error:
+                server = None
                 self.close()
                 raise ModelError(_cannot_load(path, options, layout, error)) from None
-            # It answers once its loop has begun. A server that is let go of before waits for that loop for ever
-            # (xllamacpp 2026.10): the loop, once it begins, forgets that it was told to end.
-            server.handle_metrics()
             self.lanes += [Lane(server, slot) for slot in range(self.layout.slots)]
         self._free: SimpleQueue[Lane] = SimpleQueue()
         for lane in self.lanes:
