@@ -162,6 +162,14 @@ def test_no_sizes(text: str) -> None:
     assert parse_size(text) is None
 
 
+def test_a_damaged_file_is_no_mistyped_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("seven").write_bytes(b"GGUF\x03")
+    with pytest.raises(ModelError, match="fetch it again") as caught:
+        memory("seven")
+    assert "a size" not in str(caught.value)
+
+
 def test_what_cannot_be_estimated(smollm2: Path) -> None:
     with pytest.raises(InputError, match="such as 7B"):
         memory("0B")

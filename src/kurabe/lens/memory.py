@@ -161,7 +161,7 @@ def _model(ref_or_size: str) -> _Model:
         try:
             found = architecture(ref_or_size)
         except ModelError as error:
-            if any(sign in ref_or_size for sign in ":/\\."):  # meant as a reference or a file
+            if any(sign in ref_or_size for sign in ":/\\.") or Path(ref_or_size).exists():  # no size was meant
                 raise
             raise ModelError(f"{error}, or a size such as 7B, 176B or 135M") from None
         if not found.parameters:
