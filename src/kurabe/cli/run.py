@@ -17,7 +17,7 @@ from kurabe.cli.shared import (
     task_argument,
     task_file,
 )
-from kurabe.contest.prepare import is_called
+from kurabe.contest.prepare import is_meant
 from kurabe.contest.run import run
 from kurabe.errors import JournalError
 from kurabe.report.progress import Progress
@@ -51,8 +51,7 @@ def command(task: Path, limit: int | None, only: tuple[str, ...], seed: int | No
     else:
         print_board(board)
         click.echo(f"\nSee it all: kurabe report {path}", err=True)
-    labels = [row.contestant for row in board.rows]
-    exit_without_score(board, [label for label in labels if not only or any(is_called(label, name) for name in only)])
+    exit_without_score(board, [row.contestant for row in board.rows if is_meant(row.contestant, only)])
 
 
 def _show_what_there_is(path: Path) -> None:

@@ -66,13 +66,17 @@ def choose(entrants: Sequence[Entrant], only: Collection[str]) -> list[Entrant]:
     """The entrants whose label, or whose label's first word, is among `only`; all where it is empty."""
     labels = [entrant.label for entrant in entrants]
     for name in only:
-        if not any(is_called(label, name) for label in labels):
+        if not any(_is_called(label, name) for label in labels):
             raise ContestantError(missing("contestant", name, labels))
-    return [entrant for entrant in entrants if not only or any(is_called(entrant.label, name) for name in only)]
+    return [entrant for entrant in entrants if is_meant(entrant.label, only)]
 
 
-def is_called(label: str, name: str) -> bool:
-    """Whether a contestant is meant by `name`: its whole label, or the first word of it."""
+def is_meant(label: str, only: Collection[str]) -> bool:
+    """Whether a contestant is among `only`, by its label or the first word of it, or that is empty."""
+    return not only or any(_is_called(label, name) for name in only)
+
+
+def _is_called(label: str, name: str) -> bool:
     return label == name or re.split(r"[ ,(]", label)[0] == name
 
 

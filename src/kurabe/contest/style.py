@@ -133,23 +133,18 @@ def preference(shown: Sequence[Showing], verdicts: Verdicts) -> Preference:
 def unread_verdicts(evidence: Evidence, style: Style, verdicts: Verdicts) -> tuple[int, int]:
     """How many of the showings of all contestants' answers were judged, and of these, how many verdicts could not be
     read."""
-    shown = {
-        showing.key
-        for entry in evidence.entries
-        for pair in pairs(evidence, style, entry)
-        for showing in orders(pair)
-        if showing.key in verdicts
-    }
-    return len(shown), sum(verdicts[key] is None for key in shown)
+    judged = [verdicts[key] for key in _showings(evidence, style, evidence.entries) if key in verdicts]
+    return len(judged), judged.count(None)
 
 
 def left_to_judge(evidence: Evidence, style: Style, names: Sequence[str], verdicts: Verdicts) -> list[Showing]:
     """The showings of these contestants' answers that have no verdict, each once."""
-    left = {
-        showing.key: showing
-        for entry in evidence.entries
-        if entry.name in names
-        for pair in pairs(evidence, style, entry)
-        for showing in orders(pair)
+    shown = _showings(evidence, style, [entry for entry in evidence.entries if entry.name in names])
+    return [showing for key, showing in shown.items() if key not in verdicts]
+
+
+def _showings(evidence: Evidence, style: Style, entries: Sequence[Entry]) -> dict[bytes, Showing]:
+    """What a judge is shown of these contestants' answers, each once, by its key."""
+    return {
+        showing.key: showing for entry in entries for pair in pairs(evidence, style, entry) for showing in orders(pair)
     }
-    return [showing for key, showing in left.items() if key not in verdicts]

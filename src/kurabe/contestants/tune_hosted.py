@@ -22,7 +22,7 @@ from kurabe.messages import Usage
 from kurabe.models.base import ChatModel
 from kurabe.models.reference import parse_reference
 from kurabe.models.transport.budget import Budget
-from kurabe.models.transport.cost import total
+from kurabe.models.transport.cost import PRICE, total
 from kurabe.tasks import spec
 from kurabe.tasks.spec import Kind
 from kurabe.tuning.hosted import jobs, record
@@ -35,9 +35,6 @@ from kurabe.tuning.settings import Count, Positive
 
 UNKNOWN = "unknown"
 """What `confirm_usd` is where a cost that is not known is accepted."""
-
-PRICE = "options: {price: {input: …, output: …}}"
-"""How a task file says what a model's answers cost."""
 
 ROOM = 1.25
 """What is proposed as `confirm_usd`, over the estimate."""

@@ -235,7 +235,7 @@ class HostedModel(ChatModel):
         if plain is None or written is None:
             raise ModelError(
                 f"the price of {self.reference} is not known, so a budget can't be kept; give it in dollars per million"
-                " tokens: options: {price: {input: …, output: …}} in a task file, price=Price(input, output) in Python"
+                f" tokens: {costs.PRICE} in a task file, price=Price(input, output) in Python"
             )
         held = Reservation(self._budget, max(plain, written))
         await held.hold()

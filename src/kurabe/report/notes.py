@@ -6,7 +6,7 @@ from typing import Any
 from kurabe.contest.board import Board
 from kurabe.contest.evidence import Judged
 from kurabe.contest.style import answer_texts, left_to_judge, unread_verdicts
-from kurabe.contestants.tune_hosted import PRICE
+from kurabe.models.transport.cost import PRICE
 from kurabe.report import format as fmt
 from kurabe.report.learning import chose, sweeps
 from kurabe.tasks.checks import JSON, labelled, slice_rows

@@ -10,6 +10,8 @@ from kurabe.messages import Request, Usage
 
 IMAGE_TOKENS = 4_000  # more than any provider counts for one picture that it does not cut into tiles
 TURN_TOKENS = 16  # what a chat format puts around a turn
+PRICE = "options: {price: {input: …, output: …}}"
+"""How a task file says what a model's answers cost."""
 
 
 class Price(msgspec.Struct, frozen=True):
