@@ -1,6 +1,7 @@
 """What every test shares: no way to the network but the loopback, and the real model."""
 
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,10 @@ from kurabe.testing.hub import Hub
 # One thread in each library and child: the tests themselves run side by side, threads that wait for a core spin, and
 # models as small as those of the tests lose time by sharing their work.
 os.environ["OMP_NUM_THREADS"] = "1"
+# A suite that is started with `nohup` or `&` ignores Ctrl-C, and so would every child. Under a handler of the suite,
+# children get the default one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # No test fails since a busy machine is slow to make or to run an example.
 settings.register_profile("kurabe", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("kurabe")

@@ -1,5 +1,7 @@
 """The whole project: layers, types, style, public names, generated pages, and what the README promises."""
 
+import doctest
+import importlib
 import re
 import subprocess
 import sys
@@ -36,13 +38,37 @@ def test_the_checks_pass(command: list[str]) -> None:
 
 def test_public_names_are_there_sorted_and_documented() -> None:
     assert list(kurabe.__all__) == sorted(kurabe.__all__)
-    pages = "".join(path.read_text("utf-8") for path in (ROOT / "docs").glob("*.md"))
+    code = {word for path in (ROOT / "docs").glob("*.md") for word in _words_of_code(path.read_text("utf-8"))}
     for name in kurabe.__all__:
         assert getattr(kurabe, name).__doc__, name
-        assert re.search(rf"\b{name}\b", pages), f"{name} stands in no page of docs/"
+        assert name in code, f"{name} is not in the code of any page of docs/"
     assert set(kurabe.__all__) <= set(dir(kurabe))
     with pytest.raises(AttributeError, match="no attribute 'Taks'"):
         _ = kurabe.Taks
+
+
+def _words_of_code(page: str) -> list[str]:
+    """The words of a Markdown page that are code: in backticks, fenced or indented by four. Prose doesn't count, since
+    "a tool" is no documentation of `Tool`."""
+    fenced = re.findall(r"^```.*?^```", page, re.MULTILINE | re.DOTALL)
+    indented = re.findall(r"^    .*$", page, re.MULTILINE)
+    return re.findall(r"\w+", "\n".join([*fenced, *indented, *re.findall(r"`[^`\n]+`", page)]))
+
+
+def test_words_of_prose_are_not_words_of_code() -> None:
+    page = "Tools call `Tool`.\n\n    Task.from_file\n\n```python\nchat(1)\n```\nand embed"
+    assert sorted(_words_of_code(page)) == ["1", "Task", "Tool", "chat", "from_file", "python"]
+
+
+_WITH_EXAMPLES = [path for path in sorted((ROOT / "src").rglob("*.py")) if ">>> " in path.read_text("utf-8")]
+
+
+@pytest.mark.parametrize("path", _WITH_EXAMPLES, ids=lambda path: path.stem)
+def test_the_examples_in_the_docstrings_hold(path: Path) -> None:
+    module = importlib.import_module(".".join(path.relative_to(ROOT / "src").with_suffix("").parts))
+    result = doctest.testmod(module)
+    assert result.attempted >= 1
+    assert result.failed == 0
 
 
 def test_import_loads_nothing_heavy() -> None:

@@ -1,21 +1,11 @@
-import doctest
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from kurabe.contest.board import Board
-from kurabe.report import charts
 from kurabe.report import format as fmt
 from kurabe.report.notes import notes, stands_for_unread
-
-
-@pytest.mark.parametrize("module", [fmt, charts])
-def test_the_examples_in_the_docstrings_hold(module: ModuleType) -> None:
-    result = doctest.testmod(module)
-    assert result.attempted >= 1
-    assert result.failed == 0
 
 
 def test_numbers_at_the_edges() -> None:
