@@ -1,8 +1,8 @@
 """What a call of a language model costs in each client, beside each other, against a server that is not the bottleneck.
 
-python benchmarks/calls.py [--server SOURCE.c] [--peers FOLDER] [--rounds N] [--only NAME ...] [--growth]
+python benchmarks/calls.py [--peers FOLDER] [--rounds N] [--only NAME ...] [--growth]
 
-Each client runs in a process of its own, pinned to core 1; the server, compiled from C, is pinned to core 0. Processor
+Each client runs in a process of its own, pinned to core 1; the server (`_server.py`) is pinned to core 0. Processor
 time is user and system time of all threads of the client. Each figure is the median of the rounds, which go through
 the clients in turn, so that a slow minute of the machine hits all of them. The peers are installed into environments of
 their own under --peers, since they ask for different versions of the same packages. `--growth` instead makes 100,000
@@ -12,8 +12,6 @@ calls in one process and prints how much its memory grew.
 import argparse
 import asyncio
 import json
-import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -26,7 +24,6 @@ from pathlib import Path
 from _machine import header
 
 HERE = Path(__file__).resolve().parent
-SERVER = HERE.parents[1] / "shared" / "tools" / "loopback.c"
 PEERS = {
     "litellm": "litellm==1.106.2",
     "langchain": "langchain-openai==1.7.3",
@@ -56,18 +53,15 @@ IMPORTS = {
 
 
 @contextmanager
-def server(source: Path, port: int, **environment: str) -> Iterator[str]:
-    """The server compiled and running on core 0; its address."""
-    with tempfile.TemporaryDirectory() as folder:
-        binary = Path(folder) / "server"
-        subprocess.run(["gcc", "-O2", "-o", binary, source], check=True)
-        process = subprocess.Popen(["taskset", "-c", "0", binary, str(port)], env={**os.environ, **environment})
+def server() -> Iterator[str]:
+    """The server running on core 0; its address."""
+    command = ["taskset", "-c", "0", sys.executable, str(HERE / "_server.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            time.sleep(0.3)
-            yield f"http://127.0.0.1:{port}/v1"
+            assert process.stdout is not None
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}/v1"
         finally:
             process.terminate()
-            process.wait()
 
 
 def python_of(name: str, peers: Path) -> str:
@@ -101,11 +95,11 @@ def import_seconds(name: str, python: str) -> float:
     return statistics.median(wall(IMPORTS[name]) - wall("pass") for _ in range(5))
 
 
-def compare(source: Path, peers: Path, rounds: int, only: list[str]) -> None:
+def compare(peers: Path, rounds: int, only: list[str]) -> None:
     names = [name for name in CALLS if not only or name in only]
     pythons = {name: python_of(name, peers) for name in names}
     figures: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    with server(source, 18090) as url:
+    with server() as url:
         for turn in range(rounds):
             for name in names:
                 print(f"  round {turn + 1}: {name}", end="\033[K\r", file=sys.stderr, flush=True)
@@ -148,7 +142,7 @@ def first_text() -> float:
     return statistics.median(waits)
 
 
-def growth(source: Path, calls: int) -> None:
+def growth(calls: int) -> None:
     """Print the memory before and after so many calls in this process."""
     import psutil
 
@@ -173,24 +167,21 @@ def growth(source: Path, calls: int) -> None:
             f"{calls:,} calls: {before / 1e6:.1f} MB before, {after / 1e6:.1f} MB after ({(after - before) / 1e6:+.1f})"
         )
 
-    with server(source, 18092) as url:
+    with server() as url:
         asyncio.run(run(url))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--server", type=Path, default=SERVER, help="C source of the server")
     parser.add_argument("--peers", type=Path, default=Path(tempfile.gettempdir()) / "peers")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=[], choices=list(CALLS), metavar="NAME")
     parser.add_argument("--growth", action="store_true")
     arguments = parser.parse_args()
-    if not arguments.server.exists() or shutil.which("gcc") is None:
-        parser.error(f"gcc and the server's source are needed; there is no {arguments.server}")
     if arguments.growth:
-        growth(arguments.server, 100_000)
+        growth(100_000)
     else:
-        compare(arguments.server, arguments.peers, arguments.rounds, arguments.only)
+        compare(arguments.peers, arguments.rounds, arguments.only)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ Beside it, in the same run on the same disk: bare sqlite3 with the same settings
 line to a file with an fsync each, which is the least that durable can cost.
 """
 
+import argparse
 import os
 import sqlite3
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -53,6 +53,9 @@ def fsynced_lines(folder: Path, count: int, size: int) -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", metavar="FOLDER", help="on the disk to measure; default: temporary files")
+    parent = parser.parse_args().folder
     writers: dict[str, Callable[[Path, int, int], None]] = {
         "kurabe's journal": ours,
         "bare sqlite3, WAL, synchronous=FULL": bare_sqlite,
@@ -67,7 +70,7 @@ def main() -> None:
     for _ in range(3):
         for name, write in writers.items():
             for size, count in ((1, 2_000), (1_000, 100_000)):
-                with TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as folder:
+                with TemporaryDirectory(dir=parent) as folder:
                     start = time.perf_counter()
                     write(Path(folder), count, size)
                     best[name, size] = max(best.get((name, size), 0.0), count / (time.perf_counter() - start))

@@ -1,10 +1,11 @@
 """Models in this process, beside plain `generate`, the best loops written by hand, and lm-evaluation-harness.
 
-python benchmarks/local.py [--rows N] [--label-rows N] [--rounds N] [--harness PYTHON] [--harness-rows N] [--only TASK]
+python benchmarks/local.py [--data FOLDER] [--rows N] [--label-rows N] [--rounds N] [--harness PYTHON]
+    [--harness-rows N] [--only TASK]
 
 One model everywhere: SmolLM2-135M-Instruct, its Q4_1 GGUF file for llama.cpp and the same weights dequantized to
 float32 for Transformers. The tasks are those of a contest: a number (a fixed prefix of about 150 tokens, prompts of
-about 240, 8 new tokens) and one label of 20, on rows of ../shared/data; then a streamed answer. The ways take turns,
+about 240, 8 new tokens) and one label of 20, on rows of two tables; then a streamed answer. The ways take turns,
 and each figure is the median of the rounds. `--harness` is the Python of an environment with lm_eval.
 """
 
@@ -22,13 +23,13 @@ import numpy as np
 import polars as pl
 import torch
 from _by_hand import HandLlama, HandTransformers
+from _data import add_data_argument, data_file
 from _machine import header
 
 from kurabe import open_model
 from kurabe.messages import Message, Request
 from kurabe.models.pull import pull
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 NEW_TOKENS = 8
 HARNESS = """
 import json, sys
@@ -48,9 +49,9 @@ print(json.dumps({"seconds": time.perf_counter() - began, "logprobs": [a[0] for 
 """
 
 
-def number_prompts(count: int) -> list[tuple[Message, ...]]:
+def number_prompts(folder: Path, count: int) -> list[tuple[Message, ...]]:
     """Conversations with two fixed examples and a product's text to be priced."""
-    rows = pl.read_ndjson(DATA / "amazon-prices" / "items.jsonl")
+    rows = pl.read_ndjson(data_file(folder, "amazon-prices/items.jsonl"))
     texts, prices = rows["text"].str.slice(0, 330).to_list(), rows["price"].to_list()
     fixed = [Message("system", "You estimate prices of products. Answer with the price in dollars and nothing else.")]
     for row in (-1, -2):
@@ -58,9 +59,9 @@ def number_prompts(count: int) -> list[tuple[Message, ...]]:
     return [(*fixed, Message("user", text)) for text in texts[:count]]
 
 
-def label_prompts(count: int) -> tuple[list[tuple[Message, ...]], list[str]]:
+def label_prompts(folder: Path, count: int) -> tuple[list[tuple[Message, ...]], list[str]]:
     """Conversations that ask for one of 20 categories, and the categories."""
-    rows = pl.read_ndjson(DATA / "flipkart" / "products.jsonl")
+    rows = pl.read_ndjson(data_file(folder, "flipkart/products.jsonl"))
     labels = sorted(rows["category"].unique().to_list())[:20]
     system = Message("system", f"You classify products. Answer with one of: {', '.join(labels)}.")
     return [(system, Message("user", name)) for name in rows["name"].str.slice(0, 200).to_list()[:count]], labels
@@ -68,7 +69,8 @@ def label_prompts(count: int) -> tuple[list[tuple[Message, ...]], list[str]]:
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_data_argument(parser)
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--label-rows", type=int, default=64)
     parser.add_argument("--harness-rows", type=int, default=3)
@@ -92,7 +94,7 @@ def main() -> None:
 
 def number(hand: HandTransformers, file: Path, folder: str, chosen: argparse.Namespace) -> None:
     """Rows a second of the number task, and whether the answers are those of `generate` row by row."""
-    conversations = number_prompts(chosen.rows)
+    conversations = number_prompts(chosen.data, chosen.rows)
     requests = [Request(messages, max_tokens=NEW_TOKENS, temperature=0.0) for messages in conversations]
     tokens = [hand.tokens(messages) for messages in conversations]
     print(
@@ -124,7 +126,7 @@ def number(hand: HandTransformers, file: Path, folder: str, chosen: argparse.Nam
 
 def label(hand: HandTransformers, file: Path, folder: str, chosen: argparse.Namespace) -> None:
     """Rows a second of the label task, and how far the log-probabilities are from lm-evaluation-harness's."""
-    conversations, labels = label_prompts(chosen.label_rows)
+    conversations, labels = label_prompts(chosen.data, chosen.label_rows)
     requests = [Request(messages) for messages in conversations]
     tokens = [hand.tokens(messages) for messages in conversations]
     print(

@@ -9,6 +9,7 @@ Linux keeps (VmHWM). Linux only. With words, only the
 configurations whose reference holds one of them.
 """
 
+import argparse
 import os
 import re
 import subprocess
@@ -114,11 +115,13 @@ def main() -> None:
     if sys.argv[1:2] == ["--fill"]:
         fill(sys.argv[2])
         return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", metavar="SUBSTRING")
+    words = parser.parse_args().words or [""]
     pull("smollm2-135m")
     print(header("xllamacpp", "torch", "transformers", "bitsandbytes"), end="\n\n", flush=True)
     print("| configuration | weights | keys and values | the rest | estimate | measured | error |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
-    words = sys.argv[1:] or [""]
     for reference in (reference for reference in REFERENCES if any(word in reference for word in words)):
         need = engine_of(reference)
         peak = measured(reference)

@@ -2,11 +2,11 @@
 
 python benchmarks/quality.py [TABLE ...] [--data FOLDER] [--seeds N] [--only NAME ...]
 
-The tables are those of ../shared/data: `amazon-prices` (text → price), `wine` (review and facts → price) and `flipkart`
-(product name → category). Each seed is one split: a fifth for the test, a tenth for validation, the rest for training.
-The pipeline is TF-IDF of words and characters and ridge regression on log prices, or logistic regression, with its
-penalty cross-validated on the training and validation part together, so that it learns from as many rows as the
-contestants. `ratio` is a contestant's error over the pipeline's: below 1 is better.
+The tables are `amazon-prices` (text → price), `wine` (review and facts → price) and `flipkart` (product name →
+category); the end of this help says where to get them. Each seed is one split: a fifth for the test, a tenth for
+validation, the rest for training. The pipeline is TF-IDF of words and characters and ridge regression on log prices, or
+logistic regression, with its penalty cross-validated on the training and validation part together, so that it learns
+from as many rows as the contestants. `ratio` is a contestant's error over the pipeline's: below 1 is better.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from _data import add_data_argument, data_file
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, RidgeCV
@@ -29,7 +30,6 @@ from kurabe.contestants import registry
 from kurabe.tasks.metrics import default_metric
 from kurabe.tasks.spec import ContestantSpec, Kind
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 ASKED = ("prompt", "human")
 
 
@@ -43,12 +43,12 @@ class Table:
 
 
 def amazon_prices(folder: Path) -> Table:
-    rows = pl.read_ndjson(folder / "amazon-prices" / "items.jsonl")
+    rows = pl.read_ndjson(data_file(folder, "amazon-prices/items.jsonl"))
     return Table(rows.select(input="text"), rows["price"].to_numpy().astype(np.float64), "number")
 
 
 def wine(folder: Path) -> Table:
-    rows = pl.read_ndjson(folder / "wine" / "wines.jsonl")
+    rows = pl.read_ndjson(data_file(folder, "wine/wines.jsonl"))
     facts = ["title", "variety", "country", "province", "region", "winery", "points", "description"]
     text = pl.concat_str(facts, separator=" | ", ignore_nulls=True).alias("input")
     X = rows.select(text, "variety", "country", "province", "region", "winery", "points")
@@ -56,7 +56,7 @@ def wine(folder: Path) -> Table:
 
 
 def flipkart(folder: Path) -> Table:
-    rows = pl.read_ndjson(folder / "flipkart" / "products.jsonl")
+    rows = pl.read_ndjson(data_file(folder, "flipkart/products.jsonl"))
     return Table(rows.select(input="name"), rows["category"].to_numpy().astype(object), "label")
 
 
@@ -127,9 +127,9 @@ def measure(name: str, table: Table, seeds: int, only: list[str]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("tables", nargs="*", choices=[*TABLES, []], metavar="TABLE", help=", ".join(TABLES))
-    parser.add_argument("--data", type=Path, default=DATA)
+    add_data_argument(parser)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME")
     arguments = parser.parse_args()

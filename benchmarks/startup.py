@@ -5,6 +5,7 @@ python benchmarks/startup.py [ROUNDS]
 The programs take turns, so that a slow moment of the machine meets all of them; medians of wall time are compared.
 """
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -38,7 +39,9 @@ def seconds(command: list[str]) -> float:
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 21
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rounds", nargs="?", type=int, default=21, metavar="ROUNDS")
+    rounds = parser.parse_args().rounds
     with TemporaryDirectory() as folder:
         bare = Path(folder, "bare.py")
         bare.write_text(CLICK)

@@ -1,9 +1,9 @@
 """Tuning beside trl's SFTTrainer: the same model, adapters, rows, steps and learning rates, in one run.
 
-python benchmarks/tuning.py MODEL_FOLDER --trl PYTHON [--steps N] [--rows N] [--rounds N] [--threads N]
+python benchmarks/tuning.py MODEL_FOLDER --trl PYTHON [--data FOLDER] [--steps N] [--rows N] [--rounds N] [--threads N]
 
 MODEL_FOLDER holds SmolLM2-135M-Instruct in float32; PYTHON is that of an environment with trl. Rows are product texts
-of ../shared/data with their prices, of 200 to 300 tokens; four a step, rank 16 on all linear layers. Each way runs in
+with their prices, of 200 to 300 tokens; four a step, rank 16 on all linear layers. Each way runs in
 a process of its own, in turns; speed is the median over its steps, the first one left out, and memory the peak of its
 resident set. trl learns the new line that the chat template puts behind an answer too; so does ours here.
 """
@@ -16,9 +16,9 @@ import sys
 import tempfile
 from pathlib import Path
 
+from _data import add_data_argument, data_file
 from _machine import header
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "amazon-prices" / "items.jsonl"
 ROLES = ("system", "user", "assistant")
 SYSTEM = "You estimate prices of products. Answer with the price in dollars and nothing else."
 
@@ -103,7 +103,8 @@ WAYS = {
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_data_argument(parser)
     parser.add_argument("model")
     parser.add_argument("--trl", required=True)
     parser.add_argument("--steps", type=int, default=8)
@@ -115,7 +116,8 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(chosen.model)
     rows: list[tuple[str, str]] = []
     tokens: list[int] = []
-    for line in map(json.loads, DATA.read_text(encoding="utf-8").splitlines()):
+    products = data_file(chosen.data, "amazon-prices/items.jsonl").read_text(encoding="utf-8")
+    for line in map(json.loads, products.splitlines()):
         row = (line["text"], f"{line['price']:.2f}")
         chat = [{"role": role, "content": text} for role, text in zip(ROLES, (SYSTEM, *row), strict=True)]
         length = len(tokenizer(tokenizer.apply_chat_template(chat, tokenize=False))["input_ids"])
