@@ -179,6 +179,7 @@ class _Contest:
         try:
             self._check_budget()
             self._pull(work)
+            persist.warm_up()
             with PeakMemory() as memory, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._answer(work)

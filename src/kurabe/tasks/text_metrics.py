@@ -5,6 +5,7 @@ Thai and their like) each character counts as a word.
 """
 
 import re
+import string
 import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Sequence
@@ -14,7 +15,8 @@ _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\U00020000-\U0003ffff"
 )
-_TOKEN = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+_TOKEN = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
+_ANSWER_TOKEN = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 CHRF_ORDER = 6
 CHRF_BETA = 2.0
@@ -28,12 +30,13 @@ def fold(text: str) -> str:
 def normalise_answer(text: str) -> str:
     """`text` without punctuation, English articles and surplus space, as SQuAD's script does (Rajpurkar et al., 2016).
 
-    Where nothing would be left of it, articles stay (an answer `A`), and then punctuation too (an answer `-`), so that
-    such answers are told apart.
+    Punctuation is all of `string.punctuation`, so `$5.00` and `500` are the same, and what Unicode calls punctuation in
+    other scripts (`。`, `“`). Of an answer that is only an article or only punctuation nothing is left.
     """
-    folded = fold(text)
-    bare = " ".join("".join(char for char in folded if not unicodedata.category(char).startswith("P")).split())
-    return " ".join(_ARTICLE.sub(" ", bare).split()) or bare or folded
+    bare = "".join(
+        char for char in fold(text) if char not in string.punctuation and not unicodedata.category(char).startswith("P")
+    )
+    return " ".join(_ARTICLE.sub(" ", bare).split())
 
 
 def words(text: str) -> list[str]:
@@ -56,10 +59,14 @@ def token_f1(truth: str, guess: str) -> float:
 
 
 def rouge_l(truth: str, guess: str) -> float:
-    """F1 of the longest common subsequence of words (ROUGE-L; Lin, 2004)."""
+    """F1 of the longest common subsequence of words (ROUGE-L; Lin, 2004).
+
+    Equals rouge-score's without stemming on ASCII text; that library drops all other letters. Where a text has no
+    words, 1 if both are the same and 0 otherwise.
+    """
     expected, given = words(truth), words(guess)
     if not expected or not given:
-        return float(expected == given)
+        return float(fold(truth) == fold(guess))
     return 2 * longest_common_subsequence(expected, given) / (len(expected) + len(given))
 
 
@@ -98,8 +105,7 @@ def longest_common_subsequence(first: Sequence[Hashable], second: Sequence[Hasha
 
 
 def _answer_tokens(text: str) -> list[str]:
-    normalised = normalise_answer(text)
-    return _TOKEN.findall(normalised) or normalised.split()
+    return _ANSWER_TOKEN.findall(normalise_answer(text))
 
 
 def _ngrams(text: str, n: int) -> Counter[str]:
