@@ -158,10 +158,13 @@ def test_without_a_target_the_columns_are_listed_and_the_likeliest_named(tmp_pat
         suggest(tmp_path / "items.csv", "prise")
 
 
-def test_prices_with_signs_say_what_to_do(tmp_path: Path) -> None:
-    base().with_columns(price=pl.Series([f"${i},000" for i in range(60)])).write_csv(tmp_path / "items.csv")
-    with pytest.raises(DataError, match=r"Write plain numbers, 0000 for '\$0,000'"):
-        suggest(tmp_path / "items.csv", "price")
+def test_prices_with_signs_are_numbers_and_it_is_said(tmp_path: Path) -> None:
+    text, task = suggested(
+        tmp_path, base().with_columns(price=pl.Series([f"${i},733.00" for i in range(1, 61)])), "price"
+    )
+    assert task.kind == "number"
+    assert "# 60 values of 'price' are read as numbers, such as '$1,733.00' as 1733 and '$2,733.00' as 2733." in text
+    assert "kind: number  # guessed, as it holds amounts of money" in text
 
 
 def test_a_table_of_nothing_but_the_target(tmp_path: Path) -> None:

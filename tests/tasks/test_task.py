@@ -1,4 +1,5 @@
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -6,10 +7,13 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import Ridge
 
 from kurabe.errors import DataError, KurabeError, TaskError
 from kurabe.tasks.file import contestant_specs
+from kurabe.tasks.suggest import suggest
 from kurabe.tasks.task import Task
 
 ITEMS = "id,title,colour,price\n" + "".join(
@@ -192,15 +196,39 @@ def test_what_does_not_fit_is_one_clear_message(tmp_path: Path, items: str, spec
 
 
 def test_text_in_a_number_column_names_rows_values_and_the_remedy(tmp_path: Path) -> None:
-    said = refusal(tmp_path, ITEMS + 'x,Lamp,red,"$1,234.50"\nx,Lamp,red,$2\n')
+    said = refusal(tmp_path, ITEMS + "x,Lamp,red,ask us\nx,Lamp,red,sold\n")
     assert said == (
-        "the target 'price' must be a number, and 2 of 102 rows are not: '$1,234.50' at items.csv, line 102; '$2' at"
-        " items.csv, line 103. Write plain numbers, 1234.50 for '$1,234.50'; leave a field empty where the number is"
-        " unknown"
+        "the target 'price' must be a number, and 2 of 102 rows hold none: 'ask us' at items.csv, line 102; 'sold' at"
+        " items.csv, line 103. Write a number, leave a field empty where it is unknown, or use kind: label or text"
     )
     many = refusal(tmp_path, ITEMS + "x,Lamp,red,ask\n" * 9)
-    assert "9 of 109 rows are not: 'ask' at items.csv, line 102; " in many
-    assert "; and 4 more. Write plain numbers, and leave a field empty" in many
+    assert "9 of 109 rows hold none: 'ask' at items.csv, line 102; " in many
+    assert "; and 4 more. Write a number, leave a field empty" in many
+
+
+def test_amounts_are_a_target_of_numbers_with_count_and_examples(tmp_path: Path) -> None:
+    items = "title,colour,price\n" + "".join(f'Lamp {i},red,"${i},234.50"\n' for i in range(1, 21)) + "Old,red,\n"
+    task = task_of(tmp_path, items)
+    assert sorted(task.train.y)[0] >= 1234.5
+    assert {*task.train.y, *task.test.y} <= {i * 1000 + 234.5 for i in range(1, 21)}
+    assert task.warnings[0] == (
+        "20 values of 'price' are read as numbers, such as '$1,234.50' as 1234.5 and '$2,234.50' as 2234.5."
+    )
+
+
+def test_currencies_that_are_mixed_are_said_aloud(tmp_path: Path) -> None:
+    items = "title,colour,price\n" + "".join(f"Lamp {i},red,{'€' if i % 4 else '$'}{i}\n" for i in range(40))
+    assert (
+        task_of(tmp_path, items)
+        .warnings[0]
+        .endswith("They are in several currencies, which are not converted: € (30), $ (10).")
+    )
+
+
+def test_a_target_of_decimal_commas_is_read_by_the_whole_column(tmp_path: Path) -> None:
+    items = "title,colour,price\n" + "a,red,1.234\n" * 10 + 'b,red,"2.000,5"\n' * 10
+    task = task_of(tmp_path, items)
+    assert {*task.train.y, *task.test.y} == {1234.0, 2000.5}
 
 
 def test_a_column_called_input_gives_its_place_to_the_rendered_text() -> None:
@@ -225,8 +253,22 @@ def test_a_task_from_a_polars_or_pandas_frame_is_the_same() -> None:
 @pytest.mark.parametrize(
     ("values", "kind"),
     [
-        ([1, 2] * 20, "number"),
+        ([1, 2] * 20, "label"),
+        ([0.0, 1.0, 2.0, None] * 10, "label"),
+        ([1, 2, 3, 4, 5, 6, 7, 8] * 2 + list(range(24)), "number"),
+        ([80 + i % 20 for i in range(40)], "number"),
+        ([7] * 40, "number"),
         ([0.5] * 40, "number"),
+        ([1.0, 2.5] * 20, "number"),
+        (["0", "1"] * 20, "label"),
+        ([f"${i},733.00" for i in range(1, 41)], "number"),
+        (["$5", "$10"] * 20, "number"),
+        ([f"{i},733" for i in range(1, 41)], "number"),
+        ([f"{i} €" if i % 2 else f"${i}" for i in range(40)], "number"),
+        ([f"{i}.5 %" for i in range(40)], "number"),
+        ([f"{i} kg" for i in range(40)], "number"),
+        (["1 star", "5 stars"] * 20, "label"),
+        ([f"{i} {'GB' if i % 2 else 'TB'}" for i in range(40)], "text"),
         ([True, False] * 20, "label"),
         (["a", "b"] * 20, "label"),
         ([f"answer {i}" for i in range(40)], "text"),
@@ -234,6 +276,22 @@ def test_a_task_from_a_polars_or_pandas_frame_is_the_same() -> None:
 )
 def test_the_kind_is_guessed_where_none_is_named(values: list[Any], kind: str) -> None:
     assert Task.from_frame(FRAME.with_columns(y=pl.Series(values)), target="y").kind == kind
+
+
+@pytest.mark.parametrize("load", [load_wine, load_iris, load_digits, load_breast_cancer])
+def test_classes_that_are_whole_numbers_are_labels_and_it_is_said(load: Callable[..., Any]) -> None:
+    forest = ("rf", RandomForestClassifier())
+    task = Task.from_frame(load(as_frame=True).frame, target="target", contestants=["constant", forest])
+    assert task.kind == "label"
+    assert "'target' is taken for labels" in task.warnings[-1]
+    assert 'Say kind="number" otherwise.' in task.warnings[-1]
+
+
+@pytest.mark.parametrize("values", [[0, 1], [1, 2, 3], [80, 85, 90, 95, 100, 110, 120, 130, 140, 150, 160, 170]])
+def test_new_and_from_frame_guess_the_same(values: list[int], tmp_path: Path) -> None:
+    frame = FRAME.with_columns(y=pl.Series((values * 40)[:40]), b=pl.Series([i / 7 for i in range(40)]))
+    frame.write_csv(tmp_path / "items.csv")
+    assert f"\nkind: {Task.from_frame(frame, target='y').kind}  #" in suggest(tmp_path / "items.csv", "y")
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ import msgspec
 import polars as pl
 
 from kurabe.errors import DataError, missing
+from kurabe.tasks.amounts import MISSING
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL")
 _INT = r"^\s*[+-]?(0|[1-9]\d{0,17})\s*$"
 _FLOAT = r"^\s*[+-]?((0|[1-9]\d{0,17})(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*$"
 _LIKE_A_NUMBER = r"^\s*[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?\s*$"

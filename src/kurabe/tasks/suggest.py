@@ -14,7 +14,7 @@ from kurabe.tasks.metrics import METRICS, default_metric
 from kurabe.tasks.sources import guess_encoding, read_table, typed_frame
 from kurabe.tasks.spec import Kind
 from kurabe.tasks.split import SYNONYMS
-from kurabe.tasks.target import guess_kind, read_target
+from kurabe.tasks.target import Guess, guess_kind, read_target
 from kurabe.tasks.template import literal, reference
 
 LIKELY_TARGETS = (
@@ -55,8 +55,9 @@ def suggest(path: str | Path, target: str | None = None, folder: str | Path | No
     frame = typed_frame(table)
     if target is None or target not in frame.columns:
         raise TaskError(_which(frame.columns, target))
-    kind = _kind(frame[target])
-    y, present, _ = read_target(
+    guess = guess_kind(frame[target])
+    kind = guess.kind
+    y, present, notes = read_target(
         typed_frame(table, keep=() if kind == "number" else (target,))[target], kind, table.locate
     )
     roles = _roles(frame.filter(pl.Series(present)), target)
@@ -69,7 +70,7 @@ def suggest(path: str | Path, target: str | None = None, folder: str | Path | No
         f"name: {_quote(path.stem or 'task')}",
         _data(source, encoding, roles, target, frame.height),
         _input(roles),
-        _target(target, kind, len(labels)),
+        _target(target, guess, len(labels), notes),
         _metric(kind),
         _prompt(target, kind, labels),
         _contestants(kind),
@@ -84,18 +85,6 @@ def _which(columns: Sequence[str], target: str | None) -> str:
     likely = next((c for name in LIKELY_TARGETS for c in columns if c.lower() == name), columns[-1])
     listed = ", ".join(repr(column) for column in columns[:20]) + (", …" if len(columns) > 20 else "")
     return f"Which column must come out? Say --target COLUMN, such as --target {likely!r}. There are: {listed}"
-
-
-def _kind(series: pl.Series) -> Kind:
-    known = series.drop_nulls()
-    if series.dtype.is_numeric():
-        # Two whole numbers, such as 0 and 1, are nearly always classes.
-        return "label" if series.dtype.is_integer() and known.n_unique() <= 2 else "number"
-    if series.dtype == pl.String and len(known):
-        money = known.str.replace_all(r"[\s$€£¥,%]", "").str.contains(r"^[+-]?\d+(\.\d+)?$").mean()
-        if isinstance(money, float) and money > 0.9:
-            return "number"  # reading it as numbers then says which rows are not, and what to do
-    return guess_kind(series)
 
 
 def _roles(frame: pl.DataFrame, target: str) -> _Roles:
@@ -197,13 +186,15 @@ def _input(roles: _Roles) -> str:
     return "\n".join([*lines, f"input: {_block(template)}"])
 
 
-def _target(target: str, kind: Kind, labels: int) -> str:
-    why = {
+def _target(target: str, guess: Guess, labels: int, notes: Sequence[str]) -> str:
+    other = {
         "number": "or label, which takes each value as a class of its own",
         "label": f"one of {labels} classes; number and text are the other kinds",
         "text": "free text; label is for a few values that repeat",
-    }[kind]
-    return f"# What must come out.\ntarget: {_quote(target)}\nkind: {kind}  # {why}"
+    }[guess.kind]
+    lines = ["# What must come out.", *(f"# {note}" for note in notes)]
+    lines += [f"target: {_quote(target)}", f"kind: {guess.kind}  # guessed, as {guess.why}; {other}"]
+    return "\n".join(lines)
 
 
 def _metric(kind: Kind) -> str:

@@ -1,41 +1,68 @@
 """The target column: what must be found out, as numbers or texts, and where it is not what the task says."""
 
-import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from kurabe.errors import DataError
-from kurabe.tasks.sources import MISSING
+from kurabe.tasks.amounts import MISSING, Amounts, read_amounts, read_loosely, told
 from kurabe.tasks.spec import Kind
 
 MANY_LABELS = 50
+FEW_NUMBERS = 10
+"""Up to so many distinct whole numbers are classes, if each stands in several rows on average."""
+_ROWS_A_LABEL = 4
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What kind a target is, and why: a short clause for people that begins in lower case."""
+
+    kind: Kind
+    why: str
 
 
 def read_target(
     series: pl.Series, kind: Kind, locate: Callable[[int], str]
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """(y, present, warnings): y is (n,) float64 for `number`, an object array of str otherwise; present is (n,) bool,
-    False where a row has no target and is to be left out.
+    """The target's values, which rows have one, and what a person should know of it.
 
-    A number that is not finite counts as missing. Labels and texts are the text of the file; whole numbers are written
-    without `.0`, booleans as `true` and `false`. Raises DataError at text in a number column and where
-    nothing is left.
+    Parameters
+    ----------
+    series : pl.Series
+        The column, of n cells. Text in a column of numbers is read as an answer would be: `$4,733.00` is 4733.
+    kind : {"number", "label", "text"}
+    locate : callable
+        Says where a row stands, for messages.
+
+    Returns
+    -------
+    y : ndarray
+        (n,) float64 for `number`, an object array of str otherwise. Labels and texts are the text of the file; whole
+        numbers are written without `.0`, booleans as `true` and `false`.
+    present : ndarray
+        (n,) bool, False where a row has no target and is to be left out. A number that is not finite counts as missing.
+    warnings : tuple of str
+
+    Raises
+    ------
+    DataError
+        At text in a number column that holds no number, and where nothing is left.
     """
-    y = _numbers(series, locate) if kind == "number" else _texts(series)
+    y, warnings = _numbers(series, locate) if kind == "number" else (_texts(series), ())
     present = np.isfinite(y) if kind == "number" else np.array([v is not None for v in y], dtype=bool)
     if kind == "label":
         present &= np.array([bool(v and v.strip()) for v in y], dtype=bool)
     left_out = len(y) - int(present.sum())
     if left_out == len(y):
         raise DataError(f"the target {series.name!r} is missing in all {len(y)} rows")
-    warnings: tuple[str, ...] = ()
     if left_out:
         first = locate(int(np.flatnonzero(~present)[0]))
         has, are = ("row has", "is") if left_out == 1 else ("rows have", "are")
         what = "no finite target" if kind == "number" else "no target"
-        warnings = (f"{left_out:,} {has} {what} {series.name!r} and {are} left out, the first at {first}.",)
+        warnings += (f"{left_out:,} {has} {what} {series.name!r} and {are} left out, the first at {first}.",)
     if kind == "label" and len(classes := set(y[present])) == 1:
         raise DataError(
             f"the target {series.name!r} has one class only, {classes.pop()!r}: there is nothing to tell apart"
@@ -43,42 +70,73 @@ def read_target(
     return y, present, warnings
 
 
-def guess_kind(series: pl.Series) -> Kind:
-    """`number` for a column of numbers; `label` for at most 50 distinct texts that repeat, or more of
-    which each repeats ten times on average; `text` otherwise."""
-    if series.dtype.is_numeric():
-        return "number"
+def guess_kind(series: pl.Series) -> Guess:
+    """The kind of a target, guessed from its values alone; `kurabe new` and `Task.from_frame` both go by it.
+
+    `label` for booleans, for at most 10 distinct whole numbers that repeat, and for at most 50 distinct texts that
+    repeat (or more, of which each stands in ten rows on average); `number` for other numbers and for amounts such as
+    `$4,733.00`; `text` otherwise.
+    """
     known = series.drop_nulls()
-    distinct = known.n_unique()
-    few = distinct <= MANY_LABELS and 2 * distinct <= len(known)
-    return "label" if series.dtype == pl.Boolean or few or 10 * distinct <= len(known) else "text"
+    if series.dtype == pl.Boolean:
+        return Guess("label", "it says true or false")
+    if series.dtype.is_numeric():
+        return _guess_numbers(known)
+    distinct, rows = known.n_unique(), len(known)
+    if series.dtype == pl.String and (amounts := read_amounts(known)) is not None and amounts.alike:
+        if amounts.currencies:
+            return Guess("number", "it holds amounts of money")
+        return _guess_numbers(pl.Series(amounts.values, nan_to_null=True).drop_nulls())
+    few = distinct <= MANY_LABELS and 2 * distinct <= rows
+    if few or 10 * distinct <= rows:
+        return Guess("label", f"it has {distinct:,} distinct values that repeat")
+    return Guess("text", f"it has {distinct:,} distinct texts in {rows:,} rows")
 
 
-def _numbers(series: pl.Series, locate: Callable[[int], str]) -> np.ndarray:
+def _guess_numbers(known: pl.Series) -> Guess:
+    finite = known.filter(known.is_finite()) if known.dtype.is_float() else known
+    if finite.dtype.is_float() and not (finite == finite.floor()).all():
+        return Guess("number", "it holds numbers with decimals")
+    distinct = finite.n_unique()
+    if 2 <= distinct <= FEW_NUMBERS and _ROWS_A_LABEL * distinct <= len(finite):
+        return Guess("label", f"it has only {distinct} distinct whole numbers, which are taken for classes")
+    return Guess("number", f"it has {distinct:,} distinct numbers")
+
+
+def _numbers(series: pl.Series, locate: Callable[[int], str]) -> tuple[np.ndarray, tuple[str, ...]]:
     if series.dtype.is_numeric() or series.dtype == pl.Boolean:
-        return series.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        return series.cast(pl.Float64).fill_null(float("nan")).to_numpy(), ()
     if series.dtype != pl.String:
         raise DataError(f"the target {series.name!r} holds {series.dtype}, not numbers")
     texts = series.str.strip_chars()
-    numbers = texts.cast(pl.Float64, strict=False)
-    wrong = np.flatnonzero((numbers.is_null() & texts.is_not_null() & ~texts.is_in(MISSING)).to_numpy())
-    if len(wrong):
-        shown = "; ".join(f"{texts[int(row)][:40]!r} at {locate(int(row))}" for row in wrong[:5])
-        more = f"; and {len(wrong) - 5:,} more" if len(wrong) > 5 else ""
-        raise DataError(
-            f"the target {series.name!r} must be a number, and {len(wrong):,} of {len(texts):,} rows are not: "
-            f"{shown}{more}."
-            f"{_remedy([str(texts[int(row)]) for row in wrong])}"
-        )
-    return numbers.fill_null(float("nan")).to_numpy()
+    plain = texts.cast(pl.Float64, strict=False)
+    values = plain.fill_null(float("nan")).to_numpy().copy()
+    written = np.flatnonzero((plain.is_null() & texts.is_not_null() & ~texts.is_in(MISSING)).to_numpy())
+    if not len(written):
+        return values, ()
+    amounts = read_amounts(series)
+    comma = amounts is not None and amounts.decimal_comma
+    if comma:  # `1.234` among `1.234,5` is a thousand and more, though it looks like a plain number
+        written = np.flatnonzero((texts.is_not_null() & ~texts.is_in(MISSING)).to_numpy())
+    read = read_loosely([texts[int(row)] for row in written], comma)
+    wrong = [int(row) for row, value in zip(written, read, strict=True) if value is None]
+    if wrong:
+        raise DataError(_unreadable(series.name, texts, wrong, locate))
+    values[written] = np.array(read, dtype=np.float64)
+    if amounts is None:
+        shown = [(texts[int(row)], value) for row, value in zip(written[:3], read[:3], strict=True)]
+        amounts = Amounts(values, (), {}, {}, len(written), tuple((t, v) for t, v in shown if v is not None), False)
+    return values, (told(series.name, amounts),)
 
 
-def _remedy(wrong: list[str]) -> str:
-    """What to do about it, which depends on what it looks like."""
-    bare = [re.sub(r"[\s$€£¥,%]", "", text) for text in wrong]
-    if all(re.fullmatch(r"[+-]?\d+(\.\d+)?", text) for text in bare):
-        return f" Write plain numbers, {bare[0]} for {wrong[0]!r}; leave a field empty where the number is unknown"
-    return " Write plain numbers, and leave a field empty where the number is unknown; or use kind: label or text"
+def _unreadable(name: str, texts: pl.Series, wrong: list[int], locate: Callable[[int], str]) -> str:
+    shown = "; ".join(f"{texts[row][:40]!r} at {locate(row)}" for row in wrong[:5])
+    more = f"; and {len(wrong) - 5:,} more" if len(wrong) > 5 else ""
+    verb = "row holds" if len(wrong) == 1 else "rows hold"
+    return (
+        f"the target {name!r} must be a number, and {len(wrong):,} of {len(texts):,} {verb} none: {shown}{more}."
+        " Write a number, leave a field empty where it is unknown, or use kind: label or text"
+    )
 
 
 def _texts(series: pl.Series) -> np.ndarray:

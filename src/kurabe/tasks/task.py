@@ -118,8 +118,9 @@ class Task:
             names: tuple[PartName, PartName] = ("train", "test")
             parts = [name for name, part in zip(names, tables, strict=True) for _ in range(part.frame.height)]
         entries, objects = _entries(contestants)
+        guess = None if kind else guess_kind(table.frame[target])
         raw = {
-            "name": name, "target": target, "kind": kind or guess_kind(table.frame[target]), "input": input,
+            "name": name, "target": target, "kind": guess.kind if guess else kind, "input": input,
             "columns": None if columns is None else list(columns), "metric": metric,
             "prompt": msgspec.to_builtins(prompt), "contestants": entries, "budget": budget or {},
             "checks": list(checks),
@@ -127,6 +128,8 @@ class Task:
         }  # fmt: skip
         spec = parse_spec(raw)
         made = _make(spec, table, parts, Path(folder))
+        if guess and guess.kind == "label" and table.frame[target].dtype.is_numeric():
+            made["warnings"] += (f'{target!r} is taken for labels: {guess.why}. Say kind="number" otherwise.',)
         labels = [entry.label for entry in contestant_specs(spec)]
         return cls(**made, estimators={labels[index]: estimator for index, estimator in objects.items()})
 
