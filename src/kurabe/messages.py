@@ -240,6 +240,9 @@ class TokenLogprob(msgspec.Struct, frozen=True):
     top: tuple[tuple[str, float], ...] = ()
 
 
+_REPR_LENGTH: Final = 200  # characters of an answer that its repr shows
+
+
 class Reply(msgspec.Struct, frozen=True):
     """A model's answer.
 
@@ -264,7 +267,15 @@ class Reply(msgspec.Struct, frozen=True):
     protocol: str = ""
 
     def __repr__(self) -> str:
-        return f"Reply({self.text!r}, {self.finish_reason!r}, {self.usage}, usd={self.usd}, seconds={self.seconds:.3g})"
+        text = self.text if len(self.text) <= _REPR_LENGTH else f"{self.text[:_REPR_LENGTH]}…"
+        calls = f", calls {', '.join(call.name for call in self.tool_calls)}" if self.tool_calls else ""
+        ended = "" if self.finish_reason in ("stop", "tool_calls") else f", ended by {self.finish_reason}"
+        cost = "cost unknown" if self.usd is None else f"${self.usd:.4g}"
+        tokens = f"{self.usage.input:,} → {self.usage.output:,} tokens"
+        return f"Reply({text!r}{calls}{ended}, {tokens}, {cost}, {self.seconds:.3g} s)"
+
+    def __str__(self) -> str:
+        return self.text
 
     @property
     def text(self) -> str:

@@ -488,5 +488,19 @@ def test_a_file_that_is_no_conversation_is_told(tmp_path: Path, body: bytes, sai
         Conversation.load(Scripted(), tmp_path / "nothing.jsonl")
 
 
-def test_its_repr_is_short() -> None:
-    assert repr(Conversation(Scripted())) == "Conversation(Scripted('scripted:test'), 0 messages, usd=0.0)"
+def test_its_repr_is_short_and_its_text_a_transcript() -> None:
+    turns = (
+        User("What is it like?", Image(url="https://example.org/a.png")),
+        Assistant(ToolCall("1", "weather", {"city": "Ōsaka"})),
+        User(ToolResult("1", "weather", "rain")),
+        Assistant("It rains."),
+    )
+    talk = Conversation(Scripted(), "Be brief.", messages=turns)
+    assert repr(talk) == "Conversation(Scripted('scripted:test'), 4 messages, $0)"
+    assert str(talk) == (
+        "system: Be brief.\n\n"
+        "user: What is it like? [Image(https://example.org/a.png)]\n\n"
+        'assistant: [calls weather({"city":"Ōsaka"})]\n\n'
+        "user: [weather answers: rain]\n\n"
+        "assistant: It rains."
+    )

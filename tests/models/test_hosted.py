@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from kurabe import errors
 from kurabe.errors import InputError, ModelError
-from kurabe.messages import Message, Request
+from kurabe.messages import Message, Request, System, User
 from kurabe.models.fallback import Fallback
 from kurabe.models.transport import limits, retry
 from kurabe.models.transport.budget import Budget
@@ -154,11 +154,36 @@ def test_answers_of_one_model_are_not_drawn_from_by_another_s_requests_unseen() 
 
 
 @pytest.mark.parametrize(
-    ("requests", "said"), [(None, "not NoneType"), (5, "not int"), (["a"], "request 0 is 'a'"), ("a", "request 0")]
+    ("requests", "said"),
+    [
+        (None, "not NoneType"),
+        (5, "not int"),
+        ("a", "not str; for one use chat"),
+        ({"role": "user", "content": "a"}, "not dict"),
+        (["a", 5], "request 1: a conversation is a text"),
+    ],
 )
 def test_what_are_no_requests_is_told(requests: Any, said: str) -> None:
     with Simulator("openai") as server, pytest.raises(InputError, match=said):
         list(server.open("m").chat_many(requests))
+
+
+def test_chat_many_takes_texts_conversations_and_settings() -> None:
+    with Simulator("openai", answer="yes") as server:
+        model = server.open("m")
+        asked: list[Any] = ["one", [{"role": "user", "content": "two"}], (System("Be brief."), User("three"))]
+        assert sorted(index for index, _ in model.chat_many(asked, max_tokens=5)) == [0, 1, 2]
+        assert {call.json["max_completion_tokens"] for call in server.requests} == {5}
+        with pytest.raises(InputError, match="request 0 is a Request, which has settings of its own"):
+            list(model.chat_many([Request((User("a"),))], max_tokens=5))
+
+
+def test_an_answer_of_many_that_does_not_follow_its_type_is_kept() -> None:
+    with Simulator("openai", answer="no JSON") as server:
+        ((_, reply),) = server.open("m").chat_many(
+            ["one"], output={"type": "object", "properties": {"a": {"type": "string"}}}
+        )
+    assert (reply.text, reply.parsed) == ("no JSON", None)
 
 
 def test_what_was_used_counts_against_the_limit_instead_of_the_guess() -> None:

@@ -14,7 +14,7 @@ from kurabe.models.hosted import HostedModel
 from kurabe.models.transport import breaker, retry
 from kurabe.models.transport.budget import Budget
 from kurabe.models.transport.cost import Price
-from kurabe.testing import Fault, Simulator
+from kurabe.testing import EchoModel, Fault, Simulator
 
 
 @pytest.mark.parametrize("reference", [None, 5, ["openai:gpt-5.1"]])
@@ -112,3 +112,20 @@ def test_a_call_that_is_cancelled_before_it_was_sent_costs_nothing() -> None:
 
         asyncio.run(wait())
         assert (budget.spent, budget.reserved, server.calls) == (spent, 0.0, 1)
+
+
+def test_models_and_references_are_joined_into_a_chain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "test")
+    with Simulator("openai", answer="second") as server, Simulator("openai", faults=[Fault.status(500)] * 9) as broken:
+        first, second = broken.open("a", attempts=1), server.open("b")
+        chain = first | second
+        assert isinstance(chain, Fallback)
+        assert chain.chat("Hi").text == "second"
+        longer = chain | (echo := EchoModel())
+        assert isinstance(longer, Fallback)
+        assert longer.models == (first, second, echo)
+        name = "openai:gpt-4.1-mini"
+        assert (second | name).reference == f"{second.reference} | {name}"
+        assert (name | second).reference == f"{name} | {second.reference}"
+    with pytest.raises(TypeError, match="unsupported operand"):
+        _ = first | 5  # type: ignore[operator]

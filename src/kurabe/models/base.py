@@ -3,14 +3,14 @@
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import msgspec
 
 from kurabe.errors import ContentFilteredError, ContextTooLongError, InputError, ModelError, OutputError
-from kurabe.messages import Delta, Reply, Request, Usage
+from kurabe.messages import Delta, Message, Reply, Request, Usage
 from kurabe.models.request import Content, make_request
 from kurabe.models.transport import loop
 
@@ -159,20 +159,30 @@ class ChatModel(ABC):
         """`complete`, awaited."""
         return (await self.achat(text, **settings)).text
 
-    def chat_many(self, requests: Iterable[Request]) -> Iterator[tuple[int, Reply]]:
+    def chat_many(self, requests: Iterable[Request | Content], **settings: Any) -> Iterator[tuple[int, Reply]]:
         """Yield (index, reply) as replies come, `concurrency` of them in flight; requests are drawn as places get free.
 
-        A request that the content filter stops or that does not fit the context gives an empty Reply with the reason
-        `content_filter` or `length`. Another fault is raised after everything under way has come and been yielded, so
-        that nothing paid is lost. Raises InputError for what is no Request.
+        Each request is a text or a conversation, as for `chat`, and `settings` hold for all of them; or it is a
+        Request, which is complete in itself and takes no settings. With `output` an answer that does not follow it has
+        None as `parsed`. A request that the content filter stops or that does not fit the context gives an empty Reply
+        with the reason `content_filter` or `length`. Another fault is raised after everything under way has come and
+        been yielded, so that nothing paid is lost. Raises InputError for what is no request.
         """
-        for batch in self.chat_batches(requests):
-            yield from batch
+        if not isinstance(requests, Iterable) or isinstance(requests, str | bytes | Mapping | Message):
+            kind = type(requests).__name__
+            raise InputError(f"chat_many takes several requests, such as a list of texts, not {kind}; for one use chat")
+        return self._parsed_each(self.chat_batches(_each_request(requests, settings)), settings.get("output"))
+
+    def _parsed_each(self, batches: Iterator[list[tuple[int, Reply]]], output: Any) -> Iterator[tuple[int, Reply]]:
+        for batch in batches:
+            for index, reply in batch:
+                try:
+                    yield index, self._parsed(reply, output)
+                except OutputError:
+                    yield index, reply
 
     def chat_batches(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
         """`chat_many` in lists: each holds all that has come since the one before, so that it can be kept at once."""
-        if not isinstance(requests, Iterable):
-            raise InputError(f"requests are several Requests, such as a list of them, not {type(requests).__name__}")
         results: SimpleQueue[tuple[int, Reply] | BaseException | None] = SimpleQueue()
         future = loop.start(self._many(enumerate(requests), results))
         try:
@@ -192,6 +202,13 @@ class ChatModel(ABC):
                     return
         finally:
             future.cancel()
+
+    def __or__(self, other: "ChatModel | str") -> "ChatModel":
+        """A chain: `other`, a model or its reference, is asked where this one's provider fails."""
+        return _chain(self, other)
+
+    def __ror__(self, other: str) -> "ChatModel":
+        return _chain(other, self)
 
     def takes(self, setting: str) -> bool:
         """Whether the model takes a field of Request, such as `temperature`."""
@@ -239,10 +256,6 @@ class ChatModel(ABC):
                     drawn = next(numbered, None)
                     if drawn is None:
                         return
-                    if not isinstance(drawn[1], Request):
-                        raise InputError(
-                            f"request {drawn[0]} is {drawn[1]!r:.80}; it must be a Request, as make_request makes one"
-                        )
                     results.put((drawn[0], await self._answered(drawn[1])))
                 except (Exception, asyncio.CancelledError) as error:
                     fault = fault or error
@@ -303,3 +316,28 @@ class ChatModel(ABC):
             error.provider, _, error.model = self.reference.partition(":")
             error.partial, error.request_id = reply, reply.request_id
             raise
+
+
+def _each_request(requests: Iterable[Any], settings: dict[str, Any]) -> Iterator[Request]:
+    """Requests of `chat_many`, each of which may be a Request, or a text or conversation with settings."""
+    for index, request in enumerate(requests):
+        if not isinstance(request, Request):
+            try:
+                yield make_request(request, **settings)
+            except InputError as error:
+                raise InputError(f"request {index}: {error}") from None
+        elif settings:
+            raise InputError(f"request {index} is a Request, which has settings of its own; give chat_many none")
+        else:
+            yield request
+
+
+def _chain(*models: "ChatModel | str") -> "ChatModel":
+    """A Fallback of models and references."""
+    if not all(isinstance(model, ChatModel | str) for model in models):
+        return NotImplemented  # type: ignore[no-any-return] # so that Python says which types do not go together
+    from kurabe.models import open_model
+    from kurabe.models.fallback import Fallback
+
+    opened = [open_model(model) if isinstance(model, str) else model for model in models]
+    return Fallback([link for model in opened for link in (model.models if isinstance(model, Fallback) else (model,))])

@@ -123,7 +123,14 @@ class Conversation:
         return self._usd
 
     def __repr__(self) -> str:
-        return f"Conversation({self._model!r}, {len(self._messages)} messages, usd={self._usd})"
+        cost = "cost unknown" if self._usd is None else f"${self._usd:.4g}"
+        return f"Conversation({self._model!r}, {len(self._messages)} messages, {cost})"
+
+    def __str__(self) -> str:
+        """The turns as they are read: who speaks, and what."""
+        system = [System(self.system)] if self.system else []
+        turns = [*system, *self._messages]
+        return "\n\n".join(f"{turn.role}: {' '.join(map(_as_text, turn.parts))}" for turn in turns)
 
     def chat(self, content: Content, **settings: Any) -> Reply:
         """Say something and get the answer. Raises what `model.chat` raises, and ModelError after too many rounds."""
@@ -376,6 +383,21 @@ async def _all_tools(step: _Step) -> list[ToolResult]:
 
 def _has_result(message: Message) -> bool:
     return any(isinstance(part, ToolResult) for part in message.parts)
+
+
+def _as_text(part: Part) -> str:
+    """A part as a transcript shows it."""
+    match part:
+        case Text():
+            return part.text
+        case ToolCall():
+            return f"[calls {part.name}({json_body(part.arguments).decode()})]"
+        case ToolResult():
+            return f"[{part.name or 'tool'} {'failed' if part.error else 'answers'}: {part.content}]"
+        case Reasoning():
+            return f"[thinks: {part.text}]" if part.text else "[thinks]"
+        case _:
+            return f"[{part!r}]"
 
 
 def _part_tokens(part: Part, count: Callable[[str], int]) -> int:

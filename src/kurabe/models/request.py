@@ -1,7 +1,8 @@
 """From what a person writes to a Request, and what is done about settings that a model does not take."""
 
+import itertools
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -12,7 +13,7 @@ from kurabe.messages import Effort, Message, OutputFormat, Part, Reasoning, Requ
 from kurabe.models.codecs.base import Codec, Profile
 
 Unsupported = Literal["error", "drop"]
-Content = str | Part | Message | Iterable[str | Part | Message]
+Content = str | Part | Message | Mapping[str, Any] | Iterable[str | Part | Message | Mapping[str, Any]]
 SETTINGS = frozenset(Request.__struct_fields__) - {"messages", "extra"}
 _NUMBERS = {
     "temperature": (0.0, 2.0),
@@ -55,32 +56,37 @@ def make_request(
 
 
 def as_messages(content: Content) -> tuple[Message, ...]:
-    """Texts and parts that stand beside each other are one user turn; messages stay as they are."""
+    """Texts and parts that stand beside each other are one user turn; messages stay as they are, and dictionaries with
+    a `role`, as other libraries write messages, are read as such."""
     if isinstance(content, str):
         return (Message("user", content),)
-    if isinstance(content, dict | bytes) or not isinstance(content, Message | Part | Iterable):
+    if isinstance(content, bytes) or not isinstance(content, Message | Part | Iterable):
         raise InputError(f"a conversation is a text, parts or messages, not {type(content).__name__}: {content!r:.80}")
-    items = [content] if isinstance(content, Message | Part) else list(content)
+    items = [content] if isinstance(content, Message | Part | Mapping) else list(content)
     messages: list[Message] = []
-    loose: list[str | Part] = []
-    for item in items:
-        if isinstance(item, Message):
-            if loose:
-                messages.append(User(*loose))
-                loose = []
-            messages.append(item)
-        elif isinstance(item, str | Part):
-            loose.append(item)
-        else:
-            instead = ". Write System(…), User(…) and Assistant(…)" if isinstance(item, dict) else ""
-            raise InputError(
-                f"a conversation holds texts, parts and messages, not {type(item).__name__}: {item!r:.80}{instead}"
-            )
-    if loose:
-        messages.append(User(*loose))
+    for kind, group in itertools.groupby(items, _kind_of_item):
+        run: list[Any] = list(group)
+        match kind:
+            case "message":
+                messages += run
+            case "loose":
+                messages.append(User(*run))
+            case "dict":
+                from kurabe.models.dict_messages import from_dicts
+
+                messages += from_dicts(run)
+            case _:
+                kind = type(run[0]).__name__
+                raise InputError(f"a conversation holds texts, parts and messages, not {kind}: {run[0]!r:.80}")
     if not messages:
         raise InputError("there is nothing to say: the conversation is empty")
     return tuple(messages)
+
+
+def _kind_of_item(item: Any) -> str:
+    if isinstance(item, Message):
+        return "message"
+    return "loose" if isinstance(item, str | Part) else "dict" if isinstance(item, Mapping) else "other"
 
 
 def _listed(value: Any) -> tuple[Any, ...]:

@@ -28,10 +28,10 @@ class ScriptedModel(ChatModel):
         """Answer by the script."""
         return self._replied(request)
 
-    def chat_many(self, requests: Iterable[Request]) -> Iterator[tuple[int, Reply]]:
+    def chat_batches(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
         """One after the other, in order, in the caller's thread."""
         for index, request in enumerate(requests):
-            yield index, self._replied(request)
+            yield [(index, self._replied(request))]
 
     async def _stream(self, request: Request) -> AsyncGenerator[list[Delta] | Reply, None]:
         reply = self._replied(request)

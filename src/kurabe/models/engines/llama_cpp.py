@@ -113,16 +113,13 @@ class LlamaCpp(LocalModel):
         return setting in _Takes.settings
 
     def chat_batches(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
-        """Each reply by itself: a local model is slower than any disk."""
-        return ([pair] for pair in self.chat_many(requests))
-
-    def chat_many(self, requests: Iterable[Request]) -> Iterator[tuple[int, Reply]]:
-        """Yield (index, reply) as replies come. Requests are drawn at most two for each slot ahead of the replies.
+        """Each reply by itself, since a local model is slower than any disk. Requests are drawn at most two a slot
+        ahead of the replies.
 
         A request that does not fit the context gives an empty Reply with the reason `length`. Raises InputError where a
         grammar is not valid.
         """
-        return self._each(requests, self._answer)
+        return ([pair] for pair in self._each(requests, self._answer))
 
     def _answer(self, lane: Lane, request: Request, cancelled: threading.Event) -> tuple[Reply, bool]:
         try:

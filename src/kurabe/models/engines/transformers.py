@@ -212,8 +212,6 @@ class Transformers(LocalModel):
     def chat_batches(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
         """`chat_many` in lists: each holds what has come since the one before. At most twice `concurrency` requests are
         drawn ahead of the replies."""
-        if not isinstance(requests, Iterable):
-            raise InputError(f"requests are several Requests, such as a list of them, not {type(requests).__name__}")
         _ = self.loaded
         come: SimpleQueue[tuple[int, Row, BaseException | None]] = SimpleQueue()
         drawn = _Drawn(enumerate(requests), come, self._row)
