@@ -143,17 +143,22 @@ class Trained:
         return rows_from_table(self.spec, frame, self.columns)
 
 
-def load_winner(folder: Path, board: contest_board.Board, task: tasks.Task | TaskSpec) -> Trained:
-    """The best of those that answered every row and are no person. Raises ContestantError where there is none."""
+def load_winner(
+    folder: Path, board: contest_board.Board, task: tasks.Task | TaskSpec, allow_code: Collection[str] = ()
+) -> Trained:
+    """The best of those that answered every row and are no person; `allow_code` as of `Task.from_file`, which a Task
+    brings itself. Raises ContestantError where there is none."""
     for name in board.finishers:
         try:
-            return load_trained(folder, board.evidence.run, name, task)
+            return load_trained(folder, board.evidence.run, name, task, allow_code)
         except AnswerMissingError:  # a person won; the next best is a program
             continue
     raise ContestantError("no contestant came through that could answer new rows; the board says why for each")
 
 
-def load_trained(folder: Path, run_id: str, contestant: str, task: tasks.Task | TaskSpec) -> Trained:
+def load_trained(
+    folder: Path, run_id: str, contestant: str, task: tasks.Task | TaskSpec, allow_code: Collection[str] = ()
+) -> Trained:
     """A trained contestant of a run from the folder's `.kurabe`.
 
     One that could not be saved is fitted again where `task` has its data. Raises ContestantError and JournalError, and
@@ -165,12 +170,12 @@ def load_trained(folder: Path, run_id: str, contestant: str, task: tasks.Task | 
     if contestant not in entries:
         raise ContestantError(missing("contestant", contestant, entries))
     found = entries[contestant]
-    made = _untrained(contestant, task)
+    made = _untrained(contestant, task, allow_code)
     if isinstance(made, Human):
         raise AnswerMissingError("a person can't be asked by `predict`; choose another contestant")
     where = trained_path(folder, found.entry)
     if where.exists():
-        estimator = persist.load(where, persist.module_of(made))
+        estimator = persist.load(where, made)
     elif isinstance(task, tasks.Task) and found.status == "done":
         estimator = fit(made, task)
     else:
@@ -181,14 +186,15 @@ def load_trained(folder: Path, run_id: str, contestant: str, task: tasks.Task | 
     return Trained(contestant, estimator, msgspec.json.decode(spec, type=TaskSpec), columns)
 
 
-def _untrained(contestant: str, task: tasks.Task | TaskSpec) -> Any:
+def _untrained(contestant: str, task: tasks.Task | TaskSpec, allow_code: Collection[str]) -> Any:
     """The contestant as the task describes it; None where the task no longer names it."""
     spec = task if isinstance(task, TaskSpec) else task.spec
+    allowed = tuple(allow_code) if isinstance(task, TaskSpec) else task.allow_code
     if isinstance(task, tasks.Task) and contestant in task.estimators:
         return task.estimators[contestant]
     listed = registry.defaults(spec.kind) if spec.contestants is None else contestant_specs(spec)
     for entry in listed:
         if entry.label == contestant:
-            context = registry.Context(spec.kind, metric_for(spec.metric, spec.kind).name, 0, spec.prompt, spec.target)
-            return registry.build(entry, context)
+            metric = metric_for(spec.metric, spec.kind).name
+            return registry.build(entry, registry.Context(spec.kind, metric, 0, spec.prompt, spec.target, allowed))
     return None

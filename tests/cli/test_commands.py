@@ -295,9 +295,9 @@ def test_ctrl_c_stops_cleanly(folder: Path) -> None:
         "    def predict(self, X):\n        time.sleep(1)\n        return np.ones(len(X))\n"
     )
     (folder / "task.yaml").write_text(TASK.replace("linear_features", '"slow_estimator:Slow"'))
-    env = {**os.environ, "PYTHONPATH": str(folder), "COLUMNS": "200"}
+    env = {**os.environ, "PYTHONPATH": f"{folder}:{os.environ.get('PYTHONPATH', '')}", "COLUMNS": "200"}
     child = subprocess.Popen(
-        [sys.executable, "-m", "kurabe", "run", str(folder)],
+        [sys.executable, "-m", "kurabe", "run", str(folder), "--allow-code", "slow_estimator"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
     )  # fmt: skip
     journal = folder / ".kurabe" / "trained"
@@ -312,5 +312,5 @@ def test_ctrl_c_stops_cleanly(folder: Path) -> None:
     assert "Traceback" not in err
     assert "goes on from here" in err
     assert "un again to go on" in out
-    done = spawn("run", folder, "--json", env=env)
+    done = spawn("run", folder, "--allow-code", "slow_estimator", "--json", env=env)
     assert json.loads(done.stdout)["rows"][0]["status"] == "done"

@@ -20,9 +20,20 @@ class Longest(BaseEstimator):  # type: ignore[misc]
         return np.asarray(X["input"].str.len_chars().to_numpy() * self.factor)
 
 
+class Plain:
+    """One without parameters."""
+
+    def fit(self, X: Any, y: Any) -> Self:
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        return np.ones(len(X))
+
+
 ready = Longest(factor=2.0)
+plain = Plain()
 no_estimator = object()
 
 
 def make() -> Longest:
-    return Longest(factor=3.0)
+    raise AssertionError("a function was called that a task file names")

@@ -16,25 +16,25 @@ from kurabe.contestants.linear import TfidfRidge
 from kurabe.errors import ContestantError
 from kurabe.tasks.spec import ContestantSpec, Kind
 
+OWN = "users_estimators"
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def build(name: str, kind: Kind = "number", /, **settings: Any) -> Any:
-    return registry.build(ContestantSpec(name, settings, name), registry.Context(kind, None, 7))
+    return registry.build(ContestantSpec(name, settings, name), registry.Context(kind, None, 7, allow_code=(OWN, "nowhere", "math")))
 
 
 @pytest.fixture
 def own() -> Iterator[str]:
     """The name of an importable module with a user's estimators."""
-    name = "users_estimators"
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name("estimators.py"))
+    spec = importlib.util.spec_from_file_location(OWN, Path(__file__).with_name("estimators.py"))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    sys.modules[OWN] = module
     spec.loader.exec_module(module)
-    yield name
-    del sys.modules[name]
+    yield OWN
+    del sys.modules[OWN]
 
 
 def test_context_fills_what_the_user_did_not_set() -> None:
@@ -74,9 +74,12 @@ def test_the_table_says_what_the_class_says(name: str) -> None:
         ("tune", "number", {"model": "openai:m", "epochs": 0}, "tune: the setting epochs is 0: expected int >= 1"),
         ("tune", "number", {"model": "openai:m", "seed": -1}, "tune: the setting seed is -1: expected int >= 0"),
         ("nowhere:thing", "number", {}, "No module named 'nowhere'. The module must be importable"),
-        ("math:", "number", {}, "math: no object ''"),
+        ("math:", "number", {}, "not of the form module:object"),
+        ("math:tau.", "number", {}, "not of the form module:object"),
+        ("math:tao", "number", {}, "math: no object 'tao'; did you mean 'tau'?"),
+        ("os:getcwd", "number", {}, "needs your consent. If you trust it, add --allow-code os"),
         (":thing", "number", {}, "not of the form module:object"),
-        ("math:pi", "number", {}, "math:pi is no estimator: float has no fit and no predict"),
+        ("math:pi", "number", {}, "math:pi is not an estimator: float has no fit and no predict"),
     ],
 )
 def test_bad_entries_are_one_clear_sentence(name: str, kind: Kind, settings: dict[str, Any], message: str) -> None:
@@ -92,7 +95,6 @@ def test_an_estimator_of_ones_own(own: str) -> None:
     assert build(f"{own}:ready", factor=5.0).factor == 5.0
     assert module.ready.factor == 2.0
     assert build(f"{own}:Longest", factor=4.0).factor == 4.0
-    assert build(f"{own}:make").factor == 3.0
 
 
 @pytest.mark.parametrize(
@@ -101,8 +103,9 @@ def test_an_estimator_of_ones_own(own: str) -> None:
         ("reday", {}, "no object 'reday'; did you mean 'ready'?"),
         ("ready", {"facto": 1}, "no setting 'facto'; did you mean 'factor'?"),
         ("Longest", {"facto": 1}, "cannot be made: "),
-        ("no_estimator", {}, "is no estimator: object has no fit and no predict"),
-        ("no_estimator", {"a": 1}, "takes no settings"),
+        ("plain", {"a": 1}, "takes no settings"),
+        ("no_estimator", {}, "is not an estimator: object has no fit and no predict"),
+        ("make", {}, "is not an estimator: function has no fit and no predict"),
     ],
 )
 def test_mistakes_with_an_estimator_of_ones_own(own: str, path: str, settings: dict[str, Any], message: str) -> None:

@@ -8,22 +8,23 @@ from rich.console import Console
 
 from kurabe.api import Task
 from kurabe.cli.main import Command
-from kurabe.cli.shared import task_argument, task_file
+from kurabe.cli.shared import allow_code_option, task_argument, task_file
 from kurabe.contest.sitting import sit
 
 
 @click.command(cls=Command)
 @task_argument
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first so many test rows, as in `run`.")
+@allow_code_option
 @click.option("--seed", type=int, help="The seed that `run` was given, if any.")
-def command(task: Path, limit: int | None, seed: int | None) -> None:
+def command(task: Path, limit: int | None, seed: int | None, allow_code: tuple[str, ...]) -> None:
     """Answer a task's test rows yourself and join the board.
 
     Each answer is kept at once: stop when you like (q), and the next session goes on from there. The true values are
     not shown. In the task file, `{human: {rows: 50}}` says how many rows are asked.
     """
     path = task_file(task)
-    loaded = Task.from_file(path, seed=seed)
+    loaded = Task.from_file(path, seed=seed, allow_code=allow_code)
     console = Console()
     ask = console.input if sys.stdin.isatty() else lambda prompt: _next_line()
     try:

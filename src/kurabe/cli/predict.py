@@ -10,7 +10,7 @@ import polars as pl
 
 from kurabe.api import load_trained, load_winner
 from kurabe.cli.main import Command
-from kurabe.cli.shared import find_run, task_file
+from kurabe.cli.shared import allow_code_option, find_run, task_file
 from kurabe.contest.board import compute_board
 from kurabe.contest.journal import Journal
 from kurabe.contest.prepare import journal_path
@@ -28,6 +28,7 @@ from kurabe.tasks.task import INPUT
 @click.option("--file", type=click.Path(path_type=Path), help="A table with the task's input columns.")
 @click.option("--contestant", metavar="NAME", help="Who answers; without it the winner.")
 @click.option("--run", "run_id", metavar="ID", help="A run as `kurabe runs` lists it; without it the newest.")
+@allow_code_option
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Write the rows or texts with their answers, as CSV."
 )
@@ -38,6 +39,7 @@ def command(
     file: Path | None,
     contestant: str | None,
     run_id: str | None,
+    allow_code: tuple[str, ...],
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -55,9 +57,9 @@ def command(
         evidence = journal.evidence(run)
     spec = load_spec(path)
     if contestant:
-        trained = load_trained(path.parent, run, contestant, spec)
+        trained = load_trained(path.parent, run, contestant, spec, allow_code)
     else:
-        trained = load_winner(path.parent, compute_board(evidence), spec)
+        trained = load_winner(path.parent, compute_board(evidence), spec, allow_code)
     if file:
         table = read_table(str(file), Path.cwd(), spec.data.encoding)
         asked = table.frame

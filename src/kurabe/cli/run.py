@@ -9,6 +9,7 @@ import click
 from kurabe.api import Task
 from kurabe.cli.main import Command
 from kurabe.cli.shared import (
+    allow_code_option,
     exit_without_score,
     in_first,
     load_board,
@@ -27,17 +28,25 @@ from kurabe.report.progress import Progress
 @task_argument
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first so many test rows.")
 @click.option("--only", multiple=True, metavar="NAME", help="Run only this contestant; may be given several times.")
+@allow_code_option
 @click.option("--seed", type=int, help="Seed of the split and of everything random; without it the task file's.")
 @click.option("--json", "as_json", is_flag=True, help="Print the board as one JSON object.")
 @in_first
-def command(task: Path, limit: int | None, only: tuple[str, ...], seed: int | None, as_json: bool) -> None:
+def command(
+    task: Path,
+    limit: int | None,
+    only: tuple[str, ...],
+    seed: int | None,
+    allow_code: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Let a task's contestants compete and show the board.
 
     TASK is a task file or a folder that holds one. Run it again to go on after a stop: no prediction is made twice.
     It ends with 3 where no contestant has a score.
     """
     path = task_file(task)
-    loaded = Task.from_file(path, seed=seed)
+    loaded = Task.from_file(path, seed=seed, allow_code=allow_code)
     try:
         with Progress(enabled=sys.stderr.isatty()) as progress:
             board = run(loaded, only=only, limit=limit, seed=seed or 0, observer=progress)

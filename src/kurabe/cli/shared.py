@@ -20,6 +20,12 @@ from kurabe.tuning.processes import together
 
 Given = ParamSpec("Given")
 
+allow_code_option = click.option(
+    "--allow-code",
+    multiple=True,
+    metavar="MODULE",
+    help="Let the task file import this module and run its estimators; may be given several times.",
+)
 task_argument = click.argument("task", type=click.Path(path_type=Path), default=Path())
 
 

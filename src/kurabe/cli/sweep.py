@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kurabe.cli.main import Command
-from kurabe.cli.shared import exit_without_score, in_first, print_json, task_argument, task_file
+from kurabe.cli.shared import allow_code_option, exit_without_score, in_first, print_json, task_argument, task_file
 from kurabe.contest.board import Board, BoardRow
 from kurabe.contest.prepare import swept_labels
 from kurabe.contest.run import run
@@ -24,10 +24,11 @@ from kurabe.tasks.task import Task
 @click.command(cls=Command)
 @task_argument
 @click.option("--contestant", metavar="NAME", help="Only the sweep of that name, or over that contestant.")
+@allow_code_option
 @click.option("--seed", type=int, default=None, help="For everything random; without it the task file's.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as one JSON object.")
 @in_first
-def command(task: Path, contestant: str | None, seed: int | None, as_json: bool) -> None:
+def command(task: Path, contestant: str | None, seed: int | None, allow_code: tuple[str, ...], as_json: bool) -> None:
     """Choose settings by a task's sweeps and show what they found.
 
     TASK is a task file or a folder that holds one. Settings are chosen on the validation part; the test part is scored
@@ -35,7 +36,7 @@ def command(task: Path, contestant: str | None, seed: int | None, as_json: bool)
     where nothing swept has a score.
     """
     path = task_file(task)
-    loaded = Task.from_file(path, seed=seed)
+    loaded = Task.from_file(path, seed=seed, allow_code=allow_code)
     labels = swept_labels(loaded, contestant)
     try:
         with Progress(enabled=sys.stderr.isatty()) as progress:

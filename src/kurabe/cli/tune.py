@@ -13,7 +13,15 @@ from sklearn.base import clone
 
 from kurabe.api import Task
 from kurabe.cli.main import Command, debug_option
-from kurabe.cli.shared import exit_without_score, in_first, print_board, print_json, task_argument, task_file
+from kurabe.cli.shared import (
+    allow_code_option,
+    exit_without_score,
+    in_first,
+    print_board,
+    print_json,
+    task_argument,
+    task_file,
+)
 from kurabe.contest.prepare import Entrant, choose, make_entrants
 from kurabe.contest.run import run
 from kurabe.contestants.tune import Tune
@@ -55,11 +63,20 @@ command.params.append(debug_option())
 @task_argument
 @click.option("--contestant", "names", multiple=True, metavar="NAME", help="Only this one; may be given several times.")
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first so many test rows.")
+@allow_code_option
 @click.option("--seed", type=int, help="Seed of the split and of everything random; without it the task file's.")
 @click.option("--yes", is_flag=True, help="Accept what providers take for it, as it is estimated, without a question.")
 @click.option("--json", "as_json", is_flag=True, help="Print the board as one JSON object.")
 @in_first
-def run_task(task: Path, names: tuple[str, ...], limit: int | None, seed: int | None, yes: bool, as_json: bool) -> None:
+def run_task(
+    task: Path,
+    names: tuple[str, ...],
+    limit: int | None,
+    seed: int | None,
+    allow_code: tuple[str, ...],
+    yes: bool,
+    as_json: bool,
+) -> None:
     """Tune a task's tuned contestants, local and hosted, and show their board.
 
     TASK is a task file or a folder that holds one. A provider gets the training rows once you have said yes to the
@@ -68,7 +85,7 @@ def run_task(task: Path, names: tuple[str, ...], limit: int | None, seed: int | 
     with 3 where nothing tuned has a score.
     """
     path = task_file(task)
-    loaded = Task.from_file(path, seed=seed)
+    loaded = Task.from_file(path, seed=seed, allow_code=allow_code)
     entrants = [entrant for entrant in choose(make_entrants(loaded, seed or 0), names) if _is_tuned(entrant)]
     if not entrants:
         raise ContestantError(

@@ -88,7 +88,12 @@ def head(part: Part, limit: int | None) -> Part:
 def make_entrants(task: Task, seed: int) -> list[Entrant]:
     """The task's contestants, built and with what their predictions are identified by."""
     context = registry.Context(
-        kind=task.kind, metric=task.metric, random_state=seed, prompt=task.spec.prompt, target=task.spec.target
+        kind=task.kind,
+        metric=task.metric,
+        random_state=seed,
+        prompt=task.spec.prompt,
+        target=task.spec.target,
+        allow_code=task.allow_code,
     )
     learned_from = part_digest([task.train, task.validation])
     specs = registry.defaults(task.kind) if task.spec.contestants is None else contestant_specs(task.spec)

@@ -285,7 +285,7 @@ class _Contest:
         folder = trained_path(self.task.folder, entrant.key)
         if folder.exists():
             try:
-                return persist.load(folder, persist.module_of(entrant.estimator))
+                return persist.load(folder, entrant.estimator)
             except ContestantError as error:
                 self.observer.note(f"{entrant.label}: {error}; fitting anew")
         self.observer.fitting(entrant.label)

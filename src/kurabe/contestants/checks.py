@@ -188,10 +188,9 @@ def check_saved_and_loaded(estimator: Any, kind: Kind) -> None:
     """Saved without pickle and loaded, it predicts the very same."""
     X, y = table(kind)
     fitted = clone(estimator).fit(X, y)
-    module = type(estimator).__module__
     with tempfile.TemporaryDirectory() as folder:
         persist.save(fitted, Path(folder) / "contestant")
-        loaded = persist.load(Path(folder) / "contestant", module)
+        loaded = persist.load(Path(folder) / "contestant", estimator)
     _equal(loaded.predict(X), fitted.predict(X), kind, "the loaded estimator predicts other values", exact=True)
 
 

@@ -1,10 +1,14 @@
 """Trained contestants in files, without pickle: what is loaded can hold data, and no code that runs by itself."""
 
 import hashlib
+import io
 import shutil
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from types import FunctionType
 from typing import Any
+from zipfile import ZIP_STORED, ZipFile
 
 import msgspec
 
@@ -68,9 +72,31 @@ class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     versions: dict[str, str]
 
 
-def module_of(estimator: Any) -> str:
-    """The module of an estimator's class, or of the one that it sweeps over: what `load` is to trust."""
-    return type(estimator.base() if isinstance(estimator, Sweep) else estimator).__module__
+def _own_types(estimator: Any) -> frozenset[str]:
+    """The classes and functions that an estimator and its parameters are made of, as skops names them.
+
+    What the user's own code has made is trusted with the types that it is made of; nothing else of its modules is.
+    """
+    found: set[str] = set()
+    stack = [estimator]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, Mapping):
+            stack += value.values()
+        elif isinstance(value, list | tuple):
+            stack += value
+        elif hasattr(value, "get_params") and not isinstance(value, type):
+            found.add(_name_of(type(value)))
+            stack += value.get_params(deep=False).values()
+        elif hasattr(value, "fit") and hasattr(value, "predict"):
+            found.add(_name_of(value if isinstance(value, type) else type(value)))
+        elif isinstance(value, type | FunctionType):
+            found.add(_name_of(value))
+    return frozenset(found)
+
+
+def _name_of(value: type | FunctionType) -> str:
+    return f"{value.__module__}.{value.__qualname__}"
 
 
 def warm_up() -> None:
@@ -87,13 +113,13 @@ def save(estimator: Any, folder: Path) -> None:
     Raises ContestantError where the estimator holds something that cannot be saved without pickle.
     """
     folder = Path(folder)
-    module = module_of(estimator)
+    module = type(estimator.base() if isinstance(estimator, Sweep) else estimator).__module__
     own = None if module.partition(".")[0] in ("kurabe", "sklearn") else module
     import skops.io  # only now: with all of scikit-learn it imports torch, where that is installed
 
     try:
         data = skops.io.dumps(estimator)
-        _check_types(data, own)
+        _check_types(data, estimator)
         skops.io.loads(data, trusted=_untrusted(data))
     except ContestantError:
         raise
@@ -111,11 +137,21 @@ def save(estimator: Any, folder: Path) -> None:
     new.rename(folder)
 
 
-def load(folder: Path, module: str | None = None) -> Any:
-    """The estimator that `save` wrote there. `module` is the one whose classes may be in it, beside kurabe's own and
-    scikit-learn's: that which the task file names.
+def load(folder: Path, estimator: Any = None) -> Any:
+    """The estimator that `save` wrote there.
 
-    Raises ContestantError where the files are missing, damaged, changed, of other versions, or hold any other type.
+    Parameters
+    ----------
+    folder
+        What `save` was given.
+    estimator
+        The same contestant, not fitted, as the task describes it; None where the task no longer names it. The file may
+        hold the types that this is made of, beside kurabe's own and those that skops trusts.
+
+    Raises
+    ------
+    ContestantError
+        Where the files are missing, damaged, changed, of other versions, or hold another contestant or any other type.
     """
     folder = Path(folder)
     try:
@@ -133,12 +169,25 @@ def load(folder: Path, module: str | None = None) -> Any:
     import skops.io
 
     try:
-        _check_types(data, module)
-        return skops.io.loads(data, trusted=_untrusted(data))
+        _check_archive(data)
+        _check_types(data, estimator)
+        loaded = skops.io.loads(data, trusted=_untrusted(data))
     except ContestantError:
         raise
     except Exception as error:
         raise ContestantError(f"{folder / FILE} cannot be read: {type(error).__name__}: {error}") from error
+    if estimator is not None and type(loaded) is not type(estimator):
+        names = f"{type(loaded).__name__}, and the task describes {type(estimator).__name__}"
+        raise ContestantError(f"{folder / FILE} holds {names}: train it again")
+    return loaded
+
+
+def _check_archive(data: bytes) -> None:
+    """Raise ContestantError for an archive that unpacks to more than it is: skops packs nothing."""
+    with ZipFile(io.BytesIO(data)) as archive:
+        members = archive.infolist()
+    if sum(one.file_size for one in members) > len(data) or any(one.compress_type != ZIP_STORED for one in members):
+        raise ContestantError("it is packed, and a saved contestant is not: train it again")
 
 
 def _untrusted(data: bytes) -> list[str]:
@@ -147,13 +196,10 @@ def _untrusted(data: bytes) -> list[str]:
     return list(skops.io.get_untrusted_types(data=data))
 
 
-def _check_types(data: bytes, module: str | None) -> None:
-    """Raise ContestantError where the data hold a type that is neither trusted nor of the user's own module."""
-    refused = [
-        name
-        for name in _untrusted(data)
-        if name not in TRUSTED and not (module is not None and name.rpartition(".")[0] == module)
-    ]
+def _check_types(data: bytes, estimator: Any) -> None:
+    """Raise ContestantError where the data hold a type that is not trusted and no part of the estimator."""
+    trusted = TRUSTED | _own_types(estimator)
+    refused = [name for name in _untrusted(data) if name not in trusted]
     if refused:
         raise ContestantError(f"it holds types that are not trusted: {', '.join(sorted(refused))}")
 

@@ -6,9 +6,10 @@ from types import UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 import msgspec
-from sklearn.base import clone
 
+from kurabe.contestants.own import own_estimator
 from kurabe.errors import ContestantError, missing
+from kurabe.tasks.file import contestant_entry
 from kurabe.tasks.spec import ContestantSpec, Kind, Prompt
 from kurabe.tuning.hosted.services import is_hosted
 
@@ -55,6 +56,7 @@ class Context(NamedTuple):
     random_state: int = 0
     prompt: Prompt | None = None
     target: str | None = None
+    allow_code: tuple[str, ...] = ()  # modules that the user lets a task file import
 
 
 def defaults(kind: Kind) -> tuple[ContestantSpec, ...]:
@@ -86,7 +88,7 @@ def build(spec: ContestantSpec, context: Context) -> Any:
     answer the task's kind, or an object of one's own that is no estimator.
     """
     if ":" in spec.name:
-        return _own(spec)
+        return own_estimator(spec, context.allow_code)
     listed = CONTESTANTS.get(spec.name)
     if listed is None:
         options = [name for name, other in CONTESTANTS.items() if context.kind in other.kinds]
@@ -100,12 +102,29 @@ def build(spec: ContestantSpec, context: Context) -> Any:
     cls = _import(listed)
     parameters = inspect.signature(cls).parameters
     told = {name: value for name, value in context._asdict().items() if name in parameters}
-    return cls(**told | checked_settings(spec.name, cls, spec.settings))
+    return cls(**told | checked_settings(spec.name, cls, _with_own_estimators(spec, context)))
 
 
 def from_name(name: str, context: Context) -> Any:
     """The contestant of that name with its default settings."""
     return build(ContestantSpec(name, {}, name), context)
+
+
+def _with_own_estimators(spec: ContestantSpec, context: Context) -> dict[str, Any]:
+    """The settings, with each `module:object` that they name as a contestant made here, where consent is known."""
+    settings = dict(spec.settings)
+    if spec.name == "sweep" and isinstance(swept := settings.get("contestant"), str | dict):
+        entry = contestant_entry(swept, "sweep: contestant")
+        if ":" in entry.name:
+            settings["contestant"] = own_estimator(entry, context.allow_code)
+    if spec.name == "blend" and isinstance(members := settings.get("members"), list | tuple):
+        settings["members"] = [
+            own_estimator(ContestantSpec(one, {}, one), context.allow_code)
+            if isinstance(one, str) and ":" in one
+            else one
+            for one in members
+        ]
+    return settings
 
 
 def _fitting(kind: Kind) -> str:
@@ -159,45 +178,3 @@ def _choices(annotation: Any) -> list[str]:
 
 def _lower(text: str) -> str:
     return text[:1].lower() + text[1:].replace("`", "")
-
-
-def _own(spec: ContestantSpec) -> Any:
-    """The estimator behind `module:object`: an estimator, its class, or a function that makes one."""
-    module_name, _, path = spec.name.partition(":")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ContestantError(
-            f"{spec.name}: {error}. The module must be importable: install it, or set PYTHONPATH to its folder"
-        ) from None
-    except (ValueError, TypeError):
-        raise ContestantError(f"{spec.name!r} is not of the form module:object") from None
-    for part in path.split("."):
-        if not hasattr(found, part):
-            names = [name for name in vars(found) if not name.startswith("_")] if hasattr(found, "__dict__") else []
-            raise ContestantError(f"{module_name}: {missing('object', part, names)}")
-        found = getattr(found, part)
-    estimator = _made(spec, found)
-    lacking = [method for method in ("fit", "predict") if not callable(getattr(estimator, method, None))]
-    if lacking:
-        raise ContestantError(
-            f"{spec.name} is no estimator: {type(estimator).__name__} has no {' and no '.join(lacking)}"
-        )
-    return estimator
-
-
-def _made(spec: ContestantSpec, found: Any) -> Any:
-    if isinstance(found, type) or (callable(found) and not hasattr(found, "fit")):
-        try:
-            return found(**spec.settings)
-        except TypeError as error:
-            raise ContestantError(f"{spec.name} cannot be made: {error}") from None
-    if not hasattr(found, "get_params"):
-        if spec.settings:
-            raise ContestantError(f"{spec.name} takes no settings: it has no set_params")
-        return found
-    estimator = clone(found)
-    for setting in spec.settings:
-        if setting not in estimator.get_params():
-            raise ContestantError(f"{spec.name}: {missing('setting', setting, estimator.get_params(deep=False))}")
-    return estimator.set_params(**spec.settings)

@@ -1,6 +1,6 @@
 """A task in memory: its specification and its rows, split."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -44,7 +44,8 @@ class Task:
     """A task with its data. `folder` is where the task file stands; the journal is kept in `folder/.kurabe`.
 
     `estimators`: objects given in Python, by their label on the board; `contestant_specs(spec)` has an entry of the
-    same label for each. `warnings`: what a person should know of the data, one sentence each.
+    same label for each. `warnings`: what a person should know of the data, one sentence each. `allow_code`: the modules
+    that `module:object` among the contestants may name.
     """
 
     spec: TaskSpec
@@ -54,6 +55,7 @@ class Task:
     folder: Path
     warnings: tuple[str, ...] = ()
     estimators: Mapping[str, Any] = field(default_factory=dict)
+    allow_code: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -69,8 +71,9 @@ class Task:
         return metric_for(self.spec.metric, self.kind).name
 
     @classmethod
-    def from_file(cls, path: str | Path, *, seed: int | None = None) -> Self:
-        """Read a task file and its data. `seed`: the split's, in place of the one in the task file.
+    def from_file(cls, path: str | Path, *, seed: int | None = None, allow_code: Collection[str] = ()) -> Self:
+        """Read a task file and its data. `seed`: the split's, in place of the one in the task file. `allow_code`:
+        modules that you trust, so that contestants of the form `module:object` may import and run them.
 
         Raises TaskError where the file is not valid and DataError where the data cannot be used.
         """
@@ -81,7 +84,7 @@ class Task:
             spec = msgspec.structs.replace(spec, data=msgspec.structs.replace(spec.data, split=split))
         try:
             table, parts = _read(spec.data, path.parent, spec.target)
-            return cls(**_make(spec, table, parts, path.parent))
+            return cls(**_make(spec, table, parts, path.parent), allow_code=tuple(allow_code))
         except (TaskError, DataError) as error:
             raise type(error)(f"{path}: {error}") from None
 
@@ -103,11 +106,12 @@ class Task:
         budget: dict[str, float] | None = None,
         checks: Sequence[dict[str, Any]] = (),
         folder: str | Path = ".",
+        allow_code: Collection[str] = (),
     ) -> Self:
         """Make a task from a polars or pandas frame (and a second one, `test`, where the split is made already).
 
-        `contestants` may hold estimator objects, and pairs (label, estimator), beside names. Without `kind` it is
-        guessed from the target. Raises TaskError and DataError as `from_file` does.
+        `contestants` may hold estimator objects, and pairs (label, estimator), beside names; `allow_code` as of
+        `from_file`. Without `kind` it is guessed from the target. Raises TaskError and DataError as `from_file` does.
         """
         tables = [frame_table(frame)] + ([] if test is None else [frame_table(test)])
         table = stack(tables)
@@ -131,7 +135,8 @@ class Task:
         if guess and guess.kind == "label" and table.frame[target].dtype.is_numeric():
             made["warnings"] += (f'{target!r} is taken for labels: {guess.why}. Say kind="number" otherwise.',)
         labels = [entry.label for entry in contestant_specs(spec)]
-        return cls(**made, estimators={labels[index]: estimator for index, estimator in objects.items()})
+        estimators = {labels[index]: estimator for index, estimator in objects.items()}
+        return cls(**made, estimators=estimators, allow_code=tuple(allow_code))
 
 
 def _read(data: Data, folder: Path, target: str) -> tuple[Table, list[PartName] | None]:

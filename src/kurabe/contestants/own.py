@@ -1,0 +1,142 @@
+"""Estimators that are named by `module:object`: what may be imported, and what may be called.
+
+To import a module is to run it, so nothing is imported without the user's consent, which a task file cannot give. An
+object is called only if it is a class with `fit` and `predict`: `os:system` is refused even where `os` is allowed.
+"""
+
+import importlib
+import os
+import re
+import tomllib
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sklearn.base import BaseEstimator, clone
+
+from kurabe.errors import ContestantError, InputError, missing
+from kurabe.tasks.spec import ContestantSpec
+
+VARIABLE = "KURABE_ALLOW_CODE"
+_NAME = re.compile(r"(?!\d)\w+(\.(?!\d)\w+)*:(?!\d)\w+(\.(?!\d)\w+)*")
+
+
+class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The user's settings file."""
+
+    allow_code: tuple[str, ...] = ()
+
+
+def own_estimator(spec: ContestantSpec, allow_code: Collection[str] = ()) -> Any:
+    """The estimator behind `module:object`: a class with `fit` and `predict` or an instance of one.
+
+    Parameters
+    ----------
+    spec
+        Its `name` is `module:object`; its settings go to the class, or to the instance by `set_params`.
+    allow_code
+        Modules that the user allows to be imported, with what lies below them, beside those of the user's settings.
+        Estimators of scikit-learn need no consent.
+
+    Raises
+    ------
+    ContestantError
+        Where the module is not allowed or cannot be imported, or the object is not an estimator.
+    """
+    if not _NAME.fullmatch(spec.name):
+        raise ContestantError(f"{spec.name!r} is not of the form module:object")
+    module, _, path = spec.name.partition(":")
+    allowed = _covers(allow_code, module) or _covers(_users_own(), module)
+    if not allowed and not _is_scikit_learn(module, spec.settings):
+        raise ContestantError(_refusal(spec.name, module))
+    found = _resolve(module, path)
+    lacking = [method for method in ("fit", "predict") if not callable(getattr(found, method, None))]
+    if lacking:
+        kind = found.__name__ if isinstance(found, type) else type(found).__name__
+        raise ContestantError(
+            f"{spec.name} is not an estimator: {kind} has no {' and no '.join(lacking)}."
+            " Name a class with fit and predict, or an instance of one"
+        )
+    if not allowed and not _defined_in_scikit_learn(found):
+        raise ContestantError(_refusal(spec.name, module))
+    return _made(spec, found)
+
+
+def settings_file() -> Path:
+    """Where the user's settings are: `settings.toml` in the user's configuration folder."""
+    from platformdirs import user_config_path
+
+    return user_config_path("kurabe") / "settings.toml"
+
+
+def _covers(modules: Collection[str], module: str) -> bool:
+    """Whether a module is one of these or lies below one of them."""
+    return any(module == one or module.startswith(f"{one}.") for one in modules)
+
+
+def _users_own() -> list[str]:
+    """The modules that the user's environment and settings file allow. Raises InputError if the file is not valid."""
+    named = [name.strip() for name in os.environ.get(VARIABLE, "").split(",")]
+    path = settings_file()
+    try:
+        settings = msgspec.convert(tomllib.loads(path.read_text("utf-8")), _Settings)
+    except (FileNotFoundError, NotADirectoryError):
+        return [name for name in named if name]
+    except (OSError, ValueError) as error:  # msgspec's and tomllib's errors are ValueErrors
+        raise InputError(f'{path} cannot be read: {error}. It is TOML, such as allow_code = ["my_package"]') from None
+    return [name for name in (*named, *settings.allow_code) if name]
+
+
+def _refusal(name: str, module: str) -> str:
+    return (
+        f"{name} would run code of the module {module!r}, which needs your consent. If you trust it, add"
+        f" --allow-code {module} (in Python, allow_code=[{module!r}]). To allow it for every task, set"
+        f' {VARIABLE}={module}, or write allow_code = ["{module}"] in {settings_file()}'
+    )
+
+
+def _is_scikit_learn(module: str, settings: dict[str, Any]) -> bool:
+    """Whether scikit-learn's public modules are meant. A `memory` is not allowed: joblib unpickles what is in it."""
+    parts = module.split(".")
+    hidden = any(part.startswith("_") or part in ("tests", "externals", "conftest") for part in parts)
+    return parts[0] == "sklearn" and not hidden and "memory" not in settings
+
+
+def _defined_in_scikit_learn(found: Any) -> bool:
+    cls = found if isinstance(found, type) else type(found)
+    return issubclass(cls, BaseEstimator) and cls.__module__.partition(".")[0] == "sklearn"
+
+
+def _resolve(module: str, path: str) -> Any:
+    try:
+        found: Any = importlib.import_module(module)
+    except ImportError as error:
+        raise ContestantError(
+            f"{module}:{path}: {error}. The module must be importable: install it, or set PYTHONPATH to its folder"
+        ) from None
+    except Exception as error:  # a module may raise anything
+        raise ContestantError(f"{module}:{path}: importing {module} failed: {type(error).__name__}: {error}") from error
+    for part in path.split("."):
+        if not hasattr(found, part):
+            names = [name for name in vars(found) if not name.startswith("_")] if hasattr(found, "__dict__") else []
+            raise ContestantError(f"{module}: {missing('object', part, names)}")
+        found = getattr(found, part)
+    return found
+
+
+def _made(spec: ContestantSpec, found: Any) -> Any:
+    if isinstance(found, type):
+        try:
+            return found(**spec.settings)
+        except Exception as error:  # a class may raise anything
+            raise ContestantError(f"{spec.name} cannot be made: {error}") from None
+    if not hasattr(found, "get_params"):
+        if spec.settings:
+            raise ContestantError(f"{spec.name} takes no settings: it has no set_params")
+        return found
+    estimator = clone(found)
+    for setting in spec.settings:
+        if setting not in estimator.get_params():
+            raise ContestantError(f"{spec.name}: {missing('setting', setting, estimator.get_params(deep=False))}")
+    return estimator.set_params(**spec.settings)

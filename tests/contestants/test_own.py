@@ -1,0 +1,210 @@
+"""A task file runs no code without consent, and calls nothing but estimators even with it."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from click.testing import CliRunner, Result
+
+from kurabe.api import Task, load_trained
+from kurabe.cli.main import cli
+from kurabe.contestants import own, persist, registry
+from kurabe.contestants.checks import table
+from kurabe.errors import ContestantError, InputError
+from kurabe.tasks.spec import ContestantSpec
+
+TASK = """
+name: prices
+data: {source: items.csv, split: {test: 10, validation: 10}}
+target: price
+kind: number
+contestants: [constant, {human: {rows: 3}}, %s]
+"""
+MODULE = """
+from pathlib import Path
+import numpy as np
+from sklearn.base import BaseEstimator
+
+Path(__file__).with_name("PWNED").touch()
+
+class Mine(BaseEstimator):
+    def __init__(self, value=1.0):
+        self.value = value
+    def fit(self, X, y):
+        return self
+    def predict(self, X):
+        return np.full(len(X), float(self.value))
+
+class Beside(BaseEstimator):
+    pass
+"""
+
+
+@pytest.fixture(autouse=True)
+def _settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "settings_file", lambda: tmp_path / "settings.toml")
+    monkeypatch.delenv(own.VARIABLE, raising=False)
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module on the path that leaves a file behind where it is imported."""
+    (tmp_path / "their_code.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "their_code", raising=False)
+    return "their_code"
+
+
+def folder(path: Path, entry: str) -> Path:
+    pl.DataFrame({"text": [f"item {i}" for i in range(60)], "price": [i / 2 for i in range(60)]}).write_csv(
+        path / "items.csv"
+    )
+    (path / "task.yaml").write_text(TASK % entry)
+    return path
+
+
+def call(*args: Any) -> Result:
+    return CliRunner().invoke(cli, [str(arg) for arg in args], input="q\n")
+
+
+ATTACKS = [
+    '{"os:system": {command: "touch PWNED"}}',
+    '{"subprocess:Popen": {args: [touch, PWNED]}}',
+    '{"builtins:open": {file: PWNED, mode: w}}',
+    '{"pathlib:Path.touch": {self: PWNED}}',
+    '{"sklearn.utils:os.system": {command: "touch PWNED"}}',
+    '{sweep: {contestant: {"os:system": {command: "touch PWNED"}}, over: {a: [1, 2]}}}',
+    '{"sklearn.datasets:get_data_home": {data_home: PWNED}}',
+    '{"sklearn.datasets:fetch_file": {url: "file:///etc/hostname", folder: PWNED}}',
+]
+
+
+@pytest.mark.parametrize("entry", ATTACKS)
+@pytest.mark.parametrize(
+    "command",
+    [["run"], ["run", "--only", "constant"], ["human"], ["sweep"], ["tune", "run"], ["run", "--allow-code", "os"],
+     ["run", "--allow-code", "subprocess", "--allow-code", "builtins", "--allow-code", "pathlib"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_no_command_runs_what_a_task_file_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str, command: list[str]
+) -> None:
+    task = folder(tmp_path, entry)
+    monkeypatch.chdir(tmp_path)
+    result = call(*command, task)
+    assert isinstance(result.exception, ContestantError), result.output
+    assert not (tmp_path / "PWNED").exists()
+
+
+def test_the_members_of_a_blend_are_no_way_around() -> None:
+    spec = ContestantSpec("blend", {"members": ["constant", "os:getcwd"]}, "blend")
+    with pytest.raises(ContestantError, match="needs your consent"):
+        registry.build(spec, registry.Context("number"))
+
+
+def test_a_task_in_a_real_process_does_nothing(tmp_path: Path) -> None:
+    task = folder(tmp_path, ATTACKS[0])
+    done = subprocess.run(
+        [sys.executable, "-m", "kurabe", "run", str(task)], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 2
+    assert "--allow-code os" in done.stderr
+    assert not (tmp_path / "PWNED").exists()
+
+
+def test_a_module_is_imported_only_after_consent(tmp_path: Path, module: str) -> None:
+    task = folder(tmp_path, f'"{module}:Mine"')
+    with pytest.raises(ContestantError, match="--allow-code their_code"):
+        Task.from_file(task / "task.yaml").compete()
+    assert not (tmp_path / "PWNED").exists()
+    board = Task.from_file(task / "task.yaml", allow_code=[module]).compete()
+    assert board.row("their_code:Mine").status == "done"
+
+
+def test_predict_asks_for_consent_too(tmp_path: Path, module: str) -> None:
+    task = folder(tmp_path, f'"{module}:Mine"')
+    assert call("run", task, "--allow-code", module).exit_code == 0
+    refused = call("predict", task, "a text", "--contestant", "their_code:Mine")
+    assert isinstance(refused.exception, ContestantError)
+    allowed = call("predict", task, "a text", "--contestant", "their_code:Mine", "--allow-code", module)
+    assert allowed.stdout == "1.0\n"
+
+
+def test_a_sweep_over_an_estimator_of_ones_own(tmp_path: Path, module: str) -> None:
+    task = folder(tmp_path, f'{{sweep: {{contestant: "{module}:Mine", over: {{value: [1.0, 15.0]}}}}, as: tried}}')
+    board = Task.from_file(task / "task.yaml", allow_code=[module]).compete()
+    assert board.row("tried").status == "done", board.row("tried").reason
+    again = load_trained(tmp_path, board.evidence.run, "tried", board.task)
+    assert again.predict(["a"]).tolist() == [15.0]
+
+
+@pytest.mark.parametrize("way", ["variable", "file"])
+def test_consent_for_good(tmp_path: Path, module: str, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    if way == "variable":
+        monkeypatch.setenv(own.VARIABLE, f"another, {module}")
+    else:
+        (tmp_path / "settings.toml").write_text(f'allow_code = ["{module}"]')
+    built = own.own_estimator(ContestantSpec(f"{module}:Mine", {"value": 2.0}, "mine"))
+    assert built.value == 2.0
+
+
+@pytest.mark.parametrize("text", ["allow_code = 5", "allow_kode = []", "=", "allow_code = [5]"])
+def test_a_settings_file_that_is_not_valid(tmp_path: Path, text: str) -> None:
+    (tmp_path / "settings.toml").write_text(text)
+    with pytest.raises(InputError, match=r"settings\.toml cannot be read: .* allow_code = "):
+        own.own_estimator(ContestantSpec("os:system", {}, "os"))
+
+
+def test_consent_covers_a_module_and_what_lies_below_it_only() -> None:
+    spec = ContestantSpec("os:system", {}, "os")
+    for other in ("o", "os.path", "osmium", ""):
+        with pytest.raises(ContestantError, match="needs your consent"):
+            own.own_estimator(spec, [other])
+
+
+def test_estimators_of_scikit_learn_need_no_consent() -> None:
+    spec = ContestantSpec("sklearn.dummy:DummyRegressor", {"strategy": "median"}, "dummy")
+    assert own.own_estimator(spec).strategy == "median"
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("sklearn.pipeline:Pipeline", {"steps": [], "memory": "cache"}),  # joblib would unpickle what is there
+        ("sklearn.tests.test_base:MyEstimator", {}),
+        ("sklearn._loss:HalfSquaredError", {}),
+        ("sklearn_other:Regressor", {}),
+        ("lightgbm:LGBMRegressor", {"machines": "10.0.0.1:80"}),
+    ],
+)
+def test_the_rest_of_scikit_learn_and_others_need_consent(name: str, settings: dict[str, Any]) -> None:
+    with pytest.raises(ContestantError, match="needs your consent"):
+        own.own_estimator(ContestantSpec(name, settings, name))
+
+
+@pytest.mark.parametrize("name", [":x", "x:", "a b:c", "../x:y", "x:y:z", "1x:y", "x.:y", "x:y..z"])
+def test_names_of_another_form(name: str) -> None:
+    with pytest.raises(ContestantError, match="not of the form module:object"):
+        own.own_estimator(ContestantSpec(name, {}, name), ["x"])
+
+
+def test_a_saved_file_may_hold_the_types_of_the_contestant_and_no_more_of_its_module(
+    tmp_path: Path, module: str
+) -> None:
+    import skops.io
+
+    built = own.own_estimator(ContestantSpec(f"{module}:Mine", {}, "mine"), [module])
+    persist.save(built.fit(*table("number")), tmp_path / "saved")
+    assert persist.load(tmp_path / "saved", built).predict([0]).tolist() == [1.0]
+    built.extra_ = sys.modules[module].Beside()
+    data = skops.io.dumps(built)
+    manifest = (tmp_path / "saved" / persist.MANIFEST).read_text()
+    before = persist.hashlib.sha256((tmp_path / "saved" / persist.FILE).read_bytes()).hexdigest()
+    (tmp_path / "saved" / persist.FILE).write_bytes(data)
+    digest = persist.hashlib.sha256(data).hexdigest()
+    (tmp_path / "saved" / persist.MANIFEST).write_text(manifest.replace(before, digest))
+    with pytest.raises(ContestantError, match=r"not trusted: their_code\.Beside"):
+        persist.load(tmp_path / "saved", built)
