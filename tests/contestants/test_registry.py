@@ -21,7 +21,9 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 def build(name: str, kind: Kind = "number", /, **settings: Any) -> Any:
-    return registry.build(ContestantSpec(name, settings, name), registry.Context(kind, None, 7, allow_code=(OWN, "nowhere", "math")))
+    return registry.build(
+        ContestantSpec(name, settings, name), registry.Context(kind, None, 7, allow_code=(OWN, "nowhere", "math"))
+    )
 
 
 @pytest.fixture
