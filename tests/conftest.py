@@ -68,9 +68,11 @@ def _loopback_only() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _no_keyring(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No key of the person who runs the tests, and none of another test's keyring."""
+def _nothing_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No key, conversation or default model of the person who runs the tests, and none of another test."""
     monkeypatch.setenv("KURABE_NO_KEYRING", "1")
+    monkeypatch.setenv("KURABE_NO_HISTORY", "1")
+    monkeypatch.delenv("KURABE_MODEL", raising=False)
 
 
 @pytest.fixture(scope="session")

@@ -69,7 +69,7 @@ def test_exit_code_1_where_all_fail(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("words", "error", "says"),
     [
-        (["hello"], InputError, "QUESTION"),
+        ([" "], InputError, "QUESTION"),
         (["openai:a", "openai:b"], InputError, "stands last"),
         (["openai:a", "opnai:b", "hello you"], ModelError, "did you mean 'openai'"),
         (["openai:a | opnai:b", "hello you"], ModelError, "did you mean 'openai'"),

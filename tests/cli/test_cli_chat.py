@@ -16,6 +16,8 @@ from click.testing import CliRunner, Result
 
 from kurabe.cli.answer import facts, shown
 from kurabe.cli.chat import _Chat, with_images
+from kurabe.cli.default_model import default_model
+from kurabe.cli.kept_chats import folder, keep
 from kurabe.cli.line_editor import candidates
 from kurabe.cli.main import cli
 from kurabe.errors import InputError, KurabeError, ModelError
@@ -195,6 +197,79 @@ def test_facts() -> None:
     )
 
 
+# ── kept conversations and the default model ─────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def kept_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of kept conversations, of this test's own."""
+    monkeypatch.delenv("KURABE_NO_HISTORY")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    return folder()
+
+
+def test_the_last_conversation_is_continued(server: Simulator, kept_in: Path) -> None:
+    talk = Conversation(server.open("small"), "Be brief.")
+    talk.chat("My name is Ann.")
+    keep(talk, kept_in / "1.jsonl")
+    assert (kept_in.stat().st_mode & 0o777, (kept_in / "1.jsonl").stat().st_mode & 0o777) == (0o700, 0o600)
+    result = call(server, "-c", "And now?")
+    assert result.output == "And now?\n", result.exception
+    sent = [message["content"] for message in server.requests[-1].json["messages"]]
+    assert sent == ["Be brief.", "My name is Ann.", "My name is Ann.", "And now?"]
+    call(server, "--continue", "And then?")
+    assert len(server.requests[-1].json["messages"]) == 6
+    assert [path.name for path in kept_in.iterdir()] == ["1.jsonl"]
+
+
+def test_nothing_is_kept_of_pipes_or_where_the_user_wants_none(server: Simulator, kept_in: Path) -> None:
+    call(server, "hello")
+    assert not kept_in.exists()
+    result = call(server, "-c", "hello")
+    assert "no earlier conversation to continue" in str(result.exception)
+
+
+def test_without_a_reference_the_default_model_answers(
+    server: Simulator, kept_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kurabe.cli.default_model.downloaded", lambda engine: [])
+    monkeypatch.setenv("OPENAI_API_KEY", "test")
+    result = CliRunner().invoke(cli, ["chat", "Hello there"])
+    assert "name a model, or set KURABE_MODEL. There is a key for openai" in str(result.exception)
+    assert "kurabe pull smollm2-135m" in str(result.exception)
+    monkeypatch.setenv("KURABE_MODEL", f"openai@{server.url}:small")
+    assert CliRunner().invoke(cli, ["chat", "Hello there"]).output == "Hello there\n"
+    assert "Hello again" in CliRunner().invoke(cli, ["ask", "Hello again"]).output
+    monkeypatch.delenv("KURABE_MODEL")
+    keep(Conversation(server.open("small")), kept_in / "1.jsonl")
+    assert default_model() == server.open("small").reference
+
+
+def test_a_text_without_quotes_is_told(server: Simulator) -> None:
+    result = call(server, "Hello", "there")
+    assert "put the text in quotes" in str(result.exception)
+
+
+def test_history_lists_and_continues(server: Simulator, kept_in: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, text in enumerate(("First \x1b]0;title\x07words", "Second words"), 1):
+        talk = Conversation(server.open("small"))
+        talk.chat(text)
+        keep(talk, kept_in / f"{number}.jsonl")
+        os.utime(kept_in / f"{number}.jsonl", (number, number))
+    (kept_in / "3.jsonl").write_text("damaged")
+    chat = _Chat(Conversation(server.open("small")), kept_in / "4.jsonl")
+    chat.take("/history")
+    listed = capsys.readouterr().out
+    assert listed.index("Second words") < listed.index("First ]0;titlewords")
+    chat.take("/history 2")
+    assert "assistant: First" in capsys.readouterr().out
+    chat.take("And now?")
+    assert len(Conversation.load(None, kept_in / "1.jsonl").messages) == 4
+    assert not (kept_in / "4.jsonl").exists()
+    with pytest.raises(InputError, match="/history lists them"):
+        chat.take("/history 7")
+
+
 # ── at a terminal ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -251,7 +326,7 @@ class Terminal:
         os.close(self.mine)
 
 
-def test_a_conversation_at_a_terminal() -> None:
+def test_a_conversation_at_a_terminal(kept_in: Path) -> None:
     many = " ".join(f"w{n}" for n in range(2000))
     with Simulator("vllm", answer=lambda text: many if text == "go on" else f"<{text}>", pace=0.002) as server:
         with Terminal("chat", f"openai@{server.url}:small") as terminal:
@@ -272,6 +347,11 @@ def test_a_conversation_at_a_terminal() -> None:
             terminal.type("\x04")
             assert terminal.ended() == 0
         assert [m["content"] for m in server.requests[-1].json["messages"]][0::2] == ["hello", "again"]
+        with Terminal("chat", "-c") as terminal:
+            assert "4 earlier messages" in terminal.wait_for("> ")
+            terminal.type("once more\n")
+            terminal.wait_for("<once more>")
+        assert len(server.requests[-1].json["messages"]) == 5
 
 
 def test_ctrl_c_twice_at_the_prompt_leaves() -> None:

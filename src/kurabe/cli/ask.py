@@ -11,9 +11,10 @@ from rich.live import Live
 
 from kurabe.cli.answer import facts, shown
 from kurabe.cli.columns import columns
+from kurabe.cli.default_model import default_model, is_reference
 from kurabe.cli.main import Command
 from kurabe.cli.race import Runner, race
-from kurabe.errors import InputError, KurabeError
+from kurabe.errors import InputError
 from kurabe.models.reference import parse_reference, split_chain
 from kurabe.models.transport import loop
 
@@ -21,7 +22,7 @@ FRAMES = 12  # a second
 
 
 @click.command(cls=Command)
-@click.argument("words", metavar='REF... "QUESTION"', nargs=-1, required=True)
+@click.argument("words", metavar='[REF...] "QUESTION"', nargs=-1, required=True)
 @click.option("--system", metavar="TEXT", help="What the models are told before everything else.")
 @click.option("--max-tokens", type=click.IntRange(min=1), metavar="N", help="The longest answer, in tokens.")
 @click.option("--temperature", type=click.FloatRange(0, 2), metavar="T", help="0 to 2; higher is more varied.")
@@ -38,7 +39,7 @@ def command(
     """Ask several models the same and compare them side by side.
 
     All are asked at once. Below each answer stand tokens, time to the first token and in all, and cost. Exit code 1
-    where every model failed.
+    where every model failed. Without REF the model that `kurabe chat` would ask answers.
     """
     references, question = _split(words)
     settings = {"max_tokens": max_tokens, "temperature": temperature}
@@ -68,22 +69,14 @@ def command(
 
 
 def _split(words: tuple[str, ...]) -> tuple[list[str], str]:
-    """(references, question). Raises InputError where one is missing."""
+    """(references, question). Raises InputError where there is no question."""
     *references, question = words
-    if not references or not question.strip() or _is_reference(question):
+    if not question.strip() or is_reference(question):
         raise InputError('ask some models a question, which stands last: kurabe ask REF REF "QUESTION"')
     for reference in references:
         for link in split_chain(reference):
             parse_reference(link)  # a typing mistake is said at once, before anybody is asked
-    return references, question
-
-
-def _is_reference(text: str) -> bool:
-    try:
-        parse_reference(text)
-    except KurabeError:
-        return False
-    return " " not in text
+    return references or [default_model()], question
 
 
 def _watch(runners: list[Runner], done: Callable[[], bool]) -> None:

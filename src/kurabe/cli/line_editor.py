@@ -8,7 +8,7 @@ from glob import escape, glob
 def line_editor(commands: Mapping[str, Sequence[str] | None]) -> Callable[[str], str]:
     """A function that asks for a line. Tab completes `commands`, and behind one its words, or paths where it has None.
 
-    What is typed stays in this process's memory: nobody wants prompts in a file unasked.
+    Earlier lines are those of this process.
     """
     try:
         import readline

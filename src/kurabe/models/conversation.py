@@ -306,14 +306,15 @@ class Conversation:
         return functions if mine else ()
 
     def save(self, path: str | Path) -> None:
-        """Write the conversation as JSON lines: the system text and the costs, then a line a message, pictures and the
-        like as base64. Whole or not at all; the settings are not part of it. Raises InputError."""
-        head = _Head(_VERSION, self.system, self._usage, self._usd)
+        """Write the conversation as JSON lines: the system text, the costs and the model's reference, then a line a
+        message, pictures and the like as base64. Whole or not at all, readable by its owner alone; the settings are not
+        part of it. Raises InputError."""
+        head = _Head(_VERSION, self.system, self._usage, self._usd, getattr(self._model, "reference", None))
         body = b"\n".join([json_body(msgspec.to_builtins(line)) for line in (head, *self._messages)]) + b"\n"
         path = Path(path)
         beside = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            with beside.open("wb") as file:
+            with open(beside, "wb", opener=_for_owner) as file:
                 file.write(body)
                 file.flush()
                 os.fsync(file.fileno())
@@ -325,17 +326,18 @@ class Conversation:
     @classmethod
     def load(cls, model: Any, path: str | Path, **options: Any) -> Self:
         """A conversation as `save` wrote it; `options` are the constructor's. Raises InputError."""
-        try:
-            lines = Path(path).read_bytes().split(b"\n")
-        except OSError as error:
-            raise InputError(f"the conversation {path} can't be read: {error.strerror}") from None
-        head = _read_line(lines[0], _Head, path, 1)
-        if head.conversation != _VERSION:
-            raise InputError(f"{path} is a conversation of version {head.conversation}; this kurabe reads {_VERSION}")
+        lines = _lines(path)
+        head = _read_head(lines[0], path)
         messages = [_read_line(line, Message, path, n) for n, line in enumerate(lines[1:], 2) if line.strip()]
         loaded = cls(model, head.system, messages=messages, **options)
         loaded._usage, loaded._usd = head.usage, head.usd
         return loaded
+
+
+def saved_model(path: str | Path) -> str | None:
+    """The reference of the model that a saved conversation was held with; None where the file doesn't say. Raises
+    InputError."""
+    return _read_head(_lines(path)[0], path).model
 
 
 def estimate_tokens(text: str) -> int:
@@ -357,6 +359,7 @@ class _Head(msgspec.Struct):
     system: str | None
     usage: Usage
     usd: float | None
+    model: str | None = None
 
 
 class _Step:
@@ -430,6 +433,24 @@ def _smaller(error: ProviderError, size: int, fixed: int) -> float:
     if isinstance(error, ContextTooLongError) and error.tokens and error.limit and error.limit < error.tokens:
         return (size + fixed) * error.limit / error.tokens * 0.95 - fixed
     return size / 2
+
+
+def _for_owner(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _lines(path: str | Path) -> list[bytes]:
+    try:
+        return Path(path).read_bytes().split(b"\n")
+    except OSError as error:
+        raise InputError(f"the conversation {path} can't be read: {error.strerror}") from None
+
+
+def _read_head(line: bytes, path: str | Path) -> _Head:
+    head = _read_line(line, _Head, path, 1)
+    if head.conversation != _VERSION:
+        raise InputError(f"{path} is a conversation of version {head.conversation}; this kurabe reads {_VERSION}")
+    return head
 
 
 def _read_line(line: bytes, kind: type[T], path: str | Path, number: int) -> T:
