@@ -10,7 +10,7 @@ import click
 from kurabe.cli.main import COMMANDS, cli
 from kurabe.contestants.registry import CONTESTANTS
 from kurabe.tasks.file import json_schema
-from kurabe.tasks.metrics import METRICS
+from kurabe.tasks.metrics import ALIASES, METRICS
 
 DOCS = Path(__file__).parent
 
@@ -46,10 +46,14 @@ def contestants() -> str:
 
 def metrics() -> str:
     """The metrics by kind."""
-    parts = ["# Metrics\n\nThis page is generated from the code.\n\n| metric | kind | better |\n|---|---|---|"]
+    parts = [
+        "# Metrics\n\nThis page is generated from the code. A task file takes the short names too.\n\n"
+        "| metric | kind | better | short names |\n|---|---|---|---|"
+    ]
     for name, metric in METRICS.items():
         better = "greater" if metric.greater_is_better else "smaller"
-        parts.append(f"| `{name}` | {metric.kind} | {better} |")
+        short = ", ".join(f"`{alias}`" for alias, meant in ALIASES[metric.kind].items() if meant == name)
+        parts.append(f"| `{name}` | {metric.kind} | {better} | {short} |")
     return "\n".join(parts) + "\n"
 
 

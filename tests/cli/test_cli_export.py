@@ -7,9 +7,11 @@ from click.testing import CliRunner
 
 from kurabe import open_model
 from kurabe.api import Task
-from kurabe.cli.export import command
+from kurabe.cli.export import _only_tuned, command
+from kurabe.contest.journal import EntryRecord
 from kurabe.errors import InputError
 from kurabe.models.engines.base import LocalModel
+from kurabe.tasks.spec import Data, TaskSpec
 from kurabe.testing.tiny import tiny_model
 
 TASK = """\
@@ -39,8 +41,9 @@ def test_a_contestant_of_a_run(tmp_path: Path) -> None:
     (tmp_path / "task.yaml").write_text(TASK.format(settings=SETTINGS.format(base=base)))
     Task.from_file(tmp_path / "task.yaml").compete(limit=3, progress=False)
 
-    def export(contestant: str, to: str, out: str) -> str:
-        arguments = [str(tmp_path / "task.yaml"), contestant, "--to", to, "--out", str(tmp_path / out)]
+    def export(contestant: str | None, to: str, out: str) -> str:
+        named = [] if contestant is None else [contestant]
+        arguments = [str(tmp_path / "task.yaml"), *named, "--to", to, "--out", str(tmp_path / out)]
         done = CliRunner().invoke(command, arguments)
         if done.exception is not None:
             raise done.exception
@@ -62,3 +65,13 @@ def test_a_contestant_of_a_run(tmp_path: Path) -> None:
     assert (tmp_path / "full.gguf").read_bytes()[:4] == b"GGUF"
     with pytest.raises(InputError, match="'constant' is no model that was tuned on this machine"):
         export("constant", "merged", "none")
+    with pytest.raises(InputError, match="which contestant.* one of adapters, everything"):
+        export(None, "merged", "none")
+
+
+def test_the_one_tuned_contestant_needs_no_name() -> None:
+    spec = TaskSpec("t", Data("t.csv"), "y", "label", contestants=("constant", {"tune": {"model": "hf:a"}}))
+    entries = [EntryRecord(label, b"", n, None, "done", None) for n, label in enumerate(("constant", "tune"))]
+    assert _only_tuned(spec, entries) == "tune"
+    with pytest.raises(InputError, match="no contestant of this run was tuned"):
+        _only_tuned(spec, entries[:1])

@@ -58,6 +58,7 @@ def test_the_table_says_what_the_class_says(name: str) -> None:
     ("name", "kind", "settings", "message"),
     [
         ("tfidf_rigde", "number", {}, "no contestant 'tfidf_rigde'; did you mean 'tfidf_ridge'?"),
+        ("xgboost", "number", {}, 'of another package is named as module:object, such as {"xgboost:XGBRegressor"'),
         ("tfidf_ridge", "label", {}, "tfidf_ridge does not answer tasks of kind label; use 'tfidf_logistic'"),
         ("tfidf_logistic", "number", {}, "tfidf_logistic does not answer tasks of kind number; use 'tfidf_ridge'"),
         ("random_forest", "text", {}, "does not answer tasks of kind text; these do: constant, nearest_neighbours"),

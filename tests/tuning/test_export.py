@@ -367,7 +367,7 @@ def test_models_that_are_left_to_llama_cpp(base: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["gguf:x.gguf", "--to", "gguf"], "which contestant"),
+        (["gguf:x.gguf", "--to", "gguf"], "gguf:x.gguf"),
         (["hf:nobody/nothing?adapter=x", "--to", "merged"], "not on this machine yet; fetch it with: kurabe pull"),
         (["hf:{base}", "--to", "adapter"], "has no adapter: all of its weights are tuned"),
         (["hf:{base}", "--to", "merged", "--type", "q8_0"], "to merged in 'q8_0' is not possible; f32, f16, bf16 work"),

@@ -20,7 +20,7 @@ from kurabe.models import open_model
 from kurabe.models.conversation import Conversation
 from kurabe.models.providers import providers
 from kurabe.models.reference import COMPATIBLE, LOCAL, is_local
-from kurabe.report.format import dollars
+from kurabe.report.format import count, dollars
 
 LISTED = 20  # kept conversations that /history shows
 LOCAL_TOKENS = 1024  # a small model may repeat itself until its context is full
@@ -131,7 +131,7 @@ class _Chat:
     def run(self) -> None:
         """Until /quit, Ctrl-D, or Ctrl-C at an empty prompt twice."""
         turns = len(self.conversation.messages)
-        earlier = f" · {turns} earlier messages" if turns else ""
+        earlier = f" · {count(turns, 'earlier message')}" if turns else ""
         reference = self.conversation.model.reference
         click.secho(f"{reference}{earlier} · /help lists the commands, Ctrl-D leaves", dim=True)
         schemes = [*(name for name in providers() if name != COMPATIBLE), *LOCAL]
@@ -198,7 +198,7 @@ class _Chat:
             raise InputError("name a file: /save FILE")
         file = Path(path).expanduser()
         self.conversation.save(file)
-        click.secho(f"{len(self.conversation.messages)} messages in {file}", dim=True)
+        click.secho(f"{count(len(self.conversation.messages), 'message')} in {file}", dim=True)
 
     def history(self, number: str) -> None:
         chats = list(itertools.islice(kept(), LISTED))

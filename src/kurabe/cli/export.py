@@ -1,5 +1,6 @@
 """kurabe export"""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,13 @@ import click
 from kurabe.api import load_trained
 from kurabe.cli.main import Command
 from kurabe.cli.shared import find_run, task_file
-from kurabe.contest.journal import Journal
+from kurabe.contest.journal import EntryRecord, Journal
 from kurabe.contest.prepare import journal_path
 from kurabe.contestants.sweep import Sweep
 from kurabe.contestants.tune import Tune
 from kurabe.errors import InputError
-from kurabe.tasks.file import load_spec
+from kurabe.tasks.file import contestant_specs, load_spec
+from kurabe.tasks.spec import TaskSpec
 from kurabe.tuning.export import FORMS, TYPES, export
 
 
@@ -30,7 +32,7 @@ from kurabe.tuning.export import FORMS, TYPES, export
 def command(what: str, contestant: str | None, to: Any, out: Path, kind: Any, run_id: str | None, force: bool) -> None:
     """Write a tuned model as files for others.
 
-    Give a TASK and its tuned CONTESTANT, or a MODEL such as 'hf:smollm2-135m?adapter=FOLDER'.
+    Give a TASK and its tuned CONTESTANT, which may be left out where there is one, or a MODEL such as 'hf:smollm2-135m?adapter=FOLDER'.
 
     \b
     --to adapter       a folder of PEFT's, for hf:BASE?adapter=FOLDER
@@ -42,22 +44,33 @@ def command(what: str, contestant: str | None, to: Any, out: Path, kind: Any, ru
         if contestant is not None or run_id is not None:
             raise InputError("a model is exported by its reference alone; leave out the contestant and --run")
         model, origin = what, None
-    elif contestant is None:
-        raise InputError("which contestant? Write: kurabe export TASK CONTESTANT …, or name a model hf:BASE?adapter=…")
     else:
         model, origin = _tuned(Path(what), contestant, run_id)
     export(model, to, out, type=kind, origin=origin, force=force)
     click.echo(f"Wrote {out}")
 
 
-def _tuned(task: Path, contestant: str, run_id: str | None) -> tuple[str, str]:
+def _tuned(task: Path, contestant: str | None, run_id: str | None) -> tuple[str, str]:
     """The references of what tuning made, and of what it was made of."""
     path = task_file(task)
+    spec = load_spec(path)
     with Journal(journal_path(path.parent), create=False) as journal:
         run = find_run(journal, path, run_id)
-    estimator = load_trained(path.parent, run, contestant, load_spec(path)).estimator
+        contestant = contestant or _only_tuned(spec, journal.entries(run))
+    estimator = load_trained(path.parent, run, contestant, spec).estimator
     if isinstance(estimator, Sweep):
         estimator = estimator.chosen_
     if not isinstance(estimator, Tune):
         raise InputError(f"{contestant!r} is no model that was tuned on this machine, so there is nothing to export")
     return estimator.tuned_, str(estimator.model)
+
+
+def _only_tuned(spec: TaskSpec, entries: Sequence[EntryRecord]) -> str:
+    """The one contestant of a run that was tuned. Raises InputError where there are several, or none."""
+    tunes = {one.label for one in contestant_specs(spec) if one.name == "tune" or "tune" in one.settings}
+    names = [entry.label for entry in entries if entry.label in tunes]
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise InputError("no contestant of this run was tuned, so there is nothing to export")
+    raise InputError(f"which contestant? Write: kurabe export TASK CONTESTANT …, with one of {', '.join(names)}")

@@ -10,6 +10,7 @@ from kurabe.api import Task
 from kurabe.cli.main import Command
 from kurabe.cli.shared import allow_code_option, task_argument, task_file
 from kurabe.contest.sitting import sit
+from kurabe.report.format import count
 
 
 @click.command(cls=Command)
@@ -33,7 +34,7 @@ def command(task: Path, limit: int | None, seed: int | None, allow_code: tuple[s
         click.echo("\nStopped. What you answered is kept; the same command goes on from here.", err=True)
         sys.exit(130)
     rest = f"{total - done:,} to go: the same command goes on." if done < total else f"See the board: kurabe run {path}"
-    click.echo(f"{done:,} of {total:,} rows answered. {rest}")
+    click.echo(f"{done:,} of {count(total, 'row')} answered. {rest}")
 
 
 def _next_line() -> str:

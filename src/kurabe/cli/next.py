@@ -90,7 +90,7 @@ def _steps(walk: Walk, sampling: Sampling, count: int) -> None:
             else:
                 break
     console.print(picture(seen, console.width, begun=len(begun)))
-    console.print(Text(f"{len(walk.ids) - start} tokens taken", "dim"))
+    console.print(Text(f"{count(len(walk.ids) - start, 'token')} taken", "dim"))
 
 
 def _asked(live: Live, seen: NextTokens, begun: int) -> NextToken | str:

@@ -1,8 +1,8 @@
 """kurabe predict"""
 
+import itertools
 import json
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import click
@@ -16,6 +16,7 @@ from kurabe.contest.journal import Journal
 from kurabe.contest.prepare import journal_path
 from kurabe.errors import DataError
 from kurabe.report.files import write_text
+from kurabe.report.format import count
 from kurabe.tasks.file import load_spec
 from kurabe.tasks.rows import empty_columns, rows_from_texts
 from kurabe.tasks.sources import read_table, typed_like
@@ -74,7 +75,7 @@ def command(
     if output:
         free = next(column for column in _answer_names() if column not in asked.columns)
         write_text(output, asked.with_columns(pl.Series(free, answers)).write_csv())
-        click.echo(f"Wrote {len(answers):,} answers of {trained.label} to {output}")
+        click.echo(f"Wrote {count(len(answers), 'answer')} of {trained.label} to {output}")
     elif as_json:
         click.echo(json.dumps(answers, ensure_ascii=False))
     else:
@@ -85,4 +86,4 @@ def command(
 def _answer_names() -> Iterator[str]:
     """`answer`, `answer_2`, `answer_3` …"""
     yield "answer"
-    yield from (f"answer_{number}" for number in count(2))
+    yield from (f"answer_{number}" for number in itertools.count(2))

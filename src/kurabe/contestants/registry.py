@@ -92,7 +92,10 @@ def build(spec: ContestantSpec, context: Context) -> Any:
     listed = CONTESTANTS.get(spec.name)
     if listed is None:
         options = [name for name, other in CONTESTANTS.items() if context.kind in other.kinds]
-        raise ContestantError(missing("contestant", spec.name, options))
+        raise ContestantError(
+            f"{missing('contestant', spec.name, options)}. An estimator of your own or of another package is named as"
+            ' module:object, such as {"xgboost:XGBRegressor": {n_estimators: 500}}'
+        )
     if context.kind not in listed.kinds:
         other = INSTEAD.get(spec.name)
         hint = f"use {other!r}" if other and context.kind in CONTESTANTS[other].kinds else _fitting(context.kind)

@@ -5,7 +5,7 @@ from importlib.resources import files
 
 import msgspec
 
-from kurabe.errors import ModelError, missing
+from kurabe.errors import ModelError, nearest
 
 
 class HubFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,5 +46,9 @@ def catalog() -> dict[str, CatalogEntry]:
 def catalog_entry(name: str) -> CatalogEntry:
     """The entry of that name; raises ModelError naming the nearest where there is none."""
     if (entry := catalog().get(name)) is None:
-        raise ModelError(missing("model", name, catalog()))
+        raise ModelError(
+            f"no model has the short name {name!r}{nearest(name, catalog()) or '.'} There are: {', '.join(catalog())}."
+            " Others are named as gguf:owner/repo/file.gguf or hf:owner/repo, from the Hugging Face hub, or as"
+            f" ollama:{name}, which Ollama's server fetches"
+        )
     return entry

@@ -221,7 +221,7 @@ _SECOND: dict[Kind, tuple[str, ...]] = {
     "text": ("token_f1", "exact_match", "rouge_l", "chrf"),
 }
 
-_ALIASES: dict[Kind, dict[str, str]] = {
+ALIASES: dict[Kind, dict[str, str]] = {
     "number": {
         "mae": "mean_absolute_error",
         "medae": "median_absolute_error",
@@ -248,7 +248,7 @@ def metric_for(name: str | None, kind: Kind) -> Metric:
     if name is None:
         return default_metric(kind)
     key = name.strip().lower().replace("-", "_").replace(" ", "_")
-    metric = METRICS.get(_ALIASES[kind].get(key, key))
+    metric = METRICS.get(ALIASES[kind].get(key, key))
     if metric is None or metric.kind != kind:
         options = [metric.name for metric in METRICS.values() if metric.kind == kind]
         raise TaskError(missing(f"metric for kind '{kind}'", name, options))
