@@ -65,7 +65,7 @@ def test_a_contestant_of_a_run(tmp_path: Path) -> None:
     assert (tmp_path / "full.gguf").read_bytes()[:4] == b"GGUF"
     with pytest.raises(InputError, match="'constant' is no model that was tuned on this machine"):
         export("constant", "merged", "none")
-    with pytest.raises(InputError, match="which contestant.* one of adapters, everything"):
+    with pytest.raises(InputError, match=r"which contestant.* one of adapters, everything"):
         export(None, "merged", "none")
 
 

@@ -32,7 +32,8 @@ from kurabe.tuning.export import FORMS, TYPES, export
 def command(what: str, contestant: str | None, to: Any, out: Path, kind: Any, run_id: str | None, force: bool) -> None:
     """Write a tuned model as files for others.
 
-    Give a TASK and its tuned CONTESTANT, which may be left out where there is one, or a MODEL such as 'hf:smollm2-135m?adapter=FOLDER'.
+    Give a TASK and its tuned CONTESTANT, which may be left out where there is one, or a MODEL such as
+    'hf:smollm2-135m?adapter=FOLDER'.
 
     \b
     --to adapter       a folder of PEFT's, for hf:BASE?adapter=FOLDER

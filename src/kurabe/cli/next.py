@@ -15,6 +15,7 @@ from kurabe.cli.main import Command
 from kurabe.cli.pages import check_page
 from kurabe.lens.next_tokens import COUNT, NextToken, NextTokens, Sampling, Walk, checked
 from kurabe.lens.tokens import visible
+from kurabe.report import format as fmt
 from kurabe.report.files import write_text
 from kurabe.report.format import percent
 
@@ -90,7 +91,7 @@ def _steps(walk: Walk, sampling: Sampling, count: int) -> None:
             else:
                 break
     console.print(picture(seen, console.width, begun=len(begun)))
-    console.print(Text(f"{count(len(walk.ids) - start, 'token')} taken", "dim"))
+    console.print(Text(f"{fmt.count(len(walk.ids) - start, 'token')} taken", "dim"))
 
 
 def _asked(live: Live, seen: NextTokens, begun: int) -> NextToken | str:
