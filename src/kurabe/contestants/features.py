@@ -348,7 +348,7 @@ class Columns(BaseEstimator):  # type: ignore[misc]
 
     def transform(self, X: pl.DataFrame) -> np.ndarray:
         require(X, [*self.numbers_, *self.values_])
-        columns = [_as_numbers(X[name]) for name in self.numbers_]
+        columns = [as_numbers(X[name]) for name in self.numbers_]
         for name, values in self.values_.items():
             found = X[name].cast(pl.String).to_list()
             if self.one_hot:
@@ -359,7 +359,8 @@ class Columns(BaseEstimator):  # type: ignore[misc]
         return np.stack(columns, axis=1) if columns else np.zeros((X.height, 0))
 
 
-def _as_numbers(column: pl.Series) -> np.ndarray:
+def as_numbers(column: pl.Series) -> np.ndarray:
+    """A column as numbers, (n,) float64: truth values as 0 and 1, dates and durations as days, NaN for none."""
     days = 1.0
     if column.dtype in (pl.Date, pl.Datetime, pl.Duration):  # one unit, whichever the file had
         column, days = column.cast(pl.Duration("us") if column.dtype == pl.Duration else pl.Datetime("us")), 86_400e6
@@ -421,6 +422,11 @@ class Topics(BaseEstimator):  # type: ignore[misc]
             return np.zeros((X.height, 0))
         self.svd_ = TruncatedSVD(size, random_state=self.random_state).fit(matrix)
         return np.asarray(self.svd_.transform(matrix))
+
+    @property
+    def width(self) -> int:
+        """How many directions there are."""
+        return 0 if self.svd_ is None else self.svd_.components_.shape[0]
 
     def transform(self, X: pl.DataFrame) -> np.ndarray:
         if self.svd_ is None:

@@ -11,6 +11,7 @@ import polars as pl
 
 from kurabe.errors import DataError, TaskError, missing
 from kurabe.tasks.metrics import METRICS, default_metric
+from kurabe.tasks.prose import is_prose
 from kurabe.tasks.sources import guess_encoding, read_table, typed_frame
 from kurabe.tasks.spec import Kind
 from kurabe.tasks.split import SYNONYMS
@@ -99,7 +100,7 @@ def _roles(frame: pl.DataFrame, target: str) -> _Roles:
             split = name
         elif reason := _reason_to_leave(frame, name, target):
             left_out.append((name, reason))
-        elif _is_prose(known):
+        elif is_prose(known):
             texts.append(name)
         else:
             facts.append(name)
@@ -121,7 +122,7 @@ def _reason_to_leave(frame: pl.DataFrame, name: str, target: str) -> str | None:
     unique = distinct == frame.height and frame.height > 1
     numbered = known.dtype.is_integer() and int(known.max()) - int(known.min()) < 2 * frame.height  # type: ignore[arg-type]
     named_id = bool(_ID.search(name) or _CAMEL_ID.search(name))
-    if unique and (named_id or (numbered and frame.height >= 10)) and not _is_prose(known):
+    if unique and (named_id or (numbered and frame.height >= 10)) and not is_prose(known):
         return "it numbers the rows"
     if (
         unique
@@ -134,14 +135,6 @@ def _reason_to_leave(frame: pl.DataFrame, name: str, target: str) -> str | None:
     if pairs.height == distinct == frame[target].n_unique() < frame.height / 2 and distinct > 1:
         return f"it says {_comment(target)} in another form, so it would give the answer away"
     return None
-
-
-def _is_prose(known: pl.Series) -> bool:
-    """Whether a column holds running text rather than facts: several words, and seldom the same ones."""
-    if known.dtype != pl.String or not len(known):
-        return False
-    words = known.str.count_matches(r"\s+").mean()
-    return isinstance(words, float) and (words >= 8 or (words >= 1 and known.n_unique() > 0.5 * len(known)))
 
 
 def _says_part(known: pl.Series) -> bool:
