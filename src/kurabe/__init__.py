@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from kurabe.api import Board, Task, Trained
     from kurabe.contestants.base import Contestant, Prediction
     from kurabe.contestants.checks import check_contestant
+    from kurabe.contestants.encoding import columns
     from kurabe.errors import KurabeError, ModelError, ProviderError
     from kurabe.messages import (
         Assistant,
@@ -81,6 +82,7 @@ __all__ = [
     "arun_tool",
     "chat",
     "check_contestant",
+    "columns",
     "complete",
     "embed",
     "open_embedder",
@@ -129,6 +131,7 @@ _HOMES = {
     "arun_tool": "kurabe.models.tools",
     "chat": "kurabe.models.shortcuts",
     "check_contestant": "kurabe.contestants.checks",
+    "columns": "kurabe.contestants.encoding",
     "complete": "kurabe.models.shortcuts",
     "embed": "kurabe.models.shortcuts",
     "open_embedder": "kurabe.models.embeddings",

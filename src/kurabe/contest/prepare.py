@@ -23,6 +23,7 @@ from kurabe.contestants import registry
 from kurabe.contestants.base import Contestant
 from kurabe.contestants.human import Human
 from kurabe.contestants.learner import Learner
+from kurabe.contestants.plain import fit_plain
 from kurabe.contestants.prompt import Prompt
 from kurabe.contestants.sweep import Sweep
 from kurabe.contestants.tune import Tune
@@ -257,11 +258,12 @@ def learned_part(task: Task) -> Part:
 def fit(estimator: Any, task: Task) -> Any:
     """Fit a fresh copy of an estimator on the task's training part.
 
-    kurabe's own contestants are given the validation part to choose by; anyone else's estimator learns from both.
+    kurabe's own contestants are given the validation part to choose by; anyone else's estimator learns from both, from
+    encoded columns where it takes numbers alone.
     """
     fresh = clone(estimator) if hasattr(estimator, "get_params") else copy.deepcopy(estimator)
     if isinstance(fresh, Contestant):
         validation = None if task.validation is None else (task.validation.X, task.validation.y)
         return fresh.fit(task.train.X, task.train.y, validation=validation)
     train = learned_part(task)
-    return fresh.fit(train.X, train.y)
+    return fit_plain(fresh, train.X, train.y)

@@ -15,6 +15,7 @@ from kurabe.contestants.features import analysed_once
 from kurabe.contestants.frames import as_frame, as_target, concat
 from kurabe.contestants.learner import checked_kind, expand, scored_by
 from kurabe.contestants.linear import TfidfRidge
+from kurabe.contestants.plain import fit_plain
 from kurabe.contestants.target import SQUARED, Scale, log_fits
 from kurabe.errors import ContestantError
 from kurabe.tasks.spec import Kind
@@ -74,7 +75,9 @@ class Blend(Contestant):
                     self.stretch_ = self._calibrate(self.weights_ @ said, y[rows])
             # A member without weight costs time and says nothing.
             self.members_ = [
-                clone(member).fit(X, y) for member, weight in zip(members, self.weights_, strict=True) if weight > 0
+                fit_plain(clone(member), X, y)
+                for member, weight in zip(members, self.weights_, strict=True)
+                if weight > 0
             ]
         self.weights_ = self.weights_[self.weights_ > 0]
         return self
@@ -137,7 +140,7 @@ class Blend(Contestant):
                 break
             rows = np.concatenate([rows, outer])
             for position, member in enumerate(members):
-                said[position, outer] = self._say(clone(member).fit(X[inner], y[inner]), X[outer])
+                said[position, outer] = self._say(fit_plain(clone(member), X[inner], y[inner]), X[outer])
         return said[:, rows], rows
 
     def _say(self, member: Any, X: pl.DataFrame) -> np.ndarray:

@@ -13,6 +13,7 @@ from kurabe.contestants.features import Topics, as_numbers
 from kurabe.contestants.frames import TEXT, as_frame, require
 from kurabe.tasks.prose import prose_columns
 
+ONE_HOT = 100  # values of a column at most that have a column each, the most frequent ones
 MOST = 0.9  # share of a text column's values that must read as numbers or dates for it to be taken as such
 _ID = re.compile(r"(?i:(^|[_\s.-])(id|ids|uuid|guid|rownames))$|[a-z]I[Dd]$")
 _ISO = r"^\s*\d{4}-\d{1,2}-\d{1,2}([T ]|\s*$)"
@@ -223,7 +224,8 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # s
             if 2 * values.n_unique() > len(values) > 10:
                 self.left_out_[name] = "hardly a value stands in it twice"
             else:
-                self.categories_[name] = sorted(values.unique().to_list())
+                counts = values.alias("value").value_counts().sort("count", "value", descending=[True, False])
+                self.categories_[name] = sorted(counts["value"][: ONE_HOT if self.one_hot else None].to_list())
         else:
             self.left_out_[name] = f"it holds {column.dtype}"
 
@@ -296,8 +298,11 @@ def _as_read(column: pl.Series, reads: str | None) -> pl.Series:
     texts = column.str.strip_chars()
     if reads == "number":
         return texts.cast(pl.Float64, strict=False)
-    return texts.str.replace("T", " ").str.slice(0, 19).str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False).fill_null(
-        texts.str.slice(0, 10).str.to_datetime("%Y-%m-%d", strict=False)
+    return (
+        texts.str.replace("T", " ")
+        .str.slice(0, 19)
+        .str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False)
+        .fill_null(texts.str.slice(0, 10).str.to_datetime("%Y-%m-%d", strict=False))
     )
 
 

@@ -12,6 +12,7 @@ from zipfile import ZIP_STORED, ZipFile
 
 import msgspec
 
+from kurabe.contestants.plain import wrapped
 from kurabe.contestants.sweep import Sweep
 from kurabe.errors import ContestantError
 
@@ -25,6 +26,7 @@ TRUSTED = frozenset(
     for name in (
         "blend.Blend",
         "constant.Constant",
+        "encoding.ColumnEncoder",
         "features.Columns",
         "features.Dense",
         "features.Embeddings",
@@ -42,6 +44,7 @@ TRUSTED = frozenset(
         "linear.TfidfRidge",
         "neighbours.NearestNeighbours",
         "neighbours.Similarity",
+        "plain.Texts",
         "prompt.Prompt",
         "stack.AllViews",
         "stack.Directions",
@@ -113,7 +116,7 @@ def save(estimator: Any, folder: Path) -> None:
     Raises ContestantError where the estimator holds something that cannot be saved without pickle.
     """
     folder = Path(folder)
-    module = type(estimator.base() if isinstance(estimator, Sweep) else estimator).__module__
+    module = type(estimator.base() if isinstance(estimator, Sweep) else wrapped(estimator)).__module__
     own = None if module.partition(".")[0] in ("kurabe", "sklearn") else module
     import skops.io  # only now: with all of scikit-learn it imports torch, where that is installed
 
@@ -176,8 +179,8 @@ def load(folder: Path, estimator: Any = None) -> Any:
         raise
     except Exception as error:
         raise ContestantError(f"{folder / FILE} cannot be read: {type(error).__name__}: {error}") from error
-    if estimator is not None and type(loaded) is not type(estimator):
-        names = f"{type(loaded).__name__}, and the task describes {type(estimator).__name__}"
+    if estimator is not None and type(estimator) not in (type(loaded), type(wrapped(loaded))):
+        names = f"{type(wrapped(loaded)).__name__}, and the task describes {type(estimator).__name__}"
         raise ContestantError(f"{folder / FILE} holds {names}: train it again")
     return loaded
 

@@ -15,6 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from kurabe.contestants.base import Contestant, Validation
 from kurabe.contestants.frames import as_frame, as_target, concat, infer_kind
 from kurabe.contestants.learner import hold_out
+from kurabe.contestants.plain import fit_plain
 from kurabe.contestants.prompt import Prompt
 from kurabe.contestants.tune_hosted import dollars
 from kurabe.errors import ContestantError, MissingExtraError, missing
@@ -248,7 +249,7 @@ class Sweep(Contestant):
             return estimator.fit(X, y, validation=validation)
         if validation is not None:
             X, y = concat(X, as_frame(validation[0])), np.concatenate([y, validation[1]])
-        return estimator.fit(X, y)
+        return fit_plain(estimator, X, y)
 
     def predict(self, X: Any) -> np.ndarray:
         """What the contestant with the chosen setting says."""

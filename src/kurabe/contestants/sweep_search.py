@@ -25,6 +25,7 @@ import polars as pl
 from sklearn.base import clone
 
 from kurabe.contestants.base import AnswersRowByRow, Contestant, Prediction, Validation, learning
+from kurabe.contestants.plain import fit_plain
 from kurabe.contestants.prompt import Prompt
 from kurabe.contestants.sweep_trials import Evaluations
 from kurabe.contestants.tune import Tune
@@ -370,7 +371,7 @@ class Search:
         if isinstance(estimator, TuneHosted):
             self._tuned(estimator, X, y, self._key(settings, size))
         else:
-            estimator.fit(X, y)
+            estimator = fit_plain(estimator, X, y)
         return estimator, folder
 
     def _tuned(self, estimator: TuneHosted, X: pl.DataFrame, y: np.ndarray, key: str) -> None:
