@@ -7,6 +7,7 @@ import click
 from kurabe.cli.main import Command
 from kurabe.errors import TaskError
 from kurabe.report.files import write_text
+from kurabe.tasks.sources import STANDARD_INPUT, find_files
 from kurabe.tasks.suggest import suggest
 
 
@@ -20,8 +21,11 @@ from kurabe.tasks.suggest import suggest
 def command(file: Path, target: str | None, output: Path | None, force: bool) -> None:
     """Look at a table and write a first task file.
 
-    FILE is csv, tsv, jsonl or parquet. The task file has comments that say what was guessed and what can be changed.
+    FILE is csv, tsv, jsonl, parquet, Arrow (arrow, feather, ipc) or Excel (xlsx, xlsb, xls, ods); - is standard input.
+    The task file has comments that say what was guessed and what can be changed.
     """
+    if str(file) != STANDARD_INPUT:
+        find_files(file.name, file.parent)
     output = output or file.with_name("task.yaml")
     if output.exists() and not force:
         raise TaskError(f"{output} is there already; choose another with -o, or write over it with --force")

@@ -30,6 +30,10 @@ MAX_DEPTH = 50
 PLAIN_TAGS = frozenset(
     f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq", "merge")
 )
+NO_ENCODINGS = frozenset(
+    {"undefined", "utf-7", "unicode_escape", "raw_unicode_escape", "idna", "punycode", "mbcs", "oem"}
+)
+"""What Python calls encodings and no file of a table is written in."""
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "$": TaskSpec, "$.data": Data, "$.data.split": Split, "$.prompt": Prompt, "$.prompt.examples[]": Example,
     "$.budget": Budget, "$.checks[]": Check, "$.checks[].style": Style,
@@ -326,10 +330,11 @@ def _data_contradictions(data: Data) -> list[tuple[str, str]]:
     elif data.source is None and not (data.train and data.test):
         found.append(("$.data", "name the rows: `source: items.csv`, or `train: …` and `test: …`"))
     try:
-        if not codecs.lookup(data.encoding)._is_text_encoding:
+        found_codec = codecs.lookup(data.encoding)
+        if not found_codec._is_text_encoding or found_codec.name in NO_ENCODINGS:
             raise LookupError
     except (LookupError, ValueError):
-        known = ["utf-8", "utf-16", "cp1252", "latin-1", "shift_jis", "gb18030", "euc-kr", "cp1251"]
+        known = ["utf-8", "utf-16", "cp1252", "latin-1", "cp932", "shift_jis", "gb18030", "euc-kr", "cp1251"]
         found.append(("$.data.encoding", missing("encoding", data.encoding, known)))
     return found + _split_contradictions(data)
 

@@ -30,12 +30,13 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "and which answers a judge prefers.",
     },
     "Data": {
-        "source": "One table to be split: csv, tsv, jsonl or parquet beside the task file, a glob of them, or hf://owner/name.",
+        "source": "One table to be split: a file beside the task file (csv, tsv, jsonl, parquet, Arrow, Excel), a glob of such files, "
+        "hf://owner/name, or - for standard input.",
         "train": "The table to learn from, where the split is made already.",
         "validation": "The table to choose settings on. Left out: a share of `train`.",
         "test": "The table to be scored on, where the split is made already.",
         "split": "How `source` is cut into training, validation and test part.",
-        "encoding": "The text encoding of csv, tsv and jsonl files, such as utf-8, cp1252 or shift_jis.",
+        "encoding": "The text encoding of csv, tsv and jsonl files, such as utf-8, cp1252 or cp932.",
     },
     "Split": {
         "test": "The test part: a share of the rows below 1, or a number of rows from 1 on.",

@@ -12,7 +12,7 @@ import polars as pl
 from kurabe.errors import DataError, TaskError, missing
 from kurabe.tasks.metrics import METRICS, default_metric
 from kurabe.tasks.prose import is_prose
-from kurabe.tasks.sources import guess_encoding, read_table, typed_frame
+from kurabe.tasks.sources import STANDARD_INPUT, read_table, typed_frame
 from kurabe.tasks.spec import Kind
 from kurabe.tasks.split import SYNONYMS
 from kurabe.tasks.target import Guess, guess_kind, read_target
@@ -45,14 +45,27 @@ class _Roles:
 
 
 def suggest(path: str | Path, target: str | None = None, folder: str | Path | None = None) -> str:
-    """The text of a task file for the table at `path`; `folder` is where it will stand, by default beside the table.
+    """The text of a task file for a table.
 
-    Raises TaskError where no target is named or there is no such column, which lists the columns; DataError where the
-    table cannot be read.
+    Parameters
+    ----------
+    path : str or Path
+        The table; `-` is standard input.
+    target : str or None
+        The column that must come out.
+    folder : str, Path or None
+        Where the task file will stand; None: beside the table.
+
+    Raises
+    ------
+    TaskError
+        Where no target is named or there is no such column; the message lists the columns.
+    DataError
+        Where the table cannot be read.
     """
     path = Path(path)
-    encoding = guess_encoding(path)
-    table = read_table(path.name, path.parent, encoding)
+    piped = str(path) == STANDARD_INPUT
+    table = read_table(str(path) if piped else path.name, path.parent, encoding=None)
     frame = typed_frame(table)
     if target is None or target not in frame.columns:
         raise TaskError(_which(frame.columns, target))
@@ -64,12 +77,13 @@ def suggest(path: str | Path, target: str | None = None, folder: str | Path | No
     roles = _roles(frame.filter(pl.Series(present)), target)
     if not roles.texts and not roles.facts:
         raise DataError(f"there is no column to find {target!r} out from: {_why(roles.left_out)}")
-    source = path.name if folder is None else _relative(path, Path(folder))
+    source = path.name if piped or folder is None else _relative(path, Path(folder))
+    title = "standard input" if piped else path.name
     labels = sorted(set(y[present])) if kind == "label" else []
     sections = (
-        f"# A first task file for {_comment(path.name)}, {frame.height:,} rows. All of it was guessed from the table.",
-        f"name: {_quote(path.stem or 'task')}",
-        _data(source, encoding, roles, target, frame.height),
+        f"# A first task file for {_comment(title)}, {frame.height:,} rows. All of it was guessed from the table.",
+        f"name: {_quote('task' if piped else path.stem or 'task')}",
+        _data(source, table.encoding, roles, target, frame.height),
         _input(roles),
         _target(target, guess, len(labels), notes),
         _metric(kind),
