@@ -77,7 +77,7 @@ def workbook(path: Path, sheets: dict[str, list[list[Any]]]) -> None:
 
 
 def test_a_sheet_is_chosen_and_the_others_are_named(tmp_path: Path) -> None:
-    rows = [["name", None, "n"], ["a", 1.5, 1], [None, None, None], ["b", 2, "two"]]
+    rows: list[list[Any]] = [["name", None, "n"], ["a", 1.5, 1], [None, None, None], ["b", 2, "two"]]
     workbook(tmp_path / "items.xlsx", {"First": rows, "Other sheet": [["x"], [1]]})
     table = read_table("items.xlsx", tmp_path)
     assert table.frame.to_dict(as_series=False) == {"name": ["a", "b"], "column_2": [1.5, 2.0], "n": ["1", "two"]}

@@ -18,7 +18,8 @@ import pytest
 import kurabe.tasks.hub
 from kurabe.errors import DataError
 from kurabe.tasks.hub import choose
-from kurabe.tasks.sources import Table, frame_table, read_table, stack, typed_frame
+from kurabe.tasks.readers import Table
+from kurabe.tasks.sources import frame_table, read_table, stack, typed_frame
 
 
 def read(folder: Path, content: str | bytes, name: str = "items.csv", encoding: str = "utf-8") -> Table:

@@ -20,7 +20,7 @@ from kurabe.lens.similar import MODEL, MOST, Similar, picked, similar
 from kurabe.lens.texts import read_texts, split_lines
 from kurabe.lens.tokens import visible
 from kurabe.report.format import count
-from kurabe.tasks.sources import SUFFIXES
+from kurabe.tasks.readers import SUFFIXES
 
 SHADES = ((24, 28, 44), (38, 66, 110), (44, 122, 142), (94, 190, 122), (250, 230, 90))
 """From the least similarity to the greatest, by even steps."""

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kurabe.errors import InputError, missing
-from kurabe.tasks.sources import SUFFIXES, read_table
+from kurabe.tasks.readers import SUFFIXES
+from kurabe.tasks.sources import read_table
 
 
 def read_texts(path: str | Path, column: str | None = None, *, usual: Sequence[str] = ("text",)) -> list[str]:

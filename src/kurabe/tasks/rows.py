@@ -6,7 +6,8 @@ from typing import Any
 import polars as pl
 
 from kurabe.errors import DataError, missing
-from kurabe.tasks.sources import Table, frame_table, typed_frame
+from kurabe.tasks.readers import Table
+from kurabe.tasks.sources import frame_table, typed_frame
 from kurabe.tasks.spec import TaskSpec
 from kurabe.tasks.task import INPUT
 from kurabe.tasks.template import default_template, only_column, render_inputs, template_columns

@@ -30,8 +30,8 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "and which answers a judge prefers.",
     },
     "Data": {
-        "source": "One table to be split: a file beside the task file (csv, tsv, jsonl, parquet, Arrow, Excel), a glob of such files, "
-        "hf://owner/name, or - for standard input.",
+        "source": "One table to be split: a file beside the task file (csv, tsv, jsonl, parquet, Arrow, Excel), "
+        "a glob of such files, hf://owner/name, or - for standard input.",
         "train": "The table to learn from, where the split is made already.",
         "validation": "The table to choose settings on. Left out: a share of `train`.",
         "test": "The table to be scored on, where the split is made already.",

@@ -28,8 +28,8 @@ class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the rows are: one `source` to be split, or `train` and `test` (and `validation`) apart.
 
-    Each is a path relative to the task file (csv, tsv, jsonl, parquet, Arrow, Excel; `book.xlsx#Sheet` names a sheet), a
-    glob of such paths, `hf://owner/name`, or `-` for standard input.
+    Each is a path relative to the task file (csv, tsv, jsonl, parquet, Arrow, Excel; `book.xlsx#Sheet` names a sheet),
+    a glob of such paths, `hf://owner/name`, or `-` for standard input.
     """
 
     source: NonEmpty | None = None

@@ -13,7 +13,8 @@ from kurabe.errors import DataError, TaskError, missing
 from kurabe.tasks.checks import slice_rows
 from kurabe.tasks.file import contestant_specs, load_spec, parse_spec
 from kurabe.tasks.metrics import metric_for
-from kurabe.tasks.sources import Table, frame_table, nearly_numbers, read_table, stack, typed_frame
+from kurabe.tasks.readers import Table
+from kurabe.tasks.sources import frame_table, nearly_numbers, read_table, stack, typed_frame
 from kurabe.tasks.spec import Data, Kind, Prompt, Split, TaskSpec
 from kurabe.tasks.split import PartName, Positions, part_names, split_rows
 from kurabe.tasks.target import guess_kind, read_target
