@@ -5,8 +5,9 @@ import pytest
 
 from kurabe.errors import DataError
 from kurabe.tasks.file import parse_spec
+from kurabe.tasks.readers import Table
 from kurabe.tasks.rows import empty_columns, rows_from_texts
-from kurabe.tasks.sources import Table, read_table, typed_like
+from kurabe.tasks.sources import read_table, typed_like
 from kurabe.tasks.spec import TaskSpec
 
 
