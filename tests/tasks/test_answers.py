@@ -1,7 +1,12 @@
 """Answers as models and people in many countries write them, and what they must be read as."""
 
+import json
 import math
+import re
 import time
+import unicodedata
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kurabe.errors import DataError
+from kurabe.tasks import number_words
 from kurabe.tasks.answers import fallback, read_answer, read_label, read_number, read_text
 
 PLAIN = [
@@ -135,6 +141,32 @@ def test_without_a_prefill_the_cue_wins() -> None:
     assert read_number("45.00 for a pack; in total $60") == 60
 
 
+def listed(name: str) -> list[Any]:
+    lines = (Path(__file__).parent / "answers" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.mark.parametrize(("text", "value"), listed("numbers"))
+def test_listed_numbers_of_many_locales(text: str, value: float | None) -> None:
+    assert read_number(text) == (value if value is None else pytest.approx(value, rel=1e-12))
+
+
+@pytest.mark.parametrize(("text", "label", "labels"), listed("labels"))
+def test_listed_labels_of_many_languages(text: str, label: str | None, labels: list[str]) -> None:
+    assert read_label(text, labels) == label
+
+
+NUMBER_WORDS = re.compile("|".join(number_words.all_words()) + "|free|grat|kostenlos|бесплатно", re.IGNORECASE)
+
+
+@given(st.text(max_size=200))
+def test_no_number_is_read_where_there_is_none(text: str) -> None:
+    plain = "".join(char for char in text if unicodedata.numeric(char, None) is None and char not in "천백십만억조")
+    plain = NUMBER_WORDS.sub("", unicodedata.normalize("NFKC", plain))
+    if not re.search(r"\d", plain) and not NUMBER_WORDS.search(plain):
+        assert read_number(plain) is None
+
+
 SENTIMENT = ("positive", "negative", "neutral")
 SPAM = ("spam", "not spam")
 LABELS = [
@@ -253,6 +285,7 @@ def test_a_number_written_in_any_locale_is_read_back(
 
 
 HOSTILE = [
+    "one hundred ", "ein", "few ", "rose 3 to ", "\\frac{1}{", "①", "십 ", "A, ", "no ", "whether ",
     "1", "1,", "1 ", "123 ", "1.", "-", "(", "$", "**", "a", "万", "三", "twenty ", "1e", "so ", "is ", "not ", "½",
     "\n", "{,", "1/",
 ]  # fmt: skip

@@ -3,10 +3,12 @@
 An answer that can't be read is None, never 0; `fallback` is the stated rule that scores it.
 """
 
+import html
 import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -53,11 +55,28 @@ _CUE = re.compile(
 )
 _CONCLUSION = re.compile(r"(?:boxed\W*|\b(?:final answer|therefore|thus|hence|so|overall)\b[^.\n]{0,60})$")
 _NEGATED = re.compile(
-    r"(?:\b(?:not|no|never|neither|nor|without|cannot be|rather than|instead of"
-    r"|kein\w{0,2}|nicht|pas|ni|não|не|нет)|n't)"
-    r"(?: (?:\w+ ){0,2}| ?\W?)$"
+    r"(?:(?:\b(?:not|no|never|neither|nor|nothing|hardly|without|cannot be|than|instead of"
+    r"|kein\w{0,2}|nicht|weder|noch|pas|ni|não|nem|né|не|нет|ни)|n't)"
+    r"(?: (?:\w+ ){0,2}| ?\W?)|\bnon ?|(?:不是?|并非|非|没有)(?:太|很)?)$"
 )
-_NEGATED_AFTER = re.compile(r"\W?(?:ではな|じゃな|でな|では無|が없|ではあり)")
+_NEGATED_AFTER = re.compile(
+    r"\W?(?:で(?:は|も)?(?:な|無|あり)|じゃな|でも.{1,12}でもな|[이가은는도]? ?아[니님닙닌]|도 ?.{1,8}도 ?아[니님닙닌]"
+    r"|[이가] ?없"
+    r"| (?:is|was|seems)(?:n't| not| wrong\b| incorrect\b| false\b))"
+)
+_ASKED = re.compile(r"\b(?:whether|(?:clear|sure|know|tell|say) if)\b[^.!?,]{0,40}$")
+_PART_OF_A_WORD = re.compile(r"\b(?:anti|pseudo|semi|quasi|ex|pre|post|pro|sub) $")
+_DETERMINERS = {"no", "other", "none", "нет", "não", "kein", "keine"}
+_OF_ITS_OWN = (
+    "it|its|this|that|the|there|these|those|because|since|as|i|he|she|we|you|they|but|and|or|not|is|was|of"
+    "|это|потому|так|не"
+)
+_BEFORE_A_NOUN = re.compile(rf" (?!(?:{_OF_ITS_OWN})\b|no\b)[^\W\d]")
+"""After the label `no` or `other`: a noun that it belongs to, as in `no idea`."""
+_JOINT = re.compile(
+    r"\W*?(?:[,/|&、，・\s~-]|\b(?:and|or|to|und|oder|bis|et|ou|y|o|e|и|или)\b|または|もしくは|あるいは|还是|或者?|和|与|또는|와|과|[かとや])\W*"
+)
+"""What joins two labels that are both named, so that neither is the answer."""
 _WIDE = r"[^\W\u2e80-\u9fff\uac00-\ud7af\u0e00-\u0eff_]"
 """A letter or digit of a script that writes words apart (not Chinese, Japanese, Korean, Thai, Lao)."""
 
@@ -65,23 +84,27 @@ _WIDE = r"[^\W\u2e80-\u9fff\uac00-\ud7af\u0e00-\u0eff_]"
 def read_label(text: str, labels: Sequence[str]) -> str | None:
     """The one of `labels` that `text` answers, or None where it names none or leaves several open.
 
-    Case, width, markdown, quotes and `_` or `-` for a space do not count. In this order: the whole answer is a label;
-    a label follows a conclusion (`\\boxed{}`, `final answer`; the last one) or a cue (`Label: …`); the first line is
-    one; a bold one; the only one named, where neither a label inside a longer one nor a negated one counts; the one
-    left where all others are negated; the one the answer begins with; the number equal to a numeric label; the only
-    label that begins with the answer (cut short), from two characters on.
+    Case, width, markdown, quotes, `&` for `and` and `_` or `-` for a space do not count. In this order: the whole
+    answer is a label; a label follows a conclusion (`\\boxed{}`, `final answer`; the last one) or a cue (`Label: …`);
+    the first line is one; a bold one; the only one named, where neither a label inside a longer one nor a negated one
+    counts; the one left where all others are negated; the one the answer begins with; the number equal to a numeric
+    label (`4/5` is 4 where 5 is the highest); the only label that begins with the answer (cut short), from two
+    characters on. Labels that are named side by side (`A, B`; `yes or no`) or as half of another name (`home and
+    garden` where only `Home` is a label) are not chosen.
     """
     if (exact := text.strip()) in labels:
         return exact
-    text = without_thoughts(text)
+    text = _rated(without_thoughts(text), labels)
     names = _Names(labels)
     whole = _bare(text)
     if whole in names.by_bare:
         return names.one(whole, text)
+    if (loose := names.loosely(whole)) is not None:
+        return names.one(loose, text)
     mentions = names.mentions(text)
     line = _bare(text.strip().partition("\n")[0])
     chosen = _by_cue(mentions)
-    if chosen is None and line in names.by_bare:
+    if chosen is None and line in names.by_bare and not (mentions and mentions[0].open):
         chosen = line
     if chosen is None:
         chosen = _by_mention(mentions, list(names.by_bare))
@@ -91,11 +114,12 @@ def read_label(text: str, labels: Sequence[str]) -> str | None:
 
 
 class _Mention:
-    """A label named in the text, with what stands before and after it."""
+    """A label named in the text, with what stands before and after it. `open`: another stands beside it."""
 
     def __init__(self, name: str, text: str, start: int, end: int) -> None:
         self.name, self.start = name, start
-        self.before, self.after = text[max(0, start - 90) : start], text[end : end + 12]
+        self.end, self.open = end, False
+        self.before, self.after = text[max(0, start - 90) : start], text[end : end + 24]
         self.bold = self.before.rstrip(" \"'").endswith("**") and self.after.lstrip(" \"'.").startswith("**")
         self.negated = bool(_NEGATED.search(self.before) or _NEGATED_AFTER.match(self.after))
 
@@ -110,10 +134,15 @@ class _Names:
                 self.by_bare[bare].append(label)
 
     def one(self, bare: str, text: str) -> str | None:
-        """The label of a bare form; where several share it, the one that stands in the text as it is written."""
+        """The label of a bare form; where several share it, the longest that stands in the text as it is written, or
+        but for its case."""
         same = self.by_bare[bare]
-        verbatim = [label for label in same if label in text] if len(same) > 1 else same
-        return verbatim[0] if len(verbatim) == 1 else None
+        if len(same) == 1:
+            return same[0]
+        verbatim = [label for label in same if label in text]
+        folded = [label for label in same if label.casefold() in text.casefold()]
+        longest = sorted(verbatim if len(folded) == len(verbatim) else folded, key=len)
+        return longest[-1] if len(longest) == 1 or (longest and len(longest[-1]) > len(longest[-2])) else None
 
     def mentions(self, text: str) -> list[_Mention]:
         cased = _plain(text)
@@ -128,19 +157,78 @@ class _Names:
         for match in pattern.finditer(folded):
             mention = _Mention(match[0], folded, match.start(), match.end())
             letter = len(match[0]) == 1 and match[0].isascii() and match[0].isalpha()
-            if not letter or _is_option(cased[match.start()], mention):
+            if letter and not self._is_option(cased[match.start()], mention):
+                continue
+            if not _is_part(mention):
                 found.append(mention)
+        _leave_open(folded, found)
         return found
+
+    def loosely(self, whole: str) -> str | None:
+        """The one label that is `whole` but for accents and the word `and`: `negatif`, `home kitchen`."""
+        same = [bare for bare in self.by_bare if _loose(bare) == _loose(whole)]
+        return same[0] if len(same) == 1 else None
+
+    def _is_option(self, char: str, mention: _Mention) -> bool:
+        """Whether a one-letter label is meant, and not the article `a` or the pronoun `I`."""
+        closed = not mention.after.strip() or mention.after[:1] in ").:,;]}*\n\"'"
+        if closed and (char.isupper() or _CUE.search(mention.before) or mention.before.endswith("(")):
+            return True
+        if char.isupper() and _CUE.search(mention.before):
+            return True
+        if re.match(r" (?:is|was|it is)\b", mention.after) and (char.isupper() or not mention.before.strip()):
+            return True
+        beside = re.match(r" ?(?:,|/|&|\||and|or|und|oder|ou|et|y) ?[(*\"']*(\w)(?!\w)", mention.after)
+        joined = re.search(r"(?<!\w)(\w)[)*\"']* ?(?:,|/|&|\||and|or|und|oder|ou|et|y) ?$", mention.before)
+        return char.isupper() and any(other and other[1] in self.by_bare for other in (beside, joined))
+
+
+def _loose(bare: str) -> str:
+    unaccented = re.sub("[\u0300-\u036f]", "", unicodedata.normalize("NFD", bare))
+    return unaccented.replace(" and ", " ")
+
+
+def _is_part(mention: _Mention) -> bool:
+    """Whether the label is part of something else: `anti-spam`, `no idea`, `whether it is spam`."""
+    if _PART_OF_A_WORD.search(mention.before) or _ASKED.search(mention.before):
+        return True
+    return mention.name in _DETERMINERS and _BEFORE_A_NOUN.match(mention.after) is not None
+
+
+def _leave_open(text: str, mentions: list[_Mention]) -> None:
+    """Mark the labels that are named side by side, and those that are half of another name."""
+    for first, second in pairwise(mentions):
+        between = text[first.end : second.start]
+        if first.name != second.name and not (first.negated or second.negated) and _JOINT.fullmatch(between[:30]):
+            first.open = second.open = True
+    for mention in mentions:
+        begins = not mention.before.strip(" *\"'(\n") or _CUE.search(mention.before)
+        if begins and re.match(r" and \w+\W*(?:\n|$)", text[mention.end : mention.end + 60]):
+            mention.open = True
 
 
 def _plain(text: str) -> str:
-    text = unicodedata.normalize("NFKC", text).translate(_PLAIN)
-    text = re.sub(r"(?<=\w)[-_]+(?=\w)", " ", text)
+    text = unicodedata.normalize("NFKC", html.unescape(text)).translate(_PLAIN)
+    text = re.sub(r"(?<=\w)[-_]+(?=\w)|(?<=\d) - (?=\d)", " ", text)
+    text = re.sub(r"(?<=\w) {0,9}& {0,9}(?=\w)", " and ", text)
     return re.sub(r"[ \t\r\f\v]+", " ", text)
 
 
 _PLAIN = str.maketrans(
-    {"’": "'", "‘": "'", "“": '"', "”": '"', "\ufe0f": None, "\u200b": None, "\x00": None, "`": None}
+    {
+        "’": "'",
+        "‘": "'",
+        "“": '"',
+        "”": '"',
+        "–": "-",
+        "−": "-",
+        "‐": "-",
+        "‑": "-",
+        "\ufe0f": None,
+        "\u200b": None,
+        "\x00": None,
+        "`": None,
+    }
 )
 
 
@@ -165,14 +253,8 @@ def _bounded(bare: str) -> str:
     return head + re.escape(bare) + tail
 
 
-def _is_option(char: str, mention: _Mention) -> bool:
-    """Whether a one-letter label is meant, and not the article `a` or the pronoun `I`."""
-    closed = not mention.after.strip() or mention.after[:1] in ").:,;]}*\n\"'"
-    return char.isupper() and (closed or _CUE.search(mention.before) is not None)
-
-
 def _by_cue(mentions: list[_Mention]) -> str | None:
-    sure = [m for m in mentions if not m.negated]
+    sure = [m for m in mentions if not (m.negated or m.open)]
     concluding = [m.name for m in sure if _CONCLUSION.search(m.before)]
     if concluding:
         return concluding[-1]
@@ -186,6 +268,8 @@ def _by_mention(mentions: list[_Mention], names: list[str]) -> str | None:
     if len(bold) == 1:
         return bold.pop()
     named = {m.name for m in sure}
+    if any(m.open for m in sure):
+        return None
     if len(named) == 1:
         return named.pop()
     left = set(names) - {m.name for m in mentions}
@@ -201,17 +285,48 @@ def _by_mention(mentions: list[_Mention], names: list[str]) -> str | None:
     return None
 
 
+def _rated(text: str, labels: Sequence[str]) -> str:
+    """`text` with a rating as its number alone, where labels are numbers: `4 out of 5`, `★★★★`, `5点中4点`.
+
+    A rating on a scale that does not end at the highest label is taken out, as it can't be read.
+    """
+    values = _values(labels)
+    if not values:
+        return text
+    highest = max(values.values())
+
+    def rating(match: re.Match[str]) -> str:
+        value, scale = (match["value"], match["scale"]) if match["value"] else (match["value2"], match["scale2"])
+        return value if float(scale) == highest else ""
+
+    text = _RATING.sub(rating, unicodedata.normalize("NFKC", text))
+    if not re.search(r"\d", text):
+        text = re.sub("(?:[★⭐🌟]\ufe0f?)+[☆]*", lambda m: str(len(re.findall("[★⭐🌟]", m[0]))), text)
+    return text
+
+
+_RATING = re.compile(
+    r"(?<![\d.,])(?:(?P<value>\d{1,3}(?:\.\d{1,2})?)\s?(?:[/／]|out of|of|von|sur|de|di|из|van|av)\s?(?P<scale>\d{1,3})"
+    r"|(?P<scale2>\d{1,3})\s?(?:点|段階|つ|つ星|星)?(?:満点)?(?:評価)?中、?(?:の)?\s?(?P<value2>\d{1,3}(?:\.\d{1,2})?))(?![\d/])",
+    re.IGNORECASE,
+)
+
+
+def _values(names: Iterable[str]) -> dict[str, float]:
+    """The labels' values where all of them are numbers, else nothing."""
+    try:
+        return {name: float(name) for name in names}
+    except ValueError:
+        return {}
+
+
 def _by_number(text: str, names: list[str]) -> str | None:
     """The numeric label that equals the number in the text, where all labels are numbers."""
-    try:
-        values = {name: float(name) for name in names}
-    except ValueError:
-        return None
     value = read_number(text)
-    equal = [name for name, number in values.items() if number == value]
+    equal = [name for name, number in _values(names).items() if number == value]
     return equal[0] if len(equal) == 1 else None
 
 
 def _by_prefix(whole: str, names: list[str]) -> str | None:
-    begun = [name for name in names if name.startswith(whole)] if len(whole) >= 2 else []
+    begun = [name for name in names if name.startswith(whole if len(whole) >= 2 else f"{whole} ")] if whole else []
     return begun[0] if len(begun) == 1 else None
