@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import skops.io
 from sklearn.base import BaseEstimator
+from sklearn.utils import all_estimators
 
 from kurabe.contestants import persist
 from kurabe.contestants.checks import table
@@ -109,3 +112,28 @@ def test_what_cannot_be_saved_is_said_and_leaves_nothing(tmp_path: Path) -> None
     with pytest.raises(ContestantError, match="Unsavable cannot be saved without pickle"):
         persist.save(Unsavable().fit(*table("number")), tmp_path / "own")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_estimators_of_scikit_learn_are_known_without_importing_all_of_it() -> None:
+    program = (
+        "import sys\n"
+        "from kurabe.contestants import persist\n"
+        "persist.warm_up()\n"
+        "print('torch' in sys.modules, 'sklearn.manifold' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False False"
+
+
+def test_every_estimator_of_scikit_learn_is_trusted_and_nothing_else_of_it() -> None:
+    names = [f"{found.__module__}.{found.__qualname__}" for _, found in all_estimators()]
+    assert [name for name in names if name.startswith("sklearn.") and not persist._is_of_sklearn(name)] == []
+    for name in (
+        "sklearn.utils._bunch.Bunch",
+        "sklearn.utils.discovery.all_estimators",
+        "sklearn.externals.joblib.Memory",
+        "sklearn.nothing.Here",
+        "os.system",
+        "sklearn.base.os.Path",
+    ):
+        assert not persist._is_of_sklearn(name), name

@@ -2,8 +2,11 @@
 
 import hashlib
 import io
+import re
 import shutil
+import sys
 from collections.abc import Mapping
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from types import FunctionType
@@ -20,7 +23,7 @@ FILE = "estimator.skops"
 MANIFEST = "manifest.json"
 FORMAT = 1
 
-# Beyond what skops trusts by itself (scikit-learn's estimators, numpy's and scipy's arrays, Python's plain types).
+# Beyond scikit-learn's estimators, and what skops trusts by itself (numpy's and scipy's arrays, Python's plain types).
 TRUSTED = frozenset(
     f"kurabe.contestants.{name}"
     for name in (
@@ -103,11 +106,42 @@ def _name_of(value: type | FunctionType) -> str:
 
 
 def warm_up() -> None:
-    """Import what saving and loading need, so that it doesn't count as memory or time of the first contestant.
+    """Import what saving and loading need, so that it doesn't count as memory or time of the first contestant."""
+    _skops()
 
-    It takes some 200 MB where torch is installed, which scikit-learn's modules then import.
+
+def _skops() -> Any:
+    """`skops.io`, without the second and a half that its import takes.
+
+    To list the estimators that it trusts, it imports all modules of scikit-learn, and with them torch. An empty list
+    is enough here: `_is_of_sklearn` knows an estimator of scikit-learn by its class.
     """
-    import skops.io  # noqa: F401  # too heavy for `import kurabe`
+    if "skops.io" not in sys.modules:
+        import sklearn.utils
+
+        walk = sklearn.utils.all_estimators
+        sklearn.utils.all_estimators = list
+        try:
+            import skops.io  # noqa: F401 - handed out by its name below
+        finally:
+            sklearn.utils.all_estimators = walk
+    return sys.modules["skops.io"]
+
+
+_SKLEARN_CLASS = re.compile(r"(sklearn(?:\.(?!externals|tests|conftest)\w+)+)\.([A-Z]\w*)")
+
+
+def _is_of_sklearn(name: str) -> bool:
+    """Whether a type's name is that of an estimator of scikit-learn, as skops asks by a list of all of them."""
+    from sklearn.base import BaseEstimator
+
+    if (parts := _SKLEARN_CLASS.fullmatch(name)) is None:
+        return False
+    try:
+        found = getattr(import_module(parts[1]), parts[2], None)
+    except ImportError:
+        return False
+    return isinstance(found, type) and issubclass(found, BaseEstimator) and _name_of(found) == name
 
 
 def save(estimator: Any, folder: Path) -> None:
@@ -118,12 +152,12 @@ def save(estimator: Any, folder: Path) -> None:
     folder = Path(folder)
     module = type(estimator.base() if isinstance(estimator, Sweep) else wrapped(estimator)).__module__
     own = None if module.partition(".")[0] in ("kurabe", "sklearn") else module
-    import skops.io  # only now: with all of scikit-learn it imports torch, where that is installed
+    skops = _skops()
 
     try:
-        data = skops.io.dumps(estimator)
+        data = skops.dumps(estimator)
         _check_types(data, estimator)
-        skops.io.loads(data, trusted=_untrusted(data))
+        skops.loads(data, trusted=_untrusted(data))
     except ContestantError:
         raise
     except Exception as error:  # skops raises what the objects inside do
@@ -169,12 +203,10 @@ def load(folder: Path, estimator: Any = None) -> Any:
         raise ContestantError(f"the contestant in {folder} was saved by other versions ({written}): train it again")
     if hashlib.sha256(data).hexdigest() != manifest.sha256:
         raise ContestantError(f"{folder / FILE} was changed after it was saved: train it again")
-    import skops.io
-
     try:
         _check_archive(data)
         _check_types(data, estimator)
-        loaded = skops.io.loads(data, trusted=_untrusted(data))
+        loaded = _skops().loads(data, trusted=_untrusted(data))
     except ContestantError:
         raise
     except Exception as error:
@@ -194,15 +226,13 @@ def _check_archive(data: bytes) -> None:
 
 
 def _untrusted(data: bytes) -> list[str]:
-    import skops.io
-
-    return list(skops.io.get_untrusted_types(data=data))
+    return list(_skops().get_untrusted_types(data=data))
 
 
 def _check_types(data: bytes, estimator: Any) -> None:
     """Raise ContestantError where the data hold a type that is not trusted and no part of the estimator."""
     trusted = TRUSTED | _own_types(estimator)
-    refused = [name for name in _untrusted(data) if name not in trusted]
+    refused = [name for name in _untrusted(data) if name not in trusted and not _is_of_sklearn(name)]
     if refused:
         raise ContestantError(f"it holds types that are not trusted: {', '.join(sorted(refused))}")
 
