@@ -231,3 +231,29 @@ def test_any_column_names_give_a_task_file_that_loads(tmp_path: Path, names: lis
     first = task.train.rows.row(0, named=True)
     assert str(first[names[0]]) in first["input"]
     assert f"{names[2]}: {first[names[2]]}" in first["input"]
+
+
+def test_dates_and_codes_stay_out_of_the_text_and_it_says_why(tmp_path: Path) -> None:
+    frame = base().with_columns(
+        ref=pl.Series([f"A-{i * 7 % 61}" for i in range(60)]),
+        mail=pl.Series([f"user{i}@example.org" for i in range(60)]),
+        sold=pl.Series([f"{i % 28 + 1}/{i % 12 + 1}/2024" for i in range(60)]),
+        disk=pl.Series([f"{i * 11} GB" for i in range(60)]),
+    )
+    text, task = suggested(tmp_path, frame, "price")
+    assert task.train.X.columns == ["title", "speed", "disk", "sold", "input"]
+    assert "sold" not in (task.spec.input or "")
+    for line in (
+        "# ref is left out: it is another code in every row.",
+        "# mail is left out: it is another code in every row.",
+        "# sold is not in the text: it is a date, whose parts are features of the contestants for tables.",
+        "columns: [title, speed, disk, sold]",
+    ):
+        assert line in text
+    assert "60 values of 'disk' are read as numbers, such as '0 GB' as 0 and '11 GB' as 11." in task.warnings
+    assert any("'sold' is read as dates written as %d/%m/%Y" in warning for warning in task.warnings)
+
+
+def test_a_table_of_dates_alone_is_rendered(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"day": [f"2024-01-{i % 28 + 1:02}" for i in range(60)], "y": [i / 7 for i in range(60)]})
+    assert suggested(tmp_path, frame, "y")[1].train.X.columns == ["day", "input"]

@@ -12,19 +12,19 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from kurabe.contestants.features import Topics, as_numbers
 from kurabe.contestants.frames import TEXT, as_frame, require
 from kurabe.tasks.prose import prose_columns
+from kurabe.tasks.readings import read_as, reading
 
 ONE_HOT = 100  # values of a column at most that have a column each, the most frequent ones
-MOST = 0.9  # share of a text column's values that must read as numbers or dates for it to be taken as such
 _ID = re.compile(r"(?i:(^|[_\s.-])(id|ids|uuid|guid|rownames))$|[a-z]I[Dd]$")
-_ISO = r"^\s*\d{4}-\d{1,2}-\d{1,2}([T ]|\s*$)"
 _WHEN = ("year", "month", "day", "weekday", "day of year", "hour", "age")
 
 
 class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """Encode the columns of a table as numbers, for estimators that take nothing else.
 
-    Numbers stay as they are. Categories become whole numbers in alphabetical order. Dates become year, month, day,
-    weekday, day of the year, hour (where there is one) and age in days before the latest date of the training part.
+    Numbers stay as they are. Text that holds amounts (`$4,733.00`, `12 GB`) or dates is read as such. Categories become
+    whole numbers in alphabetical order. Dates become year, month, day, weekday, day of the year, hour (where there is
+    one) and age in days before the latest date of the training part.
     Prose becomes a few topics. Identifiers, texts of which hardly one stands twice, and empty columns are left out.
     A frame's columns are found by name: their order does not matter, and columns not seen in training are ignored.
 
@@ -52,6 +52,8 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # s
         The columns taken as dates, with the parts that are used and the latest date, in days since 1970.
     topics_ : dict of str to Topics
         The columns taken as prose.
+    reads_ : dict of str to str
+        The columns of text that hold amounts or dates, with how they are written.
     left_out_ : dict of str to str
         The columns left out, and why.
     n_features_in_ : int
@@ -205,9 +207,9 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # s
 
     def _learn_column(self, name: str, column: pl.Series) -> None:
         if column.dtype == pl.String:
-            if reads := _reads(column):
-                self.reads_[name] = reads
-            column = _as_read(column, self.reads_.get(name))
+            if how := reading(column):
+                self.reads_[name] = how
+            column = read_as(column, self.reads_.get(name))
         known = column.drop_nulls()
         repeats = known.n_unique() < len(known)
         if not len(known):
@@ -235,7 +237,7 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # s
         require(table, [*self.numbers_, *self.categories_, *self.dates_, *self.topics_])
         columns = []
         for name, median in self.numbers_.items():
-            numbers = as_numbers(_as_read(table[name], self.reads_.get(name)))
+            numbers = as_numbers(read_as(table[name], self.reads_.get(name)))
             columns.append(np.where(np.isnan(numbers), median, numbers) if self.fill else numbers)
         for name, values in self.categories_.items():
             codes = _codes(table[name], values)
@@ -244,7 +246,7 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # s
             else:
                 columns.append(np.where(np.isnan(codes), -1.0, codes) if self.fill else codes)
         for name, (parts, latest) in self.dates_.items():
-            dates = _dates(_as_read(table[name], self.reads_.get(name)), latest)
+            dates = _dates(read_as(table[name], self.reads_.get(name)), latest)
             columns += [np.nan_to_num(dates[part], nan=-1.0) if self.fill else dates[part] for part in parts]
         matrix = np.stack(columns, axis=1) if columns else np.zeros((table.height, 0))
         topics = [fitted.transform(table[name].alias(TEXT).to_frame()) for name, fitted in self.topics_.items()]
@@ -278,32 +280,6 @@ def columns(
     >>> pipeline = make_pipeline(columns(one_hot=True, fill=True), Ridge())
     """
     return ColumnEncoder(text, topics, one_hot, fill, random_state)
-
-
-def _reads(column: pl.Series) -> str | None:
-    """What a column of texts holds, if not texts: `number` or `date`."""
-    known = column.drop_nulls()
-    if not len(known):
-        return None
-    if known.str.strip_chars().cast(pl.Float64, strict=False).is_not_null().sum() >= MOST * len(known):
-        return "number"
-    if known.str.contains(_ISO).sum() >= MOST * len(known):
-        return "date"
-    return None
-
-
-def _as_read(column: pl.Series, reads: str | None) -> pl.Series:
-    if reads is None or column.dtype != pl.String:
-        return column
-    texts = column.str.strip_chars()
-    if reads == "number":
-        return texts.cast(pl.Float64, strict=False)
-    return (
-        texts.str.replace("T", " ")
-        .str.slice(0, 19)
-        .str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False)
-        .fill_null(texts.str.slice(0, 10).str.to_datetime("%Y-%m-%d", strict=False))
-    )
 
 
 def _codes(column: pl.Series, values: list[str]) -> np.ndarray:

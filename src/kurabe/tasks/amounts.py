@@ -32,7 +32,7 @@ _AFTER = rf"{_SIGN}|{_CODES}|[円圓元원]|zł|Kč|Ft|kr\.?|TL|руб\.?|dollar
 _GROUPS = r"\d{1,3}(?:(?P<separator>[,.'’_ ])\d{3}(?!\d))(?:(?P=separator)\d{3}(?!\d))*"
 _CELL = re.compile(
     rf"\s*(?P<open>\()?\s*(?P<minus>[-+−–])?\s?(?P<before>{_BEFORE})?\s?(?P<minus2>[-−–])?"
-    rf"(?P<number>{_GROUPS}(?:(?!(?P=separator))[.,]\d+)?|\d{{1,2}}(?:,\d\d)+,\d{{3}}(?:\.\d+)?|(?:0|[1-9]\d*)(?:[.,]\d+)?|\.\d+)"
+    rf"(?P<number>{_GROUPS}(?:(?!(?P=separator))[.,]\d+)?|\d{{1,2}}(?:,\d\d)+,\d{{3}}(?:\.\d+)?|(?:0|[1-9]\d*)(?:[.,]\d+)?(?:[eE][+-]?\d{{1,3}})?|\.\d+)"
     r"(?:(?P<scale>k|K|m|MM|M|bn|B|T)(?![^\W\d_])|\s?(?P<word>thousand|million|billion|trillion|Mio\.?|Mrd\.?|[千万億亿만억]))?"
     rf"\s?(?:(?P<currency>{_AFTER})(?![^\W\d_])|(?P<percent>[%％‰])"
     r"|(?P<unit>[^\W\d_]{1,12}(?:/[^\W\d_]{1,6})?[23]?\.?|[°\"″′'][A-Z]?))?\s*\)?\s*"

@@ -5,6 +5,8 @@ from collections import Counter
 
 import polars as pl
 
+from kurabe.tasks.readings import reading
+
 SAMPLE = 500  # rows are enough to tell prose from facts
 TEMPLATE_WORDS = 30  # more words than this that come and go are hardly the template's own
 _WORDS = re.compile(r"[^\W\d_]+")
@@ -18,7 +20,10 @@ def is_prose(column: pl.Series) -> bool:
     if known.dtype != pl.String or not len(known):
         return False
     words = known.str.strip_chars().str.count_matches(_BREAKS).mean()
-    return isinstance(words, float) and (words >= 8 or (words >= 1 and known.n_unique() > 0.5 * len(known)))
+    if not isinstance(words, float) or words < 1:
+        return False
+    # `12 GB` and `3 May 2024` have words too.
+    return words >= 8 or (known.n_unique() > 0.5 * len(known) and reading(known) is None)
 
 
 def prose_columns(X: pl.DataFrame, text: str = "input") -> list[str]:

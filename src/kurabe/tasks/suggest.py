@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +12,7 @@ import polars as pl
 from kurabe.errors import DataError, TaskError, missing
 from kurabe.tasks.metrics import METRICS, default_metric
 from kurabe.tasks.prose import is_prose
+from kurabe.tasks.readings import reading
 from kurabe.tasks.sources import STANDARD_INPUT, read_table, typed_frame
 from kurabe.tasks.spec import Kind
 from kurabe.tasks.split import SYNONYMS
@@ -29,16 +30,19 @@ _GROUP = re.compile(
 )
 _DATE = r"^\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?([T ]|$)"
 _TIME_NAME = re.compile(r"(^|[_\s])(date|time|timestamp|year|month|created|created_at|datetime)$", re.IGNORECASE)
+_CODE = r"^[\w.:/@#+-]*[\d@][\w.:/@#+-]*$"  # one word with a digit or an @
 _UNPRINTABLE = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True)
 class _Roles:
-    """What each column but the target is good for. `left_out`: (column, why)."""
+    """What each column but the target is good for. `left_out`: (column, why). `dates` are features and no text;
+    `times` are columns that a split could go by."""
 
     texts: tuple[str, ...]
     facts: tuple[str, ...]
     left_out: tuple[tuple[str, str], ...]
+    dates: tuple[str, ...]
     split: str | None
     groups: tuple[str, ...]
     times: tuple[str, ...]
@@ -75,6 +79,8 @@ def suggest(path: str | Path, target: str | None = None, folder: str | Path | No
         typed_frame(table, keep=() if kind == "number" else (target,))[target], kind, table.locate
     )
     roles = _roles(frame.filter(pl.Series(present)), target)
+    if not roles.texts and not roles.facts and roles.dates:
+        roles = replace(roles, facts=roles.dates, dates=())  # there is nothing else to render
     if not roles.texts and not roles.facts:
         raise DataError(f"there is no column to find {target!r} out from: {_why(roles.left_out)}")
     source = path.name if piped or folder is None else _relative(path, Path(folder))
@@ -103,7 +109,7 @@ def _which(columns: Sequence[str], target: str | None) -> str:
 
 
 def _roles(frame: pl.DataFrame, target: str) -> _Roles:
-    texts, facts, left_out, groups, times = [], [], [], list[str](), list[str]()
+    texts, facts, left_out, dates, groups, times = [], [], [], list[str](), list[str](), list[str]()
     split: str | None = None
     for name in frame.columns:
         if name == target:
@@ -114,15 +120,17 @@ def _roles(frame: pl.DataFrame, target: str) -> _Roles:
             split = name
         elif reason := _reason_to_leave(frame, name, target):
             left_out.append((name, reason))
+        elif known.dtype in (pl.Date, pl.Datetime) or ((how := reading(known)) and "%" in how):
+            dates.append(name)
         elif is_prose(known):
             texts.append(name)
         else:
             facts.append(name)
-        if known.dtype.is_temporal() or _TIME_NAME.search(name) or _all_match(known, _DATE):
+        if name in dates or known.dtype.is_temporal() or _TIME_NAME.search(name) or _all_match(known, _DATE):
             times.append(name)
         elif _GROUP.search(name) and 2 <= known.n_unique() <= len(known) / 2:
             groups.append(name)
-    return _Roles(tuple(texts), tuple(facts), tuple(left_out), split, tuple(groups), tuple(times))
+    return _Roles(tuple(texts), tuple(facts), tuple(left_out), tuple(dates), split, tuple(groups), tuple(times))
 
 
 def _reason_to_leave(frame: pl.DataFrame, name: str, target: str) -> str | None:
@@ -138,12 +146,7 @@ def _reason_to_leave(frame: pl.DataFrame, name: str, target: str) -> str | None:
     named_id = bool(_ID.search(name) or _CAMEL_ID.search(name))
     if unique and (named_id or (numbered and frame.height >= 10)) and not is_prose(known):
         return "it numbers the rows"
-    if (
-        unique
-        and _all_match(known, r"^\S*\d\S*$")
-        and _all_match(known, r"^[\w.:/-]{8,}$")
-        and not _all_match(known, _DATE)
-    ):
+    if unique and frame.height >= 10 and _all_match(known, _CODE) and reading(known) is None:
         return "it is another code in every row"
     pairs = frame.select(frame[name].alias("a"), frame[target].alias("b")).unique()
     if pairs.height == distinct == frame[target].n_unique() < frame.height / 2 and distinct > 1:
@@ -188,9 +191,17 @@ def _data(source: str, encoding: str, roles: _Roles, target: str, rows: int) -> 
 def _input(roles: _Roles) -> str:
     lines = ["# The text that contestants read, a Jinja2 template; the columns it names are also theirs to use."]
     lines += [f"# {_comment(name)} is left out: {why}." for name, why in roles.left_out]
+    lines += [
+        f"# {_comment(name)} is not in the text: it is a date, whose parts are features of the contestants for tables."
+        for name in roles.dates
+    ]
     facts = ", ".join(f"{literal(name)}: {{{{ {reference(name)} }}}}" for name in roles.facts)
     template = "\n".join([f"{{{{ {reference(name)} }}}}" for name in roles.texts] + ([facts] if facts else []))
-    return "\n".join([*lines, f"input: {_block(template)}"])
+    lines.append(f"input: {_block(template)}")
+    if roles.dates:
+        listed = ", ".join(_quote(name) for name in (*roles.texts, *roles.facts, *roles.dates))
+        lines += ["# The columns that contestants may use, in the text or not.", f"columns: [{listed}]"]
+    return "\n".join(lines)
 
 
 def _target(target: str, guess: Guess, labels: int, notes: Sequence[str]) -> str:

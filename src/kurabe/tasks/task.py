@@ -14,6 +14,7 @@ from kurabe.tasks.checks import slice_rows
 from kurabe.tasks.file import contestant_specs, load_spec, parse_spec
 from kurabe.tasks.metrics import metric_for
 from kurabe.tasks.readers import Table
+from kurabe.tasks.readings import reading, told_reading
 from kurabe.tasks.sources import frame_table, nearly_numbers, read_table, stack, typed_frame
 from kurabe.tasks.spec import Data, Kind, Prompt, Split, TaskSpec
 from kurabe.tasks.split import PartName, Positions, part_names, split_rows
@@ -167,7 +168,9 @@ def _make(spec: TaskSpec, table: Table, parts: list[PartName] | None, folder: Pa
         if name is not None and name not in frame.columns:
             raise DataError(missing("column", name, frame.columns))
     columns, template = _inputs(spec, split, frame.columns)
-    nearly = nearly_numbers(table, frame, [name for name in columns if name in frame.columns])
+    used = [frame[name] for name in columns if name in frame.columns]
+    read = {one.name: said for one in used if (how := reading(one)) and (said := told_reading(one, how))}
+    nearly = nearly_numbers(table, frame, [one.name for one in used if one.name not in read])
     y, present, warnings = read_target(frame[spec.target], spec.kind, table.locate)
     kept = np.flatnonzero(present)
     frame, y = frame[kept], y[kept]
@@ -196,7 +199,7 @@ def _make(spec: TaskSpec, table: Table, parts: list[PartName] | None, folder: Pa
         "validation": None if positions.validation is None else _part(X, y, rows, positions.validation),
         "test": _part(X, y, rows, positions.test),
         "folder": folder,
-        "warnings": (*table.warnings, *nearly, *warnings, *_unseen(spec, y, positions)),
+        "warnings": (*table.warnings, *read.values(), *nearly, *warnings, *_unseen(spec, y, positions)),
     }
 
 
