@@ -59,7 +59,8 @@ class ProviderError(ModelError):
     request id, and says what to do next. It never holds a key.
 
     `code` is the provider's word for the fault, `retry_after` the seconds it asks to wait, `partial` what had come of a
-    stream (a Reply) before it broke. `sent` is False where the request surely never reached the provider.
+    stream (a Reply) before it broke. `should_retry` is whether the provider says that the request is worth repeating,
+    None where it says nothing. `sent` is False where the request surely never reached the provider.
     """
 
     what = "gave no answer"
@@ -82,6 +83,7 @@ class ProviderError(ModelError):
         self.retry_after = retry_after
         self.partial = partial
         self.sent = sent
+        self.should_retry: bool | None = None
         self.provider = ""
         self.model = ""
         self.request_id = ""

@@ -1,6 +1,7 @@
 """The values that pass between contestants and models: frozen and comparable."""
 
 import mimetypes
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -107,12 +108,25 @@ class ToolCall(_Part, frozen=True, tag="tool_call"):
 
 
 class ToolResult(_Part, frozen=True, tag="tool_result"):
-    """What a tool answered to the call `id`; `error` where it failed. It stands in a user's turn."""
+    """What a tool answered to the call `id`; `error` where it failed. It stands in a user's turn.
+
+    `content` is a text, or texts, images and documents for the providers that take them in a result.
+    """
 
     id: str
     name: str
-    content: str
+    content: str | tuple[Text | Image | Document, ...]
     error: bool = False
+
+    @property
+    def parts(self) -> tuple[Text | Image | Document, ...]:
+        """The content as parts; a text by itself is one part."""
+        return (Text(self.content),) if isinstance(self.content, str) else self.content
+
+    @property
+    def text(self) -> str:
+        """The text parts, joined."""
+        return text_of(self.content)
 
 
 Part = Text | Image | Audio | Document | Reasoning | ToolCall | ToolResult
@@ -122,11 +136,14 @@ class Message(msgspec.Struct, frozen=True):
     """One turn of a conversation. Results of tools stand in the user's turn.
 
     `protocol` is the format that an assistant's turn came in: what it signed is not sent to a provider of another one.
+    `cache` marks the end of a beginning that many calls share: the provider keeps everything up to this turn, and reads
+    it at a lower price in later calls. Providers that keep beginnings unasked, or not at all, ignore it.
     """
 
     role: Role
     content: str | tuple[Part, ...]
     protocol: str = ""
+    cache: bool = False
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -141,28 +158,28 @@ class Message(msgspec.Struct, frozen=True):
         return text_of(self.content)
 
 
-def text_of(content: str | tuple[Part, ...]) -> str:
+def text_of(content: str | Sequence[Part]) -> str:
     """The text parts of a message's content, joined."""
     if isinstance(content, str):
         return content
     return "".join(part.text for part in content if isinstance(part, Text))
 
 
-def System(text: str) -> Message:
-    """A system turn. Raises InputError for what is no text."""
+def System(text: str, *, cache: bool = False) -> Message:
+    """A system turn; for `cache` see Message. Raises InputError if the text is not a str."""
     if not isinstance(text, str):
         raise InputError(f"the system's turn is a text, not {type(text).__name__}: {text!r:.80}")
-    return Message("system", text)
+    return Message("system", text, cache=cache)
 
 
-def User(*content: str | Part) -> Message:
-    """A user's turn of texts and other parts. Raises InputError for what is neither."""
-    return Message("user", _content(content))
+def User(*content: str | Part, cache: bool = False) -> Message:
+    """A user's turn of texts and other parts; for `cache` see Message. Raises InputError for what is neither."""
+    return Message("user", _content(content), cache=cache)
 
 
-def Assistant(*content: str | Part) -> Message:
-    """An assistant's turn of texts and other parts. Raises InputError for what is neither."""
-    return Message("assistant", _content(content))
+def Assistant(*content: str | Part, cache: bool = False) -> Message:
+    """An assistant's turn of texts and other parts; for `cache` see Message. Raises InputError for what is neither."""
+    return Message("assistant", _content(content), cache=cache)
 
 
 def _content(content: tuple[str | Part, ...]) -> str | tuple[Part, ...]:
@@ -174,12 +191,18 @@ def _content(content: tuple[str | Part, ...]) -> str | tuple[Part, ...]:
     return tuple(Text(part) if isinstance(part, str) else part for part in content)
 
 
-class Tool(msgspec.Struct, frozen=True):
-    """A tool that a model may call. `parameters` is the JSON Schema of its arguments, an object."""
+class Tool(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A tool that a model may call. `parameters` is the JSON Schema of its arguments, an object.
+
+    `strict`: the provider holds the arguments to the schema, which must be one that its strict mode takes; `tool(…,
+    strict=True)` makes such a schema. `cache` marks the end of a shared beginning, as in Message.
+    """
 
     name: str
     description: str
     parameters: dict[str, Any]
+    strict: bool = False
+    cache: bool = False
 
 
 class OutputFormat(msgspec.Struct, frozen=True):
@@ -249,7 +272,8 @@ class Reply(msgspec.Struct, frozen=True):
     `usd` is None where the cost is unknown, 0.0 where there is none. `seconds` is wall time in all and `first_seconds`
     that until the first piece of a stream, or the first token of a model in this process. `parsed` is the value that
     `output=` asked for. `model` is what the provider calls itself; `raw` is the body as it came (of a stream: all of
-    its bytes). `citations` are addresses.
+    its bytes). `citations` are addresses. `id` names an answer that OpenAI's Responses API keeps, for a later call's
+    `previous_response_id`.
     """
 
     content: str | tuple[Part, ...]
@@ -265,6 +289,7 @@ class Reply(msgspec.Struct, frozen=True):
     citations: tuple[str, ...] = ()
     raw: bytes = b""
     protocol: str = ""
+    id: str = ""
 
     def __repr__(self) -> str:
         text = self.text if len(self.text) <= _REPR_LENGTH else f"{self.text[:_REPR_LENGTH]}…"

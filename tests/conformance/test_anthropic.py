@@ -230,6 +230,90 @@ CASES: dict[str, tuple[Request, Json]] = {
             ]
         },
     ),
+    "the beginning to be kept": (
+        asked(
+            System("Be brief."),
+            System("You know all about Oslo: …", cache=True),
+            User("Hi"),
+            Assistant("Hello.", cache=True),
+            User("And", " now?", Image.from_bytes(PNG), cache=True),
+            tools=(WEATHER, msgspec.structs.replace(CLOCK, cache=True)),
+        ),
+        {
+            "system": [
+                {"type": "text", "text": "Be brief."},
+                {"type": "text", "text": "You know all about Oslo: …", "cache_control": {"type": "ephemeral"}},
+            ],
+            "tools": [WEATHER_PARAM, CLOCK_PARAM | {"cache_control": {"type": "ephemeral"}}],
+            "messages": [
+                *HI,
+                {
+                    "role": "assistant",
+                    "content": [{"type": "text", "text": "Hello.", "cache_control": {"type": "ephemeral"}}],
+                },
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "text", "text": "And"},
+                        {"type": "text", "text": " now?"},
+                        {
+                            "type": "image",
+                            "source": {"type": "base64", "media_type": "image/png", "data": encoded(PNG)},
+                            "cache_control": {"type": "ephemeral"},
+                        },
+                    ],
+                },
+            ],
+        },
+    ),
+    "a strict tool": (
+        asked(tools=(msgspec.structs.replace(WEATHER, strict=True),)),
+        {"messages": HI, "tools": [WEATHER_PARAM | {"strict": True}]},
+    ),
+    "an empty turn": (
+        asked(User("Hi"), Assistant("Hello."), User("")),
+        {"messages": [*HI, {"role": "assistant", "content": "Hello."}, {"role": "user", "content": ""}]},
+    ),
+    "a picture and a document as results": (
+        asked(
+            User("Hi"),
+            Assistant(ToolCall("toolu_1", "weather", {"city": "Oslo"})),
+            User(
+                ToolResult(
+                    "toolu_1", "weather", (Text("Look."), Image.from_bytes(PNG), Document(PDF, "application/pdf"))
+                )
+            ),
+        ),
+        {
+            "messages": [
+                *HI,
+                {
+                    "role": "assistant",
+                    "content": [{"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Oslo"}}],
+                },
+                {
+                    "role": "user",
+                    "content": [
+                        {
+                            "type": "tool_result",
+                            "tool_use_id": "toolu_1",
+                            "content": [
+                                {"type": "text", "text": "Look."},
+                                {
+                                    "type": "image",
+                                    "source": {"type": "base64", "media_type": "image/png", "data": encoded(PNG)},
+                                },
+                                {
+                                    "type": "document",
+                                    "source": {"type": "base64", "media_type": "application/pdf", "data": encoded(PDF)},
+                                },
+                            ],
+                        }
+                    ],
+                },
+            ],
+        },
+    ),
     "tools": (asked(tools=(WEATHER, CLOCK)), {"messages": HI, "tools": [WEATHER_PARAM, CLOCK_PARAM]}),
     **{
         f"tool_choice {wish}, parallel {parallel}": (

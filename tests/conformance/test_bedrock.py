@@ -18,6 +18,7 @@ from zlib import crc32
 import boto3
 import botocore.eventstream
 import botocore.exceptions
+import msgspec
 import pytest
 from botocore.config import Config
 
@@ -124,6 +125,11 @@ def stream(*events: bytes, stop: str = "end_turn") -> bytes:
     return b"".join((event("messageStart", {"role": "assistant"}), *events, *last))
 
 
+POINT: dict[str, Any] = {"cachePoint": {"type": "default"}}
+QUIRKS = {
+    "a budget of thinking": {"claude", "thinking_budget"},
+    "the beginning to be kept": {"claude", "cache_points"},
+}
 CASES: dict[str, tuple[Request, dict[str, Any]]] = {
     "system, user, temperature, limit": (
         Request((System("Be brief."), User("Hi")), temperature=0.5, max_tokens=80),
@@ -174,6 +180,78 @@ CASES: dict[str, tuple[Request, dict[str, Any]]] = {
                     ],
                 }
             ]
+        },
+    ),
+    "the beginning to be kept": (
+        Request(
+            (System("Be brief.", cache=True), User("Hi"), Assistant("Hello", cache=True), User("Bye", cache=True)),
+            tools=(msgspec.structs.replace(TOOL, cache=True),),
+        ),
+        {
+            "system": [{"text": "Be brief."}, POINT],
+            "messages": [
+                {"role": "user", "content": [{"text": "Hi"}]},
+                {"role": "assistant", "content": [{"text": "Hello"}, POINT]},
+                {"role": "user", "content": [{"text": "Bye"}, POINT]},
+            ],
+            "toolConfig": {"tools": [*TOOLS, POINT]},
+        },
+    ),
+    "a system turn inside the conversation": (
+        Request((System("Be brief."), User("Hi"), Assistant("Hello"), System("Now in French."), User("Bye"))),
+        {
+            "system": [{"text": "Be brief."}],
+            "messages": [
+                {"role": "user", "content": [{"text": "Hi"}]},
+                {"role": "assistant", "content": [{"text": "Hello"}]},
+                {"role": "system", "content": [{"text": "Now in French."}]},
+                {"role": "user", "content": [{"text": "Bye"}]},
+            ],
+        },
+    ),
+    "a strict tool": (
+        Request(WEATHER, tools=(msgspec.structs.replace(TOOL, strict=True),)),
+        {"messages": ASK, "toolConfig": {"tools": [{"toolSpec": {**TOOLS[0]["toolSpec"], "strict": True}}]}},
+    ),
+    "a picture and a document as a result": (
+        Request(
+            (
+                *WEATHER,
+                Assistant(ToolCall("t1", "weather", {"city": "Oslo"})),
+                User(
+                    ToolResult(
+                        "t1",
+                        "weather",
+                        (Text("Look."), Image.from_bytes(PNG), Document(b"%PDF", "application/pdf", name="a.pdf")),
+                    )
+                ),
+            ),
+            tools=(TOOL,),
+        ),
+        {
+            "messages": [
+                *ASK,
+                {
+                    "role": "assistant",
+                    "content": [{"toolUse": {"toolUseId": "t1", "name": "weather", "input": {"city": "Oslo"}}}],
+                },
+                {
+                    "role": "user",
+                    "content": [
+                        {
+                            "toolResult": {
+                                "toolUseId": "t1",
+                                "content": [
+                                    {"text": "Look."},
+                                    {"image": {"format": "png", "source": {"bytes": PNG}}},
+                                    {"document": {"format": "pdf", "name": "a", "source": {"bytes": b"%PDF"}}},
+                                ],
+                            }
+                        }
+                    ],
+                },
+            ],
+            "toolConfig": {"tools": TOOLS},
         },
     ),
     "tools": (Request(WEATHER, tools=(TOOL,)), {"messages": ASK, "toolConfig": {"tools": TOOLS}}),
@@ -307,8 +385,8 @@ def test_requests(case: str, streamed: bool, client: Any, recorder: Any, same: A
         events_of(client, **call)
     else:
         client.converse(modelId=MODEL, **call)
-    quirks = frozenset({"claude", "thinking_budget"} if case == "a budget of thinking" else ())
-    ours = CODEC.chat(MODEL, request, Profile(quirks=quirks), stream=streamed)
+    profile = Profile(quirks=frozenset(QUIRKS.get(case, ())))
+    ours = CODEC.chat(MODEL, request, profile, stream=streamed)
     same(parsed(ours), recorder.last, body=plain)
     assert_signed_alike(ours, recorder)
     assert "accept" not in recorder.last.headers or recorder.last.headers["accept"] == "*/*"

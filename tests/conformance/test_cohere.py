@@ -17,12 +17,14 @@ from cohere.core.api_error import ApiError
 from kurabe import errors
 from kurabe.messages import (
     Assistant,
+    Document,
     Image,
     Message,
     OutputFormat,
     Reasoning,
     Request,
     System,
+    Text,
     Tool,
     ToolCall,
     ToolResult,
@@ -105,6 +107,27 @@ REQUESTS: dict[str, tuple[Request, dict[str, Any]]] = {
             {"role": "tool", "tool_call_id": "weather_2", "content": "9 C"},
             {"role": "user", "content": [{"type": "text", "text": "And now?"}]}],
          "tools": [THEIR_WEATHER], "thinking": {"type": "enabled"}},
+    ),
+    "results as documents": (
+        asked(User("Weather?"), Assistant(CALLS[0]),
+              User(ToolResult("weather_1", "weather", (
+                  Text("Two sources."), Document(b"It is 18 C.", "text/plain", name="yr"),
+                  Document(b'{"url": "https://a.org", "degrees": 18}', "application/json")))), tools=(WEATHER,)),
+        {"messages": [
+            ASK, {"role": "assistant", "tool_calls": [call(1, "Paris")]},
+            {"role": "tool", "tool_call_id": "weather_1", "content": [
+                {"type": "text", "text": "Two sources."},
+                {"type": "document", "document": {"id": "yr", "data": {"title": "yr", "text": "It is 18 C."}}},
+                {"type": "document", "document": {"data": {"url": "https://a.org", "degrees": 18}}}]}],
+         "tools": [THEIR_WEATHER]},
+    ),
+    "a strict tool": (
+        asked(User("Weather?"), tools=(msgspec.structs.replace(WEATHER, strict=True),)),
+        {"messages": [ASK], "tools": [THEIR_WEATHER], "strict_tools": True},
+    ),
+    "an empty turn": (
+        asked(User("Weather?"), Assistant("18 C"), User()),
+        {"messages": [ASK, {"role": "assistant", "content": "18 C"}, {"role": "user", "content": ""}]},
     ),
     "the thinking of another provider's model": (
         asked(User("Weather?"), Assistant(Reasoning("Hm.", signature="abc"), "18 C"), User("Why?")),

@@ -46,6 +46,7 @@ SPELLINGS = {
     "file_uri": "fileUri",
     "parameters_json_schema": "parametersJsonSchema",
     "allowed_function_names": "allowedFunctionNames",
+    "inline_data": "inlineData",
     "include_thoughts": "includeThoughts",
     "thinking_level": "thinkingLevel",
     "thinking_budget": "thinkingBudget",
@@ -154,6 +155,11 @@ SENT: dict[str, tuple[Request, list[types.Content], dict[str, Any]]] = {
         [content("user", text("One")), content("model", text("Two")), content("user", text("Three"))],
         {},
     ),
+    "an empty turn": (
+        request(User("One"), Assistant("Two"), User("")),
+        [content("user", text("One")), content("model", text("Two")), content("user", text(""))],
+        {},
+    ),
     "media": (
         request(
             User(
@@ -210,6 +216,29 @@ SENT: dict[str, tuple[Request, list[types.Content], dict[str, Any]]] = {
             content("user", result("weather", {"output": "rain"}, "c1")),
         ],
         {"tools": declared(WEATHER)},
+    ),
+    "a picture as a result": (
+        request(
+            User("Hi"),
+            Assistant(ToolCall("c1", "clock")),
+            User(ToolResult("c1", "clock", (Text("noon"), Image.from_bytes(PNG)))),
+        ),
+        [
+            *HI,
+            content("model", call("clock", {}, "c1")),
+            content(
+                "user",
+                types.Part(
+                    function_response=types.FunctionResponse(
+                        id="c1",
+                        name="clock",
+                        response={"output": "noon"},
+                        parts=[types.FunctionResponsePart.from_bytes(data=PNG, mime_type="image/png")],
+                    )
+                ),
+            ),
+        ],
+        {},
     ),
     "parallel calls without ids": (
         request(

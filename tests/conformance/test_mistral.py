@@ -51,7 +51,7 @@ CODEC = Mistral()
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 GIF_URL = "data:image/gif;base64," + base64.b64encode(GIF).decode()
 WEATHER = Tool("weather", "The weather.", {"type": "object", "properties": {"city": {"type": "string"}}})
-SDK_WEATHER = {
+SDK_WEATHER: dict[str, Any] = {
     "type": "function",
     "function": {"name": "weather", "description": "The weather.", "parameters": WEATHER.parameters},
 }
@@ -145,6 +145,38 @@ REQUESTS: dict[str, tuple[Request, dict[str, Any]]] = {
         )
         for choice in ("auto", "none", "required")
     },
+    "a strict tool": (
+        Request((User("Hello"),), tools=(msgspec.structs.replace(WEATHER, strict=True),)),
+        {"messages": HELLO, "tools": [{**SDK_WEATHER, "function": {**SDK_WEATHER["function"], "strict": True}}]},
+    ),
+    "an empty turn": (
+        Request((User("Hello"), Assistant("Hi"), User(""))),
+        {"messages": [*HELLO, {"role": "assistant", "content": "Hi"}, {"role": "user", "content": ""}]},
+    ),
+    "a picture as a result": (
+        Request(
+            (
+                User("Hello"),
+                Assistant(ToolCall("a", "weather", {"city": "Oslo"})),
+                User(ToolResult("a", "weather", (Text("Look."), Image.from_bytes(GIF)))),
+            )
+        ),
+        {
+            "messages": [
+                *HELLO,
+                {"role": "assistant", "content": None, "tool_calls": [sdk_call("a", '{"city":"Oslo"}')]},
+                {
+                    "role": "tool",
+                    "tool_call_id": "a",
+                    "name": "weather",
+                    "content": [
+                        {"type": "text", "text": "Look."},
+                        {"type": "image_url", "image_url": {"url": GIF_URL}},
+                    ],
+                },
+            ]
+        },
+    ),
     "one tool by name": (
         Request((User("Hello"),), tools=(WEATHER,), tool_choice="weather"),
         {
@@ -181,8 +213,8 @@ REQUESTS: dict[str, tuple[Request, dict[str, Any]]] = {
                     ],
                     "tool_calls": [sdk_call("a", '{"city":"Oslo"}'), sdk_call("b", '{"city":"Rome"}')],
                 },
-                {"role": "tool", "tool_call_id": "a", "content": "3"},
-                {"role": "tool", "tool_call_id": "b", "content": "20"},
+                {"role": "tool", "tool_call_id": "a", "name": "weather", "content": "3"},
+                {"role": "tool", "tool_call_id": "b", "name": "weather", "content": "20"},
             ]
         },
     ),

@@ -84,6 +84,16 @@ CASES: dict[str, tuple[Request, dict[str, Any]]] = {
             ]
         },
     ),
+    "an empty turn": (
+        Request((User("Hi"), Assistant("Hello"), User())),
+        {
+            "messages": [
+                {"role": "user", "content": "Hi"},
+                {"role": "assistant", "content": "Hello"},
+                {"role": "user", "content": ""},
+            ]
+        },
+    ),
     "image": (
         Request((User("What?", Image.from_bytes(PNG)),)),
         {"messages": [{"role": "user", "content": "What?", "images": [PNG]}]},

@@ -55,7 +55,7 @@ WEATHER = Tool(
     "The weather in a city.",
     {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 )
-SDK_WEATHER = {
+SDK_WEATHER: dict[str, Any] = {
     "type": "function",
     "function": {"name": "weather", "description": "The weather in a city.", "parameters": WEATHER.parameters},
 }
@@ -186,6 +186,16 @@ REQUESTS: dict[str, tuple[Request, Profile, dict[str, Any]]] = {
             ],
             "tools": [SDK_WEATHER],
         },
+    ),
+    "a strict tool": (
+        Request((User("Hello"),), tools=(msgspec.structs.replace(WEATHER, strict=True),)),
+        Profile(),
+        {"messages": HELLO, "tools": [{**SDK_WEATHER, "function": {**SDK_WEATHER["function"], "strict": True}}]},
+    ),
+    "an empty turn": (
+        Request((User("Hello"), Assistant("Hi"), User(""))),
+        Profile(),
+        {"messages": [*HELLO, {"role": "assistant", "content": "Hi"}, {"role": "user", "content": ""}]},
     ),
     "settings": (
         Request(

@@ -133,6 +133,29 @@ REQUESTS: dict[str, tuple[Request, dict[str, Any]]] = {
         asked(User("Weather?"), tools=(Tool("weather", "", PARAMETERS),)),
         {"input": [ASK], "tools": [{k: v for k, v in FLAT_TOOL.items() if k != "description"}]},
     ),
+    "a strict tool": (
+        asked(User("Weather?"), tools=(msgspec.structs.replace(WEATHER, strict=True),)),
+        {"input": [ASK], "tools": [FLAT_TOOL | {"strict": True}]},
+    ),
+    "an empty turn": (
+        asked(User("Weather?"), Assistant("18 C"), User()),
+        {"input": [ASK, {"role": "assistant", "content": "18 C"}, {"role": "user", "content": ""}]},
+    ),
+    "a picture and a document as a result": (
+        asked(User("Weather?"), Assistant(CALLS[0]),
+              User(ToolResult("call_1", "weather", (Text("Look."), Image(PNG, "image/png"),
+                                                    Document(b"%PDF", "application/pdf", name="a.pdf"))))),
+        {"input": [ASK, call_item(1, "Paris"), {
+            "type": "function_call_output", "call_id": "call_1", "output": [
+                {"type": "input_text", "text": "Look."},
+                {"type": "input_image", "detail": "auto", "image_url": PNG_URL},
+                {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERg=="}]}]},
+    ),
+    "after a stored answer": (
+        asked(System("Be brief."), User("And now?"), extra={"store": True, "previous_response_id": "resp_1"}),
+        {"instructions": "Be brief.", "input": [{"role": "user", "content": "And now?"}], "store": True,
+         "previous_response_id": "resp_1"},
+    ),
     "tool round trip": (
         asked(User("Weather?"), Assistant(CALLS[0]), User(RESULTS[0]), tools=(WEATHER,)),
         {"input": [ASK, call_item(1, "Paris"), result_item(1, "18 C")], "tools": [FLAT_TOOL]},

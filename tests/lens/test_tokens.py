@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiktoken
@@ -141,8 +142,8 @@ def test_hosted_models_count(monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self) -> None:
             self.client = None  # type: ignore[assignment]
 
-        def tokens_of(self, text: str) -> int:
-            return 7 + len(text)
+        def tokens_of(self, content: Any, **settings: Any) -> int:
+            return 7 + len(content)
 
     monkeypatch.setattr(tokenizers, "open_model", lambda reference: Counter())
     found = tokens("anthropic:claude-sonnet-5-5", "日本")

@@ -352,7 +352,7 @@ def test_exceptions_become_short_results_without_secrets(monkeypatch: pytest.Mon
 
     for result in (run_tool(call("fail", how="no"), [fail]), asyncio.run(arun_tool(call("fail", how="no"), [fail]))):
         assert result.error
-        assert result.content.startswith("ConnectionError: no: key •••, ••• xxx")
+        assert result.text.startswith("ConnectionError: no: key •••, ••• xxx")
         assert len(result.content) == 500
         assert "Traceback" not in result.content
 

@@ -18,6 +18,7 @@ from kurabe.contestants.wording import default_prompt, joint
 from kurabe.errors import ContestantError, TaskError, missing
 from kurabe.messages import Message, Reply, Request
 from kurabe.models.base import ChatModel
+from kurabe.models.conversation import estimate_tokens
 from kurabe.models.engines.base import LocalModel
 from kurabe.models.engines.thoughts import opens_thought
 from kurabe.models.reference import is_local
@@ -39,6 +40,8 @@ ALTERNATIVES = 20
 """Tokens reported in each place of a number whose expected value is asked for."""
 BATCH = 64
 """Rows rendered at a time, so that requests are made lazily."""
+WORTH_KEEPING = 1024
+"""Tokens of a shared beginning from which on it is marked for the provider's cache; none keeps shorter ones."""
 
 SECRET_OPTIONS = ("api_key", "headers")
 """Options of a model that may hold a key; they do not belong into a task file, which the journal keeps."""
@@ -389,8 +392,13 @@ class Prompt(Contestant):
 
     def _requests(self, X: pl.DataFrame, model: ChatModel) -> Iterator[Request]:
         request = taken(msgspec.convert(self.request_, Request), model)
+        keeps = X.height > 1 and model.takes("cache") and not isinstance(model, LocalModel)
+        shared = self._shared() if keeps else 0
         for text, shots in self._asked(X, model, request):
-            yield msgspec.structs.replace(request, messages=self._messages(text, shots))
+            messages = self._messages(text, shots)
+            if shared and len(shots) >= len(self.fixed_):  # else some were left out, to fit the context
+                messages = _marked(messages, shared)
+            yield msgspec.structs.replace(request, messages=messages)
 
     def _questions(self, X: pl.DataFrame, model: ChatModel) -> Iterator[Question]:
         """The requests of rows whose labels are scored, each with the one it is calibrated against."""
@@ -429,6 +437,11 @@ class Prompt(Contestant):
             messages += [Message("user", question), Message("assistant", self.prefill_ + between + answer)]
         return (*messages, Message("user", text))
 
+    def _shared(self) -> int:
+        """How many turns the requests of all rows begin with, 0 where these are too short to be worth keeping."""
+        turns = self._messages("", self.fixed_)[:-1]
+        return len(turns) if sum(estimate_tokens(turn.text) for turn in turns) >= WORTH_KEEPING else 0
+
     def _render(self, X: pl.DataFrame, chars: int | None = None) -> list[str]:
         strings = pl.selectors.string()
         cut = X.with_columns(
@@ -448,6 +461,12 @@ def taken(request: Request, model: ChatModel) -> Request:
     if request.temperature == 0:
         ours["temperature"] = None
     return msgspec.structs.replace(request, **{name: v for name, v in ours.items() if not model.takes(name)})
+
+
+def _marked(messages: tuple[Message, ...], shared: int) -> tuple[Message, ...]:
+    """The messages with a mark where the beginning that all rows share ends."""
+    last = msgspec.structs.replace(messages[shared - 1], cache=True)
+    return (*messages[: shared - 1], last, *messages[shared:])
 
 
 def _fits(model: ChatModel, messages: Sequence[Message], request: Request) -> bool:

@@ -246,6 +246,21 @@ class ChatModel(ABC):
 
     async def _many(self, numbered: Iterator[tuple[int, Request]], results: "SimpleQueue[Any]") -> None:
         fault: BaseException | None = None
+        first = asyncio.Lock()  # held by the first of the requests that mark a shared beginning, until it is answered
+        kept = False
+
+        async def answered(request: Request) -> Reply:
+            """The answer. Where a shared beginning is marked, one request goes ahead, so that the provider has kept the
+            beginning when the others come."""
+            nonlocal kept
+            if kept or not any(message.cache for message in request.messages):
+                return await self._answered(request)
+            async with first:
+                if not kept:
+                    reply = await self._answered(request)
+                    kept = True
+                    return reply
+            return await self._answered(request)
 
         async def work() -> None:
             nonlocal fault
@@ -256,7 +271,7 @@ class ChatModel(ABC):
                     drawn = next(numbered, None)
                     if drawn is None:
                         return
-                    results.put((drawn[0], await self._answered(drawn[1])))
+                    results.put((drawn[0], await answered(drawn[1])))
                 except (Exception, asyncio.CancelledError) as error:
                     fault = fault or error
                     return

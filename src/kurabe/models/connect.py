@@ -22,6 +22,9 @@ from kurabe.models.transport.http import Timeouts, shared
 from kurabe.models.transport.limits import Limiter
 from kurabe.models.transport.retry import ATTEMPTS
 
+ACCESS_TOKEN = "ya29."
+"""How Google Cloud's access tokens begin, which are no API keys."""
+
 
 def connect(
     reference: Reference,
@@ -43,6 +46,8 @@ def connect(
     """The model that a reference names; no connection is made yet. See `kurabe.models.open_model`, and for `patient`
     Client."""
     provider = _row(reference)
+    if api_key is not None and provider.with_key and not api_key.startswith(ACCESS_TOKEN):
+        provider = providers()[provider.with_key]
     options = options_of(reference, provider)
     codec = codec_of(provider)
     address = codec.address(base_url or reference.address or fill(provider.base_url, options))

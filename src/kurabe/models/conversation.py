@@ -412,7 +412,7 @@ def _part_tokens(part: Part, count: Callable[[str], int]) -> int:
         case ToolCall():
             return count(part.name) + count(json_body(part.arguments).decode())
         case ToolResult():
-            return count(part.content)
+            return sum(_part_tokens(inner, count) for inner in part.parts)
         case Image():
             return IMAGE_TOKENS
         case Audio():

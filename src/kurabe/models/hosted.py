@@ -11,9 +11,9 @@ import numpy as np
 from kurabe.errors import InputError, ModelError
 from kurabe.messages import Delta, Reply, Request, Usage
 from kurabe.models.base import ChatModel
-from kurabe.models.codecs.base import Codec, HttpRequest, Profile, Ranking, merged
+from kurabe.models.codecs.base import Codec, HttpRequest, Profile, Ranking, as_deltas, merged
 from kurabe.models.reference import COMPATIBLE
-from kurabe.models.request import Unsupported, fit
+from kurabe.models.request import Content, Unsupported, fit, make_request, without_cache
 from kurabe.models.transport import cost as costs
 from kurabe.models.transport import loop, telemetry
 from kurabe.models.transport.budget import Budget, Reservation
@@ -60,7 +60,7 @@ class HostedModel(ChatModel):
         self.unsupported: Unsupported = unsupported
         self.client = client
         self._codec = codec
-        self.batch = codec.batch
+        self.batch = codec.batch_of(model)
         self._profile = profile
         self._paths = paths
         self._price = price
@@ -83,9 +83,7 @@ class HostedModel(ChatModel):
             raise InputError(f"what is embedded is a text or a list of texts, not {type(texts).__name__}")
         listed = [texts] if isinstance(texts, str) else list(texts)
         with self._span("embeddings", None):
-            return await embed_all(
-                listed, self._codec.batch, dimensions, lambda part: self._embedded(part, dimensions, task)
-            )
+            return await embed_all(listed, self.batch, dimensions, lambda part: self._embedded(part, dimensions, task))
 
     async def _embedded(self, texts: list[str], dimensions: int | None, task: str | None) -> np.ndarray:
         """The vectors of one batch."""
@@ -116,21 +114,25 @@ class HostedModel(ChatModel):
         ranking, _ = await self.client.call(request, self._codec.ranking, 0)
         return ranking
 
-    def tokens_of(self, text: str) -> int:
-        """The tokens of `text` as the provider counts them in a user's turn, which some count with it. It
-        costs nothing. Raises InputError where the provider counts none before it answers."""
-        return loop.run(self.atokens_of(text))
+    def tokens_of(self, content: Content, **settings: Any) -> int:
+        """The tokens of a text, parts or a conversation as the provider counts them before it answers.
 
-    async def atokens_of(self, text: str) -> int:
+        It costs nothing. `settings` are those of `chat`: tools and a schema count too. A text is a user's turn, which
+        some providers count with it. Raises InputError where the provider counts none before it answers.
+        """
+        return loop.run(self.atokens_of(content, **settings))
+
+    async def atokens_of(self, content: Content, **settings: Any) -> int:
         """`tokens_of`, awaited."""
-        request = self._routed(self._codec.count(self.model, text), "count")
-        return (await self.client.call(request, self._codec.counted, 0))[0]
+        request = self._fitted(make_request(content, **settings))
+        wire = self._routed(self._codec.count(self.model, request, self._profile), "count")
+        return (await self.client.call(wire, self._codec.counted, 0))[0]
 
     async def ask(self, request: Request) -> Reply:
         """Answer a Request as it is."""
         request = self._fitted(request)
         wire = self._routed(self._codec.chat(self.model, request, self._profile, stream=False), "chat")
-        key = self._cache.key(self.client.place, self.model, wire) if self._cache is not None else b""
+        key = self._key(request)
         if self._cache is not None and (kept := self._cache.get(key)) is not None:
             return kept
         tokens = len(wire.body) // 4 + (request.max_tokens or GUESSED_OUTPUT)
@@ -162,14 +164,11 @@ class HostedModel(ChatModel):
     async def _stream(self, request: Request) -> AsyncGenerator[list[Delta] | Reply, None]:
         request = self._fitted(request)
         wire = self._routed(self._codec.chat(self.model, request, self._profile, stream=True), "chat")
-        key = b""
-        if self._cache is not None:  # under the name of the plain call, whose answer is the same
-            plain = self._routed(self._codec.chat(self.model, request, self._profile, stream=False), "chat")
-            key = self._cache.key(self.client.place, self.model, plain)
-            if (kept := self._cache.get(key)) is not None:
-                yield _as_deltas(kept)
-                yield kept
-                return
+        key = self._key(request)
+        if self._cache is not None and (kept := self._cache.get(key)) is not None:
+            yield as_deltas(kept)
+            yield kept
+            return
         tokens = len(wire.body) // 4 + (request.max_tokens or GUESSED_OUTPUT)
         held = await self._reserve(costs.most_tokens(request), request.max_tokens or 0)
         paid = held.hold if held is not None else None
@@ -193,6 +192,14 @@ class HostedModel(ChatModel):
             if self._cache is not None:
                 self._cache.put(key, reply)
             yield reply
+
+    def _key(self, request: Request) -> bytes:
+        """The name of the reply in the cache: that of the plain call without marks for the provider's own cache, which
+        has the same answer."""
+        if self._cache is None:
+            return b""
+        plain = self._codec.chat(self.model, without_cache(request), self._profile, stream=False)
+        return self._cache.key(self.client.place, self.model, self._routed(plain, "chat"))
 
     def takes(self, setting: str) -> bool:
         """Whether the model takes a field of Request, such as `temperature`."""
@@ -258,6 +265,7 @@ class HostedModel(ChatModel):
             reply.citations,
             reply.raw,
             self._protocol,
+            reply.id,
         )
 
 
@@ -266,16 +274,6 @@ def _without_prefill(reply: Reply, prefill: str) -> Reply:
     if not isinstance(reply.content, str) or not reply.content.startswith(prefill):
         return reply
     return msgspec.structs.replace(reply, content=reply.content.removeprefix(prefill))
-
-
-def _as_deltas(reply: Reply) -> list[Delta]:
-    """A whole reply as the pieces of a stream."""
-    deltas = [Delta(reasoning=reply.reasoning)] if reply.reasoning else []
-    deltas += [Delta(reply.text)] if reply.text else []
-    for index, call in enumerate(reply.tool_calls):
-        arguments = msgspec.json.encode(call.arguments).decode()
-        deltas.append(Delta(index=index, id=call.id, name=call.name, arguments=arguments))
-    return deltas
 
 
 def _settle(held: Reservation | None, usd: float | None, error: BaseException | None) -> None:

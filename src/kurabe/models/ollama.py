@@ -12,6 +12,7 @@ import msgspec
 
 from kurabe.errors import START, DownloadError, InputError
 from kurabe.models import download as http
+from kurabe.models.auth import authorize, find_key
 from kurabe.models.codecs.base import HttpRequest
 from kurabe.models.codecs.ollama import Ollama
 from kurabe.models.download import Progress
@@ -19,7 +20,6 @@ from kurabe.models.providers import providers
 from kurabe.models.reference import Reference
 
 _CODEC: Final = Ollama()
-_JSON: Final = {"content-type": "application/json"}
 _TIMEOUT: Final = httpx2.Timeout(600, connect=5)
 """Seconds; between lines there may be minutes, while the server checks a hash."""
 
@@ -79,6 +79,13 @@ class _Tags(msgspec.Struct):
     models: list[_Tag] | None = None
 
 
+def _headers() -> dict[str, str]:
+    """Of every request: the kind of the body, and the key where one is set."""
+    provider = providers()["ollama"]
+    proof = authorize(provider, find_key(provider), {})
+    return {"content-type": "application/json", **proof(HttpRequest("/api/tags"), "")}
+
+
 def address(reference: Reference | None = None) -> str:
     """Where the server is: the reference's `host`, else OLLAMA_HOST, else this machine."""
     given = reference.options.get("host") if reference else None
@@ -99,7 +106,7 @@ def pull(reference: Reference, progress: Progress) -> None:
     try:
         with http.new_client() as client:
             client.timeout = _TIMEOUT
-            with client.stream("POST", where + request.path, content=request.body, headers=_JSON) as response:
+            with client.stream("POST", where + request.path, content=request.body, headers=_headers()) as response:
                 if response.status_code != 200:
                     raise DownloadError(_refused(name, response.status_code, response.read()))
                 for line in response.iter_lines():
@@ -127,7 +134,7 @@ def running(seconds: float = 1.0) -> list[Running] | None:
     """The models of the server, or None where none answers within `seconds`."""
     try:
         with http.new_client() as client:
-            answer = client.get(address() + "/api/tags", timeout=seconds)
+            answer = client.get(address() + "/api/tags", headers=_headers(), timeout=seconds)
             answer.raise_for_status()
             tags = msgspec.json.decode(answer.content, type=_Tags).models or []
     except (httpx2.HTTPError, httpx2.InvalidURL, InputError, msgspec.DecodeError):

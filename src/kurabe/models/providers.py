@@ -59,6 +59,8 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     paths: dict[str, str] = {}
     options: dict[str, Option] = {}
     local: bool = False
+    with_key: str = ""
+    """The row that stands in for this one where a key is given in place of the cloud's credentials."""
     prices: str | None = None
     """The provider's name in genai-prices, where it is another one."""
     without: tuple[str, ...] = ()

@@ -9,7 +9,19 @@ from typing import Any, Literal
 import msgspec
 
 from kurabe.errors import InputError, missing
-from kurabe.messages import Effort, Message, OutputFormat, Part, Reasoning, Request, Text, Tool, ToolCall, User
+from kurabe.messages import (
+    Effort,
+    Message,
+    OutputFormat,
+    Part,
+    Reasoning,
+    Request,
+    Text,
+    Tool,
+    ToolCall,
+    ToolResult,
+    User,
+)
 from kurabe.models.codecs.base import Codec, Profile
 
 Unsupported = Literal["error", "drop"]
@@ -105,6 +117,8 @@ def fit(
     system text in its first user turn. Turns of another provider's model lose their thinking and signatures.
     """
     refused = [name for name in _given(request) if name in profile.without or name not in codec.settings]
+    if any(tool.strict for tool in request.tools) and ("strict" not in codec.settings or "no_strict" in profile.quirks):
+        refused.append("strict")
     if refused:
         listed = ", ".join(sorted(refused))
         if unsupported == "error":
@@ -113,8 +127,13 @@ def fit(
                 " with unsupported='drop'"
             )
         warnings.warn(f"{where} does not take {listed}: left out", stacklevel=4)
-        empty = Request(messages=())
-        request = msgspec.structs.replace(request, **{name: getattr(empty, name) for name in refused})
+        request = _without(request, refused)
+    if _system_inside(request.messages) and (codec.system_first or "system_first" in profile.quirks):
+        warnings.warn(
+            f"{where} takes system turns only before the conversation, so one inside it was moved to the front; to keep"
+            " its place, put its text into a user's turn",
+            stacklevel=4,
+        )
     if "system" in profile.without and any(message.role == "system" for message in request.messages):
         request = msgspec.structs.replace(request, messages=without_system(request.messages))
     foreign = False
@@ -126,6 +145,32 @@ def fit(
         turns = [_unsigned(message) if message.protocol != protocol else message for message in request.messages]
         request = msgspec.structs.replace(request, messages=tuple(turns))
     return request
+
+
+def _without(request: Request, settings: list[str]) -> Request:
+    """The request without these settings; `strict` is one of its tools."""
+    empty = Request(messages=())
+    changed = {name: getattr(empty, name) for name in settings if name != "strict"}
+    if "strict" in settings and "tools" not in settings:
+        changed["tools"] = tuple(msgspec.structs.replace(tool, strict=False) for tool in request.tools)
+    return msgspec.structs.replace(request, **changed)
+
+
+def _system_inside(messages: tuple[Message, ...]) -> bool:
+    """Whether a system turn stands behind another turn."""
+    roles = [message.role for message in messages]
+    return "system" in roles[next((i for i, role in enumerate(roles) if role != "system"), len(roles)) :]
+
+
+def without_cache(request: Request) -> Request:
+    """The request without marks for the provider's cache."""
+    if not any(message.cache for message in request.messages) and not any(tool.cache for tool in request.tools):
+        return request
+    return msgspec.structs.replace(
+        request,
+        messages=tuple(msgspec.structs.replace(message, cache=False) for message in request.messages),
+        tools=tuple(msgspec.structs.replace(tool, cache=False) for tool in request.tools),
+    )
 
 
 def _unsigned(message: Message) -> Message:
@@ -141,7 +186,7 @@ def _unsigned(message: Message) -> Message:
         else part
         for part in kept
     ]
-    return Message(message.role, tuple(content))
+    return Message(message.role, tuple(content), cache=message.cache)
 
 
 def without_system(messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -151,9 +196,10 @@ def without_system(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     first = next((i for i, message in enumerate(rest) if message.role == "user"), None)
     if first is None:
         return (Message("user", text), *rest)
+    cache = rest[first].cache
     content = rest[first].content
     joined = f"{text}\n\n{content}" if isinstance(content, str) else (Text(text + "\n\n"), *content)
-    return (*rest[:first], Message("user", joined), *rest[first + 1 :])
+    return (*rest[:first], Message("user", joined, cache=cache), *rest[first + 1 :])
 
 
 def _given(request: Request) -> list[str]:
@@ -165,7 +211,8 @@ def _given(request: Request) -> list[str]:
 
 
 def _check_parts(message: Message, codec: Codec, profile: Profile, where: str) -> None:
-    for part in message.parts:
+    nested = [inner for part in message.parts if isinstance(part, ToolResult) for inner in part.parts]
+    for part in (*message.parts, *nested):
         kind = type(part).__name__.lower()
         if kind in ("image", "audio", "document") and (kind in profile.without or kind not in codec.parts):
             raise InputError(f"{where} takes no {kind}; leave it out or ask a model that does")

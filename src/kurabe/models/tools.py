@@ -14,6 +14,7 @@ import msgspec
 from kurabe.errors import InputError, missing, without_secrets
 from kurabe.messages import Tool, ToolCall, ToolResult
 from kurabe.models.codecs.base import json_body
+from kurabe.models.codecs.strict import strict_schema
 from kurabe.models.json_schema import Mismatch, Schema, TypeFault, schema_of, value_of
 from kurabe.models.transport import loop
 
@@ -21,11 +22,14 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LONGEST_FAULT = 500  # characters of an exception's text that the model is told
 
 
-def tool(function: Callable[..., Any]) -> Tool:
+def tool(function: Callable[..., Any], *, strict: bool = False) -> Tool:
     """What a model is told of a function: its name, its docstring's text, and the JSON Schema of its parameters.
 
     Types come from the hints; descriptions of parameters from `Annotated[int, "…"]`, else from the docstring (Google,
     NumPy or Sphinx style). A parameter with a default is not required. Of a method, `self` is left out.
+
+    `strict`: the provider holds the arguments to the schema (Tool). Strict schemas have no optional parameters, so each
+    one is required then.
 
     Raises InputError where a parameter's type is missing or can't be described, naming it.
 
@@ -35,7 +39,10 @@ def tool(function: Callable[..., Any]) -> Tool:
     >>> tool(double).parameters["properties"]
     {'x': {'type': 'integer'}}
     """
-    return _described(function).tool
+    made = _described(function).tool
+    if not strict:
+        return made
+    return msgspec.structs.replace(made, parameters=strict_schema(made.parameters), strict=True)
 
 
 def run_tool(call: ToolCall, tools: Iterable[Callable[..., Any]]) -> ToolResult:

@@ -43,8 +43,9 @@ class Simulator:
 
     `delay` is the seconds before each answer and `pace` those between the events of a stream. `requests_per_minute` and
     `tokens_per_minute` are stated in the answers' headers; more requests in a minute than that meet a 429. `models` are
-    those it lists; with `tls`, it speaks HTTPS. `keep`: how many of the last calls stay in `requests`. `tuning`: its
-    fine-tuning: the files that came, and the jobs, whose states go on with every look.
+    those it lists; without `streams` it answers whole where a stream is asked for; with `tls`, it speaks HTTPS.
+    `keep`: how many of the last calls stay in `requests`. `tuning`: its fine-tuning: the files that came, and the jobs,
+    whose states go on with every look.
 
         with Simulator("openai", answer=str.upper) as server:
             assert server.open("gpt-4.1-mini").complete("hello") == "HELLO"
@@ -63,6 +64,7 @@ class Simulator:
         tokens_per_minute: int | None = None,
         models: Sequence[str] = ("small", "large"),
         dimensions: int = 8,
+        streams: bool = True,
         tls: ssl.SSLContext | None = None,
         keep: int | None = None,
         tuning: Tuning | None = None,
@@ -88,6 +90,7 @@ class Simulator:
         self._recent: deque[float] = deque()
         self._models = list(models)
         self._dimensions = dimensions
+        self._streams = streams
         self._scheme = "http" if tls is None else "https"
         self._answered = 0
         self._lock = threading.Lock()
@@ -217,7 +220,7 @@ class Simulator:
         wire = self._wire
         left = 0 if self._limits[0] is None else self._limits[0] - len(self._recent)
         headers = {"content-type": "application/json", **wire.limits(*self._limits, left)}
-        if call.kind == "chat" and call.stream:
+        if call.kind == "chat" and call.stream and self._streams:
             headers["content-type"] = wire.stream_type
             return Response(200, headers, wire.events(call, self._reply(call)), chunked=True, pace=self.pace)
         if call.kind == "tune":

@@ -98,7 +98,7 @@ def test_turns_are_joined_and_empty_ones_left_out() -> None:
         System("One."), User("a"), User("", "b"), Assistant(""), User("c"), System("Two."),
         Assistant(ToolCall("1", "w")), User("And?", ToolResult("1", "w", "")),
     )  # fmt: skip
-    sent = body(Request(turns, prefill="So "))
+    sent = body(Request(turns, prefill="So "), Profile(quirks=frozenset({"system_first"})))
     assert sent["system"] == [{"text": "One."}, {"text": "Two."}]
     assert sent["messages"] == [
         {"role": "user", "content": [{"text": "a"}, {"text": "b"}, {"text": "c"}]},
@@ -160,20 +160,34 @@ def test_a_budget_of_thinking_needs_room() -> None:
         body(Request(HI, reasoning="low", max_tokens=1000), Profile(quirks=frozenset({"claude", "thinking_budget"})))
 
 
+def test_a_system_turn_inside_the_conversation_keeps_its_place() -> None:
+    sent = body(Request((System("One."), User("a"), System("Two."), User("b"))))
+    assert sent["system"] == [{"text": "One."}]
+    assert sent["messages"] == [
+        {"role": "user", "content": [{"text": "a"}]},
+        {"role": "system", "content": [{"text": "Two."}]},
+        {"role": "user", "content": [{"text": "b"}]},
+    ]
+
+
 @pytest.mark.parametrize(
     ("model", "refused", "quirks", "top_k"),
     [
         ("us.anthropic.claude-opus-5-5-v1:0", {"top_k", "top_p", "temperature", "prefill"},
-         {"claude", "thinking_always", "unforced_tools"}, None),
-        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", set(), {"claude", "thinking_budget"}, None),
-        ("anthropic.claude-3-haiku-20240307-v1:0", {"reasoning", "output"}, {"claude", "thinking_budget"}, None),
-        ("eu.anthropic.claude-sonnet-4-6", {"prefill"}, {"claude"}, None),
-        ("us.amazon.nova-2-lite-v1:0", {"output", "prefill"}, {"reasoning_config"}, "inferenceConfig.topK"),
-        ("amazon.nova-lite-v1:0", {"output", "prefill", "reasoning"}, set(), "inferenceConfig.topK"),
-        ("openai.gpt-oss-120b-1:0", {"top_k", "prefill"}, {"reasoning_effort"}, None),
-        ("cohere.command-r-plus-v1:0", {"output", "prefill", "reasoning"}, set(), "k"),
+         {"claude", "thinking_always", "unforced_tools", "cache_points"}, None),
+        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", set(),
+         {"claude", "thinking_budget", "system_first", "cache_points"}, None),
+        ("anthropic.claude-3-haiku-20240307-v1:0", {"reasoning", "output"},
+         {"claude", "thinking_budget", "system_first"}, None),
+        ("eu.anthropic.claude-sonnet-4-6", {"prefill"}, {"claude", "system_first", "cache_points"}, None),
+        ("us.amazon.nova-2-lite-v1:0", {"output", "prefill"}, {"reasoning_config", "system_first", "cache_points"},
+         "inferenceConfig.topK"),
+        ("amazon.nova-lite-v1:0", {"output", "prefill", "reasoning"}, {"system_first", "cache_points"},
+         "inferenceConfig.topK"),
+        ("openai.gpt-oss-120b-1:0", {"top_k", "prefill"}, {"reasoning_effort", "system_first"}, None),
+        ("cohere.command-r-plus-v1:0", {"output", "prefill", "reasoning"}, {"system_first"}, "k"),
         ("mistral.mistral-7b-instruct-v0:2", {"system", "tools", "tool_choice", "output", "prefill", "reasoning"},
-         set(), None),
+         {"system_first"}, None),
         ("some.model", {"top_k", "prefill", "reasoning"}, set(), None),
     ],
 )  # fmt: skip

@@ -143,7 +143,7 @@ def test_turns() -> None:
     assert messages == [
         {"role": "system", "content": "a"},
         {"role": "system", "content": "bc"},
-        {"role": "user", "content": []},
+        {"role": "user", "content": ""},
         {"role": "tool", "tool_call_id": "1", "content": "e"},
         {"role": "user", "content": [{"type": "text", "text": "d"}]},
         {"role": "assistant", "content": "f"},

@@ -26,19 +26,23 @@ from kurabe.messages import (
     Reply,
     Request,
     Text,
+    Tool,
     ToolCall,
     ToolResult,
 )
 from kurabe.models.codecs.anthropic_schema import closed_schema
 from kurabe.models.codecs.anthropic_stream import BedrockDecoder, StreamDecoder, read_message
 from kurabe.models.codecs.base import (
+    PLAIN,
     Codec,
     Decoder,
     HttpRequest,
     Profile,
+    as_request,
     generic_error,
     json_body,
     merged,
+    needs_turn,
     provider_error,
     read_json,
 )
@@ -50,6 +54,9 @@ _BUDGETS: Final = {"minimal": 0.125, "low": 0.25, "medium": 0.5, "high": 0.75, "
 """The part of max_tokens that a model with a budget of thinking tokens may think."""
 _LEAST_BUDGET: Final = 1024
 _TEXT_TYPES: Final = ("text/", "application/json", "application/xml", "application/yaml", "application/toml")
+_MARK: Final = {"cache_control": {"type": "ephemeral"}}
+"""Ends a beginning that the service keeps for later calls."""
+_MOST_MARKS: Final = 4
 _OVER_CONTEXT: Final = re.compile(r"exceed context limit: (\d+) \+ (\d+) > (\d+)")
 
 
@@ -65,7 +72,7 @@ class Anthropic(Codec):
     settings = frozenset(
         {
             "max_tokens", "temperature", "top_p", "top_k", "stop", "tools", "tool_choice", "parallel_tool_calls",
-            "output", "reasoning", "prefill",
+            "strict", "cache", "output", "reasoning", "prefill",
         }
     )  # fmt: skip
     parts = Codec.parts | {"image", "document"}
@@ -97,8 +104,8 @@ class Anthropic(Codec):
             return ContextTooLongError(message, tokens=prompt + answer, limit=limit, status=status, code=code)
         return provider_error(status, code, message)
 
-    def count(self, model: str, text: str) -> HttpRequest:
-        body = {"model": model, "messages": [{"role": "user", "content": text}]}
+    def count(self, model: str, asked: str | Request, profile: Profile = PLAIN) -> HttpRequest:
+        body = {"model": model} | _counted(as_request(asked), profile)
         headers = {"anthropic-version": self.versions[0]}
         return HttpRequest("/v1/messages/count_tokens", json_body(body), headers=headers)
 
@@ -126,12 +133,8 @@ class AnthropicVertex(Anthropic):
         method = "streamRawPredict" if stream else "rawPredict"
         return HttpRequest(f"/models/{quote(model, safe='@:')}:{method}", json_body(body))
 
-    def count(self, model: str, text: str) -> HttpRequest:
-        body = {
-            "anthropic_version": self.versions[0],
-            "model": model,
-            "messages": [{"role": "user", "content": text}],
-        }
+    def count(self, model: str, asked: str | Request, profile: Profile = PLAIN) -> HttpRequest:
+        body = {"anthropic_version": self.versions[0], "model": model} | _counted(as_request(asked), profile)
         return HttpRequest("/models/count-tokens:rawPredict", json_body(body))
 
     def models(self) -> HttpRequest:
@@ -164,7 +167,7 @@ class AnthropicBedrock(Anthropic):
         error.code = kind or error.code
         return error
 
-    def count(self, model: str, text: str) -> HttpRequest:
+    def count(self, model: str, asked: str | Request, profile: Profile = PLAIN) -> HttpRequest:
         raise InputError("Bedrock counts tokens by its own format only: name the model 'bedrock:…'")
 
     def models(self) -> HttpRequest:
@@ -178,21 +181,34 @@ class _Count(msgspec.Struct):
 def _body(request: Request, profile: Profile) -> dict[str, Any]:
     names = profile.names
     max_tokens = profile.max_tokens if request.max_tokens is None else request.max_tokens
-    system, messages = _conversation(request, "system_first" in profile.quirks)
-    body: dict[str, Any] = {names.get("max_tokens", "max_tokens"): max_tokens, "messages": messages}
-    if system:
-        body["system"] = system
+    body: dict[str, Any] = {names.get("max_tokens", "max_tokens"): max_tokens} | _prompt(request, profile, max_tokens)
     for name in _SAMPLING:
         if (value := getattr(request, name)) is not None:
             body[names.get(name, name)] = value
     if request.stop:
         body[names.get("stop", "stop_sequences")] = request.stop
+    return merged(body, request.extra)
+
+
+def _counted(request: Request, profile: Profile) -> dict[str, Any]:
+    """What counts of a request. `extra` is that of a chat, which the count does not take."""
+    return _prompt(request, profile, profile.max_tokens if request.max_tokens is None else request.max_tokens)
+
+
+def _prompt(request: Request, profile: Profile, max_tokens: int) -> dict[str, Any]:
+    """What the model reads: system text, turns and tools, and how it is to think and answer."""
+    marks = sum(message.cache for message in request.messages) + sum(tool.cache for tool in request.tools)
+    if marks > _MOST_MARKS:
+        raise InputError(
+            f"Anthropic takes at most {_MOST_MARKS} turns and tools with cache=True, and here are {marks}; leave it on"
+            " the last of them only"
+        )
+    system, messages = _conversation(request, "system_first" in profile.quirks)
+    body: dict[str, Any] = {"messages": messages}
+    if system:
+        body["system"] = system
     if request.tools:
-        body["tools"] = [
-            {"name": tool.name, "input_schema": tool.parameters}
-            | ({"description": tool.description} if tool.description else {})
-            for tool in request.tools
-        ]
+        body["tools"] = [_tool(tool) for tool in request.tools]
     if choice := _tool_choice(request, profile):
         body["tool_choice"] = choice
     config: dict[str, Any] = {}
@@ -204,7 +220,16 @@ def _body(request: Request, profile: Profile) -> dict[str, Any]:
         config["format"] = {"type": "json_schema", "schema": closed_schema(request.output.schema)}
     if config:
         body["output_config"] = config
-    return merged(body, request.extra)
+    return body
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    made: dict[str, Any] = {"name": tool.name, "input_schema": tool.parameters}
+    if tool.description:
+        made["description"] = tool.description
+    if tool.strict:
+        made["strict"] = True
+    return made | _MARK if tool.cache else made
 
 
 def _tool_choice(request: Request, profile: Profile) -> dict[str, Any] | None:
@@ -241,27 +266,47 @@ def thinking(effort: str, quirks: frozenset[str], max_tokens: int) -> tuple[dict
     return {"type": "adaptive"}, _EFFORTS.get(effort, effort)
 
 
-def _conversation(request: Request, system_first: bool) -> tuple[str, list[dict[str, Any]]]:
+def _conversation(request: Request, system_first: bool) -> tuple[str | list[dict[str, Any]], list[dict[str, Any]]]:
     """The system prompt and the turns."""
-    system: list[str] = []
+    system: list[Message] = []
     turns: list[dict[str, Any]] = []
     for message in request.messages:
-        if message.role == "system":
-            if system_first or not turns:
-                system.append(_system_text(message))
-            else:
-                turns.append({"role": "system", "content": _system_text(message)})
+        if message.role == "system" and (system_first or not turns):
+            system.append(message)
             continue
-        content = message.content if isinstance(message.content, str) else _blocks(message.role, message.content)
+        content: Any = message.content
+        if message.role == "system":
+            content = _system_text(message)
+        elif not isinstance(content, str):
+            content = _blocks(message.role, content) or ""
         if message.role == "assistant" and not content:
             continue  # the service refuses an empty turn
+        if message.cache and content:
+            content = _marked(content)
         if _only_results(content) and turns and turns[-1]["role"] == "user" and _only_results(turns[-1]["content"]):
             turns[-1]["content"] += content  # the results of parallel calls belong in one turn
         else:
             turns.append({"role": message.role, "content": content})
+    prompt = _system(system)
+    needs_turn(turns, "Anthropic")
     if prefill := request.prefill.rstrip():  # the service refuses white space at its end
         turns.append({"role": "assistant", "content": prefill})
-    return "\n\n".join(text for text in system if text), turns
+    return prompt, turns
+
+
+def _system(turns: list[Message]) -> str | list[dict[str, Any]]:
+    """The system prompt: one text, or blocks where one of the turns is marked."""
+    said = [(text, turn.cache) for turn in turns if (text := _system_text(turn))]
+    if not any(cache for _, cache in said):
+        return "\n\n".join(text for text, _ in said)
+    return [{"type": "text", "text": text} | (_MARK if cache else {}) for text, cache in said]
+
+
+def _marked(content: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The content with a mark on its last block that can have one, which thinking can't."""
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    last = max((i for i, block in enumerate(blocks) if "thinking" not in block["type"]), default=-1)
+    return [block | _MARK if i == last else block for i, block in enumerate(blocks)]
 
 
 def _system_text(message: Message) -> str:
@@ -297,7 +342,8 @@ def _block(role: str, part: Part) -> dict[str, Any] | None:
             return {"type": "thinking", "thinking": part.text, "signature": part.signature}
     elif isinstance(part, ToolResult):
         error = {"is_error": True} if part.error else {}
-        return {"type": "tool_result", "tool_use_id": part.id, "content": part.content} | error
+        content = part.content if isinstance(part.content, str) else _blocks(role, part.content)
+        return {"type": "tool_result", "tool_use_id": part.id, "content": content} | error
     elif isinstance(part, Image):
         return {"type": "image", "source": _source(part)}
     elif isinstance(part, Document):

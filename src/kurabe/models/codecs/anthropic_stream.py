@@ -9,7 +9,7 @@ from kurabe.messages import Delta, FinishReason, Part, Reasoning, Reply, Text, T
 from kurabe.models.codecs.aws_events import EventStreamReader
 from kurabe.models.codecs.base import generic_error, joined, provider_error, raise_cut, read_arguments, read_json
 from kurabe.models.codecs.sse import Event
-from kurabe.models.codecs.streamed import JsonEvents
+from kurabe.models.codecs.streamed import JsonEvents, is_json
 
 
 class _Citation(msgspec.Struct):
@@ -191,6 +191,9 @@ class StreamDecoder(JsonEvents):
         self._calls = 0
         self._stop_reason: str | None = None
 
+    def _plain(self, body: bytes) -> Reply:
+        return read_message(body)
+
     def _event(self, event: Event, deltas: list[Delta]) -> None:
         if event.event in _KINDS:
             self._apply(event.event.decode(), read_json(event.data, _Event), deltas)
@@ -280,6 +283,8 @@ class BedrockDecoder(StreamDecoder):
         self._messages = EventStreamReader()
 
     def _read(self, data: bytes, deltas: list[Delta]) -> None:
+        if not self._some and is_json(self._all()):
+            return
         for headers, payload in self._messages.feed(data):
             self._some = True
             kind = headers.get(":message-type", "event")

@@ -23,7 +23,7 @@ from kurabe.errors import (
     ServerError,
     UnreadableAnswerError,
 )
-from kurabe.messages import Delta, Embeddings, Part, Reply, Request, Text, text_of
+from kurabe.messages import Delta, Embeddings, Message, Part, Reply, Request, Text, ToolResult, text_of
 
 T = TypeVar("T")
 
@@ -55,6 +55,9 @@ class Profile(msgspec.Struct, frozen=True):
     quirks: frozenset[str] = frozenset()
 
 
+PLAIN: Final = Profile()
+
+
 class Decoder(Protocol):
     """Reads one streamed answer. Bytes may come in any pieces; the result is the same."""
 
@@ -74,7 +77,8 @@ class Ranking(msgspec.Struct, frozen=True):
 class Codec:
     """One wire format. Stateless. Methods that read bytes raise nothing but ProviderError.
 
-    `settings` are the fields of Request that the format can express.
+    `settings` are the fields of Request that the format can express, `strict` for strict tools, and `cache` for marks
+    of a shared beginning.
     """
 
     settings: ClassVar[frozenset[str]] = frozenset()
@@ -82,6 +86,12 @@ class Codec:
     """The message parts that the format can express, by their tags."""
     batch: ClassVar[int] = 0
     """How many texts one call embeds at most; 0 where the format has no embeddings."""
+    system_first: ClassVar[bool] = False
+    """Whether system turns have a place of their own, so that one inside the conversation moves to the front."""
+
+    def batch_of(self, model: str) -> int:
+        """How many texts one call of this model embeds at most."""
+        return self.batch
 
     def address(self, address: str) -> str:
         """The base address, where a person may write a shorter form of it."""
@@ -120,8 +130,8 @@ class Codec:
         """Read the answer to `rerank`."""
         raise NotImplementedError
 
-    def count(self, model: str, text: str) -> HttpRequest:
-        """The request that counts the tokens of `text` as a user's turn."""
+    def count(self, model: str, asked: str | Request, profile: Profile = PLAIN) -> HttpRequest:
+        """The request that counts the tokens of a chat call; a text is a user's turn."""
         raise InputError("this provider counts no tokens before it answers")
 
     def counted(self, body: bytes) -> int:
@@ -207,6 +217,36 @@ def raise_cut(cut: UnreadableAnswerError, reply: Reply) -> NoReturn:
         cut.message = f"the tokens were used up inside a tool call; allow more with max_tokens ({cut.message})"
     cut.partial = reply
     raise cut
+
+
+def as_request(asked: str | Request) -> Request:
+    """A text as the request of a user's turn."""
+    return Request((Message("user", asked),)) if isinstance(asked, str) else asked
+
+
+def needs_turn(turns: Sequence[Any], where: str) -> None:
+    """Raises InputError where a conversation has no turn besides the system's, which the service refuses."""
+    if not turns:
+        raise InputError(f"{where} needs a user's turn, and this conversation holds system turns only; add User(…)")
+
+
+def result_text(result: ToolResult, where: str) -> str:
+    """The content of a result for a format that takes text only. Raises InputError where it holds other parts."""
+    for part in result.parts:
+        if not isinstance(part, Text):
+            kind = type(part).__name__.lower()
+            raise InputError(f"{where} takes results of tools as text only; put the {kind} into a user's turn after it")
+    return result.text
+
+
+def as_deltas(reply: Reply) -> list[Delta]:
+    """A whole reply as the pieces of a stream."""
+    deltas = [Delta(reasoning=reply.reasoning)] if reply.reasoning else []
+    deltas += [Delta(reply.text)] if reply.text else []
+    for index, call in enumerate(reply.tool_calls):
+        arguments = json_body(call.arguments).decode()
+        deltas.append(Delta(index=index, id=call.id, name=call.name, arguments=arguments))
+    return deltas
 
 
 def data_url(media_type: str, data: bytes) -> str:

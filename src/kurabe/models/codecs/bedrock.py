@@ -30,7 +30,17 @@ from kurabe.messages import (
 )
 from kurabe.models.codecs.anthropic import thinking
 from kurabe.models.codecs.anthropic_schema import closed_schema
-from kurabe.models.codecs.base import Codec, HttpRequest, Profile, json_body, merged, read_json
+from kurabe.models.codecs.base import (
+    PLAIN,
+    Codec,
+    HttpRequest,
+    Profile,
+    as_request,
+    json_body,
+    merged,
+    needs_turn,
+    read_json,
+)
 from kurabe.models.codecs.bedrock_answer import ConverseDecoder, read_answer, read_error
 
 _INFERENCE = {"max_tokens": "maxTokens", "temperature": "temperature", "top_p": "topP"}
@@ -59,19 +69,22 @@ class Bedrock(Codec):
     `top_k` is no part of Converse: `names` of a profile says where a model has it in `additionalModelRequestFields`,
     such as `inferenceConfig.topK`. How hard a model is to think is said by `quirks`: `claude` (and those that the codec
     of Anthropic's own format knows), `reasoning_config` (Nova 2), `reasoning_effort` (gpt-oss); without one of them by
-    the effort of `outputConfig`.
+    the effort of `outputConfig`. `cache_points` marks models that take breakpoints of the cache, `system_first` those
+    that take no system turn inside the conversation.
     """
 
     settings: ClassVar[frozenset[str]] = frozenset(
-        {*_INFERENCE, "top_k", "stop", "tools", "tool_choice", "output", "reasoning", "prefill"}
+        {*_INFERENCE, "top_k", "stop", "tools", "tool_choice", "strict", "cache", "output", "reasoning", "prefill"}
     )
     parts: ClassVar[frozenset[str]] = Codec.parts | {"image", "audio", "document"}
     batch: ClassVar[int] = 1  # Titan and Nova embed one text a call
 
+    def batch_of(self, model: str) -> int:
+        """Cohere's models embed 96 texts a call."""
+        return 96 if "cohere." in model else self.batch
+
     def chat(self, model: str, request: Request, profile: Profile, *, stream: bool) -> HttpRequest:
-        body: dict[str, Any] = {"messages": _messages(request)}
-        if system := [{"text": turn.text} for turn in request.messages if turn.role == "system" and turn.text]:
-            body["system"] = system
+        body = _prompt(request, profile)
         inference: dict[str, Any] = {}
         for field, name in _INFERENCE.items():
             if (value := getattr(request, field)) is not None:
@@ -80,8 +93,6 @@ class Bedrock(Codec):
             inference["stopSequences"] = request.stop
         if inference:
             body["inferenceConfig"] = inference
-        if tools := _tools(request, profile):
-            body["toolConfig"] = tools
         more: dict[str, Any] = {}
         if request.top_k is not None:
             _put(more, profile.names.get("top_k", "top_k"), request.top_k)
@@ -112,9 +123,9 @@ class Bedrock(Codec):
     def error(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
         return read_error(status, headers, body)
 
-    def count(self, model: str, text: str) -> HttpRequest:
-        messages = [{"role": "user", "content": [{"text": text}]}]
-        return HttpRequest(_path(model, "count-tokens"), json_body({"input": {"converse": {"messages": messages}}}))
+    def count(self, model: str, asked: str | Request, profile: Profile = PLAIN) -> HttpRequest:
+        body = {"input": {"converse": _prompt(as_request(asked), profile)}}
+        return HttpRequest(_path(model, "count-tokens"), json_body(body))
 
     def counted(self, body: bytes) -> int:
         return read_json(body, _Count).input_tokens
@@ -204,7 +215,11 @@ def _tools(request: Request, profile: Profile) -> dict[str, Any] | None:
         spec: dict[str, Any] = {"name": tool.name, "inputSchema": {"json": tool.parameters}}
         if tool.description:
             spec["description"] = tool.description
+        if tool.strict:
+            spec["strict"] = True
         tools.append({"toolSpec": spec})
+        if tool.cache and "cache_points" in profile.quirks and "claude" in profile.quirks:  # Nova keeps no tools
+            tools.append(_POINT)
     if choice is None:
         return {"tools": tools}
     if choice != "auto" and "unforced_tools" in profile.quirks:
@@ -215,18 +230,47 @@ def _tools(request: Request, profile: Profile) -> dict[str, Any] | None:
     return {"tools": tools, "toolChoice": wire}
 
 
-def _messages(request: Request) -> list[dict[str, Any]]:
-    """The turns but the system's. Turns of the same role are joined, and what is empty is left out, since the service
-    refuses both."""
-    messages: list[dict[str, Any]] = []
-    names: set[str] = set()
-    turns = [turn for turn in request.messages if turn.role != "system"]
+_POINT: dict[str, Any] = {"cachePoint": {"type": "default"}}
+"""Ends a beginning that the service keeps for later calls."""
+
+
+def _prompt(request: Request, profile: Profile) -> dict[str, Any]:
+    """What the model reads: turns, system text and tools. System turns inside the conversation keep their place, but
+    for models that take them first only (the quirk `system_first`)."""
+    points = "cache_points" in profile.quirks
+    apart = "system_first" in profile.quirks
+    first: list[Message] = []
+    turns: list[Message] = []
+    for turn in request.messages:
+        (first if turn.role == "system" and (apart or not turns) else turns).append(turn)
+    needs_turn(turns, "Bedrock")
     if prefill := request.prefill.rstrip():  # the service refuses white space at its end
         turns.append(Message("assistant", prefill))
+    body: dict[str, Any] = {"messages": _messages(turns, points=points)}
+    system: list[dict[str, Any]] = []
+    for turn in first:
+        system += [{"text": turn.text}] if turn.text else []
+        system += [_POINT] if turn.cache and points and system else []
+    if system:
+        body["system"] = system
+    if tools := _tools(request, profile):
+        body["toolConfig"] = tools
+    return body
+
+
+def _messages(turns: list[Message], *, points: bool) -> list[dict[str, Any]]:
+    """The turns. Those of the same role are joined, and what is empty is left out, since the service refuses both; for
+    a user's turn in which that leaves nothing, raises InputError."""
+    messages: list[dict[str, Any]] = []
+    names: set[str] = set()
     for turn in turns:
         blocks = [block for part in turn.parts if (block := _block(turn.role, part, names)) is not None]
         if turn.role == "user":
+            if not blocks:
+                raise InputError("Bedrock takes no empty turn of the user's; put a text into it, or leave it out")
             blocks.sort(key=lambda block: "toolResult" not in block)  # results must follow the calls
+        if blocks and turn.cache and points:
+            blocks.append(_POINT)
         if messages and messages[-1]["role"] == turn.role:
             messages[-1]["content"] += blocks
         elif blocks:
@@ -241,7 +285,8 @@ def _block(role: str, part: Part, names: set[str]) -> dict[str, Any] | None:
     if isinstance(part, ToolCall):
         return {"toolUse": {"toolUseId": part.id, "name": part.name, "input": part.arguments}}
     if isinstance(part, ToolResult):
-        result: dict[str, Any] = {"toolUseId": part.id, "content": [{"text": part.content}] if part.content else []}
+        content = [block for one in part.parts if (block := _block("user", one, names)) is not None]
+        result: dict[str, Any] = {"toolUseId": part.id, "content": content}
         return {"toolResult": result | ({"status": "error"} if part.error else {})}
     if isinstance(part, Reasoning):
         if part.id or not (part.signature or part.data):

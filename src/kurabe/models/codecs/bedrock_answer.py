@@ -11,7 +11,7 @@ from kurabe.errors import CutStreamError, ProviderError, QuotaExceededError, Unr
 from kurabe.messages import Delta, FinishReason, Part, Reasoning, Reply, Text, ToolCall, Usage
 from kurabe.models.codecs.aws_events import EventStreamReader
 from kurabe.models.codecs.base import BROKEN, generic_error, joined, provider_error, read_arguments, read_json
-from kurabe.models.codecs.streamed import StreamedAnswer
+from kurabe.models.codecs.streamed import StreamedAnswer, is_json
 
 
 class _TokenUsage(msgspec.Struct, rename="camel"):
@@ -246,13 +246,20 @@ class ConverseDecoder(StreamedAnswer):
         self._stopped = False
         self._usage: _TokenUsage | None = None
         self._cited: list[str] = []
+        self._plain: bool | None = None
 
     def _read(self, data: bytes, deltas: list[Delta]) -> None:
+        if self._plain is None and data:
+            self._plain = is_json(data)
+        if self._plain:  # a server that can't stream sends the whole answer
+            return
         for headers, payload in self._reader.feed(data):
             if (delta := self._event(headers, payload)) is not None:
                 deltas.append(delta)
 
     def _whole(self) -> Reply:
+        if self._plain:
+            return read_answer(self._all())
         self._reader.close()
         if not self._stopped or self._usage is None:
             raise CutStreamError(f"no event {'metadata' if self._stopped else 'messageStop'} came")

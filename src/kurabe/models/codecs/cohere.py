@@ -7,6 +7,7 @@ import msgspec
 
 from kurabe.errors import AuthenticationError, InputError, ProviderError, QuotaExceededError
 from kurabe.messages import (
+    Document,
     Embeddings,
     Image,
     Message,
@@ -20,11 +21,14 @@ from kurabe.messages import (
     ToolResult,
 )
 from kurabe.models.codecs.base import (
+    BROKEN,
+    PLAIN,
     Codec,
     Decoder,
     HttpRequest,
     Profile,
     Ranking,
+    as_request,
     data_url,
     generic_error,
     json_body,
@@ -55,7 +59,9 @@ class Cohere(Codec):
     The plan before tool calls and the thinking are Reasoning parts whose id says which of the two they are.
     """
 
-    settings: ClassVar = frozenset((*_NAMES, "stop", "tools", "tool_choice", "output", "reasoning", "logprobs"))
+    settings: ClassVar = frozenset(
+        (*_NAMES, "stop", "tools", "tool_choice", "strict", "output", "reasoning", "logprobs")
+    )
     parts: ClassVar = frozenset(("text", "image", "tool_call", "tool_result", "reasoning"))
     batch: ClassVar = 96
 
@@ -70,6 +76,8 @@ class Cohere(Codec):
         tools, wish = _tools(request)
         if tools:
             body["tools"] = [_tool(tool) for tool in tools]
+        if any(tool.strict for tool in tools):  # it holds for all of them
+            body["strict_tools"] = True
         if wish:
             body["tool_choice"] = wish
         if request.output is not None:
@@ -121,8 +129,10 @@ class Cohere(Codec):
         results = sorted(read_json(body, _Ranked).results, key=lambda result: -result.relevance_score)
         return Ranking(tuple((result.index, result.relevance_score) for result in results))
 
-    def count(self, model: str, text: str) -> HttpRequest:
-        return HttpRequest("/v1/tokenize", json_body({"text": text, "model": model}))
+    def count(self, model: str, asked: str | Request, profile: Profile = PLAIN) -> HttpRequest:
+        """The tokens of the texts, calls, results and tools, one below the other; the service counts a text only, so
+        what its format puts around turns and tools is left out."""
+        return HttpRequest("/v1/tokenize", json_body({"text": _as_text(as_request(asked)), "model": model}))
 
     def counted(self, body: bytes) -> int:
         return len(read_json(body, _Tokenized).tokens)
@@ -134,6 +144,23 @@ class Cohere(Codec):
         """The models that chat, embed or rerank."""
         listed = read_json(body, _Models).models
         return [model.name for model in listed if model.endpoints is None or _USED.intersection(model.endpoints)]
+
+
+def _as_text(request: Request) -> str:
+    lines = [json_body(_tool(tool)["function"]).decode() for tool in request.tools]
+    if request.output is not None:
+        lines.append(json_body(request.output.schema).decode())
+    for part in (part for message in request.messages for part in message.parts):
+        if isinstance(part, Text | Reasoning):
+            lines.append(part.text)
+        elif isinstance(part, ToolCall):
+            lines.append(json_body({part.name: part.arguments}).decode())
+        elif isinstance(part, ToolResult):
+            content = _result(part)
+            lines.append(content if isinstance(content, str) else json_body(content).decode())
+        else:
+            raise InputError(f"Cohere counts the tokens of text only; leave {part!r} out")
+    return "\n".join(lines)
 
 
 def _tools(request: Request) -> tuple[tuple[Tool, ...], str]:
@@ -175,7 +202,7 @@ def _turns(role: str, parts: tuple[Part, ...]) -> list[dict[str, Any]]:
     content: list[dict[str, Any]] = []
     for part in parts:
         if isinstance(part, ToolResult) and role == "user":
-            turns.append({"role": "tool", "tool_call_id": part.id, "content": part.content})
+            turns.append({"role": "tool", "tool_call_id": part.id, "content": _result(part)})
         elif isinstance(part, Text):
             content.append({"type": "text", "text": part.text})
         elif isinstance(part, Image) and role == "user":
@@ -183,9 +210,36 @@ def _turns(role: str, parts: tuple[Part, ...]) -> list[dict[str, Any]]:
             content.append({"type": "image_url", "image_url": {"url": url}})
         else:
             raise InputError(f"Cohere takes no {type(part).__name__.lower()} in a {role} turn; leave {part!r} out")
-    if content:
-        turns.append({"role": role, "content": content})
+    if content or not parts:  # no turn vanishes
+        turns.append({"role": role, "content": content or ""})
     return turns
+
+
+def _result(result: ToolResult) -> str | list[dict[str, Any]]:
+    """What a tool answered: a text, or texts and documents that the model can cite."""
+    if isinstance(result.content, str):
+        return result.content
+    return [_result_piece(part) for part in result.content]
+
+
+def _result_piece(part: Part) -> dict[str, Any]:
+    if isinstance(part, Text):
+        return {"type": "text", "text": part.text}
+    if not isinstance(part, Document) or part.url:
+        raise InputError(f"Cohere takes texts and documents in results of tools, given as bytes; leave {part!r} out")
+    return {"type": "document", "document": _document(part)}
+
+
+def _document(part: Document) -> dict[str, Any]:
+    """A document: the fields of a JSON object, or a text with its name as the title; the name is also its id."""
+    try:
+        text = part.data.decode("utf-8-sig")
+        data: Any = msgspec.json.decode(text) if part.media_type == "application/json" else None
+    except (UnicodeDecodeError, *BROKEN):
+        raise InputError(f"this document is no text in UTF-8, or no JSON: {part!r}; convert it first") from None
+    if not isinstance(data, dict):
+        data = ({"title": part.name} if part.name else {}) | {"text": text}
+    return {"data": data} | ({"id": part.name} if part.name else {})
 
 
 def _assistant(message: Message) -> dict[str, Any]:

@@ -250,6 +250,9 @@ class CohereDecoder(JsonEvents):
         super().__init__()
         self._made = _Made()
 
+    def _plain(self, body: bytes) -> Reply:
+        return read_answer(body)
+
     def _event(self, event: Event, deltas: list[Delta]) -> None:
         self._apply(read_json(event.data, _Event), event.data, deltas)
 

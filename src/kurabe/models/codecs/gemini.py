@@ -32,7 +32,17 @@ from kurabe.messages import (
     ToolCall,
     ToolResult,
 )
-from kurabe.models.codecs.base import Codec, HttpRequest, Profile, json_body, merged, read_json
+from kurabe.models.codecs.base import (
+    PLAIN,
+    Codec,
+    HttpRequest,
+    Profile,
+    as_request,
+    json_body,
+    merged,
+    needs_turn,
+    read_json,
+)
 from kurabe.models.codecs.gemini_answer import OWN_ID, StreamDecoder, WireError, find_error, make_error, read_reply
 from kurabe.models.codecs.vertex_hosts import vertex_address
 
@@ -64,18 +74,10 @@ class Gemini(Codec):
     )
     parts: ClassVar[frozenset[str]] = Codec.parts | {"image", "audio", "document"}
     batch: ClassVar[int] = 100
+    system_first: ClassVar[bool] = True
 
     def chat(self, model: str, request: Request, profile: Profile, *, stream: bool) -> HttpRequest:
-        body: dict[str, Any] = {"contents": _contents(request.messages)}
-        if system := [{"text": turn.text} for turn in request.messages if turn.role == "system"]:
-            body["systemInstruction"] = {"parts": system, "role": "user"}
-        if request.tools:
-            declarations = [
-                {"name": tool.name, "parametersJsonSchema": tool.parameters}
-                | ({"description": tool.description} if tool.description else {})
-                for tool in request.tools
-            ]
-            body["tools"] = [{"functionDeclarations": declarations}]
+        body = _prompt(request)
         if request.tool_choice:
             body["toolConfig"] = {"functionCallingConfig": _tool_choice(request.tool_choice)}
         if config := _config(request, profile):
@@ -115,9 +117,12 @@ class Gemini(Codec):
             raise UnreadableAnswerError("an answer without embeddings")
         return Embeddings([vector.values for vector in found], tokens)
 
-    def count(self, model: str, text: str) -> HttpRequest:
-        body = {"contents": [{"parts": [{"text": text}], "role": "user"}]}
-        return HttpRequest(f"/{self._path(model)}:countTokens", json_body(body))
+    def count(self, model: str, asked: str | Request, profile: Profile = PLAIN) -> HttpRequest:
+        """Contents alone, or with system text and tools a whole request, which names its model again."""
+        path, body = self._path(model), _prompt(as_request(asked))
+        if len(body) > 1:
+            body = {"generateContentRequest": {"model": path} | body}
+        return HttpRequest(f"/{path}:countTokens", json_body(body))
 
     def counted(self, body: bytes) -> int:
         return read_json(body, _Count).total_tokens
@@ -138,6 +143,13 @@ class Vertex(Gemini):
     def address(self, address: str) -> str:
         """`global`, `us` and `eu` have hosts of their own."""
         return vertex_address(address)
+
+    def batch_of(self, model: str) -> int:
+        """Models of others on Vertex embed one text a call."""
+        return 1 if "maas" in model else self.batch
+
+    def count(self, model: str, asked: str | Request, profile: Profile = PLAIN) -> HttpRequest:
+        return HttpRequest(f"/{self._path(model)}:countTokens", json_body(_prompt(as_request(asked))))
 
     def embed(self, model: str, texts: list[str], dimensions: int | None, task: str | None) -> HttpRequest:
         path, config = self._path(model), _embed_config(dimensions, task)
@@ -218,6 +230,21 @@ def _checked(path: str) -> str:
     return quote(path, safe="/@")
 
 
+def _prompt(request: Request) -> dict[str, Any]:
+    """What the model reads: turns, system text and tools."""
+    body: dict[str, Any] = {"contents": _contents(request.messages)}
+    if system := [{"text": turn.text} for turn in request.messages if turn.role == "system"]:
+        body["systemInstruction"] = {"parts": system, "role": "user"}
+    if request.tools:
+        declarations = [
+            {"name": tool.name, "parametersJsonSchema": tool.parameters}
+            | ({"description": tool.description} if tool.description else {})
+            for tool in request.tools
+        ]
+        body["tools"] = [{"functionDeclarations": declarations}]
+    return body
+
+
 def _config(request: Request, profile: Profile) -> dict[str, Any]:
     config: dict[str, Any] = {
         profile.names.get(name, wire): value
@@ -259,6 +286,8 @@ def _contents(messages: Iterable[Message]) -> list[dict[str, Any]]:
     for turn in messages:
         if turn.role == "system":
             continue
+        if turn.role == "user" and not turn.parts:  # no turn of the user's vanishes
+            turn = Message("user", (Text(""),))
         parts = [wire for part in turn.parts if (wire := _part(part))]
         results = bool(parts) and all(isinstance(part, ToolResult) for part in turn.parts)
         if results and after_results:
@@ -266,6 +295,7 @@ def _contents(messages: Iterable[Message]) -> list[dict[str, Any]]:
         elif parts:
             contents.append({"parts": parts, "role": "model" if turn.role == "assistant" else "user"})
         after_results = results
+    needs_turn(contents, "Gemini")
     return contents
 
 
@@ -282,13 +312,18 @@ def _part(part: Part) -> dict[str, Any]:
         case ToolCall():
             wire = {"functionCall": _with_id(part.id, {"name": part.name, "args": part.arguments})}
         case ToolResult():
-            response = {"error" if part.error else "output": part.content}
-            return {"functionResponse": _with_id(part.id, {"name": part.name, "response": response})}
+            return {"functionResponse": _with_id(part.id, {"name": part.name, **_response(part)})}
         case Image() | Audio() | Document():
             return _media(part)
     if part.signature:
         wire["thoughtSignature"] = part.signature
     return wire
+
+
+def _response(result: ToolResult) -> dict[str, Any]:
+    """What a tool answered; pictures and documents stand beside the text."""
+    media = [_media(part) for part in result.parts if not isinstance(part, Text)]
+    return {"response": {"error" if result.error else "output": result.text}} | ({"parts": media} if media else {})
 
 
 def _with_id(id: str, wire: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import msgspec
 from kurabe.errors import (
     AuthenticationError,
     ContentFilteredError,
+    CutStreamError,
     ProviderError,
     QuotaExceededError,
     RateLimitedError,
@@ -347,6 +348,16 @@ class StreamDecoder(JsonEvents):
     def __init__(self) -> None:
         super().__init__()
         self._collector = Collector()
+
+    def _plain(self, body: bytes) -> Reply:
+        """A whole answer; or a list of the events, which is what comes where `alt=sse` is ignored."""
+        if body.lstrip().startswith(b"{") or find_error(body) is not None:
+            return read_reply(body)
+        for event in read_json(body, list[msgspec.Raw]):
+            self._collector.read(bytes(event), [])
+        if not self._collector.finish:
+            raise CutStreamError(f"the list of events ended without {self.terminal}")
+        return self._collector.reply(body)
 
     def _event(self, event: Event, deltas: list[Delta]) -> None:
         self._collector.read(event.data, deltas)

@@ -3,8 +3,8 @@
 import base64
 from typing import Any
 
-from kurabe.messages import Audio, Document, Message, Reasoning, ToolCall
-from kurabe.models.codecs.base import HttpRequest, data_url, json_body
+from kurabe.messages import Audio, Document, Message, Reasoning, Request, ToolCall, ToolResult
+from kurabe.models.codecs.base import HttpRequest, Profile, data_url, json_body, needs_turn
 from kurabe.models.codecs.openai_chat import OpenAIChat
 
 
@@ -19,6 +19,10 @@ class Mistral(OpenAIChat):
         if dimensions is not None:
             body["output_dimension"] = dimensions
         return HttpRequest("/embeddings", json_body(body))
+
+    def _messages(self, request: Request, profile: Profile) -> list[dict[str, Any]]:
+        needs_turn([turn for turn in request.messages if turn.role != "system"], "Mistral")
+        return super()._messages(request, profile)
 
     def _strict(self, schema: dict[str, Any]) -> dict[str, Any]:
         closed: dict[str, Any] = _closed(schema)
@@ -38,6 +42,11 @@ class Mistral(OpenAIChat):
         if part.name:
             made["document_name"] = part.name
         return made
+
+    def _result(self, part: ToolResult) -> dict[str, Any]:
+        """The service takes pictures and documents in a result too, and wants the tool's name."""
+        content = part.content if isinstance(part.content, str) else [self._content(one) for one in part.content]
+        return {"role": "tool", "tool_call_id": part.id, "name": part.name, "content": content}
 
     def _assistant(self, message: Message, quirks: frozenset[str]) -> dict[str, Any]:
         made = super()._assistant(message, quirks)

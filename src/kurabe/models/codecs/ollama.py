@@ -37,6 +37,7 @@ from kurabe.models.codecs.base import (
     merged,
     provider_error,
     read_json,
+    result_text,
 )
 from kurabe.models.codecs.sse import LONGEST
 from kurabe.models.codecs.streamed import StreamedAnswer
@@ -150,7 +151,7 @@ def _messages(turns: tuple[Message, ...]) -> list[dict[str, Any]]:
             continue
         # results first: they must follow the calls
         messages += [
-            {"role": "tool", "content": part.content, "tool_name": part.name}
+            {"role": "tool", "content": result_text(part, "Ollama"), "tool_name": part.name}
             for part in turn.content
             if isinstance(part, ToolResult)
         ]
@@ -159,7 +160,7 @@ def _messages(turns: tuple[Message, ...]) -> list[dict[str, Any]]:
             message["content"] = text
         for part in turn.content:
             _add_part(message, part)
-        if len(message) > 1:
+        if len(message) > 1 or (turn.role == "user" and not turn.content):
             messages.append(message)
     return messages
 

@@ -49,6 +49,7 @@ from kurabe.models.codecs.base import (
     merged,
     provider_error,
     read_json,
+    result_text,
 )
 from kurabe.models.codecs.openai_chat_errors import error_facts, failure
 from kurabe.models.codecs.strict import strict_schema
@@ -62,8 +63,9 @@ class OpenAIChat(Codec):
     """OpenAI's chat completions."""
 
     settings = frozenset(
-        {*_PLAIN, "prefill", "stop", "tools", "tool_choice", "parallel_tool_calls", "output", "reasoning", "logprobs"}
-    )
+        {*_PLAIN, "prefill", "stop", "tools", "tool_choice", "parallel_tool_calls", "strict", "output", "reasoning",
+         "logprobs"}
+    )  # fmt: skip
     parts = frozenset({"text", "tool_call", "tool_result", "reasoning", "image", "audio", "document"})
     batch = 256  # OpenAI takes 2,048 texts, but 300,000 tokens in all
     names: ClassVar[Mapping[str, str]] = {"reasoning": "reasoning_effort"}
@@ -170,12 +172,15 @@ class OpenAIChat(Codec):
         content: list[dict[str, Any]] = []
         for part in parts:
             if isinstance(part, ToolResult):
-                made.append({"role": "tool", "tool_call_id": part.id, "content": part.content})
+                made.append(self._result(part))
             else:
                 content.append(self._content(part))
         if content or not made:
-            made.append({"role": "user", "content": content})
+            made.append({"role": "user", "content": content or ""})
         return made
+
+    def _result(self, part: ToolResult) -> dict[str, Any]:
+        return {"role": "tool", "tool_call_id": part.id, "content": result_text(part, "this provider")}
 
     def _content(self, part: Part) -> dict[str, Any]:
         """A part of a user's turn."""
@@ -222,9 +227,11 @@ _ENDINGS = {"text/plain": "txt", "text/markdown": "md"}
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
-    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-    if not tool.description:
-        del function["description"]
+    function: dict[str, Any] = {"name": tool.name, "parameters": tool.parameters}
+    if tool.description:
+        function["description"] = tool.description
+    if tool.strict:
+        function["strict"] = True
     return {"type": "function", "function": function}
 
 

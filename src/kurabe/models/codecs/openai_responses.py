@@ -1,19 +1,36 @@
 """OpenAI's Responses API (https://platform.openai.com/docs/api-reference/responses), used without stored state.
 
-Nothing is kept by the provider (`store: false`), so a reasoning model's thinking comes encrypted and goes back with the
-conversation. A status of `failed` inside an HTTP 200, which the SDK passes over, is an error here.
+The provider keeps nothing (`store: false`) unless `extra={"store": True}` says so; a later call can then go on from an
+answer by `extra={"previous_response_id": reply.id}`. A reasoning model's thinking comes encrypted and goes back with
+the conversation. A status of `failed` inside an HTTP 200, which the SDK passes over, is an error here.
 """
 
 import mimetypes
 from typing import Any, ClassVar, Final
 
+import msgspec
+
 from kurabe.errors import InputError
 from kurabe.messages import Document, Image, Message, Part, Reasoning, Reply, Request, Text, Tool, ToolCall, ToolResult
-from kurabe.models.codecs.base import Codec, Decoder, HttpRequest, Profile, data_url, json_body, merged
+from kurabe.models.codecs.base import (
+    PLAIN,
+    Codec,
+    Decoder,
+    HttpRequest,
+    Profile,
+    as_request,
+    data_url,
+    json_body,
+    merged,
+    needs_turn,
+    read_json,
+)
 from kurabe.models.codecs.openai_responses_answer import ResponsesDecoder, read_answer
 from kurabe.models.codecs.strict import strict_schema
 
 _PHASES: Final = ("commentary", "final_answer")
+_ELSEWHERE: Final = frozenset(("previous_response_id", "conversation", "prompt"))
+"""Words of `extra` by which the turns come from what the service keeps."""
 
 
 class OpenAIResponses(Codec):
@@ -24,37 +41,21 @@ class OpenAIResponses(Codec):
     """
 
     settings: ClassVar = frozenset(
-        ("max_tokens", "temperature", "top_p", "tools", "tool_choice", "parallel_tool_calls", "output", "reasoning",
-         "logprobs")
+        ("max_tokens", "temperature", "top_p", "tools", "tool_choice", "parallel_tool_calls", "strict", "output",
+         "reasoning", "logprobs")
     )  # fmt: skip
     parts: ClassVar = frozenset(("text", "image", "document", "tool_call", "tool_result", "reasoning"))
 
     def chat(self, model: str, request: Request, profile: Profile, *, stream: bool) -> HttpRequest:
         """The request. Raises InputError for a part that the format can't express."""
-        instructions, turns = _instructions(request.messages)
-        body: dict[str, Any] = {"model": model, "store": False}
-        if instructions:
-            body["instructions"] = instructions
-        body["input"] = _input(turns, stored=bool(request.extra.get("store")))
+        body = {"model": model, "store": False} | _prompt(request)
         settings = {
             profile.names.get("max_tokens", "max_output_tokens"): request.max_tokens,
             profile.names.get("temperature", "temperature"): request.temperature,
             profile.names.get("top_p", "top_p"): request.top_p,
-            "parallel_tool_calls": request.parallel_tool_calls,
             "top_logprobs": request.logprobs,
         }
         body |= {name: value for name, value in settings.items() if value is not None}
-        if request.tools:
-            body["tools"] = [_tool(tool) for tool in request.tools]
-        if request.tool_choice is not None:
-            body["tool_choice"] = _tool_choice(request.tool_choice)
-        if request.output is not None:
-            schema = strict_schema(request.output.schema)
-            body["text"] = {
-                "format": {"type": "json_schema", "name": request.output.name, "schema": schema, "strict": True}
-            }
-        if request.reasoning is not None:
-            body["reasoning"] = {"effort": request.reasoning}
         if include := _include(request, profile):
             body["include"] = include
         if stream:
@@ -68,6 +69,40 @@ class OpenAIResponses(Codec):
     def decoder(self) -> Decoder:
         return ResponsesDecoder()
 
+    def count(self, model: str, asked: str | Request, profile: Profile = PLAIN) -> HttpRequest:
+        body = {"model": model} | _prompt(as_request(asked))
+        return HttpRequest("/responses/input_tokens", json_body(body))
+
+    def counted(self, body: bytes) -> int:
+        return read_json(body, _Count).input_tokens
+
+
+class _Count(msgspec.Struct):
+    input_tokens: int
+
+
+def _prompt(request: Request) -> dict[str, Any]:
+    """What the model reads: instructions, turns, tools, and how it is to answer."""
+    instructions, turns = _instructions(request.messages)
+    if not _ELSEWHERE.intersection(request.extra):
+        needs_turn(turns, "OpenAI's Responses API")
+    body: dict[str, Any] = {"instructions": instructions} if instructions else {}
+    body["input"] = _input(turns, stored=bool(request.extra.get("store")))
+    if request.parallel_tool_calls is not None:
+        body["parallel_tool_calls"] = request.parallel_tool_calls
+    if request.tools:
+        body["tools"] = [_tool(tool) for tool in request.tools]
+    if request.tool_choice is not None:
+        body["tool_choice"] = _tool_choice(request.tool_choice)
+    if request.output is not None:
+        schema = strict_schema(request.output.schema)
+        body["text"] = {
+            "format": {"type": "json_schema", "name": request.output.name, "schema": schema, "strict": True}
+        }
+    if request.reasoning is not None:
+        body["reasoning"] = {"effort": request.reasoning}
+    return body
+
 
 def _include(request: Request, profile: Profile) -> list[str]:
     include = []
@@ -79,8 +114,9 @@ def _include(request: Request, profile: Profile) -> list[str]:
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
-    """Not strict, which would need every argument to be required; left out, the service takes it as strict."""
-    made: dict[str, Any] = {"type": "function", "name": tool.name, "parameters": tool.parameters, "strict": False}
+    """`strict` is always said: left out, the service takes the tool as strict, for which every argument must be
+    required."""
+    made: dict[str, Any] = {"type": "function", "name": tool.name, "parameters": tool.parameters, "strict": tool.strict}
     if tool.description:
         made["description"] = tool.description
     return made
@@ -123,11 +159,12 @@ def _user_items(parts: tuple[Part, ...]) -> list[dict[str, Any]]:
     content = []
     for part in parts:
         if isinstance(part, ToolResult):
-            items.append({"type": "function_call_output", "call_id": part.id, "output": part.content})
+            output = part.content if isinstance(part.content, str) else [_content(one) for one in part.content]
+            items.append({"type": "function_call_output", "call_id": part.id, "output": output})
         else:
             content.append(_content(part))
-    if content:
-        items.append({"role": "user", "content": content})
+    if content or not parts:
+        items.append({"role": "user", "content": content or ""})
     return items
 
 

@@ -91,6 +91,7 @@ class _Answer(msgspec.Struct):
     output: list[_Item] | None = None
     usage: _Usage | None = None
     model: str | None = None
+    id: str | None = None
 
 
 class _Event(msgspec.Struct):
@@ -157,6 +158,7 @@ def _reply(answer: _Answer, items: list[_Item], raw: bytes, *, partial: bool) ->
         logprobs=tuple(_logprob(entry) for content in contents for entry in content.logprobs or ()),
         citations=tuple(dict.fromkeys(note.url for note in notes if note.type == "url_citation" and note.url)),
         raw=raw,
+        id=answer.id or "",
     )
     if cut is not None and not partial:
         raise_cut(cut, reply)
@@ -241,6 +243,9 @@ class ResponsesDecoder(JsonEvents):
         self._items: dict[int, _Open] = {}
         self._answer = _Answer()
         self._calls = 0
+
+    def _plain(self, body: bytes) -> Reply:
+        return read_answer(body)
 
     def _event(self, event: Event, deltas: list[Delta]) -> None:
         self._apply(read_json(event.data, _Event), deltas)

@@ -1,8 +1,12 @@
 """What all decoders of streamed answers have in common: bytes are kept, and what stands before a fault is not lost."""
 
+from typing import Any
+
+import msgspec
+
 from kurabe.errors import CutStreamError, ProviderError, UnreadableAnswerError
 from kurabe.messages import Delta, Reply
-from kurabe.models.codecs.base import generic_error, provider_error, read_json
+from kurabe.models.codecs.base import BROKEN, generic_error, provider_error
 from kurabe.models.codecs.sse import Event, EventReader
 
 
@@ -61,7 +65,10 @@ class StreamedAnswer:
 
 
 class JsonEvents(StreamedAnswer):
-    """Reads server-sent events with one JSON object each. A format sets `_ended` at its terminal event."""
+    """Reads server-sent events with one JSON object each. A format sets `_ended` at its terminal event.
+
+    A server that ignores `stream` answers with one JSON object, which is read as the whole answer that it is.
+    """
 
     terminal = ""
     """The terminal event, for the message about a stream without it."""
@@ -76,15 +83,33 @@ class JsonEvents(StreamedAnswer):
         """Read one event and append its deltas."""
         raise NotImplementedError
 
+    def _plain(self, body: bytes) -> Reply:
+        """Read a whole answer that came in place of a stream."""
+        raise NotImplementedError
+
     def _read(self, data: bytes, deltas: list[Delta]) -> None:
         for event in self._events.feed(data):
             self._take(event, deltas)
 
     def _whole(self) -> Reply:
+        if not self._some and is_json(body := self._all()):
+            return self._unstreamed(body)
         self._last()
         if not self._ended:
             raise self._cut()
         return self._reply(partial=False)
+
+    def _unstreamed(self, body: bytes) -> Reply:
+        try:
+            return self._plain(body)
+        except UnreadableAnswerError:
+            try:
+                said = msgspec.json.decode(body, type=dict[str, Any])
+            except BROKEN:
+                said = {}
+            if "error" not in said and not isinstance(said.get("message"), str):
+                raise
+            raise provider_error(None, *generic_error(body)) from None
 
     def _take(self, event: Event, deltas: list[Delta]) -> None:
         self._some = True
@@ -101,13 +126,11 @@ class JsonEvents(StreamedAnswer):
 
     def _cut(self) -> ProviderError:
         body = self._all().lstrip()
-        if not self._some and body[:1] in (b"{", b"[", b"<"):  # no stream at all
-            code, message = generic_error(body)
-            if body.startswith(b"{"):
-                try:
-                    read_json(body, dict)
-                except UnreadableAnswerError as error:
-                    return error
-                return provider_error(None, code, message)
-            return UnreadableAnswerError(f"no stream of events: {message}")
+        if not self._some and body[:1] == b"<":  # no stream at all
+            return UnreadableAnswerError(f"no stream of events: {generic_error(body)[1]}")
         return CutStreamError(f"the stream ended without {self.terminal}")
+
+
+def is_json(body: bytes) -> bool:
+    """Whether what should be a stream begins as a JSON object or list, which no stream of events does."""
+    return body.lstrip()[:1] in (b"{", b"[")

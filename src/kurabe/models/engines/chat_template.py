@@ -16,6 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from kurabe.errors import InputError, ModelError
 from kurabe.messages import Message, Text, Tool, ToolCall, ToolResult
+from kurabe.models.codecs.base import result_text
 from kurabe.models.engines.thoughts import OPEN
 from kurabe.models.request import without_system
 
@@ -100,11 +101,7 @@ class ChatTemplate:
 
 def _turns(message: Message) -> list[dict[str, Any]]:
     """A message as templates expect it; each result of a tool is a turn by itself."""
-    results: list[dict[str, Any]] = [
-        {"role": "tool", "tool_call_id": part.id, "name": part.name, "content": _encodable(part.content)}
-        for part in message.parts
-        if isinstance(part, ToolResult)
-    ]
+    results: list[dict[str, Any]] = [_result(part) for part in message.parts if isinstance(part, ToolResult)]
     calls = [
         {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
         for part in message.parts
@@ -114,6 +111,11 @@ def _turns(message: Message) -> list[dict[str, Any]]:
         return results
     turn: dict[str, Any] = {"role": message.role, "content": _encodable(message.text)}
     return [*results, turn | {"tool_calls": calls} if calls else turn]
+
+
+def _result(part: ToolResult) -> dict[str, Any]:
+    content = _encodable(result_text(part, "a model in this process"))
+    return {"role": "tool", "tool_call_id": part.id, "name": part.name, "content": content}
 
 
 def _tool(tool: Tool) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from kurabe.errors import (
 )
 from kurabe.messages import Delta, Reply
 from kurabe.models.auth import Authorize, Key
-from kurabe.models.codecs.base import Codec, Decoder, HttpRequest
+from kurabe.models.codecs.base import Codec, Decoder, HttpRequest, as_deltas
 from kurabe.models.transport.breaker import Breaker
 from kurabe.models.transport.http import Http
 from kurabe.models.transport.limits import Limiter, Turn, retry_after
@@ -40,6 +40,9 @@ REQUEST_IDS = (
     "mistral-correlation-id",
     "cf-ray",
 )
+
+
+_SHOULD_RETRY = {"true": True, "false": False}
 
 
 class Lane(msgspec.Struct, frozen=True):
@@ -158,6 +161,9 @@ class Client:
                             yield deltas
                     reply = decoder.finish()
                     self._succeeded(answer.headers, turn, reply)
+                    if not passed_on and (deltas := as_deltas(reply)):  # a server that can't stream sent it whole
+                        passed_on = True
+                        yield deltas
                     yield reply, request_id
                     return
             except ProviderError as error:
@@ -199,6 +205,7 @@ class Client:
         error = self._codec.error(status, named, body)
         if error.retry_after is None:
             error.retry_after = retry_after(named, time.time())
+        error.should_retry = _SHOULD_RETRY.get(named.get("x-should-retry", ""))
         error.request_id = _request_id(named)
         return error
 

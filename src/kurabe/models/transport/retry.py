@@ -28,8 +28,11 @@ def worth_retrying(error: ProviderError) -> bool:
 
     A chat call changes nothing at the provider, so a repeat is safe after any fault that the provider answered with,
     and after a lost connection. Our own time-out is different: the provider may still be at work on an answer that will
-    be paid for, so only a connection that was never made is tried again.
+    be paid for, so only a connection that was never made is tried again. What the provider itself says
+    (`x-should-retry`, which the openai and anthropic SDKs obey) comes first.
     """
+    if error.should_retry is not None:
+        return error.should_retry
     if isinstance(error, QuotaExceededError):
         return False
     if isinstance(error, CallTimeoutError):
