@@ -1,6 +1,7 @@
 """The prompted model, on models that answer by script."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -305,3 +306,34 @@ def test_a_model_that_is_open_already_keeps_to_the_budget_of_a_contest(monkeypat
             fitted.predict(X[:1])
         fitted.close()
         assert server.calls == 1
+
+
+def test_a_long_beginning_that_all_rows_share_is_marked_for_the_provider_s_cache() -> None:
+    long = TaskPrompt(system="You estimate prices. " * 300, user="What does it cost?\n{{ input }}")
+    for settings, marked in (
+        ({"prompt": long}, 0),  # the system turn
+        ({"prompt": long, "examples": 2}, 4),  # the last answer shown
+        ({"prompt": long, "examples": 2, "choose": "nearest"}, 0),
+        ({"prompt": TASK}, None),
+    ):
+        model = ScriptedModel(["45"])
+        fitted = prompt(model, **settings).fit(X, Y)
+        list(fitted.iter_predict(X))
+        for request in model.requests:
+            assert [i for i, turn in enumerate(request.messages) if turn.cache] == ([] if marked is None else [marked])
+        list(fitted.iter_predict(X[:1]))  # one row shares nothing
+        assert not any(turn.cache for turn in model.requests[-1].messages)
+
+
+def test_the_mark_changes_nobody_s_key(tmp_path: Path) -> None:
+    from kurabe.testing import Simulator
+
+    long = TaskPrompt(system="You estimate prices. " * 300, user="What does it cost?\n{{ input }}")
+    with Simulator("anthropic", answer="45") as server, server.open("claude-sonnet-5-5", cache=tmp_path / "r") as model:
+        fitted = prompt(model, prompt=long).fit(X, Y)
+        list(fitted.iter_predict(X))
+        assert all(b"cache_control" in call.body for call in server.requests)
+        calls = server.calls
+        for row in range(X.height):  # each by itself goes without the mark, and is not asked for again
+            list(fitted.iter_predict(X[row : row + 1]))
+        assert server.calls == calls

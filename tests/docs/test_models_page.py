@@ -37,7 +37,10 @@ class Says:
 def servers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, Simulator]]:
     """Simulators where the providers' rows say that the providers are."""
     with ExitStack() as stack:
-        made = {name: stack.enter_context(Simulator(name, Says())) for name in ("openai", "anthropic", "cohere")}
+        made = {
+            name: stack.enter_context(Simulator(name, Says()))
+            for name in ("openai", "openai-responses", "anthropic", "cohere")
+        }
         rows = providers() | {name: replace(providers()[name], base_url=made[name].url) for name in made}
         monkeypatch.setattr(connect, "providers", lambda: rows)
         for name in made:

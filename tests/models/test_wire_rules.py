@@ -10,14 +10,14 @@ from kurabe.messages import Assistant, Message, Request, System, Tool, User
 from kurabe.models import open_model
 from kurabe.models.codecs.base import Profile
 from kurabe.models.connect import codec_of
-from kurabe.models.providers import providers
+from kurabe.models.providers import Provider, providers
 from kurabe.models.tools import tool
 from kurabe.models.transport import retry
 from kurabe.testing import Fault, Simulator
 from kurabe.testing.server import Response
 
 TOOL = Tool("clock", "", {"type": "object", "properties": {}})
-ROWS = {row.protocol: row for row in reversed(providers().values())}
+ROWS: dict[str, Provider] = {row.protocol: row for row in reversed(providers().values())}
 """One provider of each protocol."""
 
 
@@ -201,10 +201,23 @@ def test_one_request_goes_ahead_where_a_beginning_is_marked() -> None:
     requests = [Request((System("Long.", cache=True), User(str(i)))) for i in range(20)]
     with Simulator("anthropic", delay=0.02) as server, server.open("claude-sonnet-5-5", concurrency=8) as model:
         seen: list[int] = []
-        server.answer = lambda text: (seen.append(server.in_flight), text)[1]
+
+        def answer(text: str) -> str:
+            seen.append(server.in_flight)
+            return text
+
+        server.answer = answer
         assert sorted(reply.text for _, reply in model.chat_many(requests)) == sorted(map(str, range(20)))
         assert seen[0] == 1
         assert server.most_in_flight > 1
+
+
+def test_where_the_one_that_goes_ahead_fails_no_other_is_sent() -> None:
+    requests = [Request((System("Long.", cache=True), User(str(i)))) for i in range(20)]
+    with Simulator("anthropic", faults=Fault.status(401)) as server, server.open("claude-sonnet-5-5") as model:
+        with pytest.raises(errors.AuthenticationError):
+            list(model.chat_many(requests))
+        assert server.calls == 1
 
 
 # ── Repeats ──────────────────────────────────────────────────────────────────────────────────────────────────────────

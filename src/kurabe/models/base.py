@@ -256,6 +256,8 @@ class ChatModel(ABC):
             if kept or not any(message.cache for message in request.messages):
                 return await self._answered(request)
             async with first:
+                if fault is not None:  # of the one that went ahead
+                    raise fault
                 if not kept:
                     reply = await self._answered(request)
                     kept = True
