@@ -239,6 +239,13 @@ class UnreadableAnswerError(ProviderError):
     next_step = "Ask again; where it stays so, check that the address speaks this provider's format."
 
 
+class AnswerTooLargeError(UnreadableAnswerError):
+    """The answer, after it is unpacked, is larger than any real one. It is not asked for again."""
+
+    what = "sent an answer that is too large"
+    next_step = "Check the address; a real answer is never this large."
+
+
 class OutputError(ProviderError):
     """The answer does not follow the schema that `output=` asked for. `partial` is the Reply."""
 

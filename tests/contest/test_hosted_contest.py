@@ -164,3 +164,52 @@ def test_20_000_rows_keep_256_calls_in_flight(tmp_path: Path) -> None:
         assert server.most_in_flight <= 256
         assert statistics.median(seen) >= 250
         assert statistics.quantiles(seen, n=20)[0] >= 200  # 95 % of the looks
+
+
+TWO_THAT_WAIT = """
+name: waits
+data: {source: rows.csv, split: {test: 20, validation: 10}}
+input: "{{ text }}"
+target: price
+kind: number
+contestants:
+  - prompt: {model: "openai:gpt-4o-mini", options: OPTIONS}
+  - prompt: {model: "openai:gpt-4.1-mini", options: OPTIONS}
+"""
+
+
+def make_waiting_task(folder: Path, server: Simulator, budget: str = "") -> Path:
+    """Two contestants of a provider that answers nobody and asks for a pause of two hours."""
+    pl.DataFrame({"text": [f"thing at {n}" for n in range(60)], "price": list(range(60))}).write_csv(
+        folder / "rows.csv"
+    )
+    options = repr({"base_url": server.url, "price": PRICE, "concurrency": 4})
+    (folder / "task.yaml").write_text(TWO_THAT_WAIT.replace("OPTIONS", options) + budget, encoding="utf-8")
+    return folder / "task.yaml"
+
+
+def test_minutes_end_a_wait_of_hours(tmp_path: Path) -> None:
+    with Simulator("openai", faults=Fault.status(429, retry_after=7200)) as server:
+        path = make_waiting_task(tmp_path, server, "budget: {minutes: 0.1}\n")
+        began = time.monotonic()
+        rows = Task.from_file(path).compete().rows
+        assert time.monotonic() - began < 60
+        reasons = [str(row.reason) for row in rows]
+        assert any("0.1 minutes is used up" in reason for reason in reasons), reasons
+
+
+def test_the_first_ctrl_c_ends_a_wait_of_hours(tmp_path: Path) -> None:
+    with Simulator("openai", faults=Fault.status(429, retry_after=7200)) as server:
+        path = make_waiting_task(tmp_path, server)
+        command = [sys.executable, "-m", "kurabe", "run", str(path)]
+        environment = os.environ | {"OPENAI_API_KEY": "test-key", "PYTHONUNBUFFERED": "1"}
+        with subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment
+        ) as process:
+            assert process.stderr is not None
+            for line in process.stderr:
+                if "failed" in line:  # the first contestant; the second one waits from now on
+                    break
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 130

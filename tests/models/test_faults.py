@@ -135,7 +135,7 @@ def test_a_wait_that_is_asked_for_is_kept_unless_it_is_too_long() -> None:
         began = time.perf_counter()
         assert server.open().chat("x").text == "x"
         assert 0.2 <= time.perf_counter() - began < 20
-    with Simulator("openai", faults=Fault.status(503, retry_after=retry.PATIENCE + 1)) as server:
+    with Simulator("openai", faults=Fault.status(503, retry_after=limits.PATIENCE + 1)) as server:
         with pytest.raises(errors.OverloadedError):
             server.open().chat("x")
         assert server.calls == 1

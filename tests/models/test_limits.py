@@ -16,8 +16,8 @@ from kurabe.models.transport import client as clients
 from kurabe.models.transport import limits, loop, retry
 from kurabe.models.transport.breaker import FAILURES, REST, Breaker
 from kurabe.models.transport.client import Lane
-from kurabe.models.transport.limits import CUT, LEAST, WINDOW, Limiter, retry_after, stated_limits
-from kurabe.models.transport.retry import BASE, LONGEST, PATIENCE, delay
+from kurabe.models.transport.limits import CUT, LEAST, PATIENCE, WINDOW, Limiter, retry_after, stated_limits
+from kurabe.models.transport.retry import BASE, LONGEST, delay
 from kurabe.testing import Fault, Simulator
 
 ASKS = st.lists(st.tuples(st.floats(0, 30), st.integers(0, 400)), min_size=1, max_size=150)

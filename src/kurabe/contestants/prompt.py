@@ -195,7 +195,7 @@ class Prompt(Contestant):
             questions = itertools.takewhile(lambda _: not stop(), self._questions(X, model))
             return ([one] for one in self._labelled(self._scored(questions, model)))
         requests = itertools.takewhile(lambda _: not stop(), self._requests(X, model))
-        return (list(self._read(batch, model.reference)) for batch in model.chat_batches(requests))
+        return (list(self._read(batch, model.reference)) for batch in model.chat_batches(requests, stop))
 
     def _ready(self, X: Any) -> tuple[pl.DataFrame, ChatModel]:
         X = as_frame(X)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
@@ -13,12 +13,15 @@ from kurabe.errors import ContentFilteredError, ContextTooLongError, InputError,
 from kurabe.messages import Delta, Message, Reply, Request, Usage
 from kurabe.models.request import Content, make_request
 from kurabe.models.transport import loop
+from kurabe.models.transport.waiting import Batch
 
 if TYPE_CHECKING:
     import numpy as np
 
     from kurabe.models.codecs.base import Ranking
 
+STOP_SECONDS = 0.05
+"""Between two looks at whether a batch is to stop."""
 ROOM = 4
 """Answers that may wait to be taken, for each call in flight."""
 
@@ -181,10 +184,14 @@ class ChatModel(ABC):
                 except OutputError:
                     yield index, reply
 
-    def chat_batches(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
-        """`chat_many` in lists: each holds all that has come since the one before, so that it can be kept at once."""
+    def chat_batches(
+        self, requests: Iterable[Request], stop: Callable[[], bool] | None = None
+    ) -> Iterator[list[tuple[int, Reply]]]:
+        """`chat_many` in lists: each holds all that has come since the one before, so that it can be kept at once. Once
+        `stop()` is true, no request is drawn and none is waited for that has not been sent to a provider: those give no
+        reply."""
         results: SimpleQueue[tuple[int, Reply] | BaseException | None] = SimpleQueue()
-        future = loop.start(self._many(enumerate(requests), results))
+        future = loop.start(self._many(enumerate(requests), results, stop or (lambda: False)))
         try:
             while True:
                 batch: list[tuple[int, Reply]] = []
@@ -244,8 +251,11 @@ class ChatModel(ABC):
         """`rerank`, awaited."""
         raise InputError(f"{self.reference} does not order documents; Cohere's rerank models do")
 
-    async def _many(self, numbered: Iterator[tuple[int, Request]], results: "SimpleQueue[Any]") -> None:
+    async def _many(
+        self, numbered: Iterator[tuple[int, Request]], results: "SimpleQueue[Any]", stop: Callable[[], bool]
+    ) -> None:
         fault: BaseException | None = None
+        stopped = False
         first = asyncio.Lock()  # held by the first of the requests that mark a shared beginning, until it is answered
         kept = False
 
@@ -258,6 +268,8 @@ class ChatModel(ABC):
             async with first:
                 if fault is not None:  # of the one that went ahead
                     raise fault
+                if stopped:
+                    raise asyncio.CancelledError
                 if not kept:
                     reply = await self._answered(request)
                     kept = True
@@ -266,7 +278,7 @@ class ChatModel(ABC):
 
         async def work() -> None:
             nonlocal fault
-            while fault is None:
+            while fault is None and not stopped:
                 while results.qsize() > ROOM * self.concurrency:  # answers that nobody has written down yet
                     await asyncio.sleep(0.005)
                 try:
@@ -275,10 +287,24 @@ class ChatModel(ABC):
                         return
                     results.put((drawn[0], await answered(drawn[1])))
                 except (Exception, asyncio.CancelledError) as error:
-                    fault = fault or error
+                    given_up = isinstance(error, asyncio.CancelledError) and (stopped or fault is not None)
+                    fault = fault if given_up else fault or error
                     return
 
-        await asyncio.gather(*(work() for _ in range(self.concurrency)))
+        async def watch(batch: Batch) -> None:
+            nonlocal stopped
+            while True:
+                stopped = stopped or stop()
+                if stopped or fault is not None:
+                    batch.end_waits()
+                await asyncio.sleep(STOP_SECONDS)
+
+        with Batch() as batch:
+            watching = asyncio.ensure_future(watch(batch))
+            try:
+                await asyncio.gather(*(work() for _ in range(self.concurrency)))
+            finally:
+                watching.cancel()
         results.put(fault)
 
     async def _answered(self, request: Request) -> Reply:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from kurabe.errors import InputError, ModelError
+from kurabe.errors import InputError, ModelError, ProviderError
 from kurabe.messages import Delta, Reply, Request, Usage
 from kurabe.models.base import ChatModel
 from kurabe.models.codecs.base import Codec, HttpRequest, Profile, Ranking, as_deltas, merged
@@ -94,14 +94,17 @@ class HostedModel(ChatModel):
             return as_array(embeddings, len(texts)), embeddings.input_tokens
 
         wire = self._routed(self._codec.embed(self.model, texts, dimensions, task), "embed")
-        held = await self._reserve(sum(costs.TURN_TOKENS + len(text.encode("utf-8", "replace")) for text in texts), 0)
+        until = self.client.until()
+        most = sum(costs.TURN_TOKENS + len(text.encode("utf-8", "replace")) for text in texts)
+        held = await self._reserve(most, 0, until)
         try:
             paid = held.hold if held is not None else None
-            (array, tokens), _ = await self.client.call(wire, read, sum(map(len, texts)) // 4, paid)
+            (array, tokens), _ = await self.client.call(wire, read, sum(map(len, texts)) // 4, paid, until)
+            usd = self.cost(Usage(tokens, 0))
         except BaseException as error:
             _settle(held, None, error)
             raise
-        _settle(held, self.cost(Usage(tokens, 0)), None)
+        _settle(held, usd, None)
         return array
 
     async def arerank(self, query: str, documents: Sequence[str], *, top: int | None = None) -> Ranking:
@@ -136,20 +139,21 @@ class HostedModel(ChatModel):
         if self._cache is not None and (kept := self._cache.get(key)) is not None:
             return kept
         tokens = len(wire.body) // 4 + (request.max_tokens or GUESSED_OUTPUT)
-        held = await self._reserve(costs.most_tokens(request), request.max_tokens or 0)
+        until = self.client.until()
+        held = await self._reserve(costs.most_tokens(request), request.max_tokens or 0, until)
         paid = held.hold if held is not None else None
         began = time.perf_counter()
         try:
             if telemetry.active():
                 with self._span("chat", request) as span:
-                    reply, request_id = await self.client.call(wire, self._codec.reply, tokens, paid)
+                    reply, request_id = await self.client.call(wire, self._codec.reply, tokens, paid, until)
                     span.reply(reply)
             else:
-                reply, request_id = await self.client.call(wire, self._codec.reply, tokens, paid)
+                reply, request_id = await self.client.call(wire, self._codec.reply, tokens, paid, until)
+            reply = self._finished(reply, began, None, request_id)
         except BaseException as error:
             _settle(held, None, error)
             raise
-        reply = self._finished(reply, began, None, request_id)
         if request.prefill:
             reply = _without_prefill(reply, request.prefill)
         _settle(held, reply.usd, None)
@@ -170,13 +174,14 @@ class HostedModel(ChatModel):
             yield kept
             return
         tokens = len(wire.body) // 4 + (request.max_tokens or GUESSED_OUTPUT)
-        held = await self._reserve(costs.most_tokens(request), request.max_tokens or 0)
+        until = self.client.until()
+        held = await self._reserve(costs.most_tokens(request), request.max_tokens or 0, until)
         paid = held.hold if held is not None else None
         began, first = time.perf_counter(), None
         reply: Reply | None = None
         try:
             with self._span("chat", request) as span:
-                async with contextlib.aclosing(self.client.stream(wire, tokens, paid)) as pieces:
+                async with contextlib.aclosing(self.client.stream(wire, tokens, paid, until)) as pieces:
                     async for piece in pieces:
                         if isinstance(piece, list):
                             first = first or time.perf_counter() - began
@@ -234,8 +239,8 @@ class HostedModel(ChatModel):
         known = costs.known_cost(self._priced_as, self.model, int(time.time() // 3600))
         return None if known is None else known(usage)
 
-    async def _reserve(self, tokens: int, output: int) -> Reservation | None:
-        """Set aside what so many tokens of input and output cost at most."""
+    async def _reserve(self, tokens: int, output: int, until: float) -> Reservation | None:
+        """Set aside what so many tokens of input and output cost at most; other calls are waited for until `until`."""
         if self._budget is None:
             return None
         plain, written = self.cost(Usage(tokens, output)), self.cost(Usage(tokens, output, cache_written=tokens))
@@ -245,7 +250,11 @@ class HostedModel(ChatModel):
                 f" tokens: {costs.PRICE} in a task file, price=Price(input, output) in Python"
             )
         held = Reservation(self._budget, max(plain, written))
-        await held.hold()
+        try:
+            await held.hold(until)
+        except ProviderError as error:
+            error.provider, error.model = self.client.where, self.model
+            raise
         return held
 
     def _finished(self, reply: Reply, began: float, first: float | None, request_id: str) -> Reply:

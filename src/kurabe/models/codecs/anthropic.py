@@ -46,6 +46,7 @@ from kurabe.models.codecs.base import (
     provider_error,
     read_json,
 )
+from kurabe.models.codecs.usage import Count
 from kurabe.models.codecs.vertex_hosts import vertex_address
 
 _SAMPLING: Final = ("temperature", "top_p", "top_k")
@@ -175,7 +176,7 @@ class AnthropicBedrock(Anthropic):
 
 
 class _Count(msgspec.Struct):
-    input_tokens: int
+    input_tokens: Count
 
 
 def _body(request: Request, profile: Profile) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from kurabe.models.codecs.aws_events import EventStreamReader
 from kurabe.models.codecs.base import generic_error, joined, provider_error, raise_cut, read_arguments, read_json
 from kurabe.models.codecs.sse import Event
 from kurabe.models.codecs.streamed import JsonEvents, is_json
+from kurabe.models.codecs.usage import NOTHING, UNKNOWN, Count, is_stated, read_usage, usage_of
 
 
 class _Citation(msgspec.Struct):
@@ -29,14 +30,14 @@ class _Block(msgspec.Struct):
 
 
 class _OutputDetails(msgspec.Struct):
-    thinking_tokens: int | None = None
+    thinking_tokens: Count | None = None
 
 
 class _Usage(msgspec.Struct):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
+    cache_creation_input_tokens: Count | None = None
     output_tokens_details: _OutputDetails | None = None
 
 
@@ -45,7 +46,7 @@ class _Message(msgspec.Struct):
     model: str | None = None
     content: list[_Block] | None = None
     stop_reason: str | None = None
-    usage: _Usage | None = None
+    usage: msgspec.Raw = NOTHING
 
 
 class _Delta(msgspec.Struct):
@@ -63,7 +64,7 @@ class _Event(msgspec.Struct):
     index: int | None = None
     delta: _Delta | None = None
     content_block: _Block | None = None
-    usage: _Usage | None = None
+    usage: msgspec.Raw = NOTHING
     message: _Message | None = None
 
 
@@ -106,7 +107,7 @@ def read_message(body: bytes) -> Reply:
             urls |= {citation.url: None for citation in block.citations or () if citation.url}
         elif (part := _part(block)) is not None:
             parts.append(part)
-    return _reply(parts, urls, message.stop_reason, message.usage or _Usage(), message.model or "", body)
+    return _reply(parts, urls, message.stop_reason, _read_usage(message.usage), message.model or "", body)
 
 
 def _part(block: _Block) -> Part | None:
@@ -121,7 +122,7 @@ def _part(block: _Block) -> Part | None:
 
 
 def _reply(
-    parts: list[Part], urls: dict[str, None], stop_reason: str | None, usage: _Usage, model: str, raw: bytes
+    parts: list[Part], urls: dict[str, None], stop_reason: str | None, usage: _Usage | None, model: str, raw: bytes
 ) -> Reply:
     content = joined([part for part in parts if part != Text("")])
     finish = _FINISH.get(stop_reason or "", "other")
@@ -130,10 +131,17 @@ def _reply(
     return Reply(content, finish, _usage(usage), model=model, citations=tuple(urls), raw=raw)
 
 
-def _usage(usage: _Usage) -> Usage:
+def _read_usage(block: msgspec.Raw) -> _Usage | None:
+    """The counts; None where one of them can be none."""
+    return read_usage(block, _Usage) if is_stated(block) else _Usage()
+
+
+def _usage(usage: _Usage | None) -> Usage:
+    if usage is None:
+        return UNKNOWN
     cached, written = usage.cache_read_input_tokens or 0, usage.cache_creation_input_tokens or 0
     details = usage.output_tokens_details
-    return Usage(
+    return usage_of(
         input=(usage.input_tokens or 0) + cached + written,
         output=usage.output_tokens or 0,
         cached=cached,
@@ -142,8 +150,11 @@ def _usage(usage: _Usage) -> Usage:
     )
 
 
-def _merge(before: _Usage, now: _Usage) -> _Usage:
-    """Counts are totals so far: they replace those before, and one that is left out stays as it was."""
+def _merge(before: _Usage | None, now: _Usage | None) -> _Usage | None:
+    """Counts are totals so far: they replace those before, and one that is left out stays as it was. Where some can't
+    be read, nothing is known."""
+    if before is None or now is None:
+        return None
     return _Usage(
         *(
             old if new is None else new
@@ -186,7 +197,7 @@ class StreamDecoder(JsonEvents):
         self._blocks: list[_Open] = []
         self._by_index: dict[int, _Open] = {}
         self._urls: dict[str, None] = {}
-        self._usage = _Usage()
+        self._usage: _Usage | None = _Usage()
         self._model = ""
         self._calls = 0
         self._stop_reason: str | None = None
@@ -210,11 +221,11 @@ class StreamDecoder(JsonEvents):
         elif kind == "message_delta":
             if event.delta is not None:
                 self._stop_reason = event.delta.stop_reason
-            self._usage = _merge(self._usage, event.usage or _Usage())
+            self._usage = _merge(self._usage, _read_usage(event.usage))
         elif kind == "message_start":
             if event.message is not None:
                 self._model = event.message.model or ""
-                self._usage = event.message.usage or _Usage()
+                self._usage = _read_usage(event.message.usage)
         elif kind == "message_stop":
             self._ended = True
 

@@ -42,6 +42,7 @@ from kurabe.models.codecs.base import (
     read_json,
 )
 from kurabe.models.codecs.bedrock_answer import ConverseDecoder, read_answer, read_error
+from kurabe.models.codecs.usage import NOTHING, Count, read_count
 
 _INFERENCE = {"max_tokens": "maxTokens", "temperature": "temperature", "top_p": "topP"}
 _IMAGES = {"image/png": "png", "image/jpeg": "jpeg", "image/jpg": "jpeg", "image/gif": "gif", "image/webp": "webp"}
@@ -164,7 +165,7 @@ class Bedrock(Codec):
             found = [each.embedding if isinstance(each, _Vector) else each for each in answer.embeddings]
         if found is None:
             raise UnreadableAnswerError(f"an answer without embeddings; it begins with {body[:120]!r}")
-        return Embeddings(found, answer.tokens or 0)
+        return Embeddings(found, read_count(answer.tokens))
 
     def models(self) -> HttpRequest:
         raise InputError("the address that runs Bedrock's models has no list of them; see the Bedrock console")
@@ -342,7 +343,7 @@ class _ByType(msgspec.Struct):
 
 
 class _Count(msgspec.Struct, rename="camel"):
-    input_tokens: int
+    input_tokens: Count
 
 
 class _Vectors(msgspec.Struct):
@@ -350,4 +351,4 @@ class _Vectors(msgspec.Struct):
 
     embedding: list[float] | None = None
     embeddings: list[list[float] | _Vector] | _ByType | None = None
-    tokens: int | None = msgspec.field(default=None, name="inputTextTokenCount")
+    tokens: msgspec.Raw = msgspec.field(default=NOTHING, name="inputTextTokenCount")

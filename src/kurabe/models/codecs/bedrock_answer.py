@@ -12,18 +12,19 @@ from kurabe.messages import Delta, FinishReason, Part, Reasoning, Reply, Text, T
 from kurabe.models.codecs.aws_events import EventStreamReader
 from kurabe.models.codecs.base import BROKEN, generic_error, joined, provider_error, read_arguments, read_json
 from kurabe.models.codecs.streamed import StreamedAnswer, is_json
+from kurabe.models.codecs.usage import NOTHING, UNKNOWN, Count, read_usage, usage_of
 
 
 class _TokenUsage(msgspec.Struct, rename="camel"):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_write_input_tokens: int | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
+    cache_write_input_tokens: Count | None = None
 
     def usage(self) -> Usage:
         """`inputTokens` leaves out what was read from a cache or written to one; ours counts all."""
         cached, written = self.cache_read_input_tokens or 0, self.cache_write_input_tokens or 0
-        return Usage((self.input_tokens or 0) + cached + written, self.output_tokens or 0, cached, written)
+        return usage_of((self.input_tokens or 0) + cached + written, self.output_tokens or 0, cached, written)
 
 
 class _ToolUse(msgspec.Struct, rename="camel"):
@@ -87,7 +88,7 @@ class _Output(msgspec.Struct):
 class _Answer(msgspec.Struct, rename="camel"):
     output: _Output
     stop_reason: str | None = None
-    usage: _TokenUsage | None = None
+    usage: msgspec.Raw = NOTHING
 
 
 _FINISH: Final[dict[str, FinishReason]] = {
@@ -118,7 +119,7 @@ def read_answer(body: bytes) -> Reply:
         elif (found := block.citations_content) is not None:
             parts += [Text(piece.text) for piece in found.content or () if piece.text]
             cited += [citation.url for citation in found.citations or ()]
-    return _reply(parts, answer.stop_reason, answer.usage, cited, body)
+    return _reply(parts, answer.stop_reason, read_usage(answer.usage, _TokenUsage), cited, body)
 
 
 def _reply(
@@ -128,7 +129,7 @@ def _reply(
     if finish == "stop" and any(isinstance(part, ToolCall) for part in parts):
         finish = "tool_calls"
     citations = tuple(dict.fromkeys(url for url in cited if url))
-    return Reply(joined(parts), finish, usage.usage() if usage else Usage(0, 0), citations=citations, raw=raw)
+    return Reply(joined(parts), finish, usage.usage() if usage else UNKNOWN, citations=citations, raw=raw)
 
 
 class _ToolStart(msgspec.Struct, rename="camel"):
@@ -177,7 +178,7 @@ class _Stop(msgspec.Struct, rename="camel"):
 
 
 class _Metadata(msgspec.Struct):
-    usage: _TokenUsage | None = None
+    usage: msgspec.Raw = NOTHING
 
 
 _start = msgspec.json.Decoder(_BlockStart).decode
@@ -280,7 +281,7 @@ class ConverseDecoder(StreamedAnswer):
             elif kind == "messageStop":
                 self._stop_reason, self._stopped = _stop(payload).stop_reason, True
             elif kind == "metadata":
-                self._usage = _metadata(payload).usage or _TokenUsage()
+                self._usage = read_usage(_metadata(payload).usage, _TokenUsage) or _TokenUsage()
         except BROKEN as error:
             said = payload[:120].decode("utf-8", "replace")
             raise UnreadableAnswerError(f"an event {kind} that is not what Bedrock sends ({error}): {said!r}") from None

@@ -37,6 +37,7 @@ from kurabe.models.codecs.base import (
     read_json,
 )
 from kurabe.models.codecs.cohere_answer import PLAN, THINKING, CohereDecoder, read_answer
+from kurabe.models.codecs.usage import NOTHING, FloatCount, read_usage
 
 _NAMES: Final = {
     "max_tokens": "max_tokens",
@@ -116,7 +117,7 @@ class Cohere(Codec):
 
     def embeddings(self, body: bytes) -> Embeddings:
         answer = read_json(body, _Embedded)
-        billed = (answer.meta or _Meta()).billed_units or _Billed()
+        billed = (read_usage(answer.meta, _Meta) or _Meta()).billed_units or _Billed()
         return Embeddings(answer.embeddings.float_, int(billed.input_tokens or 0))
 
     def rerank(self, model: str, query: str, documents: list[str], top: int | None) -> HttpRequest:
@@ -274,7 +275,7 @@ def _assistant(message: Message) -> dict[str, Any]:
 
 
 class _Billed(msgspec.Struct):
-    input_tokens: float | None = None
+    input_tokens: FloatCount | None = None
 
 
 class _Meta(msgspec.Struct):
@@ -287,7 +288,7 @@ class _Floats(msgspec.Struct):
 
 class _Embedded(msgspec.Struct):
     embeddings: _Floats
-    meta: _Meta | None = None
+    meta: msgspec.Raw = NOTHING
 
 
 class _Result(msgspec.Struct):

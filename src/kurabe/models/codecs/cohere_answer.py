@@ -19,6 +19,7 @@ from kurabe.messages import (
 from kurabe.models.codecs.base import joined, provider_error, raise_cut, read_arguments, read_json
 from kurabe.models.codecs.sse import Event
 from kurabe.models.codecs.streamed import JsonEvents
+from kurabe.models.codecs.usage import NOTHING, FloatCount, read_usage, usage_of
 
 PLAN: Final = "tool_plan"
 """The id of a Reasoning part that is the plan before tool calls."""
@@ -69,14 +70,14 @@ class _Message(msgspec.Struct):
 
 
 class _Tokens(msgspec.Struct):
-    input_tokens: float | None = None
-    output_tokens: float | None = None
+    input_tokens: FloatCount | None = None
+    output_tokens: FloatCount | None = None
 
 
 class _Usage(msgspec.Struct):
     tokens: _Tokens | None = None
     billed_units: _Tokens | None = None
-    cached_tokens: float | None = None
+    cached_tokens: FloatCount | None = None
 
 
 class _Logprob(msgspec.Struct):
@@ -88,7 +89,7 @@ class _Answer(msgspec.Struct):
     message: _Message | str | None = None
     """A text in the body of an error."""
     finish_reason: str | None = None
-    usage: _Usage | None = None
+    usage: msgspec.Raw = NOTHING
     logprobs: list[_Logprob] | None = None
     error: str | None = None
 
@@ -96,7 +97,7 @@ class _Answer(msgspec.Struct):
 class _Delta(msgspec.Struct):
     message: _Message | None = None
     finish_reason: str | None = None
-    usage: _Usage | None = None
+    usage: msgspec.Raw = NOTHING
     error: str | None = None
 
 
@@ -155,7 +156,7 @@ class _Made:
         self.citations: list[_Citation] = []
         self.logprobs: list[_Logprob] = []
         self.finish_reason: str | None = None
-        self.usage: _Usage | None = None
+        self.usage = NOTHING
 
     def take(self, message: _Message) -> None:
         """A whole message."""
@@ -209,7 +210,7 @@ class _Made:
         reply = Reply(
             content=joined(parts),
             finish_reason=finish_reason,
-            usage=_usage(self.usage or _Usage()),
+            usage=_usage(read_usage(self.usage, _Usage) or _Usage()),
             logprobs=tuple(TokenLogprob(entry.text or "", sum(entry.logprobs or ())) for entry in self.logprobs),
             citations=_addresses(self.citations),
             raw=raw,
@@ -227,7 +228,7 @@ def _many(value: Any) -> list[Any]:
 
 def _usage(usage: _Usage) -> Usage:
     tokens = usage.tokens or usage.billed_units or _Tokens()
-    return Usage(int(tokens.input_tokens or 0), int(tokens.output_tokens or 0), int(usage.cached_tokens or 0))
+    return usage_of(int(tokens.input_tokens or 0), int(tokens.output_tokens or 0), int(usage.cached_tokens or 0))
 
 
 def _addresses(citations: list[_Citation]) -> tuple[str, ...]:

@@ -44,6 +44,7 @@ from kurabe.models.codecs.base import (
     read_json,
 )
 from kurabe.models.codecs.gemini_answer import OWN_ID, StreamDecoder, WireError, find_error, make_error, read_reply
+from kurabe.models.codecs.usage import NOTHING, Count, FloatCount, read_usage
 from kurabe.models.codecs.vertex_hosts import vertex_address
 
 _SETTINGS = {
@@ -105,10 +106,12 @@ class Gemini(Codec):
         answer = read_json(body, _EmbedAnswer)
         if answer.error is not None:
             raise make_error(answer.error, None)
-        tokens = answer.usage_metadata.prompt_token_count or 0 if answer.usage_metadata else 0
+        usage = read_usage(answer.usage_metadata, _EmbedUsage)
+        tokens = (usage and usage.prompt_token_count) or 0
         if answer.predictions is not None:
             found = [prediction.embeddings for prediction in answer.predictions]
-            tokens = int(sum(vector.statistics.token_count or 0 for vector in found if vector.statistics))
+            counted = [read_usage(vector.statistics, _Statistics) for vector in found]
+            tokens = int(sum(one.token_count or 0 for one in counted if one is not None))
         elif answer.embeddings is not None:
             found = answer.embeddings
         elif answer.embedding is not None:
@@ -183,12 +186,12 @@ class Vertex(Gemini):
 
 
 class _Statistics(msgspec.Struct):
-    token_count: float | None = None
+    token_count: FloatCount | None = None
 
 
 class _Vector(msgspec.Struct):
     values: list[float]
-    statistics: _Statistics | None = None
+    statistics: msgspec.Raw = NOTHING
 
 
 class _Prediction(msgspec.Struct):
@@ -196,19 +199,19 @@ class _Prediction(msgspec.Struct):
 
 
 class _EmbedUsage(msgspec.Struct, rename="camel"):
-    prompt_token_count: int | None = None
+    prompt_token_count: Count | None = None
 
 
 class _EmbedAnswer(msgspec.Struct, rename="camel"):
     embeddings: list[_Vector] | None = None  # of batchEmbedContents
     embedding: _Vector | None = None  # of embedContent
     predictions: list[_Prediction] | None = None  # of predict
-    usage_metadata: _EmbedUsage | None = None
+    usage_metadata: msgspec.Raw = NOTHING
     error: WireError | None = None
 
 
 class _Count(msgspec.Struct, rename="camel"):
-    total_tokens: int
+    total_tokens: Count
 
 
 class _Model(msgspec.Struct):

@@ -29,12 +29,12 @@ from kurabe.messages import (
     Text,
     TokenLogprob,
     ToolCall,
-    Usage,
 )
 from kurabe.models.codecs.base import BROKEN, joined, provider_error, read_json
 from kurabe.models.codecs.gemini_calls import Call, OpenCall
 from kurabe.models.codecs.sse import Event
 from kurabe.models.codecs.streamed import JsonEvents
+from kurabe.models.codecs.usage import NOTHING, Count, is_stated, read_usage, usage_of
 
 OWN_ID = "kurabe-"
 """How the ids begin that we give to tool calls that came without one. They are never sent."""
@@ -107,11 +107,11 @@ class _Feedback(_Wire):
 
 
 class _Usage(_Wire):
-    prompt_token_count: int | None = None
-    tool_use_prompt_token_count: int | None = None
-    cached_content_token_count: int | None = None
-    candidates_token_count: int | None = None
-    thoughts_token_count: int | None = None
+    prompt_token_count: Count | None = None
+    tool_use_prompt_token_count: Count | None = None
+    cached_content_token_count: Count | None = None
+    candidates_token_count: Count | None = None
+    thoughts_token_count: Count | None = None
 
 
 class WireError(_Wire):
@@ -126,7 +126,7 @@ class WireError(_Wire):
 class _Answer(_Wire):
     candidates: list[_Candidate] | None = None
     prompt_feedback: _Feedback | None = None
-    usage_metadata: _Usage | None = None
+    usage_metadata: msgspec.Raw = NOTHING
     model_version: str | None = None
     response_id: str | None = None
     error: WireError | None = None
@@ -214,7 +214,7 @@ class Collector:
         self._thinking = False
         self._calls = 0
         self._open: OpenCall | None = None
-        self._usage = _Usage()
+        self._usage = NOTHING
         self._model = self._response_id = ""
         self._logprobs: list[TokenLogprob] = []
         self._citations: dict[str, None] = {}
@@ -229,7 +229,7 @@ class Collector:
             answer = read_json(data, _Answer)  # says what is wrong
         if answer.error is not None:
             raise make_error(answer.error, None)
-        if answer.usage_metadata is not None:  # each is a running total
+        if is_stated(answer.usage_metadata):  # each is a running total
             self._usage = answer.usage_metadata
         self._model = answer.model_version or self._model
         self._response_id = answer.response_id or self._response_id
@@ -247,12 +247,12 @@ class Collector:
         finish = _FINISH.get(self.finish, "other")
         if finish == "stop" and self._calls:
             finish = "tool_calls"
-        usage = self._usage
+        usage = read_usage(self._usage, _Usage) or _Usage()
         thoughts = usage.thoughts_token_count or 0
         return Reply(
             joined(self._parts),
             finish,
-            Usage(
+            usage_of(
                 input=(usage.prompt_token_count or 0) + (usage.tool_use_prompt_token_count or 0),
                 output=(usage.candidates_token_count or 0) + thoughts,
                 cached=usage.cached_content_token_count or 0,

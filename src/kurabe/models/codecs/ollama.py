@@ -41,6 +41,7 @@ from kurabe.models.codecs.base import (
 )
 from kurabe.models.codecs.sse import LONGEST
 from kurabe.models.codecs.streamed import StreamedAnswer
+from kurabe.models.codecs.usage import NOTHING, UNKNOWN, Count, is_stated, read_count, read_usage
 
 _OPTIONS = {
     "max_tokens": "num_predict",
@@ -128,7 +129,7 @@ class Ollama(Codec):
         _raise_error(answer.error)
         if answer.embeddings is None:
             raise UnreadableAnswerError(f"an answer without embeddings; it begins with {body[:120]!r}")
-        return Embeddings(answer.embeddings, answer.prompt_eval_count or 0)
+        return Embeddings(answer.embeddings, read_count(answer.prompt_eval_count))
 
     def models(self) -> HttpRequest:
         return HttpRequest("/api/tags", method="GET")
@@ -214,15 +215,15 @@ class _Chunk(msgspec.Struct):
     done: bool | None = None
     done_reason: str | None = None
     model: str | None = None
-    prompt_eval_count: int | None = None
-    eval_count: int | None = None
+    prompt_eval_count: msgspec.Raw = NOTHING
+    eval_count: msgspec.Raw = NOTHING
     logprobs: list[_Logprob] | None = None
     error: Any = None
 
 
 class _Vectors(msgspec.Struct):
     embeddings: list[list[float]] | None = None
-    prompt_eval_count: int | None = None
+    prompt_eval_count: msgspec.Raw = NOTHING
     error: Any = None
 
 
@@ -250,7 +251,7 @@ class _Answer:
         self._calls: list[ToolCall] = []
         self._logprobs: list[TokenLogprob] = []
         self._finish: FinishReason = "other"
-        self._input = self._output = 0
+        self._input = self._output = NOTHING
         self._model = ""
 
     def add(self, chunk: _Chunk) -> list[Delta]:
@@ -272,8 +273,10 @@ class _Answer:
         for token in chunk.logprobs or ():
             top = tuple((other.token, other.logprob) for other in token.top_logprobs or ())
             self._logprobs.append(TokenLogprob(token.token, token.logprob, top))
-        self._input = chunk.prompt_eval_count or self._input
-        self._output = chunk.eval_count or self._output
+        if is_stated(chunk.prompt_eval_count):
+            self._input = chunk.prompt_eval_count
+        if is_stated(chunk.eval_count):
+            self._output = chunk.eval_count
         if chunk.done:
             self.done = True
         if chunk.done or chunk.done_reason:
@@ -292,10 +295,16 @@ class _Answer:
         parts: list[Part] = [Reasoning(thinking)] if thinking else []
         parts += [Text(text)] if text else []
         finish: FinishReason = "tool_calls" if self._calls and self._finish == "stop" else self._finish
-        usage = Usage(self._input, self._output)
+        usage = _usage(self._input, self._output)
         return Reply(
             joined([*parts, *self._calls]), finish, usage, model=self._model, logprobs=tuple(self._logprobs), raw=raw
         )
+
+
+def _usage(prompt: msgspec.Raw, output: msgspec.Raw) -> Usage:
+    """Both counts, or nothing: one alone would be too small a cost."""
+    counts = [read_usage(block, Count) if is_stated(block) else 0 for block in (prompt, output)]
+    return UNKNOWN if None in counts else Usage(*(count or 0 for count in counts))
 
 
 def _finish(reason: str | None) -> FinishReason:

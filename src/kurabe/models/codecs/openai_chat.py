@@ -53,6 +53,7 @@ from kurabe.models.codecs.base import (
 )
 from kurabe.models.codecs.openai_chat_errors import error_facts, failure
 from kurabe.models.codecs.strict import strict_schema
+from kurabe.models.codecs.usage import NOTHING, Count, read_usage
 
 _PLAIN = (
     "max_tokens", "temperature", "top_p", "top_k", "frequency_penalty", "presence_penalty", "seed", "grammar",
@@ -288,12 +289,12 @@ class _Vector(msgspec.Struct, gc=False):
 
 
 class _Tokens(msgspec.Struct, gc=False):
-    prompt_tokens: int | None = None
+    prompt_tokens: Count | None = None
 
 
 class _Vectors(msgspec.Struct):
     data: list[_Vector] | None = None
-    usage: _Tokens | None = None
+    usage: msgspec.Raw = NOTHING
     error: Any = None
 
 
@@ -307,7 +308,8 @@ def _embeddings(body: bytes) -> Embeddings:
         data = sorted(data, key=lambda one: one.index or 0)
         if [one.index for one in data] != list(range(len(data))):
             raise UnreadableAnswerError("vectors that are not numbered 0, 1, 2 and so on")
-    tokens = (answer.usage and answer.usage.prompt_tokens) or 0
+    usage = read_usage(answer.usage, _Tokens)
+    tokens = (usage and usage.prompt_tokens) or 0
     numbers = [one.embedding for one in data if not isinstance(one.embedding, str)]
     if numbers:
         if len(numbers) != len(data):

@@ -10,6 +10,7 @@ from kurabe.models.codecs.base import joined, provider_error, read_arguments, re
 from kurabe.models.codecs.openai_chat_errors import failure, reported, tells_an_error
 from kurabe.models.codecs.sse import Event, EventReader
 from kurabe.models.codecs.streamed import StreamedAnswer
+from kurabe.models.codecs.usage import NOTHING, UNKNOWN, Count, is_stated, read_usage, usage_of
 
 
 # ── What is read of an answer ────────────────────────────────────────────────────────────────────────────────────────
@@ -79,28 +80,28 @@ class _Choice(msgspec.Struct, gc=False):
 
 
 class _Prompt(msgspec.Struct, gc=False):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
+    cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
 
 
 class _Completion(msgspec.Struct, gc=False):
-    reasoning_tokens: int | None = None
+    reasoning_tokens: Count | None = None
 
 
 class _Usage(msgspec.Struct, gc=False):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    total_tokens: Count | None = None
     prompt_tokens_details: _Prompt | None = None
     completion_tokens_details: _Completion | None = None
-    prompt_cache_hit_tokens: int | None = None  # DeepSeek
-    cached_tokens: int | None = None  # Moonshot
-    num_cached_tokens: int | None = None  # Mistral
-    reasoning_tokens: int | None = None  # Perplexity
+    prompt_cache_hit_tokens: Count | None = None  # DeepSeek
+    cached_tokens: Count | None = None  # Moonshot
+    num_cached_tokens: Count | None = None  # Mistral
+    reasoning_tokens: Count | None = None  # Perplexity
 
 
 class _Groq(msgspec.Struct, gc=False):
-    usage: _Usage | None = None
+    usage: msgspec.Raw = NOTHING
     error: Any = None
 
 
@@ -109,7 +110,7 @@ class _Answer(msgspec.Struct, gc=False):
 
     choices: list[_Choice] | None = None
     model: str | None = None
-    usage: _Usage | None = None
+    usage: msgspec.Raw = NOTHING
     error: Any = None
     citations: Any = None
     search_results: Any = None
@@ -201,9 +202,10 @@ def _broke_off(choice: _Choice, partial: Reply) -> ProviderError:
     return error
 
 
-def _usage(usage: _Usage | None) -> Usage:
+def _usage(block: msgspec.Raw) -> Usage:
+    usage = read_usage(block, _Usage)
     if usage is None:
-        return Usage(0, 0)
+        return UNKNOWN
     prompt, output = usage.prompt_tokens or 0, usage.completion_tokens or 0
     cached = usage.prompt_cache_hit_tokens or usage.cached_tokens or usage.num_cached_tokens or 0
     written, reasoning = 0, usage.reasoning_tokens or 0
@@ -213,7 +215,7 @@ def _usage(usage: _Usage | None) -> Usage:
         reasoning = more.reasoning_tokens or reasoning
     if reasoning and usage.total_tokens == prompt + output + reasoning:
         output += reasoning  # xAI counts thinking beside the answer, and only the total tells
-    return Usage(prompt, output, cached, written, reasoning)
+    return usage_of(prompt, output, cached, written, reasoning)
 
 
 def _logprobs(logprobs: _Logprobs) -> tuple[TokenLogprob, ...]:
@@ -408,7 +410,7 @@ class ChatDecoder(StreamedAnswer):
         kept = self._answer
         if chunk.model:
             kept.model = chunk.model
-        if chunk.usage is not None:
+        if is_stated(chunk.usage):
             kept.usage = chunk.usage
         if chunk.citations:
             kept.citations = chunk.citations
@@ -437,10 +439,11 @@ class ChatDecoder(StreamedAnswer):
         if (groq := chunk.x_groq) is not None:
             if groq.error:
                 raise provider_error(None, "", str(groq.error))
-            chunk.usage = chunk.usage or groq.usage
+            if not is_stated(chunk.usage):
+                chunk.usage = groq.usage
         if chunk.error or event.event == b"error":
             raise reported(event.data)
-        if not chunk.choices and chunk.usage is None and tells_an_error(event.data):
+        if not chunk.choices and not is_stated(chunk.usage) and tells_an_error(event.data):
             raise reported(event.data)
 
     def _whole(self) -> Reply:

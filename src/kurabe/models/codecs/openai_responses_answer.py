@@ -14,11 +14,11 @@ from kurabe.messages import (
     Text,
     TokenLogprob,
     ToolCall,
-    Usage,
 )
 from kurabe.models.codecs.base import joined, provider_error, raise_cut, read_arguments, read_json
 from kurabe.models.codecs.sse import Event
 from kurabe.models.codecs.streamed import JsonEvents
+from kurabe.models.codecs.usage import NOTHING, Count, read_usage, usage_of
 
 
 class _Annotation(msgspec.Struct):
@@ -59,17 +59,17 @@ class _Item(msgspec.Struct):
 
 
 class _Cached(msgspec.Struct):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
+    cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
 
 
 class _Thought(msgspec.Struct):
-    reasoning_tokens: int | None = None
+    reasoning_tokens: Count | None = None
 
 
 class _Usage(msgspec.Struct):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
     input_tokens_details: _Cached | None = None
     output_tokens_details: _Thought | None = None
 
@@ -89,7 +89,7 @@ class _Answer(msgspec.Struct):
     error: _Error | str | None = None
     incomplete_details: _Incomplete | None = None
     output: list[_Item] | None = None
-    usage: _Usage | None = None
+    usage: msgspec.Raw = NOTHING
     model: str | None = None
     id: str | None = None
 
@@ -142,12 +142,12 @@ def _reply(answer: _Answer, items: list[_Item], raw: bytes, *, partial: bool) ->
             cut = error
     contents = [content for item in items if item.type == "message" for content in item.content or ()]
     notes = [note for content in contents for note in content.annotations or ()]
-    usage = answer.usage or _Usage()
+    usage = read_usage(answer.usage, _Usage) or _Usage()
     cached, thought = usage.input_tokens_details or _Cached(), usage.output_tokens_details or _Thought()
     reply = Reply(
         content=joined(parts),
         finish_reason=_finish_reason(answer, parts, contents, partial),
-        usage=Usage(
+        usage=usage_of(
             usage.input_tokens or 0,
             usage.output_tokens or 0,
             cached.cached_tokens or 0,

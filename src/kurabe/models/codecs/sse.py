@@ -21,8 +21,7 @@ class EventReader:
     """Takes a stream of events apart. Lines end in LF, CR LF or CR; comments, ids and retry times are left out."""
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []  # of the event at work, joined once: a picture comes in thousands
-        self._pending = 0
+        self._pending = bytearray()  # of the event at work
         self._line_ended = False  # the last byte so far is LF
         self._after_cr = False  # it was CR, so that LF at once is the second half of one line's end
         self._start: bytes | None = b""  # of the stream, until it is known whether it is a byte order mark
@@ -39,23 +38,22 @@ class EventReader:
             data = self._with_lf(data)
         if not data:
             return []
-        self._pieces.append(data)
-        self._pending += len(data)
+        self._pending += data
         complete = b"\n\n" in data or (self._line_ended and data[0] == 10)
         self._line_ended = data[-1] == 10
         blocks: list[bytes] = []
         if complete:
-            blocks = b"".join(self._pieces).split(b"\n\n")
+            blocks = bytes(self._pending).split(b"\n\n")
             rest = blocks.pop()
-            self._pieces, self._pending, self._line_ended = [rest], len(rest), rest.endswith(b"\n")
-        if self._pending > LONGEST:
+            self._pending, self._line_ended = bytearray(rest), rest.endswith(b"\n")
+        if len(self._pending) > LONGEST:
             raise UnreadableAnswerError(f"an event of more than {LONGEST >> 20} MiB")
         return [event for block in blocks if (event := _event(block)) is not None]
 
     def close(self) -> list[Event]:
         """What is left at the end of the stream: a last event without its empty line, as some servers leave it."""
-        event = _event(b"".join(self._pieces))
-        self._pieces, self._pending, self._line_ended = [], 0, False
+        event = _event(bytes(self._pending))
+        self._pending, self._line_ended = bytearray(), False
         return [] if event is None else [event]
 
     def _with_lf(self, data: bytes) -> bytes:

@@ -18,12 +18,12 @@ class StreamedAnswer:
     """
 
     def __init__(self) -> None:
-        self._raw: list[bytes] = []
+        self._raw = bytearray()
         self._fault: ProviderError | None = None
 
     def feed(self, data: bytes) -> list[Delta]:
         """The deltas that these bytes complete. Raises ProviderError for an error event or unreadable bytes."""
-        self._raw.append(data)
+        self._raw += data
         deltas: list[Delta] = []
         if self._fault is None:
             try:
@@ -56,7 +56,7 @@ class StreamedAnswer:
         raise NotImplementedError
 
     def _all(self) -> bytes:
-        return b"".join(self._raw)
+        return bytes(self._raw)
 
     def _with_partial(self, error: ProviderError) -> ProviderError:
         if error.partial is None:

@@ -112,9 +112,11 @@ class LlamaCpp(LocalModel):
         """Whether the engine takes a field of Request."""
         return setting in _Takes.settings
 
-    def chat_batches(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
+    def chat_batches(
+        self, requests: Iterable[Request], stop: Callable[[], bool] | None = None
+    ) -> Iterator[list[tuple[int, Reply]]]:
         """Each reply by itself, since a local model is slower than any disk. Requests are drawn at most two a slot
-        ahead of the replies.
+        ahead of the replies. `stop` has nothing to do here: no request waits for a provider.
 
         A request that does not fit the context gives an empty Reply with the reason `length`. Raises InputError where a
         grammar is not valid.

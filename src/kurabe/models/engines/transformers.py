@@ -209,9 +209,11 @@ class Transformers(LocalModel):
         finally:
             row.cancelled = True
 
-    def chat_batches(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
+    def chat_batches(
+        self, requests: Iterable[Request], stop: Callable[[], bool] | None = None
+    ) -> Iterator[list[tuple[int, Reply]]]:
         """`chat_many` in lists: each holds what has come since the one before. At most twice `concurrency` requests are
-        drawn ahead of the replies."""
+        drawn ahead of the replies. `stop` has nothing to do here: no request waits for a provider."""
         _ = self.loaded
         come: SimpleQueue[tuple[int, Row, BaseException | None]] = SimpleQueue()
         drawn = _Drawn(enumerate(requests), come, self._row)

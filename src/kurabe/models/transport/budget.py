@@ -1,10 +1,11 @@
 """A budget in dollars that is never exceeded: what is in flight is reserved first."""
 
-import asyncio
 import math
 import threading
+import time
 
-from kurabe.errors import BudgetExceededError, InputError
+from kurabe.errors import BudgetExceededError, CallTimeoutError, InputError
+from kurabe.models.transport.waiting import wait
 
 ROUNDING = 1e-9
 """Of the budget: what sums of floats may be off by after very many calls."""
@@ -27,16 +28,21 @@ class Budget:
     def __repr__(self) -> str:
         return f"Budget(${self.spent:.4g} of ${self.usd:.4g} spent, ${self.reserved:.4g} in flight)"
 
-    async def reserve(self, most: float) -> None:
-        """Set aside what a call costs at most; waits for calls in flight where only they stand in the way.
+    async def reserve(self, most: float, until: float = math.inf) -> None:
+        """Set aside what a call costs at most; waits for calls in flight where only they stand in the way, but not
+        past `until` (seconds of `time.monotonic`).
 
-        Raises BudgetExceededError where what is left would not do even after them.
+        Raises BudgetExceededError where what is left would not do even after them, and CallTimeoutError.
         """
         while not self._try(most):
-            await asyncio.sleep(0.02)
+            if time.monotonic() > until:
+                raise CallTimeoutError("other calls hold what is left of the budget", sent=False)
+            await wait(0.02)
 
     def settle(self, most: float, usd: float) -> None:
-        """The call is over and cost `usd`."""
+        """The call is over and cost `usd`; what can be no cost counts as all that was set aside."""
+        if not (math.isfinite(usd) and usd >= 0):
+            usd = most
         with self._lock:
             self.reserved -= most
             self.spent += usd
@@ -62,13 +68,13 @@ class Reservation:
         self._most = most
         self._held = 0.0
 
-    async def hold(self) -> None:
+    async def hold(self, until: float = math.inf) -> None:
         """Set it aside; where an attempt before this one may have been paid for, count that one first.
 
-        Raises BudgetExceededError.
+        Raises BudgetExceededError, and CallTimeoutError where others still hold the budget at `until`.
         """
         self.settle(None)
-        await self._budget.reserve(self._most)
+        await self._budget.reserve(self._most, until)
         self._held = self._most
 
     def settle(self, usd: float | None) -> None:

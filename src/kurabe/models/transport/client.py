@@ -1,6 +1,5 @@
 """One model of one provider: a request is sent within the limits, repeated where that is safe, and read."""
 
-import asyncio
 import hashlib
 import math
 import time
@@ -29,8 +28,11 @@ from kurabe.models.transport.breaker import Breaker
 from kurabe.models.transport.http import Http
 from kurabe.models.transport.limits import Limiter, Turn, retry_after
 from kurabe.models.transport.retry import ATTEMPTS, delay, worth_retrying
+from kurabe.models.transport.waiting import in_batch, wait
 
 T = TypeVar("T")
+Paid = Callable[[float], Awaitable[None]]
+"""Counts an attempt that may have been paid for and sets the next one aside, given the end of the call's time."""
 REQUEST_IDS = (
     "x-request-id",
     "request-id",
@@ -103,19 +105,20 @@ class Client:
         request: HttpRequest,
         read: Callable[[bytes], T],
         tokens: int,
-        paid: Callable[[], Awaitable[None]] | None = None,
+        paid: Paid | None = None,
+        until: float | None = None,
     ) -> tuple[T, str]:
         """What `read` makes of the answer, and the request id. `tokens`: about how many the call will count. `paid` is
-        awaited before the repeat of an attempt that may have been paid for.
+        awaited before the repeat of an attempt that may have been paid for. `until`: as `until()` gave it, where the
+        call has waited for something before.
 
         Raises ProviderError.
         """
-        until = math.inf
+        until = self.until() if until is None else until
         attempt = 1
         while True:
             try:
-                turn = await self._turn(tokens)
-                until = min(until, time.monotonic() + self.http.timeouts.total)  # waiting for a turn is no failure
+                turn, until = await self._turn(tokens, until)
                 return await self._attempt(request, read, turn)
             except ProviderError as error:
                 await self._again(error, attempt, until, paid)
@@ -136,21 +139,20 @@ class Client:
         return value, request_id
 
     async def stream(
-        self, request: HttpRequest, tokens: int, paid: Callable[[], Awaitable[None]] | None = None
+        self, request: HttpRequest, tokens: int, paid: Paid | None = None, until: float | None = None
     ) -> AsyncGenerator[list[Delta] | tuple[Reply, str], None]:
         """Lists of deltas as they come, and at last (the whole reply, the request id).
 
         Repeated only while nothing was passed on. Raises ProviderError, with what came in `partial`.
         """
-        until = math.inf
+        until = self.until() if until is None else until
         attempt = 1
         while True:
             request_id, piece = "", b""
             passed_on = False
             decoder = self._codec.decoder()
             try:
-                turn = await self._turn(tokens)
-                until = min(until, time.monotonic() + self.http.timeouts.total)
+                turn, until = await self._turn(tokens, until)
                 async with self.http.stream(request.method, *self._address(request), request.body) as answer:
                     request_id = _request_id(answer.headers)
                     if not 200 <= answer.status < 300:
@@ -174,17 +176,29 @@ class Client:
                 await self._again(error, attempt, until, paid)
                 attempt += 1
 
-    async def _turn(self, tokens: int) -> Turn:
-        """Wait for a turn; raises OverloadedError while the provider is left alone."""
+    def until(self) -> float:
+        """When a call that begins now has had its time (seconds of `time.monotonic`). A call of a batch is queued, and
+        its time begins with its first turn."""
+        return math.inf if in_batch() else time.monotonic() + self.http.timeouts.total
+
+    async def _turn(self, tokens: int, until: float) -> tuple[Turn, float]:
+        """Wait for a turn, and (turn, until) with the end of the call's time. Raises OverloadedError while the provider
+        is left alone, and CallTimeoutError where a pause or the turns before this one take longer than the call may."""
+        limiter, total = self.lane.limiter, self.http.timeouts.total
         now = time.monotonic()
         self.lane.breaker.check(now)
-        turn = self.lane.limiter.take(now, tokens)
-        while (wait := turn.start - now) > 0:
-            await _sleep(wait, sent=False)
-            now = time.monotonic()
-            if self.lane.limiter.paused_since(turn):
-                turn = self.lane.limiter.take(now, tokens)
-        return turn
+        pause_ends_by = now + total
+        while True:
+            if limiter.paused_until > pause_ends_by:
+                raise _late(limiter.paused_until - now, total)
+            turn = limiter.take(now, tokens, until)
+            if turn.start > until:
+                raise _late(turn.start - now, total)
+            while (seconds := turn.start - now) > 0 and not limiter.paused_since(turn):
+                await wait(seconds)
+                now = time.monotonic()
+            if not limiter.paused_since(turn):
+                return turn, min(until, now + total)
 
     def _address(self, request: HttpRequest) -> tuple[str, dict[str, str]]:
         """(URL, headers with the key)."""
@@ -209,9 +223,7 @@ class Client:
         error.request_id = _request_id(named)
         return error
 
-    async def _again(
-        self, error: ProviderError, attempt: int, until: float, paid: Callable[[], Awaitable[None]] | None
-    ) -> None:
+    async def _again(self, error: ProviderError, attempt: int, until: float, paid: Paid | None) -> None:
         """Wait before the next attempt, or raise the error where there is to be none; `paid` is awaited where this one
         may have been paid for."""
         now = time.monotonic()
@@ -224,13 +236,13 @@ class Client:
             self.lane.breaker.succeeded()
         left_alone = isinstance(error, OverloadedError) and not error.sent
         again = attempt < self._attempts and worth_retrying(error) and (self._patient or not left_alone)
-        wait = delay(error, attempt) if again else None
-        if wait is None or now + wait > until:
+        seconds = delay(error, attempt) if again else None
+        if seconds is None or now + seconds > until:
             raise self._named(error, attempt) from None
         perhaps_paid = error.sent and error.status is None
-        await _sleep(wait, sent=perhaps_paid)
+        await wait(seconds, sent=perhaps_paid)
         if paid is not None and perhaps_paid:
-            await paid()
+            await paid(until)
 
     def _named(self, error: ProviderError, attempts: int) -> ProviderError:
         """The error with where it happened, and without the key: some providers repeat it."""
@@ -245,13 +257,11 @@ class Client:
         return error.with_traceback(None)  # its frames hold what was sent and what came
 
 
-async def _sleep(seconds: float, *, sent: bool) -> None:
-    """Sleep. `sent`: whether a call that is cancelled meanwhile may have to be paid for, as in ProviderError."""
-    try:
-        await asyncio.sleep(seconds)
-    except asyncio.CancelledError as error:
-        error.sent = sent  # type: ignore[attr-defined]
-        raise
+def _late(seconds: float, total: float) -> CallTimeoutError:
+    """The error of a call whose turn would come after its time."""
+    return CallTimeoutError(
+        f"its turn would be in {seconds:.0f} s, and the call has {total:g} s", sent=False, retry_after=seconds
+    )
 
 
 def _with_partial(error: ProviderError, decoder: Decoder) -> ProviderError:

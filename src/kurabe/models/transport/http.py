@@ -18,6 +18,7 @@ from pyreqwest.client import Client, ClientBuilder
 from pyreqwest.exceptions import BuilderError, PyreqwestError, RequestTimeoutError
 
 from kurabe.errors import (
+    AnswerTooLargeError,
     CallTimeoutError,
     ConnectionFailedError,
     CutStreamError,
@@ -27,6 +28,11 @@ from kurabe.errors import (
 )
 
 SPARE_FILES = 128  # file descriptors left to the rest of the process
+MOST_BYTES = 128 * 1024 * 1024
+"""Of an answer, after it is unpacked, streamed or not. The largest real ones, with pictures or embeddings, have some 30
+MiB."""
+MOST_ERROR_BYTES = 1024 * 1024
+"""Of the answer of another status than 2xx; what is longer is cut there."""
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -56,21 +62,26 @@ class Streaming:
         self._watch = watch
 
     async def read(self) -> bytes:
-        """The whole body, of an error say."""
+        """The body of an error, or its first MOST_ERROR_BYTES."""
         try:
             self._watch.begin()
-            return bytes(await self._response.bytes())
+            return await _body(self._response, ok=False)
         except PyreqwestError as error:
             raise _ours(error) from None
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """The body's pieces as they come. Raises CallTimeoutError, ConnectionFailedError and CutStreamError."""
+        """The body's pieces as they come. Raises CallTimeoutError, ConnectionFailedError, CutStreamError, and
+        AnswerTooLargeError after MOST_BYTES."""
         read, watch = self._response.body_reader.read_chunk, self._watch
+        total = 0
         try:
             watch.begin()
             while (piece := await read()) is not None:
                 watch.seen = True
                 watch.task = None
+                total += len(piece)
+                if total > MOST_BYTES:
+                    raise _too_large()
                 yield bytes(piece)
                 watch.begin()
         except PyreqwestError as error:
@@ -114,17 +125,16 @@ class Http:
 
     async def send(self, method: str, url: str, headers: dict[str, str], body: bytes) -> Answer:
         """Send and read the whole answer. Raises CallTimeoutError, ConnectionFailedError and UnreadableAnswerError."""
+        _settle_at_exit()
         try:
             builder = self._pool(False).request(method, url).headers(headers).timeout(self._total)
             del headers  # a traceback with locals would show the key
-            response = await (builder.body_bytes(body) if body else builder).build().send()
-            return Answer(response.status, response.headers, bytes(await response.bytes()))
+            # read in pieces, though it is given as one: a body may be unpacked to any length
+            async with (builder.body_bytes(body) if body else builder).build_streamed() as response:
+                ok = 200 <= response.status < 300
+                return Answer(response.status, response.headers, await _body(response, ok=ok))
         except PyreqwestError as error:
-            _settle_at_exit()
             raise _ours(error) from None
-        except asyncio.CancelledError:
-            _settle_at_exit()
-            raise
 
     @asynccontextmanager
     async def stream(self, method: str, url: str, headers: dict[str, str], body: bytes) -> AsyncIterator[Streaming]:
@@ -142,6 +152,24 @@ class Http:
                     yield Streaming(response, watch)
         except PyreqwestError as error:
             raise _ours(error) from None
+
+
+async def _body(response: Any, *, ok: bool) -> bytes:
+    """The body. Raises AnswerTooLargeError where it is larger than MOST_BYTES; of an error (not `ok`) the first
+    MOST_ERROR_BYTES are enough."""
+    read, limit = response.body_reader.read_chunk, MOST_BYTES if ok else MOST_ERROR_BYTES
+    body = bytearray()
+    while (piece := await read()) is not None:
+        body += piece
+        if len(body) > limit:
+            if ok:
+                raise _too_large()
+            return bytes(body[:limit])
+    return bytes(body)
+
+
+def _too_large() -> AnswerTooLargeError:
+    return AnswerTooLargeError(f"it has more than {MOST_BYTES >> 20} MiB")
 
 
 class _Watch:

@@ -4,6 +4,7 @@ A sliding window, not a token bucket: whatever minute one looks at, no more than
 given in the order of asking, as a time to start at, so that waiting needs no lock and no wake-up.
 """
 
+import math
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -12,6 +13,10 @@ from typing import Any
 WINDOW = 60.0
 FIRST_PAUSE = 1.0  # seconds, after a 429 that names no time; doubled with each one that follows
 LONGEST_PAUSE = 60.0
+PATIENCE = 120.0
+"""Seconds: a provider that asks to wait longer is not waited for, and holds nobody back for longer either."""
+MOST_DIGITS = 9
+"""Of a number in a header; one of more digits is no limit."""
 CUT = 0.8  # of the rate, with each 429 of a provider that states no limit
 GROWTH = 1.01  # of that learned rate, with each answer: 23 answers make up for a cut, so stray 429s do no harm
 LEAST = 60  # requests per minute that a learned limit leaves
@@ -48,30 +53,42 @@ class Limiter:
         self._learned: float | None = None  # requests per minute, from 429s alone
         self._lock = threading.Lock()
 
-    def take(self, now: float, tokens: int) -> Turn:
+    def take(self, now: float, tokens: int, latest: float = math.inf) -> Turn:
         """A turn for a call of about so many tokens; it may start at `turn.start`, not before.
 
-        A call of more tokens than a minute allows gets a minute of its own.
+        A call of more tokens than a minute allows gets a minute of its own. A turn that starts after `latest` is not
+        the caller's: nothing is counted for it.
         """
         with self._lock:
             self._count(now)
             start = max(now, self._last, self._pause_until)
             if self.requests is None and self.tokens is None:
                 return Turn(start, tokens)
+            dropped: list[Turn] = []
             while self._turns and self._turns[0].start <= start - WINDOW:
-                self._drop()
+                dropped.append(self._drop())
             if self.requests is not None:
                 while len(self._turns) >= self.requests:
-                    start = max(start, self._drop() + WINDOW)
+                    dropped.append(self._drop())
+                    start = max(start, dropped[-1].start + WINDOW)
             if self.tokens is not None:
                 while self._turns and self._used + tokens > self.tokens:
-                    start = max(start, self._drop() + WINDOW)
+                    dropped.append(self._drop())
+                    start = max(start, dropped[-1].start + WINDOW)
             turn = Turn(start, tokens)
+            if start > latest:
+                self._put_back(dropped)
+                return turn
             turn.counted = True
             self._turns.append(turn)
             self._used += tokens
             self._last = start
             return turn
+
+    @property
+    def paused_until(self) -> float:
+        """The time before which nothing starts, since the provider asked for a pause."""
+        return self._pause_until
 
     def paused_since(self, turn: Turn) -> bool:
         """Whether a pause came that ends after the turn's start: then another turn is to be taken."""
@@ -86,7 +103,10 @@ class Limiter:
                     turn.tokens = tokens
 
     def limited(self, now: float, retry_after: float | None) -> None:
-        """A 429 came: nothing starts for a while, and with no limit known, one is learned from the last minute."""
+        """A 429 came: nothing starts for a while, of PATIENCE at most, and with no limit known, one is learned from the
+        last minute."""
+        if retry_after is not None:
+            retry_after = min(retry_after, PATIENCE)
         with self._lock:
             if now >= self._pause_until:  # the first of those that were under way together
                 self._pauses += 1
@@ -115,12 +135,19 @@ class Limiter:
             if tokens is not None and not self._given[1]:
                 self.tokens = tokens
 
-    def _drop(self) -> float:
-        """Take the oldest turn out of the window; its start."""
+    def _drop(self) -> Turn:
+        """Take the oldest turn out of the window."""
         turn = self._turns.popleft()
         turn.counted = False
         self._used -= turn.tokens
-        return turn.start
+        return turn
+
+    def _put_back(self, dropped: list[Turn]) -> None:
+        """Undo `_drop` of these turns, the oldest first."""
+        for turn in reversed(dropped):
+            turn.counted = True
+            self._used += turn.tokens
+            self._turns.appendleft(turn)
 
     def _count(self, now: float) -> None:
         second = int(now)
@@ -153,33 +180,38 @@ def stated_limits(headers: Any) -> tuple[int | None, int | None]:
 
 
 def retry_after(headers: Any, now: float) -> float | None:
-    """Seconds that an answer asks to wait: `retry-after-ms`, or `Retry-After` in seconds or as a date.
+    """Seconds that an answer asks to wait: `retry-after-ms`, or `Retry-After` in seconds or as a date; None where it
+    asks for none, or for what is no time.
 
     `now` is the wall clock in seconds since 1970.
     """
-    milliseconds = headers.get("retry-after-ms")
-    if milliseconds is not None:
-        try:
-            return max(float(milliseconds) / 1000, 0.0)
-        except ValueError:
-            pass
+    milliseconds = _seconds(headers.get("retry-after-ms"))
+    if milliseconds is not None and milliseconds >= 0:
+        return milliseconds / 1000
     value = headers.get("retry-after")
     if value is None:
         return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        from email.utils import parsedate_to_datetime
+    if (seconds := _seconds(value)) is not None:
+        return max(seconds, 0.0)
+    from email.utils import parsedate_to_datetime
 
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - now
-        except (ValueError, TypeError):
-            return None
-    return max(seconds, 0.0) if seconds == seconds and seconds != float("inf") else None
+    try:
+        return max(parsedate_to_datetime(value).timestamp() - now, 0.0)
+    except (ValueError, TypeError, OverflowError, LookupError):
+        return None
+
+
+def _seconds(text: str | None) -> float | None:
+    """The number of a header, or None where it is not a finite one."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _positive(text: str | None) -> int | None:
-    """The number, or None: a limit of 0 or -1 means that there is none."""
-    if text is None or not text.isascii() or not text.isdigit() or int(text) == 0:
+    """The number, or None: a limit of 0 or -1 means that there is none, and so does one of very many digits."""
+    if text is None or not text.isascii() or not text.isdigit() or len(text) > MOST_DIGITS or int(text) == 0:
         return None
     return int(text)

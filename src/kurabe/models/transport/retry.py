@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 
 from kurabe.errors import (
+    AnswerTooLargeError,
     CallTimeoutError,
     ConnectionFailedError,
     CutStreamError,
@@ -13,14 +14,13 @@ from kurabe.errors import (
     ServerError,
     UnreadableAnswerError,
 )
+from kurabe.models.transport.limits import PATIENCE
 
 ATTEMPTS = 4
 BASE = 0.5
 """Seconds: the first wait is up to this, each further one up to twice the one before (full jitter,
 https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)."""
 LONGEST = 30.0
-PATIENCE = 120.0
-"""Seconds: a provider that asks to wait longer is not waited for."""
 
 
 def worth_retrying(error: ProviderError) -> bool:
@@ -31,12 +31,15 @@ def worth_retrying(error: ProviderError) -> bool:
     be paid for, so only a connection that was never made is tried again. What the provider itself says
     (`x-should-retry`, which the openai and anthropic SDKs obey) comes first.
     """
+    if isinstance(error, AnswerTooLargeError):
+        return False
     if error.should_retry is not None:
         return error.should_retry
     if isinstance(error, QuotaExceededError):
         return False
     if isinstance(error, CallTimeoutError):
-        return not error.sent or error.status is not None
+        too_late_for_a_turn = not error.sent and error.retry_after is not None
+        return error.status is not None or (not error.sent and not too_late_for_a_turn)
     if isinstance(
         error, RateLimitedError | ServerError | ConnectionFailedError | UnreadableAnswerError | CutStreamError
     ):
