@@ -28,7 +28,9 @@ class ScriptedModel(ChatModel):
         """Answer by the script."""
         return self._replied(request)
 
-    def chat_batches(self, requests: Iterable[Request]) -> Iterator[list[tuple[int, Reply]]]:
+    def chat_batches(
+        self, requests: Iterable[Request], stop: Callable[[], bool] | None = None
+    ) -> Iterator[list[tuple[int, Reply]]]:
         """One after the other, in order, in the caller's thread."""
         for index, request in enumerate(requests):
             yield [(index, self._replied(request))]

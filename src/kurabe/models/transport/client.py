@@ -121,7 +121,7 @@ class Client:
                 turn, until = await self._turn(tokens, until)
                 return await self._attempt(request, read, turn)
             except ProviderError as error:
-                await self._again(error, attempt, until, paid)
+                until = await self._again(error, attempt, until, paid)
                 attempt += 1
 
     async def _attempt(self, request: HttpRequest, read: Callable[[bytes], T], turn: Turn) -> tuple[T, str]:
@@ -173,7 +173,7 @@ class Client:
                 error.request_id = error.request_id or request_id
                 if passed_on:
                     raise self._named(_with_partial(error, decoder), attempt) from None
-                await self._again(error, attempt, until, paid)
+                until = await self._again(error, attempt, until, paid)
                 attempt += 1
 
     def until(self) -> float:
@@ -223,9 +223,9 @@ class Client:
         error.request_id = _request_id(named)
         return error
 
-    async def _again(self, error: ProviderError, attempt: int, until: float, paid: Paid | None) -> None:
-        """Wait before the next attempt, or raise the error where there is to be none; `paid` is awaited where this one
-        may have been paid for."""
+    async def _again(self, error: ProviderError, attempt: int, until: float, paid: Paid | None) -> float:
+        """Wait before the next attempt and return the end of the call's time, or raise the error where there is to be
+        none; `paid` is awaited where this one may have been paid for."""
         now = time.monotonic()
         if isinstance(error, RateLimitedError) and not isinstance(error, QuotaExceededError):
             self.lane.limiter.limited(now, error.retry_after)
@@ -237,12 +237,14 @@ class Client:
         left_alone = isinstance(error, OverloadedError) and not error.sent
         again = attempt < self._attempts and worth_retrying(error) and (self._patient or not left_alone)
         seconds = delay(error, attempt) if again else None
-        if seconds is None or now + seconds > until:
+        # the breaker is our own choice and rests for seconds, so a call may wait for it beyond its time
+        if seconds is None or (now + seconds > until and not left_alone):
             raise self._named(error, attempt) from None
         perhaps_paid = error.sent and error.status is None
         await wait(seconds, sent=perhaps_paid)
         if paid is not None and perhaps_paid:
             await paid(until)
+        return until + seconds if left_alone else until
 
     def _named(self, error: ProviderError, attempts: int) -> ProviderError:
         """The error with where it happened, and without the key: some providers repeat it."""
