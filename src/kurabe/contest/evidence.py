@@ -68,6 +68,8 @@ class Evidence:
 
     `fallback` is the value that stands for an unread answer: the training median, or the most frequent label or text.
     `checks`: the further columns that the task asks for; `judged`: by a check's position, what its judge said.
+    `places`: (n,) int64, each row's place in its source, from 0; None in journals of the first edition, where a row has
+    its place in the test part.
     """
 
     task: str
@@ -83,3 +85,8 @@ class Evidence:
     started: str = ""
     checks: tuple[Check, ...] = ()
     judged: Mapping[int, Judged] = field(default_factory=dict)
+    places: np.ndarray | None = None
+
+    def place(self, row: int) -> int:
+        """Where a test row stands in its source, from 0."""
+        return row if self.places is None else int(self.places[row])

@@ -31,6 +31,7 @@ from kurabe.tasks.spec import Check, Kind, Style
 VERSION = 2
 APPLICATION_ID = 0x6B757261  # "kura" in ASCII: tells a journal from other SQLite files
 TRUTH = "__truth__"  # the name under which the truth is kept beside the rows of a test part
+PLACE = "__place__"  # likewise each row's place in its source; journals of the first edition lack it
 
 _SCHEMA = """
 CREATE TABLE tests (id BLOB PRIMARY KEY, rows BLOB NOT NULL, inputs BLOB NOT NULL) WITHOUT ROWID;
@@ -325,7 +326,8 @@ class Journal:
             kind=kind,
             metric=metric,
             truth=_array(rows[TRUTH].to_list(), kind),
-            rows=rows.drop(TRUTH),
+            rows=rows.drop(TRUTH, PLACE, strict=False),
+            places=rows[PLACE].to_numpy() if PLACE in rows.columns else None,
             fallback=fallback,
             entries=tuple(self._entry(record, inputs, kind, fallback) for record in self.entries(run)),
             leaks=Leaks(**{name: tuple(positions) for name, positions in json.loads(leaks).items()}),

@@ -16,7 +16,7 @@ from sklearn.base import clone
 
 from kurabe import models
 from kurabe.contest.identity import digest, estimator_digest, input_digests, part_digest
-from kurabe.contest.journal import RunRecord
+from kurabe.contest.journal import PLACE, RunRecord
 from kurabe.contest.judge import judges
 from kurabe.contest.leaks import find_leaks
 from kurabe.contestants import registry
@@ -83,7 +83,10 @@ def _is_called(label: str, name: str) -> bool:
 
 def head(part: Part, limit: int | None) -> Part:
     """The first `limit` rows of a part."""
-    return part if limit is None else Part(part.X.head(limit), part.y[:limit], part.rows.head(limit))
+    if limit is None:
+        return part
+    places = None if part.places is None else part.places[:limit]
+    return Part(part.X.head(limit), part.y[:limit], part.rows.head(limit), places)
 
 
 def make_entrants(task: Task, seed: int) -> list[Entrant]:
@@ -224,7 +227,7 @@ def make_record(task: Task, test: Part, seed: int, limit: int | None) -> RunReco
         task=task.name,
         kind=task.kind,
         metric=task.metric,
-        rows=test.rows,
+        rows=test.rows if test.places is None else test.rows.with_columns(pl.Series(PLACE, test.places)),
         truth=test.y,
         inputs=inputs,
         test=digest(tested, repr(test.rows.columns), repr(test.rows.hash_rows().to_list())),

@@ -57,7 +57,8 @@ def to_json(board: Board, indent: int | None = 2) -> str:
     """The object of `Board.to_dict()` and more: second metrics, times, memory, checks, sweeps, tuning, comparisons,
     leaks, run.
 
-    Values that are not finite are null, as JSON has no word for them.
+    Leaks are places of test rows in the source, from 0. Values that are not finite are null, as JSON has no word for
+    them.
     """
     evidence, base = board.evidence, board.to_dict()
     found = {entry.name: entry for entry in evidence.entries}
@@ -75,7 +76,10 @@ def to_json(board: Board, indent: int | None = 2) -> str:
         "train_rows": evidence.train_rows,
         "test_rows": len(evidence.truth),
         "fallback": evidence.fallback,
-        "leaks": {"exact": list(evidence.leaks.exact), "near": list(evidence.leaks.near)},
+        "leaks": {
+            "exact": sorted(map(evidence.place, evidence.leaks.exact)),
+            "near": sorted(map(evidence.place, evidence.leaks.near)),
+        },
         "comparisons": [
             {"a": c.a, "b": c.b, "difference": c.difference, "interval": list(c.interval), "p": c.p,
              "p_holm": c.p_holm, "rows": c.rows}
@@ -88,12 +92,15 @@ def to_json(board: Board, indent: int | None = 2) -> str:
 def predictions_csv(board: Board) -> str:
     """Each test row beside the truth and every contestant's guess, for those who want to analyse on.
 
-    Columns: row (position in the test part), input, truth, then one a contestant that answered, under its name (made
-    unique with `guess: ` and a number where a name is taken). A guess that stands for an unread answer is in the column
+    In the order of the source. Columns: row (its place in the source, from 0: in the test file, where the task has one;
+    in the test part for runs of the first edition), input, truth, then one a contestant that answered, under its name
+    (made unique with `guess: ` and a number where a name is taken). A guess that stands for an unread answer is in the column
     as scored; `unread: NAME` says true there and is present only for contestants with unread answers.
     """
     evidence = board.evidence
-    columns: dict[str, pl.Series] = {"row": pl.Series(range(len(evidence.truth)), dtype=pl.Int64)}
+    columns: dict[str, pl.Series] = {
+        "row": pl.Series([evidence.place(row) for row in range(len(evidence.truth))], dtype=pl.Int64)
+    }
     if "input" in evidence.rows.columns:
         columns["input"] = evidence.rows["input"].cast(pl.String)
     columns["truth"] = _guesses(evidence.truth, np.ones(len(evidence.truth), bool))
@@ -103,7 +110,7 @@ def predictions_csv(board: Board) -> str:
             columns[_free(name, columns)] = _guesses(entry.guesses, entry.answered)
             if entry.unread.any():
                 columns[_free(f"unread: {entry.name}", columns)] = pl.Series(entry.unread, dtype=pl.Boolean)
-    return pl.DataFrame(columns).write_csv()
+    return pl.DataFrame(columns).sort("row", maintain_order=True).write_csv()
 
 
 def second_metrics(board: Board) -> list[str]:

@@ -163,7 +163,7 @@ def _worst_row(evidence: Evidence, entry: Entry, row: int, loss: float) -> Value
         return None
     raw = entry.raw[row] if entry.raw else None
     return {
-        "row": row + 1, "input": input_of(evidence, row), "truth": said(evidence, evidence.truth[row]),
+        "row": evidence.place(row) + 1, "input": input_of(evidence, row), "truth": said(evidence, evidence.truth[row]),
         "guess": said(evidence, entry.guesses[row]), "unread": bool(entry.unread[row]),
         "raw": None if raw is None else cut(raw), "error": fmt.number(loss),
     }  # fmt: skip
@@ -175,7 +175,7 @@ def unread_answers(evidence: Evidence, entries: Sequence[Entry]) -> list[Value]:
     for entry in entries:
         rows = np.flatnonzero(entry.unread)
         listed = [
-            {"row": int(row) + 1, "input": input_of(evidence, int(row)),
+            {"row": evidence.place(int(row)) + 1, "input": input_of(evidence, int(row)),
              "raw": cut(entry.raw[row] or "") if entry.raw else ""}
             for row in rows[:MAX_LISTED]
         ]  # fmt: skip
@@ -188,7 +188,14 @@ def leaked_rows(evidence: Evidence) -> list[Value]:
     """The first 50 test rows that also stand in the training part."""
     exact = set(evidence.leaks.exact)
     rows = sorted(exact | set(evidence.leaks.near))[:MAX_LISTED]
-    return [{"row": r + 1, "how": "exactly" if r in exact else "nearly", "input": input_of(evidence, r)} for r in rows]
+    return [
+        {
+            "row": evidence.place(row) + 1,
+            "how": "exactly" if row in exact else "nearly",
+            "input": input_of(evidence, row),
+        }
+        for row in rows
+    ]
 
 
 def trade_off(

@@ -30,12 +30,15 @@ class Part:
 
     `X`: the input columns and `input`, the rendered text. `y`: (n,) float64 for `number`, object array of str
     otherwise. `rows`: every column of the source and `input`, for slices and reports. A column of the source that is
-    itself called `input` is there for the template; the rendered text takes its place.
+    itself called `input` is there for the template; the rendered text takes its place. `places`: (n,) int64, each
+    row's place in its source, from 0: in the test file for a test part that has a file of its own, else in the whole
+    source; None where that is not known.
     """
 
     X: pl.DataFrame
     y: np.ndarray
     rows: pl.DataFrame
+    places: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -178,6 +181,7 @@ def _make(spec: TaskSpec, table: Table, parts: list[PartName] | None, folder: Pa
     def locate(position: int) -> str:
         return table.locate(int(kept[position]))
 
+    places = _places(parts, table.frame.height)[kept]
     if parts is not None:
         parts = [parts[position] for position in kept]
     elif split.column is not None:
@@ -195,16 +199,25 @@ def _make(spec: TaskSpec, table: Table, parts: list[PartName] | None, folder: Pa
     return {
         # The template that was used is part of the task: new rows are rendered by the same one.
         "spec": msgspec.structs.replace(spec, input=template),
-        "train": _part(X, y, rows, positions.train),
-        "validation": None if positions.validation is None else _part(X, y, rows, positions.validation),
-        "test": _part(X, y, rows, positions.test),
+        "train": _part(X, y, rows, places, positions.train),
+        "validation": None if positions.validation is None else _part(X, y, rows, places, positions.validation),
+        "test": _part(X, y, rows, places, positions.test),
         "folder": folder,
         "warnings": (*table.warnings, *read.values(), *nearly, *warnings, *_unseen(spec, y, positions)),
     }
 
 
-def _part(X: pl.DataFrame, y: np.ndarray, rows: pl.DataFrame, positions: np.ndarray) -> Part:
-    return Part(X[positions], y[positions], rows[positions])
+def _part(X: pl.DataFrame, y: np.ndarray, rows: pl.DataFrame, places: np.ndarray, positions: np.ndarray) -> Part:
+    return Part(X[positions], y[positions], rows[positions], places[positions])
+
+
+def _places(parts: Sequence[PartName] | None, rows: int) -> np.ndarray:
+    """Each row's place in its source, from 0; `parts` that are tables of their own are counted apart."""
+    places = np.arange(rows, dtype=np.int64)
+    if parts is not None:
+        for first in sorted(parts.index(name) for name in set(parts)):
+            places[first:] = np.arange(rows - first)
+    return places
 
 
 def _inputs(spec: TaskSpec, split: Split, available: Sequence[str]) -> tuple[tuple[str, ...], str]:
