@@ -23,6 +23,7 @@ from kurabe.contest.run import run
 from kurabe.contestants import persist, registry
 from kurabe.contestants.human import Human
 from kurabe.errors import AnswerMissingError, ContestantError, missing
+from kurabe.report.notebook_progress import NotebookProgress, in_notebook
 from kurabe.report.progress import Progress
 from kurabe.tasks import task as tasks
 from kurabe.tasks.file import contestant_specs
@@ -31,7 +32,7 @@ from kurabe.tasks.rows import empty_columns, rows_from_table, rows_from_texts
 from kurabe.tasks.spec import TaskSpec
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Task(tasks.Task):
     """A task with its data, ready to be competed for. Make one by `Task.from_file` or `Task.from_frame`."""
 
@@ -46,21 +47,22 @@ class Task(tasks.Task):
         """Let the contestants compete and return the board.
 
         `only`: labels or names of contestants, all where empty. `limit`: only the first so many test rows. `seed`: for
-        everything random in the contestants. `progress`: bars on standard error; None: where that is a terminal.
+        everything random in the contestants. `progress`: in a notebook a cell that follows the run, elsewhere bars on
+        standard error; None: where it is a notebook or a terminal.
         What is already in the journal, `folder/.kurabe`, is not done again.
         """
-        shown = sys.stderr.isatty() if progress is None else progress
-        if shown:
-            with Progress() as observer:
+        notebook = in_notebook()
+        if notebook or sys.stderr.isatty() if progress is None else progress:
+            with NotebookProgress() if notebook else Progress() as observer:
                 found = run(self, only=only, limit=limit, seed=seed, observer=observer)
         else:
             found = run(self, only=only, limit=limit, seed=seed)
         return Board(found.evidence, found.rows, found.comparisons, found.greater_is_better, self)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Board(contest_board.Board):
-    """A contest's result. In a notebook it shows itself."""
+    """A contest's result. It shows itself, as a table in a notebook and as text elsewhere."""
 
     task: Task
 
@@ -85,13 +87,18 @@ class Board(contest_board.Board):
 
         return markdown(self)
 
+    def __repr__(self) -> str:
+        from kurabe.report.terminal import board_text
+
+        return board_text(self)
+
     def _repr_html_(self) -> str:
         from kurabe.report.notebook import notebook_html
 
         return notebook_html(self)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Trained:
     """A trained contestant that takes new rows."""
 
@@ -99,6 +106,9 @@ class Trained:
     estimator: Any
     spec: TaskSpec
     columns: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Trained({self.label!r}, task {self.spec.name!r}, {self.spec.kind})"
 
     def predict(self, rows: Any) -> np.ndarray:
         """Answers for new rows, shape (n,): float64 for kind `number`, object array of str otherwise.

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from kurabe.contest.board import Board
 from kurabe.report.axis import Axis
-from kurabe.report.terminal import board_svg, board_table, interval_bar
+from kurabe.report.terminal import LINES, board_svg, board_table, board_text, interval_bar
 
 NAMES = ("number", "label", "text", "every_status", "nothing_ran", "one")
 
@@ -98,3 +98,22 @@ def test_svg_stands_alone_and_shows_every_name(boards: dict[str, Board]) -> None
     for row in boards["number"].rows:
         assert row.contestant in svg
     assert "<script" not in board_svg(boards["every_status"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_board_in_python_is_a_short_text(boards: dict[str, Board], name: str) -> None:
+    text = board_text(boards[name])
+    assert len(text.splitlines()) <= LINES
+    assert max(map(len, text.splitlines())) <= 100
+    assert "\x1b" not in text
+    assert boards[name].evidence.task[:5] in text
+    assert len(repr(boards[name])) < 200
+
+
+def test_a_long_board_in_python_is_cut_and_says_so(boards: dict[str, Board]) -> None:
+    board = boards["number"]
+    rows = [replace(row, contestant=f"{row.contestant} {n}") for row in board.rows for n in range(9)]
+    many = replace(board, rows=tuple(rows))
+    lines = board_text(many).splitlines()
+    assert len(lines) == LINES
+    assert re.fullmatch(r"… and \d+ lines more; print\(board.to_markdown\(\)\) shows all", lines[-1])

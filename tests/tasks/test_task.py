@@ -352,3 +352,11 @@ def test_the_rest_of_the_task_file_can_be_said_in_python(tmp_path: Path) -> None
     assert task.spec.prompt is not None
     assert task.spec.prompt.system == "S"
     assert task.train.X["input"].to_list() == [str(a) for a in task.train.X["a"]]
+
+
+def test_a_task_is_shown_in_a_line() -> None:
+    frame = pl.DataFrame({"text": [f"item {n}" for n in range(100)], "price": [n / 3 for n in range(100)]})
+    task = Task.from_frame(frame, target="price", name="prices")
+    assert repr(task) == (
+        "Task('prices': number 'price' by mean_absolute_error; rows: 70 training, 10 validation, 20 test)"
+    )

@@ -67,7 +67,7 @@ class Comparison:
     rows: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Board:
     """Rows from best to worst (those without a score last), the paired tests, and the evidence they come from."""
 
@@ -75,6 +75,10 @@ class Board:
     rows: tuple[BoardRow, ...]
     comparisons: tuple[Comparison, ...]
     greater_is_better: bool
+
+    def __repr__(self) -> str:
+        winner = f", winner {self.winner_name!r}" if self.winner_name else ""
+        return f"Board({self.evidence.task!r}, {len(self.rows)} contestants by {self.evidence.metric}{winner})"
 
     @property
     def winner_name(self) -> str | None:

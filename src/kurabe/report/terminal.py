@@ -19,6 +19,7 @@ from kurabe.report.data import second_metrics
 from kurabe.report.notes import direction, notes
 
 SVG_WIDTH = 118
+LINES = 40  # of a board that prints itself in Python
 _GAP = 2
 _BAR = (12, 36)
 _WIDE = 100
@@ -88,11 +89,25 @@ def board_table(board: Board, width: int | None = None) -> BoardTable:
     return BoardTable(board, width)
 
 
+def board_text(board: Board, width: int = 100) -> str:
+    """The terminal board as plain text of at most LINES lines, each at most `width` wide and without colours."""
+    console = Console(
+        width=width, file=(file := io.StringIO()), color_system=None, force_jupyter=False, legacy_windows=False,
+        _environ={},
+    )  # fmt: skip
+    console.print(board_table(board, width))
+    lines = [line.rstrip() for line in file.getvalue().splitlines()]
+    if len(lines) > LINES:
+        rest = len(lines) - LINES + 1
+        lines = [*lines[: LINES - 1], f"… and {fmt.count(rest, 'line')} more; print(board.to_markdown()) shows all"]
+    return "\n".join(lines)
+
+
 def board_svg(board: Board, width: int = SVG_WIDTH) -> str:
     """The terminal board as an SVG picture that refers to nothing outside itself."""
     console = Console(
-        record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor",
-        legacy_windows=False, _environ={},
+        record=True, width=width, file=io.StringIO(), force_terminal=True, force_jupyter=False,
+        color_system="truecolor", legacy_windows=False, _environ={},
     )  # fmt: skip
     console.print(board_table(board, width))
     without_web_fonts = re.sub(r"@font-face \{\{.*?\}\}|<!--.*?-->", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)

@@ -44,7 +44,7 @@ class Part:
         return len(self.y)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Task:
     """A task with its data. `folder` is where the task file stands; the journal is kept in `folder/.kurabe`.
 
@@ -61,6 +61,11 @@ class Task:
     warnings: tuple[str, ...] = ()
     estimators: Mapping[str, Any] = field(default_factory=dict)
     allow_code: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        parts = (("training", self.train), ("validation", self.validation), ("test", self.test))
+        rows = ", ".join(f"{len(part):,} {name}" for name, part in parts if part is not None)
+        return f"Task({self.name!r}: {self.kind} {self.spec.target!r} by {self.metric}; rows: {rows})"
 
     @property
     def name(self) -> str:
