@@ -94,8 +94,8 @@ def predictions_csv(board: Board) -> str:
 
     In the order of the source. Columns: row (its place in the source, from 0: in the test file, where the task has one;
     in the test part for runs of the first edition), input, truth, then one a contestant that answered, under its name
-    (made unique with `guess: ` and a number where a name is taken). A guess that stands for an unread answer is in the column
-    as scored; `unread: NAME` says true there and is present only for contestants with unread answers.
+    (made unique with `guess: ` and a number where a name is taken). A guess that stands for an unread answer is in the
+    column as scored; `unread: NAME` says true there and is present only for contestants with unread answers.
     """
     evidence = board.evidence
     columns: dict[str, pl.Series] = {
