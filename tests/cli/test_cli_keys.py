@@ -96,7 +96,7 @@ def test_the_environment_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
         (("set", "openia"), SECRET, "did you mean 'openai'"),
         (("set", "openai"), "\n", "no key was given"),
         (("set", "openai"), "sk a b", "characters that no key has"),
-        (("set", "ollama"), SECRET, "needs no key"),
+        (("set", "vertex"), SECRET, "needs no key"),
         (("delete", "openai"), "", "holds no key of OpenAI"),
     ],
 )

@@ -37,6 +37,7 @@ from kurabe.messages import (
     ToolResult,
     User,
 )
+from kurabe.models import open_model
 from kurabe.models.codecs.base import Profile
 from kurabe.models.codecs.gemini import Gemini, Vertex
 from kurabe.models.providers import providers
@@ -363,6 +364,28 @@ def test_a_models_path_is_the_sdks(where: str, client: genai.Client, recorder: A
     recorder.answer(ANSWER)
     ask(client, HI, {}, stream=False, model=model)
     same(CODECS[where].chat(model, request(), Profile(), stream=False), recorder.last, PREFIXES[where], spelled)
+
+
+@pytest.mark.parametrize("given", ["argument", "environment"])
+def test_express_mode(given: str, recorder: Any, same: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Vertex AI with an API key, which belongs to no project."""
+    for variable in ("GOOGLE_CLOUD_PROJECT", "GOOGLE_CLOUD_LOCATION", "GEMINI_API_KEY", "GOOGLE_API_KEY"):
+        monkeypatch.delenv(variable, raising=False)
+    if given == "environment":
+        monkeypatch.setenv("GOOGLE_API_KEY", "AIza-test")
+    key = "AIza-test" if given == "argument" else None
+    recorder.answer(ANSWER)
+    with genai.Client(vertexai=True, api_key=key, http_options=types.HttpOptions(base_url=recorder.url)) as client:
+        client.models.generate_content(model="gemini-3-pro", contents=HI)
+    theirs = recorder.last
+    same(CODECS["vertex"].chat("gemini-3-pro", request(), Profile(), stream=False), theirs, "/v1beta1", spelled)
+    open_model("vertex:gemini-3-pro", api_key=key, base_url=f"{recorder.url}/v1beta1").chat("Hi")
+    assert recorder.last.path == theirs.path
+    assert recorder.last.headers["x-goog-api-key"] == theirs.headers["x-goog-api-key"] == "AIza-test"
+    assert "authorization" not in recorder.last.headers.keys() | theirs.headers.keys()
+    address = open_model("vertex:gemini-3-pro", api_key=key).client._base_url  # type: ignore[attr-defined]
+    with genai.Client(vertexai=True, api_key=key) as client:
+        assert address == f"{str(client._api_client._http_options.base_url).rstrip('/')}/v1beta1"
 
 
 def test_the_sdk_continues_by_itself_and_we_do_not(client: genai.Client, where: str, recorder: Any) -> None:

@@ -99,6 +99,10 @@ CASES: dict[str, tuple[Request, dict[str, Any]]] = {
         {"messages": [{"role": "user", "content": "What?", "images": [PNG]}]},
     ),
     "tools": (Request((User("Weather?"),), tools=(TOOL,)), {"messages": ASK, "tools": TOOLS}),
+    "a tool without description": (
+        Request((User("Weather?"),), tools=(Tool("weather", "", SCHEMA),)),
+        {"messages": ASK, "tools": [{"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}]},
+    ),
     "tools, auto": (Request((User("Weather?"),), tools=(TOOL,), tool_choice="auto"), {"messages": ASK, "tools": TOOLS}),
     "tools, none": (Request((User("Weather?"),), tools=(TOOL,), tool_choice="none"), {"messages": ASK}),
     "parallel calls and results": (
@@ -166,6 +170,16 @@ def test_requests(case: str, stream: bool, client: ollama.Client, recorder: Any,
     assert recorder.last.json.get("tools") is not None  # the habit is still there
     same(CODEC.chat("llama3.2", request, Profile(), stream=stream), recorder.last, body=no_tools)
     assert recorder.last.headers["content-type"] == "application/json"
+
+
+def test_the_key(recorder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_API_KEY", "test-key")
+    recorder.answer(END | {"message": {"role": "assistant", "content": "Hi"}})
+    with ollama.Client(recorder.url) as client:
+        client.chat("llama3.2", ASK)
+    theirs = recorder.last.headers["authorization"]
+    open_model("ollama:llama3.2", base_url=recorder.url).chat("Weather?")
+    assert recorder.last.headers["authorization"] == theirs == "Bearer test-key"
 
 
 @pytest.mark.parametrize(

@@ -143,3 +143,28 @@ def test_a_mistake_is_told_with_its_place(message: dict[str, Any], said: str) ->
 
 def test_a_model_takes_them_as_they_are() -> None:
     assert EchoModel().chat([{"role": "user", "content": "Hi"}]).text == "Hi"
+
+
+def test_anthropic_s_marks_and_results_of_several_parts_are_read() -> None:
+    mark = {"cache_control": {"type": "ephemeral"}}
+    source = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(PNG).decode()}
+    use = {"type": "tool_use", "id": "c1", "name": "chart", "input": {}}
+    inner = [{"type": "text", "text": "Look."}, {"type": "image", "source": source}]
+    messages = as_messages(
+        [
+            {"role": "system", "content": [{"type": "text", "text": "Be brief.", **mark}]},
+            {"role": "user", "content": "A chart?"},
+            {"role": "assistant", "content": [use]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c1", "content": inner, **mark}]},
+        ]
+    )
+    result = ToolResult("c1", "chart", (Text("Look."), Image(data=PNG, media_type="image/png")))
+    assert messages == (
+        System("Be brief.", cache=True),
+        User("A chart?"),
+        Assistant(ToolCall("c1", "chart")),
+        User(result, cache=True),
+    )
+    body = msgspec.json.decode(Anthropic().chat("m", Request(messages), Profile(), stream=False).body)
+    assert body["system"] == [{"type": "text", "text": "Be brief.", **mark}]
+    assert body["messages"][-1]["content"] == [{"type": "tool_result", "tool_use_id": "c1", "content": inner, **mark}]

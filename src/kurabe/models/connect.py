@@ -45,9 +45,7 @@ def connect(
 ) -> HostedModel:
     """The model that a reference names; no connection is made yet. See `kurabe.models.open_model`, and for `patient`
     Client."""
-    provider = _row(reference)
-    if api_key is not None and provider.with_key and not api_key.startswith(ACCESS_TOKEN):
-        provider = providers()[provider.with_key]
+    provider = _row(reference, api_key)
     options = options_of(reference, provider)
     codec = codec_of(provider)
     address = codec.address(base_url or reference.address or fill(provider.base_url, options))
@@ -105,9 +103,16 @@ def unavailable(reference: Reference) -> str | None:
     return None
 
 
-def _row(reference: Reference) -> Provider:
-    """The provider's row; with `openai@…?key=VARIABLE`, its key is in that variable."""
+def _row(reference: Reference, api_key: str | None = None) -> Provider:
+    """The provider's row; with `openai@…?key=VARIABLE`, its key is in that variable. The one for calls with a key takes
+    its place where a key is given, or where one is set and what the cloud's own credentials need is not, as in
+    google-genai."""
     provider = providers()[reference.scheme]
+    if provider.with_key:
+        keyed = providers()[provider.with_key]
+        given = api_key is not None and not api_key.startswith(ACCESS_TOKEN)
+        if given or (api_key is None and _lacks_option(reference, provider) and find_key(keyed)):
+            return keyed
     variable = reference.options.get(KEY) if reference.address else None
     return provider if variable is None else msgspec.structs.replace(provider, key=(variable,))
 
@@ -192,6 +197,14 @@ def check_address(address: str, whose: str) -> None:
         Url(address)
     except ValueError as error:
         raise InputError(f"the address {address!r} of {whose} is none: {error}") from None
+
+
+def _lacks_option(reference: Reference, provider: Provider) -> bool:
+    try:
+        options_of(reference, provider)
+    except InputError:
+        return True
+    return False
 
 
 def options_of(reference: Reference, provider: Provider) -> dict[str, str]:

@@ -70,9 +70,15 @@ def from_dicts(dicts: Sequence[Mapping[str, Any]]) -> list[Message]:
         if role == "tool" and after_tool:
             messages[-1] = Message("user", (*messages[-1].parts, *parts))
         else:
-            messages.append(Message(_ROLES[role], _content(parts)))
+            messages.append(Message(_ROLES[role], _content(parts), cache=_marked(one.get("content"))))
         after_tool = role == "tool"
     return messages
+
+
+def _marked(content: Any) -> bool:
+    """Whether Anthropic's mark of a beginning to be kept stands on the last part."""
+    last = content[-1] if isinstance(content, Sequence) and content else None
+    return isinstance(last, Mapping) and last.get("cache_control") is not None
 
 
 def _content(parts: list[Part]) -> str | tuple[Part, ...]:
@@ -128,8 +134,11 @@ def _part(part: Any, names: Mapping[str, str], where: str) -> Part:
             return ToolCall(_field(part, "id", str, where), _field(part, "name", str, where), arguments)
         case "tool_result":
             call = _field(part, "tool_use_id", str, where)
-            text = text_of(tuple(_parts(part.get("content"), names, where)))
-            return ToolResult(call, names.get(call, ""), text, bool(part.get("is_error")))
+            inner = [
+                one for one in _parts(part.get("content"), names, where) if isinstance(one, Text | Image | Document)
+            ]
+            content: Any = _content(list(inner))
+            return ToolResult(call, names.get(call, ""), content, bool(part.get("is_error")))
         case kind:
             known = ["text", "image_url", "input_audio", "file", "image", "document", "tool_use", "tool_result"]
             raise InputError(f"{where}: {missing('type of part', str(kind), known)}")

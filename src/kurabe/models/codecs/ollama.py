@@ -22,6 +22,7 @@ from kurabe.messages import (
     Request,
     Text,
     TokenLogprob,
+    Tool,
     ToolCall,
     ToolResult,
     Usage,
@@ -93,13 +94,7 @@ class Ollama(Codec):
         if request.tool_choice not in (None, "auto", "none"):
             raise InputError("Ollama can't be made to call a tool: tool_choice is 'auto' or 'none'")
         if request.tools and request.tool_choice != "none":
-            body["tools"] = [
-                {
-                    "type": "function",
-                    "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters},
-                }
-                for tool in request.tools
-            ]
+            body["tools"] = [_tool(tool) for tool in request.tools]
         if request.output is not None:
             body["format"] = request.output.schema
         if request.reasoning is not None:
@@ -136,6 +131,13 @@ class Ollama(Codec):
 
     def model_names(self, body: bytes) -> list[str]:
         return [model.model for model in read_json(body, _Tags).models or ()]
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": tool.name, "parameters": tool.parameters}
+    if tool.description:
+        function["description"] = tool.description
+    return {"type": "function", "function": function}
 
 
 def _think(effort: str, *, levels: bool) -> bool | str:
