@@ -17,7 +17,7 @@ import yaml
 from kurabe.errors import TaskError, missing, nearest
 from kurabe.tasks.checks import read_format
 from kurabe.tasks.schema import json_schema, write_schema
-from kurabe.tasks.spec import Budget, Check, ContestantSpec, Data, Example, Kind, Prompt, Split, Style, TaskSpec
+from kurabe.tasks.spec import Budget, Check, ContestantSpec, Data, Example, Kind, Prompt, Query, Split, Style, TaskSpec
 from kurabe.tasks.template import check_syntax
 
 __all__ = ["contestant_entry", "contestant_specs", "json_schema", "load_spec", "parse_spec"]
@@ -31,11 +31,12 @@ PLAIN_TAGS = frozenset(
     f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq", "merge")
 )
 NO_ENCODINGS = frozenset(
-    {"undefined", "utf-7", "unicode_escape", "raw_unicode_escape", "idna", "punycode", "mbcs", "oem"}
+    {"undefined", "utf_7", "unicode_escape", "raw_unicode_escape", "idna", "punycode", "mbcs", "oem"}
 )
 """What Python calls encodings and no file of a table is written in."""
 SECTIONS: dict[str, type[msgspec.Struct]] = {
-    "$": TaskSpec, "$.data": Data, "$.data.split": Split, "$.prompt": Prompt, "$.prompt.examples[]": Example,
+    "$": TaskSpec, "$.data": Data, "$.data.source": Query, "$.data.train": Query, "$.data.validation": Query,
+    "$.data.test": Query, "$.data.split": Split, "$.prompt": Prompt, "$.prompt.examples[]": Example,
     "$.budget": Budget, "$.checks[]": Check, "$.checks[].style": Style,
 }  # fmt: skip
 WORDS = {
@@ -329,9 +330,11 @@ def _data_contradictions(data: Data) -> list[tuple[str, str]]:
         found.append(("$.data", "either one `source`, or `train` and `test`, not both"))
     elif data.source is None and not (data.train and data.test):
         found.append(("$.data", "name the rows: `source: items.csv`, or `train: …` and `test: …`"))
+    if [data.train, data.validation, data.test].count("-") > 1:
+        found.append(("$.data", "standard input, `-`, can be read once only; name a file for the other part"))
     try:
         found_codec = codecs.lookup(data.encoding)
-        if not found_codec._is_text_encoding or found_codec.name in NO_ENCODINGS:
+        if not found_codec._is_text_encoding or found_codec.name.replace("-", "_") in NO_ENCODINGS:
             raise LookupError
     except (LookupError, ValueError):
         known = ["utf-8", "utf-16", "cp1252", "latin-1", "cp932", "shift_jis", "gb18030", "euc-kr", "cp1251"]

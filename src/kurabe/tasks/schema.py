@@ -31,12 +31,17 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
     },
     "Data": {
         "source": "One table to be split: a file beside the task file (csv, tsv, jsonl, parquet, Arrow, Excel), "
-        "a glob of such files, hf://owner/name, or - for standard input.",
+        "a glob of such files, hf://owner/name, - for standard input, or a query to a database: {sql: …, query: …}.",
         "train": "The table to learn from, where the split is made already.",
         "validation": "The table to choose settings on. Left out: a share of `train`.",
         "test": "The table to be scored on, where the split is made already.",
         "split": "How `source` is cut into training, validation and test part.",
         "encoding": "The text encoding of csv, tsv and jsonl files, such as utf-8, cp1252 or cp932.",
+    },
+    "Query": {
+        "sql": "An SQLAlchemy connection string such as postgresql://reader@localhost/shop or sqlite:///shop.db, or "
+        "${NAME}, the environment variable that holds it.",
+        "query": "A SELECT. Nothing is written to the database.",
     },
     "Split": {
         "test": "The test part: a share of the rows below 1, or a number of rows from 1 on.",

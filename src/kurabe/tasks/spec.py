@@ -25,17 +25,31 @@ class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     column: str | None = None
 
 
+class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The rows of a query to a database.
+
+    `sql` is an SQLAlchemy connection string, or `${NAME}`, the environment variable that holds it. What it says beside
+    the kind and place of the database is hidden in every output.
+    """
+
+    sql: NonEmpty
+    query: NonEmpty
+
+    def __repr__(self) -> str:
+        return f"Query(sql='…', query={self.query!r})"
+
+
 class Data(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the rows are: one `source` to be split, or `train` and `test` (and `validation`) apart.
 
     Each is a path relative to the task file (csv, tsv, jsonl, parquet, Arrow, Excel; `book.xlsx#Sheet` names a sheet),
-    a glob of such paths, `hf://owner/name`, or `-` for standard input.
+    a glob of such paths, `hf://owner/name`, `-` for standard input, or a query to a database.
     """
 
-    source: NonEmpty | None = None
-    train: NonEmpty | None = None
-    validation: NonEmpty | None = None
-    test: NonEmpty | None = None
+    source: NonEmpty | Query | None = None
+    train: NonEmpty | Query | None = None
+    validation: NonEmpty | Query | None = None
+    test: NonEmpty | Query | None = None
     split: Split | None = None
     encoding: str = "utf-8"
 

@@ -16,8 +16,9 @@ from kurabe.tasks.metrics import metric_for
 from kurabe.tasks.readers import Table
 from kurabe.tasks.readings import reading, told_reading
 from kurabe.tasks.sources import frame_table, nearly_numbers, read_table, stack, typed_frame
-from kurabe.tasks.spec import Data, Kind, Prompt, Split, TaskSpec
+from kurabe.tasks.spec import Data, Kind, Prompt, Query, Split, TaskSpec
 from kurabe.tasks.split import PartName, Positions, part_names, split_rows
+from kurabe.tasks.sql import masked, read_query
 from kurabe.tasks.target import guess_kind, read_target
 from kurabe.tasks.template import default_template, render_inputs, template_columns
 
@@ -152,19 +153,35 @@ class Task:
 def _read(data: Data, folder: Path, target: str) -> tuple[Table, list[PartName] | None]:
     """The rows of every file, one below the other, and the part of each row where the files decide it."""
     if data.source is not None:
-        return read_table(data.source, folder, data.encoding), None
+        return _table(data.source, folder, data.encoding), None
     tables, parts = [], list[PartName]()
-    named: tuple[tuple[PartName, str | None], ...] = (
+    named: tuple[tuple[PartName, str | Query | None], ...] = (
         ("train", data.train), ("validation", data.validation), ("test", data.test),
     )  # fmt: skip
     for name, source in named:
         if source is not None:
-            table = read_table(source, folder, data.encoding)
+            table = _table(source, folder, data.encoding)
             if target not in table.frame.columns:
-                raise DataError(f"{source}: {missing('column', target, table.frame.columns)}")
+                where = source if isinstance(source, str) else f"the query of `{name}`"
+                raise DataError(f"{where}: {missing('column', target, table.frame.columns)}")
             tables.append(table)
             parts += [name] * table.frame.height
     return stack(tables), parts
+
+
+def _table(source: str | Query, folder: Path, encoding: str) -> Table:
+    return read_table(source, folder, encoding) if isinstance(source, str) else read_query(source, folder)
+
+
+def _without_secrets(data: Data) -> Data:
+    """What may be kept of where the rows were: the journal and the reports have it from here."""
+
+    def kept(source: str | Query | None) -> str | Query | None:
+        return msgspec.structs.replace(source, sql=masked(source.sql)) if isinstance(source, Query) else source
+
+    return msgspec.structs.replace(
+        data, source=kept(data.source), train=kept(data.train), validation=kept(data.validation), test=kept(data.test)
+    )
 
 
 def _make(spec: TaskSpec, table: Table, parts: list[PartName] | None, folder: Path) -> dict[str, Any]:
@@ -203,7 +220,7 @@ def _make(spec: TaskSpec, table: Table, parts: list[PartName] | None, folder: Pa
     _check_slices(spec, rows[positions.test])
     return {
         # The template that was used is part of the task: new rows are rendered by the same one.
-        "spec": msgspec.structs.replace(spec, input=template),
+        "spec": msgspec.structs.replace(spec, input=template, data=_without_secrets(spec.data)),
         "train": _part(X, y, rows, places, positions.train),
         "validation": None if positions.validation is None else _part(X, y, rows, places, positions.validation),
         "test": _part(X, y, rows, places, positions.test),
