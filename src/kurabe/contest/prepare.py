@@ -1,6 +1,7 @@
 """What a run needs before its first prediction: the contestants, built and identified, and what is written down."""
 
 import copy
+import itertools
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -31,8 +32,10 @@ from kurabe.errors import ContestantError, missing
 from kurabe.models import embeddings
 from kurabe.tasks.answers import fallback
 from kurabe.tasks.file import contestant_specs
+from kurabe.tasks.languages import language_of, prompt_in
 from kurabe.tasks.spec import ContestantSpec
-from kurabe.tasks.task import Part, Task
+from kurabe.tasks.spec import Prompt as TaskPrompt
+from kurabe.tasks.task import INPUT, Part, Task
 
 FOLDER = ".kurabe"
 
@@ -95,13 +98,24 @@ def make_entrants(task: Task, seed: int) -> list[Entrant]:
         kind=task.kind,
         metric=task.metric,
         random_state=seed,
-        prompt=task.spec.prompt,
+        prompt=task.spec.prompt or _prompt_in_its_language(task),
         target=task.spec.target,
         allow_code=task.allow_code,
     )
     learned_from = part_digest([task.train, task.validation])
     specs = registry.defaults(task.kind) if task.spec.contestants is None else contestant_specs(task.spec)
     return [_entrant(spec, position, task, context, learned_from) for position, spec in enumerate(specs)]
+
+
+def _prompt_in_its_language(task: Task) -> TaskPrompt | None:
+    """A prompt for a task that states none and is not in English; as part of a contestant's settings it is part of what
+    its predictions are identified by."""
+    parts = [task.train, *([] if task.validation is None else [task.validation])]
+    labels = sorted({str(label) for part in parts for label in part.y}) if task.kind == "label" else []
+    inputs = task.train.X[INPUT] if INPUT in task.train.X.columns else ()
+    return prompt_in(
+        language_of(itertools.chain([task.spec.target, *labels], inputs)), task.kind, task.spec.target, labels
+    )
 
 
 def _entrant(

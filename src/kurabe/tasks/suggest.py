@@ -1,5 +1,6 @@
 """`kurabe new`: look at a table and write a first task file, with comments that say what was guessed and why."""
 
+import itertools
 import json
 import os
 import re
@@ -10,11 +11,12 @@ from pathlib import Path
 import polars as pl
 
 from kurabe.errors import DataError, TaskError, missing
+from kurabe.tasks.languages import language_of, prompt_in
 from kurabe.tasks.metrics import METRICS, default_metric
 from kurabe.tasks.prose import is_prose
 from kurabe.tasks.readings import reading
 from kurabe.tasks.sources import STANDARD_INPUT, read_table, typed_frame
-from kurabe.tasks.spec import Kind
+from kurabe.tasks.spec import Kind, Prompt
 from kurabe.tasks.split import SYNONYMS
 from kurabe.tasks.target import Guess, guess_kind, read_target
 from kurabe.tasks.template import literal, reference
@@ -93,7 +95,7 @@ def suggest(path: str | Path, target: str | None = None, folder: str | Path | No
         _input(roles),
         _target(target, guess, len(labels), notes),
         _metric(kind),
-        _prompt(target, kind, labels),
+        _prompt(target, kind, labels, prompt_in(_language(frame, roles, target, labels), kind, target, labels)),
         _contestants(kind),
         "# A run stops before it costs or takes more.\nbudget:\n  usd: 5\n  minutes: 30",
     )
@@ -141,10 +143,10 @@ def _reason_to_leave(frame: pl.DataFrame, name: str, target: str) -> str | None:
         return "it is empty"
     if distinct == 1 and len(known) == frame.height:
         return "it is the same in every row"
-    unique = distinct == frame.height and frame.height > 1
+    unique = distinct == frame.height and frame.height > 1 and not is_prose(known)
     numbered = known.dtype.is_integer() and int(known.max()) - int(known.min()) < 2 * frame.height  # type: ignore[arg-type]
     named_id = bool(_ID.search(name) or _CAMEL_ID.search(name))
-    if unique and (named_id or (numbered and frame.height >= 10)) and not is_prose(known):
+    if unique and (named_id or (numbered and frame.height >= 10)):
         return "it numbers the rows"
     if unique and frame.height >= 10 and _all_match(known, _CODE) and reading(known) is None:
         return "it is another code in every row"
@@ -221,7 +223,16 @@ def _metric(kind: Kind) -> str:
     return f"# Others: {others}.\nmetric: {default}"
 
 
-def _prompt(target: str, kind: Kind, labels: Sequence[str]) -> str:
+def _language(frame: pl.DataFrame, roles: _Roles, target: str, labels: Sequence[str]) -> str:
+    """The language of the table's texts, column names and labels."""
+    names = [*roles.texts, *roles.facts]
+    values = (str(value) for row in frame.select(names).iter_rows() for value in row if value is not None)
+    return language_of(itertools.chain([target, *labels, *names], values))
+
+
+def _prompt(target: str, kind: Kind, labels: Sequence[str], own: Prompt | None) -> str:
+    if own is not None:
+        return _prompt_lines(own.system or "", own.user, own.prefill)
     name = target.replace("_", " ")
     asked = f"What is the {literal(name)}?"
     listed = ("; " if any("," in label for label in labels) else ", ").join(labels)
@@ -232,13 +243,17 @@ def _prompt(target: str, kind: Kind, labels: Sequence[str]) -> str:
     }[kind]
     if kind == "label" and len(listed) > 1500:
         system = f"You choose the {name}. You answer with it and nothing else."
+    return _prompt_lines(system, f"{asked}\n\n{{{{ input }}}}", f"The {name} is")
+
+
+def _prompt_lines(system: str, user: str, prefill: str) -> str:
     return "\n".join(
         [
             "# What a language model is told. `prefill` is how its answer begins.",
             "prompt:",
             f"  system: {_quote(system)}",
-            f"  user: {_quote(asked + chr(10) * 2 + '{{ input }}')}",
-            f"  prefill: {_quote(f'The {name} is')}",
+            f"  user: {_quote(user)}",
+            f"  prefill: {_quote(prefill)}",
         ]
     )
 
