@@ -1,6 +1,8 @@
 """The leak check: planted copies and near copies are found, and nothing else is."""
 
 import random
+from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kurabe.contest.evidence import Leaks
-from kurabe.contest.leaks import LEAST_SHINGLES, LEAST_SIMILARITY, find_leaks
+from kurabe.contest.leaks import find_leaks
 from kurabe.tasks.text_metrics import words
 
 VOCABULARY = [f"word{number}" for number in range(500)]
@@ -24,21 +26,23 @@ def frame(*texts: str) -> pl.DataFrame:
     return pl.DataFrame({"text": list(texts), "input": [f"What is the price of this? {text}" for text in texts]})
 
 
-def shingles(text: str) -> set[tuple[str, ...]]:
+def pairs(text: str) -> set[tuple[str, ...]]:
     found = words(text)
-    return set(zip(found, found[1:], found[2:], strict=False))
+    return set(pairwise(found))
 
 
-def brute_force(train: list[str], test: list[str]) -> set[int]:
-    near = set()
-    for row, text in enumerate(test):
-        mine = shingles(text)
-        for other in map(shingles, train):
-            if min(len(mine), len(other)) >= LEAST_SHINGLES and len(mine & other) >= LEAST_SIMILARITY * len(
-                mine | other
-            ):
-                near.add(row)
-    return near
+def alike(first: str, second: str) -> bool:
+    """Near by the rule for texts, whatever others have in common."""
+    mine, theirs = sorted((pairs(first), pairs(second)), key=len)
+    shared = len(mine & theirs)
+    return 3 * shared >= 2 * len(theirs) or (len(mine) >= 9 and 5 * shared >= 4 * len(mine))
+
+
+def changed(text: str, count: int, generator: random.Random) -> str:
+    found = text.split()
+    for place in generator.sample(range(len(found)), count):
+        found[place] = "changed"
+    return " ".join(found)
 
 
 def test_copies_are_found_through_case_width_and_space() -> None:
@@ -47,15 +51,46 @@ def test_copies_are_found_through_case_width_and_space() -> None:
     assert find_leaks(train, test) == Leaks(exact=(0, 1, 2), near=())
 
 
-def test_a_long_text_with_one_word_changed_is_near_and_with_many_is_not() -> None:
-    train = sentences(50, 60, 1)
+def halved(text: str, generator: random.Random) -> str:
+    return " ".join(text.split()[: len(text.split()) // 2])
+
+
+def quoted(text: str, generator: random.Random) -> str:
+    return " ".join([*sentences(1, 60, generator.randrange(10**6)), text])
+
+
+@pytest.mark.parametrize(
+    ("length", "change"),
+    [
+        (7, lambda text, generator: changed(text, 1, generator)),
+        (40, lambda text, generator: changed(text, 3, generator)),
+        (40, halved),
+        (40, quoted),
+    ],
+    ids=["one word in seven", "three words in forty", "half", "quoted in a longer text"],
+)
+def test_near_copies_are_found_and_other_texts_are_not(
+    length: int, change: Callable[[str, random.Random], str]
+) -> None:
     generator = random.Random(2)
-    one, many = train[7].split(), train[8].split()
-    one[30] = "other"
-    for place in range(0, 60, 5):
-        many[place] = generator.choice(VOCABULARY)
-    test = [*sentences(10, 60, 3), " ".join(one), " ".join(many), train[9]]
-    assert find_leaks(frame(*train), frame(*test)) == Leaks(exact=(12,), near=(10,))
+    train, test = sentences(2_000, length, 1), sentences(1_000, length, 3)
+    planted = generator.sample(range(1_000), 200)
+    for row in planted:
+        test[row] = change(generator.choice(train), generator)
+    found = set(find_leaks(frame(*train), frame(*test)).near)
+    assert len(found & set(planted)) >= 190
+    assert len(found - set(planted)) <= 4
+
+
+def test_what_a_catalogue_has_in_common_makes_no_rows_near() -> None:
+    train = [f"Maker{row} Women's Solid Casual Shirt Clothing" for row in range(100)]
+    assert find_leaks(frame(*train), frame("Other Women's Solid Casual Shirt Clothing")) == Leaks()
+
+
+def test_a_text_with_many_words_changed_is_not_near() -> None:
+    train, generator = sentences(50, 60, 1), random.Random(2)
+    test = [changed(text, 20, generator) for text in train]
+    assert find_leaks(frame(*train), frame(*test)) == Leaks()
 
 
 def test_the_templates_words_do_not_make_rows_alike() -> None:
@@ -115,28 +150,4 @@ def test_what_is_found_is_truly_near_and_what_is_copied_is_found(train: list[str
     leaks = find_leaks(frame(*train), frame(*test)) if train and test else Leaks()
     exact = {row for row, text in enumerate(test) if text in train}
     assert set(leaks.exact) == exact
-    assert set(leaks.near) <= brute_force(train, test) - exact
-
-
-def test_nearly_all_near_copies_are_found_at_size() -> None:
-    generator = random.Random(6)
-    # Lengths differ, and some begin with the same words as others or repeat themselves.
-    train = [text[: generator.randrange(200, 600)] for text in sentences(20_000, 80, 5)]
-    train = [f"{text} {text[:90]}" if row % 3 == 0 else text for row, text in enumerate(train)]
-    test, planted = sentences(4_000, 50, 7), set()
-    for row in generator.sample(range(4_000), 400):
-        changed = generator.choice(train).split()
-        for place in generator.sample(range(len(changed)), generator.choice([1, 1, 2])):
-            changed[place] = "changed"
-        test[row] = " ".join(changed)
-    index = {shingle: number for number, text in enumerate(train) for shingle in shingles(text)}
-    for row, text in enumerate(test):
-        mine = shingles(text)
-        for other in {index[shingle] for shingle in mine if shingle in index}:
-            theirs = shingles(train[other])
-            if len(mine & theirs) >= LEAST_SIMILARITY * len(mine | theirs):
-                planted.add(row)
-    found = set(find_leaks(frame(*train), frame(*test)).near)
-    assert found <= planted
-    assert len(planted) > 200
-    assert len(found) >= 0.98 * len(planted)
+    assert all(any(alike(test[row], text) for text in train) for row in leaks.near)

@@ -5,28 +5,38 @@ from typing import Self
 
 import numpy as np
 import polars as pl
-from rensa import RMinHash
 from scipy import sparse
 
 from kurabe.contest.evidence import Leaks
 from kurabe.tasks.text_metrics import fold
 
 RENDERED = "input"
-SHINGLE_WORDS = 3
-LEAST_SIMILARITY = 0.8
-# Below this two rows of facts, or two short titles, are near each other by chance: they are only compared exactly.
-LEAST_SHINGLES = 8
+SHINGLE_WORDS = 2
+LEAST_SHARED = 2 / 3
+"""Of the pairs of words of the longer text. One changed word in seven leaves four or five pairs of six."""
+LEAST_CONTAINED, CONTAINED_PAIRS = 0.8, 9
+"""Of the pairs of words of the shorter text, where it has so many."""
+LEAST_RARE, ENOUGH_RARE, LONG_PAIRS = 0.25, 3, 25
+RARE_SHARE = 0.001
+"""Of the pairs that two texts share a quarter, or three, must stand in at most 5 or this share of the training rows,
+unless both texts are long. What a whole catalogue has in common (`Women's Solid Casual Shirt`) makes no rows near."""
+LEAST_WORDS = 6.0
+"""Shorter texts, and rows of facts, are near each other by chance: they are only compared exactly. A character of a
+script without spaces is half a word, a number is none."""
+PROSE_WORDS = 3.0
+PROSE_VARIETY = 0.05
+"""A column is prose if its values have so many words on average and this share of them differ. Others are facts."""
 
-# A pair at similarity s shares one of 21 bands of 6 hashes with probability 1 - (1 - s^6)^21: 0.998 at 0.8, 0.999 at
-# 0.85, but 0.28 at 0.5, so few pairs are verified in vain.
-_BANDS, _BAND_HASHES = 21, 6
-_SLICE = 8192
-# Of rows that agree in a band no more than this many are verified against one test row.
+_SLICE = 4096
+# A test row's rarest word pairs name its candidates: all that stand in so few training rows, and the rarest of all.
+_RARE_ROWS, _RAREST = 5, 8
+# Of the training rows that share a word pair no more than this many are verified against one test row.
 _BUCKET = 50
 _PAIRS = 100_000
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
+_LETTERED = rf"[\w--[{_UNSPACED}\d_]]+"
 _WORD = rf"[{_UNSPACED}]|[\w--[{_UNSPACED}]]+"
 
 
@@ -39,10 +49,11 @@ def find_leaks(train: pl.DataFrame, test: pl.DataFrame, targets: tuple[np.ndarra
 
     Compared are the values of the input columns and not `input`, the rendered text: the template's own words would make
     all rows alike (where there is no other column, `input` is compared). Exact: all values are the same after Unicode
-    NFKC, case folding and joining of white space. Near: not exact, and the sets of word 3-shingles have a Jaccard
-    similarity of 0.8 or more; candidates come from MinHash with locality-sensitive hashing (Broder, 1997; Leskovec,
-    Rajaraman and Ullman, "Mining of Massive Datasets", chapter 3) and each is verified on the sets themselves. Rows of
-    fewer than 8 different shingles are compared exactly only.
+    NFKC, case folding and joining of white space. Near: not exact, and the texts share two thirds of the longer one's
+    pairs of neighbouring words (a word in seven changed), or the longer one holds four fifths of the shorter one's (one
+    is half of the other, or quoted in it). Of short texts some of what they share must be rare in the training rows.
+    Only columns of prose are compared so. Candidates are the training rows that share a test row's rarest pairs of
+    words; each is verified on the sets themselves.
     """
     columns = [name for name in test.columns if name != RENDERED and name in train.columns] or [RENDERED]
     known, asked = _texts(train, columns), _texts(test, columns)
@@ -52,7 +63,11 @@ def find_leaks(train: pl.DataFrame, test: pl.DataFrame, targets: tuple[np.ndarra
         row for row, pair in enumerate(zip(asked, of_asked.tolist(), strict=True)) if pair[0].strip() and pair in pairs
     }
     rest = [row for row in range(len(asked)) if row not in exact]
-    near = _near(sorted(set(known)), [asked[row] for row in rest])
+    prose = [name for name in columns if _is_prose(train[name])]
+    if not prose:
+        return Leaks(exact=tuple(sorted(exact)))
+    asked = _texts(test, prose)
+    near = _near(sorted(set(_texts(train, prose))), [asked[row] for row in rest])
     return Leaks(exact=tuple(sorted(exact)), near=tuple(rest[row] for row in near))
 
 
@@ -63,17 +78,26 @@ def _texts(frame: pl.DataFrame, columns: list[str]) -> list[str]:
     ]
 
 
+def _is_prose(column: pl.Series) -> bool:
+    values = column.drop_nulls()
+    if values.dtype != pl.String or values.is_empty():
+        return False
+    words = values.str.count_matches(_WORD).mean()
+    return isinstance(words, float) and words >= PROSE_WORDS and values.n_unique() >= PROSE_VARIETY * len(values)
+
+
 def _near(known: list[str], asked: list[str]) -> list[int]:
     """Positions in `asked` of the texts that are nearly one of `known`."""
     known_bags, asked_bags = _shingles(known), _shingles(asked)
     if not known_bags.rows.size or not asked_bags.rows.size:
         return []
-    pairs = _candidates(_band_keys(known_bags), _band_keys(asked_bags))
     found = np.zeros(len(asked_bags.rows), dtype=bool)
-    for start in range(0, len(pairs), _PAIRS):
-        part = pairs[start : start + _PAIRS]
-        similarity = _jaccard(known_bags, asked_bags, part)
-        found[part[similarity >= LEAST_SIMILARITY, 1]] = True
+    holders = _Holders(known_bags, asked_bags)
+    for first in range(0, len(found), _SLICE):
+        pairs = holders.candidates(first, min(first + _SLICE, len(found)))
+        for start in range(0, len(pairs), _PAIRS):
+            part = pairs[start : start + _PAIRS]
+            found[part[_alike(known_bags, asked_bags, holders, part), 1]] = True
     return [int(row) for row in asked_bags.rows[found]]
 
 
@@ -94,8 +118,10 @@ class _Shingles:
 
 
 def _shingles(texts: list[str]) -> _Shingles:
-    words = pl.Series(texts, dtype=pl.String).str.extract_all(_WORD)
-    rows = np.flatnonzero(words.list.len().to_numpy() >= LEAST_SHINGLES + SHINGLE_WORDS - 1)
+    folded = pl.Series(texts, dtype=pl.String)
+    words = folded.str.extract_all(_WORD)
+    long = folded.str.count_matches(_LETTERED) + 0.5 * folded.str.count_matches(f"[{_UNSPACED}]")
+    rows = np.flatnonzero(((long >= LEAST_WORDS) & (words.list.len() >= SHINGLE_WORDS)).to_numpy())
     words = words.gather(rows)
     hashed = words.explode(empty_as_null=False).hash(seed=0).to_numpy()
     sizes = words.list.len().to_numpy().astype(np.int64)
@@ -108,38 +134,45 @@ def _shingles(texts: list[str]) -> _Shingles:
     return _Shingles(rows, hashes, np.concatenate([[0], np.cumsum(shingle_sizes)]))
 
 
-def _band_keys(bags: _Shingles) -> np.ndarray:
-    """(bags, bands) 64-bit keys: two bags that agree in a band's hashes have the same key there."""
-    keys = np.empty((len(bags.rows), _BANDS), dtype=np.uint64)
-    for start in range(0, len(bags.rows), _SLICE):
-        part = bags[np.arange(start, min(start + _SLICE, len(bags.rows)))]
-        digests = RMinHash.digest_matrix_from_flat_token_hashes(
-            part.hashes, part.offsets.astype(np.uint64), _BANDS * _BAND_HASHES, 1
-        )
-        bands = np.array(digests.to_rows(), dtype=np.uint64).reshape(-1, _BANDS, _BAND_HASHES)
-        key = np.zeros(bands.shape[:2], dtype=np.uint64)
-        for place in range(_BAND_HASHES):
-            key = key * _MULTIPLIER + bands[:, :, place]
-        keys[start : start + len(key)] = key
-    return keys
+class _Holders:
+    """Which of the known texts hold each word pair of the asked ones."""
+
+    def __init__(self, known: _Shingles, asked: _Shingles) -> None:
+        self._vocabulary, self._pairs = np.unique(asked.hashes, return_inverse=True)
+        self._offsets = asked.offsets
+        order = np.argsort(known.hashes, kind="stable")
+        self._holder = np.repeat(np.arange(len(known.rows)), np.diff(known.offsets))[order]
+        ordered = known.hashes[order]
+        self._start = np.searchsorted(ordered, self._vocabulary, "left")
+        self._size = np.searchsorted(ordered, self._vocabulary, "right") - self._start
+        self._few = max(_RARE_ROWS, round(RARE_SHARE * len(known.rows)))
+
+    def rare(self, hashes: np.ndarray) -> np.ndarray:
+        """Which of these word pairs stand in few known texts; of those that no asked text has it says nothing."""
+        place = np.minimum(np.searchsorted(self._vocabulary, hashes), len(self._vocabulary) - 1)
+        return self._size[place] <= self._few
+
+    def candidates(self, first: int, last: int) -> np.ndarray:
+        """Pairs (position in known, position in asked) of the asked texts from `first` to before `last`, each once."""
+        begin, end = self._offsets[first], self._offsets[last]
+        asking = np.repeat(np.arange(first, last), np.diff(self._offsets[first : last + 1]))
+        pair = self._pairs[begin:end]
+        held = self._size[pair] > 0
+        asking, pair = asking[held], pair[held]
+        order = np.lexsort((self._size[pair], asking))
+        asking, pair = asking[order], pair[order]
+        place = np.arange(len(asking)) - np.searchsorted(asking, asking)
+        chosen = (place < _RAREST) | (self._size[pair] <= _RARE_ROWS)
+        asking, pair = asking[chosen], pair[chosen]
+        size = np.minimum(self._size[pair], _BUCKET)
+        within = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
+        holder = self._holder[np.repeat(self._start[pair], size) + within]
+        keys, shared = np.unique(holder * np.int64(last) + np.repeat(asking, size), return_counts=True)
+        return np.stack(np.divmod(keys[shared > 1], last), axis=1)
 
 
-def _candidates(known: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """Pairs (position in known, position in asked) that share a band, (pairs, 2), each once."""
-    pairs = []
-    for band in range(_BANDS):
-        order = np.argsort(known[:, band], kind="stable")
-        ordered = known[order, band]
-        start = np.searchsorted(ordered, asked[:, band], "left")
-        size = np.minimum(np.searchsorted(ordered, asked[:, band], "right") - start, _BUCKET)
-        asking = np.repeat(np.arange(len(asked)), size)
-        within = np.arange(len(asking)) - np.repeat(np.cumsum(size) - size, size)
-        pairs.append(order[np.repeat(start, size) + within] * len(asked) + asking)
-    return np.stack(np.divmod(np.unique(np.concatenate(pairs)), len(asked)), axis=1)
-
-
-def _jaccard(known: _Shingles, asked: _Shingles, pairs: np.ndarray) -> np.ndarray:
-    """Similarity of the pairs' sets, (pairs,); 0 where a set is too small to say."""
+def _alike(known: _Shingles, asked: _Shingles, holders: _Holders, pairs: np.ndarray) -> np.ndarray:
+    """Whether each pair of texts is near, (pairs,)."""
     left, left_place = np.unique(pairs[:, 0], return_inverse=True)
     right, right_place = np.unique(pairs[:, 1], return_inverse=True)
     bags = [known[left], asked[right]]
@@ -151,6 +184,10 @@ def _jaccard(known: _Shingles, asked: _Shingles, pairs: np.ndarray) -> np.ndarra
     sets.data[:] = 1
     size = np.diff(sets.indptr)
     first, second = left_place, len(left) + right_place
-    common = sets[first].multiply(sets[second]).sum(axis=1)
-    similarity = common / (size[first] + size[second] - common)
-    return np.where(np.minimum(size[first], size[second]) >= LEAST_SHINGLES, similarity, 0.0)
+    shared = sets[first].multiply(sets[second]).tocsr()
+    common, rare = shared.sum(axis=1), shared @ holders.rare(vocabulary).astype(np.float64)
+    smaller, larger = np.minimum(size[first], size[second]), np.maximum(size[first], size[second])
+    contained = (smaller >= CONTAINED_PAIRS) & (common >= LEAST_CONTAINED * smaller)
+    changed = common >= LEAST_SHARED * larger - 1e-9
+    telling = (rare >= np.minimum(LEAST_RARE * common, ENOUGH_RARE)) | (smaller >= LONG_PAIRS)
+    return np.asarray((contained | changed) & telling)
