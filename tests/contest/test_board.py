@@ -64,7 +64,7 @@ def by_name(board: Board) -> dict[str, Any]:
 
 def test_rows_are_ranked_by_what_the_tests_can_tell_apart() -> None:
     board = compute_board(numbers()[1], resamples=500)
-    assert [row.contestant for row in board.rows] == ["half", "good", "twin", "again", "bad", "broke", "never"]
+    assert [row.contestant for row in board.rows] == ["good", "twin", "again", "bad", "half", "broke", "never"]
     assert {row.contestant: row.rank for row in board.rows} == {
         "half": None,
         "good": 1,
@@ -74,6 +74,9 @@ def test_rows_are_ranked_by_what_the_tests_can_tell_apart() -> None:
         "broke": None,
         "never": None,
     }
+    assert {row.contestant: row.rank_range for row in board.rows if row.rank} == {
+        "good": (1, 3), "twin": (1, 3), "again": (1, 3), "bad": (4, 4)
+    }  # fmt: skip
     assert board.winner_name == "good"
     assert board.row("bad").rank == 4
     with pytest.raises(ContestantError, match="did you mean 'good'"):
@@ -106,8 +109,8 @@ def test_every_pair_with_scores_is_compared_on_the_rows_both_answered() -> None:
     assert pairs[frozenset(("good", "bad"))].rows == 300
     assert pairs[frozenset(("half", "bad"))].rows == 150
     same = pairs[frozenset(("good", "again"))]
-    assert (same.difference, same.interval, same.p, same.p_holm) == (0.0, (0.0, 0.0), 1.0, 1.0)
-    assert all(test.p <= test.p_holm <= 1 for test in board.comparisons)
+    assert (same.difference, same.interval, same.p, same.p_adjusted) == (0.0, (0.0, 0.0), 1.0, 1.0)
+    assert all(test.p <= test.p_adjusted <= 1 for test in board.comparisons)
 
 
 def test_the_same_evidence_gives_the_same_board() -> None:
@@ -121,10 +124,24 @@ def test_json_is_plain_and_complete() -> None:
     document = json.loads(json.dumps(compute_board(numbers()[1], resamples=200).to_dict(), allow_nan=False))
     assert list(document) == ["task", "kind", "metric", "rows"]
     assert list(document["rows"][0]) == [
-        "contestant", "model", "rank", "score", "interval", "unread", "usd", "fit_seconds", "predictions_per_second",
-        "status", "reason",
+        "contestant", "model", "rank", "rank_range", "score", "interval", "unread", "usd", "fit_seconds",
+        "predictions_per_second", "status", "reason",
     ]  # fmt: skip
     assert len(document["rows"][0]["interval"]) == 2
+    assert document["rows"][0]["rank_range"] == [1, 3]
+
+
+def test_a_partial_run_never_stands_among_ranked_rows_and_these_stand_in_order_of_score() -> None:
+    random = np.random.default_rng(1)
+    truth = random.lognormal(3, 1, 200)
+    few = np.arange(200) < 25
+    entries = [entry(f"close {k}", truth + random.normal(0, 1 + 0.02 * k, 200)) for k in range(8)]
+    worst = entry("worst", np.where(few, 50 * truth, np.nan), "partial", few)
+    best = entry("best", np.where(few, truth, np.nan), "partial", few)
+    board = compute_board(evidence("number", "mae", truth, worst, best, *entries[::-1]), 300)
+    ranked = [row.score or 0.0 for row in board.rows if row.rank is not None]
+    assert ranked == sorted(ranked)
+    assert [row.contestant for row in board.rows[8:]] == ["best", "worst"]
 
 
 def test_labels_are_tested_by_mcnemar_and_sorted_by_the_greatest() -> None:

@@ -1,4 +1,4 @@
-"""Intervals and tests against scipy and statsmodels on the same data, and their coverage on simulated data."""
+"""Intervals against scipy and statsmodels on the same data, and their coverage on simulated data."""
 
 from collections.abc import Callable
 
@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from kurabe.contest.resample import draw_counts, jackknife_scores, resampled_scores
-from kurabe.contest.statistics import Bootstrap, bca, bootstrap, holm, mcnemar_exact, wilson_interval
+from kurabe.contest.statistics import Bootstrap, bca, bootstrap, holm, wilson_interval
 from kurabe.tasks.metrics import METRICS, Metric
 
 MAE = METRICS["mean_absolute_error"]
@@ -102,44 +101,16 @@ def test_intervals_equal_scipys_bca(name: str, statistic: Callable[[np.ndarray, 
     assert found == pytest.approx(tuple(expected.confidence_interval), abs=0.2 * expected.standard_error)
 
 
-def test_differences_equal_scipys_bca_and_their_p_value_inverts_it() -> None:
+def test_differences_equal_scipys_bca() -> None:
     random = np.random.default_rng(4)
     first = random.lognormal(0, 1, 300)
     second = first * random.lognormal(0.05, 0.4, 300)
     found = bootstrap(MAE, [first[:, None], second[:, None]], [(0, 1)], resamples=20_000).differences[0]
 
-    def scipys(confidence: float) -> tuple[float, float]:
-        interval = stats.bootstrap(
-            (first - second,), np.mean, n_resamples=20_000, method="BCa", confidence_level=confidence, rng=random
-        ).confidence_interval
-        return float(interval.low), float(interval.high)
-
+    expected = stats.bootstrap((first - second,), np.mean, n_resamples=20_000, method="BCa", rng=random)
     error = (first - second).std() / np.sqrt(300)
     assert found.difference == pytest.approx((first - second).mean())
-    assert found.interval == pytest.approx(scipys(0.95), abs=0.15 * error)
-    assert 0.001 < found.p < 0.5
-    assert min(map(abs, scipys(1 - found.p))) < 0.1 * error
-
-
-def test_p_values_of_differences_are_near_scipys_permutation_test() -> None:
-    random = np.random.default_rng(8)
-    for shift in (0.0, 0.05, 0.1, 0.15):
-        first = random.normal(1, 0.5, 400)
-        second = first + random.normal(shift, 0.6, 400)
-        expected = stats.permutation_test(
-            (first, second), lambda a, b: (a - b).mean(), permutation_type="samples", n_resamples=5000, rng=random
-        ).pvalue
-        p = bootstrap(MAE, [first[:, None], second[:, None]], [(0, 1)]).differences[0].p
-        assert p == pytest.approx(expected, abs=0.03)
-
-
-def test_a_clear_difference_has_a_p_value_that_survives_holm_over_hundreds_of_pairs() -> None:
-    random = np.random.default_rng(1)
-    first = random.lognormal(0, 0.5, 500)
-    p = bootstrap(MAE, [first[:, None], 1.5 * first[:, None]], [(0, 1), (1, 0)]).differences
-    assert 0 < p[0].p < 0.05 / 1000
-    assert p[1].p == pytest.approx(p[0].p)
-    assert p[0].interval == pytest.approx((-p[1].interval[1], -p[1].interval[0]))
+    assert found.interval == pytest.approx(tuple(expected.confidence_interval), abs=0.15 * error)
 
 
 def test_equal_contestants_differ_by_nothing() -> None:
@@ -148,8 +119,8 @@ def test_equal_contestants_differ_by_nothing() -> None:
             truth, guess, other = sample(metric, 120, np.random.default_rng(2))
             rows = [metric.statistics(truth, one) for one in (guess, other, guess)]
             same, different = bootstrap(metric, rows, [(0, 2), (0, 1)], resamples=500).differences
-            assert (same.difference, same.interval, same.p) == (0.0, (0.0, 0.0), 1.0)
-            assert different.p < 1.0
+            assert (same.difference, same.interval) == (0.0, (0.0, 0.0))
+            assert different.interval[0] < different.difference
 
 
 def test_the_seed_decides_and_nothing_else() -> None:
@@ -170,7 +141,7 @@ def test_a_score_that_does_not_vary_or_is_not_defined() -> None:
     undefined = bootstrap(r2, [r2.statistics(np.full(5, 1.0), np.arange(5.0))], resamples=50)
     assert np.isnan([*undefined.scores, *undefined.intervals[0]]).all()
     nothing = bca(1.0, np.full(4, np.nan), np.ones(3))
-    assert np.isnan([*nothing[0], nothing[1]]).all()
+    assert np.isnan(nothing).all()
 
 
 @given(right=st.integers(0, 60), wrong=st.integers(0, 60))
@@ -178,12 +149,6 @@ def test_wilson_equals_statsmodels(right: int, wrong: int) -> None:
     if right + wrong:
         expected = proportion_confint(right, right + wrong, method="wilson")
         assert wilson_interval(right, right + wrong) == pytest.approx(expected, abs=1e-12)
-
-
-@given(only_first=st.integers(0, 80), only_second=st.integers(0, 80))
-def test_mcnemar_equals_statsmodels(only_first: int, only_second: int) -> None:
-    expected = mcnemar([[5, only_first], [only_second, 7]], exact=True).pvalue if only_first + only_second else 1.0
-    assert mcnemar_exact(only_first, only_second) == pytest.approx(expected, rel=1e-9)
 
 
 @settings(max_examples=30)
@@ -240,12 +205,3 @@ def test_coverage_is_near_95_percent(
     # With 2,500 tables the simulation's own error is half a percent; with fewer there must be room for it.
     room = 0.0 if tables == 2500 else 2 * np.sqrt(0.05 * 0.95 / tables)
     assert 0.93 - room <= covered <= 0.97 + room
-
-
-def test_of_contestants_that_are_equally_good_one_pair_in_twenty_differs() -> None:
-    random = np.random.default_rng(3)
-    common = random.lognormal(0, 0.5, (250, 1))
-    rows = [common * random.lognormal(0, 0.4, (250, 1)) for _ in range(1600)]
-    pairs = [(contestant, contestant + 1) for contestant in range(0, 1600, 2)]
-    found = bootstrap(MAE, rows, pairs, resamples=3000)
-    assert 0.03 <= np.mean([one.p < 0.05 for one in found.differences]) <= 0.075

@@ -29,6 +29,7 @@ def test_csv_gives_back_every_value(boards: dict[str, Board], name: str) -> None
         assert low_high == row.interval
         assert (float(record["usd"]) if record["usd"] else None) == row.usd
         assert (int(record["rank"]) if record["rank"] else None) == row.rank
+        assert record["rank_range"] == (f"{row.rank_range[0]}–{row.rank_range[1]}" if row.rank_range else "")
         assert {k: float(record[k]) for k in row.second} == row.second
 
 
@@ -45,7 +46,7 @@ def test_json_is_a_superset_of_the_boards_object(boards: dict[str, Board], name:
     assert len(whole["comparisons"]) == len(board.comparisons)
     for record, comparison in zip(whole["comparisons"], board.comparisons, strict=True):
         assert (record["a"], record["b"]) == (comparison.a, comparison.b)
-        assert record["p_holm"] == comparison.p_holm
+        assert record["p_holm"] == record["p_adjusted"] == comparison.p_adjusted
     assert whole["leaks"] == {"exact": list(board.evidence.leaks.exact), "near": list(board.evidence.leaks.near)}
     assert whole["test_rows"] == len(board.evidence.truth)
 

@@ -111,9 +111,10 @@ def test_the_table_holds_the_boards_scores_in_its_order(
 ) -> None:
     board = boards[name]
     scored = [row for row in board.rows if row.score is not None]
-    rows = [row for row in Page(pages[name]).rows if row and re.fullmatch(r"\d+=?|–", row[0])][: len(scored)]
+    rows = [row for row in Page(pages[name]).rows if len(row) > 6 and re.fullmatch(r"\d+(–\d+)?|–", row[0])]
+    rows = rows[: len(scored)]
     decimals = fmt.score_places(board)
-    assert [row[0] for row in rows] == [fmt.rank(row, board.rows) for row in scored]
+    assert [row[0] for row in rows] == [fmt.rank(row) for row in scored]
     assert [row[2] for row in rows] == [fmt.number(row.score, decimals) for row in scored]
     assert [row[4] for row in rows] == [fmt.interval(row.interval, decimals) for row in scored]
     for row in board.rows:
@@ -190,8 +191,8 @@ def test_the_matrix_says_who_is_better(boards: dict[str, Board], pages: dict[str
     assert list(lines) == order
     for comparison in board.comparisons:
         cell = lines[comparison.a][order.index(comparison.b) + 1]
-        assert fmt.p_value(comparison.p_holm) in cell
-        expected = "≈" if comparison.p_holm >= 0.05 else ("▲" if comparison.difference < 0 else "▼")
+        assert fmt.p_value(comparison.p_adjusted) in cell
+        expected = "≈" if comparison.p_adjusted >= 0.05 else ("▲" if comparison.difference < 0 else "▼")
         assert cell.startswith(expected)
         mirrored = lines[comparison.b][order.index(comparison.a) + 1][0]
         assert mirrored == {"≈": "≈", "▲": "▼", "▼": "▲"}[expected]

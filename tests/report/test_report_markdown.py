@@ -3,6 +3,7 @@ import re
 import pytest
 
 from kurabe.contest.board import Board
+from kurabe.report import format as fmt
 from kurabe.report.markdown import escape, markdown
 
 NAMES = ("number", "label", "text", "every_status", "nothing_ran", "one")
@@ -29,7 +30,7 @@ def test_the_table_has_one_line_a_scored_contestant_with_its_score(boards: dict[
         assert escape(row.contestant) in record["contestant"]
         assert row.score is not None
         assert float(record["score"].replace(",", "")) == pytest.approx(row.score, rel=0.01)
-        assert record["#"].rstrip("=") == (str(row.rank) if row.rank else "–")
+        assert record["#"] == fmt.rank(row)
 
 
 def test_what_comes_from_outside_is_no_markup(boards: dict[str, Board]) -> None:

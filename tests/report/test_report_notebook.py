@@ -20,7 +20,7 @@ def test_a_row_a_scored_contestant_and_no_script_or_style_sheet(boards: dict[str
     cells = [re.findall(r"<td[^>]*>(.*?)</td>", line) for line in re.findall(r"<tr>(<td.*?)</tr>", text)]
     decimals = fmt.score_places(board)
     assert [row[2] for row in cells] == [fmt.number(row.score, decimals) for row in scored]
-    assert [row[0] for row in cells] == [fmt.rank(row, board.rows) for row in scored]
+    assert [row[0] for row in cells] == [fmt.rank(row) for row in scored]
     assert len(text) < 30_000
 
 

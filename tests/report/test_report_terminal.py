@@ -7,6 +7,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from kurabe.contest.board import Board
+from kurabe.report import format as fmt
 from kurabe.report.axis import Axis
 from kurabe.report.terminal import LINES, board_svg, board_table, board_text, interval_bar
 
@@ -32,12 +33,11 @@ def test_no_line_is_longer_than_the_width(boards: dict[str, Board], name: str, w
 def test_every_scored_row_stands_with_its_rank_and_score_best_first(boards: dict[str, Board], width: int) -> None:
     board = boards["number"]
     text = shown(board, width)
-    found = re.findall(r"^ *(\d+=?|–)  (\w[\w…]+) .*?●.*? (\d+\.\d)", text, re.MULTILINE)
+    found = re.findall(r"^ *([\d–]+)  (\w[\w…]+) .*?●.*? (\d+\.\d)", text, re.MULTILINE)
     assert [score for _, _, score in found] == [f"{row.score:.1f}" for row in board.rows]
     assert [name[:12] for _, name, _ in found] == [row.contestant[:12] for row in board.rows]
-    assert [int(rank.rstrip("=")) for rank, _, _ in found] == [row.rank for row in board.rows]
-    shared = {row.rank for row in board.rows if sum(other.rank == row.rank for other in board.rows) > 1}
-    assert {int(rank[:-1]) for rank, _, _ in found if rank.endswith("=")} == shared != set()
+    assert [rank for rank, _, _ in found] == [fmt.rank(row) for row in board.rows]
+    assert any("–" in rank for rank, _, _ in found)
 
 
 def test_wide_terminals_show_more(boards: dict[str, Board]) -> None:
@@ -56,7 +56,7 @@ def test_what_did_not_run_is_shown_with_the_reason_and_what_was_unread_with_the_
     assert "3 test rows (1.2 %) also stand in the training part: 2 exactly, 1 nearly." in text
     assert "(prompt_3_nearest 3) are scored as the training median (" in text
     assert "prompt_zero_shot (90 of 250 rows)" in text
-    assert "can't be told apart by a paired test" in text
+    assert "A rank like 1–3 is a range that paired tests can't narrow" in text
     assert "A cost of ? is unknown, not zero." in text
 
 

@@ -2,19 +2,21 @@
 
 import itertools
 import math
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from kurabe.contest.checks import CheckResult, check_columns
-from kurabe.contest.evidence import Entry, Evidence, Status, usable
+from kurabe.contest.evidence import Evidence, Status, usable
 from kurabe.contest.forgetting import Forgetting, forgetting
-from kurabe.contest.statistics import RESAMPLES, Bootstrap, Interval, bootstrap, holm, mcnemar_exact
+from kurabe.contest.pairs import Answered, answers, compare
+from kurabe.contest.ranks import RankRange, rank_ranges
+from kurabe.contest.statistics import RESAMPLES, Interval, bootstrap
 from kurabe.errors import ContestantError, missing
-from kurabe.tasks.metrics import Metric, Statistics, metric_for, second_metrics
+from kurabe.tasks.metrics import Metric, metric_for, second_metrics
 
 SIGNIFICANCE = 0.05
 _STATUS_ORDER: tuple[Status, ...] = ("done", "partial", "failed", "skipped")
@@ -24,9 +26,10 @@ _STATUS_ORDER: tuple[Status, ...] = ("done", "partial", "failed", "skipped")
 class BoardRow:
     """One contestant on the board.
 
-    `rank`: 1 + the number of contestants significantly better; rows that a paired test can't tell apart share it; None
-    where the status is not `done`. `score`: the task's metric over the rows answered, `interval` its 95 % interval;
-    None without answers. `unread`: answers that could not be read. `predictions_per_second`, `fit_seconds`,
+    `rank`: 1 + the number of contestants significantly better; None where the status is not `done`. `rank_range`: the
+    best and the worst rank that the paired tests allow; it starts at `rank`. On at least 95 % of boards all true ranks
+    lie in their ranges. `score`: the task's metric over the rows answered, `interval` its 95 % interval; None without
+    answers. `unread`: answers that could not be read. `predictions_per_second`, `fit_seconds`,
     `peak_bytes`: None where not measured. `usd`: dollars in all, None where unknown. `second`: second metrics by name,
     NaN where one is not defined on the rows answered. `forgetting`: of tuned models, what else they can do still.
     `checks`: the task's further columns by name, without those that have nothing to say of this contestant.
@@ -38,6 +41,7 @@ class BoardRow:
     contestant: str
     model: str | None
     rank: int | None
+    rank_range: RankRange | None
     score: float | None
     interval: tuple[float, float] | None
     unread: int
@@ -56,14 +60,14 @@ class BoardRow:
 @dataclass(frozen=True)
 class Comparison:
     """A paired test of two contestants on the rows both answered. `difference` is score of `a` minus score of `b` with
-    its 95 % interval; `p` is the raw p-value and `p_holm` the one adjusted over all comparisons of the board."""
+    its 95 % interval; `p` is the raw p-value and `p_adjusted` the one adjusted over all comparisons of the board."""
 
     a: str
     b: str
     difference: float
     interval: tuple[float, float]
     p: float
-    p_holm: float
+    p_adjusted: float
     rows: int
 
 
@@ -101,7 +105,7 @@ class Board:
     def to_dict(self) -> dict[str, Any]:
         """The JSON object that `kurabe run --json` prints."""
         keys = (
-            "contestant", "model", "rank", "score", "interval", "unread", "usd", "fit_seconds",
+            "contestant", "model", "rank", "rank_range", "score", "interval", "unread", "usd", "fit_seconds",
             "predictions_per_second", "status", "reason",
         )  # fmt: skip
         return {
@@ -119,26 +123,26 @@ def _plain(value: Any) -> Any:
 def compute_board(evidence: Evidence, resamples: int = RESAMPLES, seed: int = 0) -> Board:
     """The board of what the journal holds: the same evidence and seed give the same board.
 
-    Contestants that are done or partial are scored over the rows they answered; each pair is tested on the rows both
-    answered (at least two), and Holm's method adjusts over all pairs. A contestant that is done has rank 1 + the number
-    of those done that have a better score and an adjusted p-value below 0.05 against it.
+    Contestants that are done or partial are scored over the rows they answered. Each pair is tested on the rows both
+    answered (at least two), and the p-values are adjusted over all pairs. Rows stand in order of score: first those
+    that are done, which have ranks, then those that are partial, then those without a score.
     """
     metric = metric_for(evidence.metric, evidence.kind)
-    scored = {
-        position: _Scored(entry, mask, metric.statistics(evidence.truth[mask], entry.guesses[mask]))
-        for position, entry in enumerate(evidence.entries)
-        if entry.status in ("done", "partial") and (mask := usable(entry)).any()
-    }
+    scored = _scored(evidence, metric)
     scores, intervals, comparisons = _compare(evidence, metric, scored, resamples, seed)
-    beaten = _times_beaten(comparisons, {entry.name for entry in evidence.entries if entry.status == "done"}, metric)
+    finished = [evidence.entries[place] for place, score in scores.items() if math.isfinite(score)]
+    ranks = rank_ranges(
+        [entry.name for entry in finished if entry.status == "done"],
+        [_better_first(test, metric) for test in comparisons if test.p_adjusted < SIGNIFICANCE],
+    )
     rows = [
-        _board_row(evidence, metric, position, scores.get(position), intervals.get(position), beaten)
+        _board_row(evidence, metric, position, scores.get(position), intervals.get(position), ranks)
         for position in range(len(evidence.entries))
     ]
     sign = -1.0 if metric.greater_is_better else 1.0
     rows.sort(
         key=lambda row: (
-            row.score is None, row.rank or len(rows) + 1, sign * (row.score or 0.0), _STATUS_ORDER.index(row.status)
+            row.score is None, row.rank is None, sign * (row.score or 0.0), _STATUS_ORDER.index(row.status)
         )
     )  # fmt: skip
     checks = check_columns(evidence, [row.contestant for row in rows], resamples, seed)
@@ -146,25 +150,24 @@ def compute_board(evidence: Evidence, resamples: int = RESAMPLES, seed: int = 0)
     return Board(evidence, tuple(rows), tuple(comparisons), metric.greater_is_better)
 
 
-@dataclass(frozen=True, eq=False)
-class _Scored:
-    """A contestant with answers: `mask` marks its rows among the test rows, `statistics` has one row for each."""
-
-    entry: Entry
-    mask: np.ndarray
-    statistics: Statistics
-
-    def on(self, mask: np.ndarray) -> Statistics:
-        return self.statistics[mask[self.mask]]
+def _scored(evidence: Evidence, metric: Metric) -> dict[int, Answered]:
+    """The answers of those that have some, by position."""
+    masks = {
+        position: mask
+        for position, entry in enumerate(evidence.entries)
+        if entry.status in ("done", "partial") and (mask := usable(entry)).any()
+    }
+    guesses = [evidence.entries[position].guesses for position in masks]
+    return dict(zip(masks, answers(metric, evidence.truth, guesses, list(masks.values())), strict=True))
 
 
 def _compare(
-    evidence: Evidence, metric: Metric, scored: Mapping[int, _Scored], resamples: int, seed: int
+    evidence: Evidence, metric: Metric, scored: Mapping[int, Answered], resamples: int, seed: int
 ) -> tuple[dict[int, float], dict[int, Interval], list[Comparison]]:
     """Scores and intervals by position, and the paired tests. Contestants and pairs that stand on the same rows share
     one bootstrap: mostly there is one set of rows, or a second one where a run was broken off."""
     scores = {
-        position: metric.score(evidence.truth[one.mask], one.entry.guesses[one.mask])
+        position: metric.score(evidence.truth[one.mask], evidence.entries[position].guesses[one.mask])
         for position, one in scored.items()
     }
     masks: dict[bytes, np.ndarray] = {}
@@ -179,7 +182,7 @@ def _compare(
         masks[key] = common
 
     intervals: dict[int, Interval] = {}
-    tests: list[Comparison] = []
+    differences: dict[tuple[int, int], Comparison] = {}
     for key, mask in masks.items():
         if mask.sum() < 2:
             continue
@@ -190,36 +193,28 @@ def _compare(
             metric, statistics, [(local[a], local[b]) for a, b in pairs[key]], resamples=resamples, seed=seed
         )
         intervals |= {position: result.intervals[local[position]] for position in singles[key]}
-        tests += _comparisons(evidence, mask, [scored[position].entry for position in members], result)
-    adjusted = holm([test.p for test in tests])
-    tests = [replace(test, p_holm=p) for test, p in zip(tests, adjusted, strict=True)]
-    return scores, intervals, tests
+        for pair in result.differences:
+            if math.isfinite(pair.difference):
+                a, b = members[pair.a], members[pair.b]
+                names = evidence.entries[a].name, evidence.entries[b].name
+                differences[a, b] = Comparison(*names, pair.difference, pair.interval, 1.0, 1.0, int(mask.sum()))
+    return scores, intervals, _tested(metric, scored, differences, seed)
 
 
-def _comparisons(evidence: Evidence, mask: np.ndarray, entries: Sequence[Entry], result: Bootstrap) -> list[Comparison]:
-    rows, truth = int(mask.sum()), evidence.truth[mask]
-    comparisons = []
-    for pair in result.differences:
-        if not math.isfinite(pair.difference):
-            continue
-        a, b, p = entries[pair.a], entries[pair.b], pair.p
-        if evidence.metric == "accuracy":  # it tests accuracy alone; other label metrics have the bootstrap's p
-            p = _mcnemar(truth == a.guesses[mask], truth == b.guesses[mask])
-        comparisons.append(Comparison(a.name, b.name, pair.difference, pair.interval, p, p, rows))
-    return comparisons
+def _tested(
+    metric: Metric, scored: Mapping[int, Answered], differences: Mapping[tuple[int, int], Comparison], seed: int
+) -> list[Comparison]:
+    """The comparisons with their p-values."""
+    local = {position: index for index, position in enumerate(scored)}
+    tests = compare(metric, list(scored.values()), [(local[a], local[b]) for a, b in differences], seed=seed)
+    return [
+        replace(one, p=test.p, p_adjusted=test.p_adjusted)
+        for one, test in zip(differences.values(), tests, strict=True)
+    ]
 
 
-def _mcnemar(first: np.ndarray, second: np.ndarray) -> float:
-    """McNemar's exact p-value from which rows each got right."""
-    return mcnemar_exact(int((first & ~second).sum()), int((second & ~first).sum()))
-
-
-def _times_beaten(comparisons: Sequence[Comparison], done: set[str], metric: Metric) -> Counter[str]:
-    beaten: Counter[str] = Counter()
-    for test in comparisons:
-        if test.p_holm < SIGNIFICANCE and {test.a, test.b} <= done:
-            beaten[test.b if (test.difference > 0) == metric.greater_is_better else test.a] += 1
-    return beaten
+def _better_first(test: Comparison, metric: Metric) -> tuple[str, str]:
+    return (test.a, test.b) if (test.difference > 0) == metric.greater_is_better else (test.b, test.a)
 
 
 def _board_row(
@@ -228,7 +223,7 @@ def _board_row(
     position: int,
     score: float | None,
     interval: Interval | None,
-    beaten: Mapping[str, int],
+    ranks: Mapping[str, RankRange],
 ) -> BoardRow:
     entry = evidence.entries[position]
     reason, second = entry.reason, {}
@@ -245,7 +240,8 @@ def _board_row(
     return BoardRow(
         contestant=entry.name,
         model=entry.model,
-        rank=1 + beaten.get(entry.name, 0) if entry.status == "done" and score is not None else None,
+        rank=ranks[entry.name][0] if entry.name in ranks else None,
+        rank_range=ranks.get(entry.name),
         score=score,
         interval=interval,
         unread=int((entry.unread & entry.answered).sum()),

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kurabe.contest.evidence import Entry, Evidence, usable
-from kurabe.contest.statistics import Interval, bootstrap, holm, mcnemar_exact, wilson_interval
+from kurabe.contest.pairs import mcnemar_exact
+from kurabe.contest.statistics import Interval, bootstrap, holm, wilson_interval
 from kurabe.contest.style import answer_texts, pairs, preference
 from kurabe.tasks.checks import Follows, labelled, read_format, slice_rows
 from kurabe.tasks.metrics import metric_for

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from kurabe.contest.statistics import mcnemar_exact
+from kurabe.contest.pairs import mcnemar_exact
 from kurabe.tuning.general import General
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kurabe.contest.evidence import Entry
+from kurabe.contest.pairs import answers, compare
 from kurabe.contest.statistics import Interval, bootstrap
 from kurabe.tasks.metrics import metric_for
 from kurabe.tasks.spec import Kind
@@ -94,8 +95,13 @@ def _curve(notes: Mapping[str, Any], kind: Kind) -> tuple[CurvePoint, ...]:
             for point, guess in zip(points, guesses, strict=True)
         )
     pairs = [(after, before) for before, after in itertools.pairwise(range(len(points)))]
-    found = bootstrap(metric, [metric.statistics(truth, guess) for guess in guesses], pairs)
-    gains = {one.a: (one.difference, one.interval, one.p) for one in found.differences}
+    everywhere = [np.ones(len(truth), dtype=bool)] * len(points)
+    entered = answers(metric, truth, guesses, everywhere)
+    found = bootstrap(metric, [one.statistics for one in entered], pairs)
+    gains = {
+        one.a: (one.difference, one.interval, compare(metric, entered, [(one.a, one.b)])[0].p)
+        for one in found.differences
+    }
     return tuple(
         CurvePoint(point["rows"], found.scores[place], found.intervals[place], gains.get(place))
         for place, point in enumerate(points)

@@ -19,17 +19,18 @@ from kurabe.tasks.checks import labelled
 def to_csv(board: Board) -> str:
     """One line a contestant, best first; empty where a value is unknown, not measured or not defined.
 
-    Columns: rank, contestant, model, status, score, low, high, unread, answered, usd, fit_seconds,
-    predictions_per_second, peak_bytes, the second metrics, general_before, general_after, general_p, of each check
-    check_NAME, its _low, _high and _rows and either _p or _agreement or neither, reason. Values have their full
-    precision.
+    Columns: rank, rank_range (as `1–3`), contestant, model, status, score, low, high, unread, answered, usd,
+    fit_seconds, predictions_per_second, peak_bytes, the second metrics, general_before, general_after, general_p, of
+    each check check_NAME, its _low, _high and _rows and either _p or _agreement or neither, reason. Values have their
+    full precision.
     """
     second = second_metrics(board)
     records = []
     for row in board.rows:
         low, high = row.interval or (None, None)
         records.append({
-            "rank": row.rank, "contestant": row.contestant, "model": row.model, "status": row.status,
+            "rank": row.rank, "rank_range": row.rank_range and "{}–{}".format(*row.rank_range),
+            "contestant": row.contestant, "model": row.model, "status": row.status,
             "score": row.score, "low": low, "high": high, "unread": row.unread, "answered": row.answered,
             "usd": row.usd, "fit_seconds": row.fit_seconds, "predictions_per_second": row.predictions_per_second,
             "peak_bytes": row.peak_bytes, **{name: row.second.get(name) for name in second},
@@ -58,7 +59,7 @@ def to_json(board: Board, indent: int | None = 2) -> str:
     leaks, run.
 
     Leaks are places of test rows in the source, from 0. Values that are not finite are null, as JSON has no word for
-    them.
+    them. `p_holm` is the former name of `p_adjusted`.
     """
     evidence, base = board.evidence, board.to_dict()
     found = {entry.name: entry for entry in evidence.entries}
@@ -82,7 +83,7 @@ def to_json(board: Board, indent: int | None = 2) -> str:
         },
         "comparisons": [
             {"a": c.a, "b": c.b, "difference": c.difference, "interval": list(c.interval), "p": c.p,
-             "p_holm": c.p_holm, "rows": c.rows}
+             "p_adjusted": c.p_adjusted, "p_holm": c.p_adjusted, "rows": c.rows}
             for c in board.comparisons
         ],
     }  # fmt: skip

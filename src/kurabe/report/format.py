@@ -218,11 +218,12 @@ def check_title(label: str) -> str:
     return shorten(plain(label), 30)
 
 
-def rank(row: "BoardRow", rows: "Iterable[BoardRow]") -> str:
-    """`3`, `1=` where other rows share the rank, `–` where there is none."""
-    if row.rank is None:
+def rank(row: "BoardRow") -> str:
+    """`3`, `1–4` where the paired tests leave a range, `–` where there is no rank."""
+    if row.rank_range is None:
         return NOT_MEASURED
-    return f"{row.rank}=" if sum(other.rank == row.rank for other in rows) > 1 else str(row.rank)
+    best, worst = row.rank_range
+    return str(best) if best == worst else f"{best}–{worst}"
 
 
 def count(amount: int, one: str, many: str | None = None) -> str:

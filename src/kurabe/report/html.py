@@ -212,7 +212,7 @@ def _table(board: Board) -> dict[str, Any]:
     best = min((row.rank for row in board.rows if row.rank is not None), default=None)
     rows = [
         {
-            "rank": fmt.rank(row, board.rows), "contestant": _breakable(names[row.contestant]),
+            "rank": fmt.rank(row), "contestant": _breakable(names[row.contestant]),
             "best": row.rank == best and best,
             "model": fmt.redact(fmt.plain(row.model or "")), "bar": Markup(interval_svg(row, scale)),  # numbers only
             "score": fmt.number(row.score, decimals), "interval": fmt.interval(row.interval, decimals),
@@ -259,11 +259,11 @@ def _matrix(board: Board) -> dict[str, Any] | None:
                 continue
             difference, test = found[a, b]
             better = (difference > 0) == board.greater_is_better
-            verdict = "same" if not test.p_holm < 0.05 else ("better" if better else "worse")
+            verdict = "same" if not test.p_adjusted < 0.05 else ("better" if better else "worse")
             sign = "+" if difference > 0 else ""
             cells.append({
                 "verdict": verdict, "difference": sign + fmt.number(difference, decimals).replace("-", "−"),
-                "p": fmt.p_value(test.p_holm), "rows": f"{test.rows:,}",
+                "p": fmt.p_value(test.p_adjusted), "rows": f"{test.rows:,}",
             })  # fmt: skip
         lines.append({"contestant": names[a], "cells": cells})
     return {"names": [names[name] for name in order], "lines": lines, "left_out": len(tested) - len(order)}

@@ -56,7 +56,7 @@ def _table(board: Board, rows: list[BoardRow]) -> list[str]:
     for row in rows:
         contestant = escape(row.contestant)
         winner = row.rank is not None and row.rank == best
-        cells = [fmt.rank(row, board.rows), f"**{contestant}**" if winner else contestant]
+        cells = [fmt.rank(row), f"**{contestant}**" if winner else contestant]
         cells += [escape(fmt.redact(row.model or ""))] if model else []
         cells += [fmt.number(row.score, decimals), fmt.interval(row.interval, decimals)]
         cells += [fmt.check(row.checks.get(label), digits) for label, digits in checks.items()]

@@ -50,7 +50,7 @@ def _table(board: Board, rows: list[BoardRow]) -> Markup:
         )
         model = Markup("<br><small>{}</small>").format(fmt.redact(fmt.plain(row.model))) if row.model else ""
         cells = [
-            fmt.rank(row, board.rows), Markup("{}{}").format(name, model), fmt.number(row.score, decimals),
+            fmt.rank(row), Markup("{}{}").format(name, model), fmt.number(row.score, decimals),
             Markup(interval_svg(row, scale)),  # numbers only
             fmt.interval(row.interval, decimals),
             *(fmt.check(row.checks.get(label), digits) for label, digits in checks.items()),

@@ -13,7 +13,7 @@ from kurabe.tasks.checks import JSON, labelled, slice_rows
 from kurabe.tasks.spec import Style
 
 SMALL_TEST = 100
-RANKS = "Rows that share a rank can't be told apart by a paired test (Holm-adjusted p ≥ 0.05)."
+RANKS = "A rank like 1–3 is a range that paired tests can't narrow; all true ranks lie in theirs with 95 % confidence."
 
 
 @dataclass(frozen=True)

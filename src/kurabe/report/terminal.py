@@ -157,7 +157,7 @@ def _layout(board: Board, rows: list[BoardRow], width: int) -> tuple[list[Column
     room = _NAME[1] if width >= _WIDE else max(_NAME[0], width // 4)
     name_width = min(longest, room)
     fixed = [
-        Column("#", lambda row: fmt.rank(row, board.rows)),
+        Column("#", lambda row: fmt.rank(row)),
         Column("contestant", lambda row: _fit(fmt.plain(row.contestant), name_width), right=False),
         Column("score", lambda row: fmt.number(row.score, decimals)),
     ]

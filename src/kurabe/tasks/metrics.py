@@ -31,6 +31,8 @@ class Metric:
     the score is not defined. `center`: how rows are put together, `median` for the median absolute error alone.
     `unit`: `target` where the score is in the target's unit (dollars), `share` where it is a share from 0 to 1,
     `none` otherwise. `proportion`: the score is the share of rows with a property, so it is a binomial proportion.
+    `gradient(means)`: (..., k) derivatives of `finish`; None where, on the same rows, one score is better than another
+    exactly if the mean of the first of the k numbers is lower, or for all is higher (the mean squared error for R²).
     """
 
     name: str
@@ -42,6 +44,7 @@ class Metric:
     finish: Callable[[np.ndarray], np.ndarray]
     center: Literal["mean", "median"] = "mean"
     proportion: bool = False
+    gradient: Callable[[np.ndarray], np.ndarray] | None = None
 
     def score(self, truth: np.ndarray, guess: np.ndarray) -> float:
         """The score over all rows; NaN where it is not defined, as with no rows or R² of a constant truth."""
@@ -154,6 +157,42 @@ def _matthews(means: np.ndarray) -> np.ndarray:
     return np.asarray(np.divide(covariance, scale, out=np.zeros_like(covariance), where=spread > 1e-15))
 
 
+# Gradients take (..., k) means to (..., k) derivatives: 0 where the score is not defined, and for a label that is
+# neither true nor guessed.
+
+
+def _over(part: np.ndarray | float, whole: np.ndarray) -> np.ndarray:
+    return np.asarray(np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0))
+
+
+def _balanced_accuracy_gradient(means: np.ndarray) -> np.ndarray:
+    true, _, both = _label_shares(means)
+    of_both = _over(1.0, true) / (true > 0).sum(axis=-1, keepdims=True)
+    return np.concatenate([-_over(both, true) * of_both, np.zeros_like(true), of_both], axis=-1)
+
+
+def _macro_f1_gradient(means: np.ndarray) -> np.ndarray:
+    true, guessed, both = _label_shares(means)
+    whole = true + guessed
+    part = _over(1.0, whole) / (whole > 0).sum(axis=-1, keepdims=True)
+    of_whole = -2 * _over(both, whole) * part
+    return np.concatenate([of_whole, of_whole, 2 * part], axis=-1)
+
+
+def _matthews_gradient(means: np.ndarray) -> np.ndarray:
+    true, guessed, _ = _label_shares(means)
+    of_true, of_guessed = (1 - (share**2).sum(axis=-1, keepdims=True) for share in (true, guessed))
+    defined = of_true * of_guessed > 1e-15
+    scale = np.sqrt(np.where(defined, of_true * of_guessed, 1.0))
+    score = _matthews(means)[..., None]
+    parts = [
+        -guessed / scale + score * true / np.where(defined, of_true, 1.0),
+        -true / scale + score * guessed / np.where(defined, of_guessed, 1.0),
+        np.broadcast_to(1 / scale, true.shape),
+    ]
+    return np.concatenate([np.where(defined, part, 0.0) for part in parts], axis=-1)
+
+
 def _by_row(score: Callable[[str, str], float]) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     def statistics(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
         return np.fromiter(map(score, truth, guess), dtype=np.float64, count=len(truth))[:, None]
@@ -187,9 +226,20 @@ _ALL = (
     Metric("r2", "R²", "number", True, "none", _r2_moments, _r2),
     Metric("within_20_percent", "within 20 %", "number", True, "share", _within_20_percent, _identity, proportion=True),
     Metric("accuracy", "accuracy", "label", True, "share", _hit, _identity, proportion=True),
-    Metric("macro_f1", "macro-F1", "label", True, "share", _label_counts, _macro_f1),
-    Metric("balanced_accuracy", "balanced accuracy", "label", True, "share", _label_counts, _balanced_accuracy),
-    Metric("matthews", "Matthews correlation", "label", True, "none", _label_counts, _matthews),
+    Metric("macro_f1", "macro-F1", "label", True, "share", _label_counts, _macro_f1, gradient=_macro_f1_gradient),
+    Metric(
+        "balanced_accuracy",
+        "balanced accuracy",
+        "label",
+        True,
+        "share",
+        _label_counts,
+        _balanced_accuracy,
+        gradient=_balanced_accuracy_gradient,
+    ),
+    Metric(
+        "matthews", "Matthews correlation", "label", True, "none", _label_counts, _matthews, gradient=_matthews_gradient
+    ),
     Metric(
         "exact_match",
         "exact match",
