@@ -9,17 +9,25 @@ from rich.table import Table
 from kurabe.cli.main import Command
 from kurabe.cli.shared import task_argument
 from kurabe.contest.journal import Journal
-from kurabe.contest.prepare import journal_path
+from kurabe.contest.prepare import FOLDER, journal_path
+from kurabe.contest.repair import repair
+from kurabe.contest.run import locked
 
 
 @click.command(cls=Command)
 @task_argument
-def command(task: Path) -> None:
+@click.option("--repair", "mend", is_flag=True, help="Save what can be saved of a damaged journal.")
+def command(task: Path, mend: bool) -> None:
     """List the runs in a folder.
 
     TASK is the folder, or a task file in it.
     """
     folder = task if task.is_dir() else task.parent
+    if mend:
+        with locked(folder / FOLDER):
+            count, damaged = repair(journal_path(folder))
+        saved = f"{count:,} predictions are saved; the damaged journal is kept as {damaged}"
+        click.echo("The journal is sound; nothing was changed." if damaged is None else f"{saved}.", err=True)
     with Journal(journal_path(folder), create=False) as journal:
         runs = journal.runs()
     table = Table(box=None, pad_edge=False, header_style="bold")

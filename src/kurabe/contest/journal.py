@@ -22,36 +22,28 @@ import numpy as np
 import polars as pl
 
 from kurabe.contest.evidence import Entry, Evidence, Judged, Leaks, Status
+from kurabe.contest.journal_file import (
+    CHECKSUM,
+    connect,
+    copied,
+    create_private,
+    explanation,
+    insert,
+    is_read_only,
+    prepare,
+)
 from kurabe.contest.style import style_key
 from kurabe.contest.under_way import tuning_so_far
-from kurabe.errors import JournalError, is_disk_full
+from kurabe.errors import JournalError
 from kurabe.models.transport.cost import total
+from kurabe.models.transport.ledger import Ledger, unaccounted
 from kurabe.tasks.spec import Check, Kind, Style
 
-VERSION = 2
-APPLICATION_ID = 0x6B757261  # "kura" in ASCII: tells a journal from other SQLite files
+_PREDICTION = insert("predictions")
+_ZSTD = b"\x28\xb5\x2f\xfd"  # with what a compressed buffer begins
+MAX_UNPACKED = 1 << 30  # bytes of a run's test rows
 TRUTH = "__truth__"  # the name under which the truth is kept beside the rows of a test part
 PLACE = "__place__"  # likewise each row's place in its source; journals of the first edition lack it
-
-_SCHEMA = """
-CREATE TABLE tests (id BLOB PRIMARY KEY, rows BLOB NOT NULL, inputs BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE runs (
-    id TEXT PRIMARY KEY, task TEXT NOT NULL, kind TEXT NOT NULL, metric TEXT NOT NULL, test BLOB NOT NULL,
-    fallback TEXT NOT NULL, train_rows INTEGER NOT NULL, leaks TEXT NOT NULL, spec TEXT NOT NULL, columns TEXT NOT NULL,
-    started TEXT NOT NULL, updated TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE entries (
-    run TEXT NOT NULL, label TEXT NOT NULL, entry BLOB NOT NULL, position INTEGER NOT NULL, model TEXT,
-    status TEXT NOT NULL, reason TEXT, PRIMARY KEY (run, label)
-) WITHOUT ROWID;
-CREATE TABLE measurements (
-    entry BLOB PRIMARY KEY, fit_seconds REAL, peak_bytes INTEGER, notes TEXT
-) WITHOUT ROWID;
-CREATE TABLE predictions (
-    entry BLOB NOT NULL, input BLOB NOT NULL, value, raw TEXT, usd REAL, seconds REAL NOT NULL,
-    PRIMARY KEY (entry, input)
-) WITHOUT ROWID;
-"""
 
 
 @dataclass(frozen=True)
@@ -113,42 +105,52 @@ class Row:
 
 
 class Journal:
-    """An open journal. Use as a context manager; one writer at a time (the runner holds a lock file)."""
+    """An open journal. Use as a context manager; one writer at a time (the runner holds a lock file).
+
+    Where nothing can be written and `create` is False, a copy is read.
+    """
 
     def __init__(self, path: str | Path, *, create: bool = True) -> None:
         self.path = Path(path)
         if not create and not self.path.exists():
             raise JournalError(f"there is no journal at {self.path}; start with: kurabe run TASK")
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
         with self._explained():
             try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                if create:
+                    create_private(self.path)
             except OSError as error:
                 raise JournalError(f"cannot make the folder {self.path.parent}: {error.strerror}") from error
-            self._db = sqlite3.connect(self.path, isolation_level=None, timeout=10)
             try:
-                self._prepare()
-            except BaseException:
-                self._db.close()
-                raise
+                self._db = self._open(self.path)
+            except (sqlite3.Error, OSError) as error:
+                if create or not (isinstance(error, OSError) or is_read_only(error)):
+                    raise
+                self._db = self._open_copy()
 
-    def _prepare(self) -> None:
-        fresh = not self._db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
-        if not fresh:
-            if self._value("PRAGMA application_id") != APPLICATION_ID:
-                raise JournalError(f"{self.path} is not a kurabe journal; move it away and run again")
-            if (version := self._value("PRAGMA user_version")) != VERSION:
-                raise JournalError(
-                    f"the journal {self.path} has version {version}, and this kurabe reads version {VERSION}. "
-                    f"Use the kurabe that wrote it, or move the file away and run again; it was not changed"
-                )
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        if fresh:
-            with self._transaction():
-                for statement in _SCHEMA.split(";"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA application_id={APPLICATION_ID}")
-                self._db.execute(f"PRAGMA user_version={VERSION}")
+    def _open(self, path: Path) -> sqlite3.Connection:
+        db = connect(path)
+        try:
+            prepare(db, self.path)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _open_copy(self) -> sqlite3.Connection:
+        try:
+            copy, self._copy = copied(self.path)
+            return self._open(copy)
+        except OSError as error:
+            raise JournalError(f"the journal {self.path} cannot be read: {error.strerror}") from error
+        except BaseException:
+            self._remove_copy()
+            raise
+
+    def _remove_copy(self) -> None:
+        if self._copy is not None:
+            self._copy.cleanup()
 
     def __enter__(self) -> Self:
         return self
@@ -158,6 +160,7 @@ class Journal:
 
     def close(self) -> None:
         self._db.close()
+        self._remove_copy()
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -166,25 +169,20 @@ class Journal:
         with self._explained(), self._transaction():
             if not self._db.execute("SELECT 1 FROM tests WHERE id=?", (run.test,)).fetchone():
                 truth = pl.Series(TRUTH, run.truth.tolist(), dtype=pl.Float64 if run.kind == "number" else pl.String)
-                self._db.execute(
-                    "INSERT INTO tests VALUES (?,?,?)",
-                    (run.test, _pack(run.rows.with_columns(truth)), b"".join(run.inputs)),
-                )
+                self._put("tests", run.test, _pack(run.rows.with_columns(truth)), b"".join(run.inputs))
             leaks = json.dumps({"exact": run.leaks.exact, "near": run.leaks.near})
-            self._db.execute(
-                "INSERT INTO runs VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
-                " ON CONFLICT (id) DO UPDATE SET updated=excluded.updated, spec=excluded.spec",
-                (run.id, run.task, run.kind, run.metric, run.test, json.dumps(run.fallback), run.train_rows, leaks,
-                 run.spec, json.dumps(run.columns), run.now, run.now),
-            )  # fmt: skip
+            if known := self._db.execute("SELECT * FROM runs WHERE id=?", (run.id,)).fetchone():
+                self._put("runs", *known[:8], run.spec, *known[9:11], run.now)
+            else:
+                self._put(
+                    "runs", run.id, run.task, run.kind, run.metric, run.test, json.dumps(run.fallback), run.train_rows,
+                    leaks, run.spec, json.dumps(run.columns), run.now, run.now,
+                )  # fmt: skip
 
     def record_entry(self, run: str, entry: EntryRecord) -> None:
         """Write a contestant's state in a run, over what stood there."""
         with self._explained():
-            self._db.execute(
-                "INSERT OR REPLACE INTO entries VALUES (?,?,?,?,?,?,?)",
-                (run, entry.label, entry.entry, entry.position, entry.model, entry.status, entry.reason),
-            )
+            self._put("entries", run, entry.label, entry.entry, entry.position, entry.model, entry.status, entry.reason)
 
     def keep_entries(self, run: str, labels: Iterable[str]) -> None:
         """Take contestants that are no longer in the task off the run; their predictions stay."""
@@ -195,38 +193,33 @@ class Journal:
 
     def record_fit(self, entry: bytes, seconds: float, notes: dict[str, Any]) -> None:
         """Write how long a contestant took to fit, and what it noted on the way: plain values for the report."""
-        with self._explained():
-            self._db.execute(
-                "INSERT INTO measurements VALUES (?,?,NULL,?) ON CONFLICT (entry) DO UPDATE SET"
-                " fit_seconds=excluded.fit_seconds, notes=excluded.notes",
-                (entry, seconds, json.dumps(notes)),
-            )
+        with self._explained(), self._transaction():
+            self._put("measurements", entry, float(seconds), self._measured(entry)[1], json.dumps(notes))
 
     def record_judge(self, style: Style, reason: str | None) -> None:
         """Write why the judge of a style stopped before the end, None where it came to it."""
         with self._explained():
-            self._db.execute(
-                "INSERT OR REPLACE INTO measurements VALUES (?,NULL,NULL,?)",
-                (style_key(style), json.dumps({"reason": reason})),
-            )
+            self._put("measurements", style_key(style), None, None, json.dumps({"reason": reason}))
 
     def record_peak(self, entry: bytes, peak: int) -> None:
         """Write the most memory, in bytes, that a contestant was seen to take."""
-        with self._explained():
-            self._db.execute(
-                "INSERT INTO measurements VALUES (?,NULL,?,NULL) ON CONFLICT (entry) DO UPDATE SET"
-                " peak_bytes=max(ifnull(peak_bytes,0),excluded.peak_bytes)",
-                (entry, peak),
-            )
+        with self._explained(), self._transaction():
+            seconds, before, notes = self._measured(entry)
+            kept = json.dumps(notes) if notes else None
+            self._put("measurements", entry, seconds, max(before or 0, int(peak)), kept)
 
     def add(self, entry: bytes, rows: Iterable[Row], seconds: float) -> None:
         """Write predictions, all or none, and the seconds they took in all. When this returns they are on the disk."""
         rows = list(rows)
         with self._explained(), self._transaction():
             self._db.executemany(
-                "INSERT OR REPLACE INTO predictions VALUES (?,?,?,?,?,?)",
-                ((entry, row.input, row.value, row.raw, row.usd, seconds / len(rows)) for row in rows),
-            )
+                _PREDICTION,
+                (
+                    (entry, row.input, row.value, row.raw, None if row.usd is None else float(row.usd),
+                     float(seconds / len(rows)))
+                    for row in rows
+                ),
+            )  # fmt: skip
 
     def answer_alike(self, entry: bytes, alike: bytes) -> None:
         """Give a contestant the predictions of the last one that answered `alike`, a digest of what answers depend on;
@@ -235,17 +228,17 @@ class Journal:
         with self._explained(), self._transaction():
             if last is not None:
                 self._db.execute(
-                    "INSERT OR IGNORE INTO predictions SELECT ?, input, value, raw, usd, seconds FROM predictions"
-                    " WHERE entry=?",
+                    f"INSERT OR IGNORE INTO predictions SELECT ?1, input, value, raw, usd, seconds,"
+                    f" {CHECKSUM}(?1, input, value, raw, usd, seconds) FROM predictions WHERE entry=?2",
                     (entry, bytes.fromhex(last)),
                 )
-            notes = json.dumps({"entry": entry.hex()})
-            self._db.execute("INSERT OR REPLACE INTO measurements VALUES (?,NULL,NULL,?)", (alike, notes))
+            self._put("measurements", alike, None, None, json.dumps({"entry": entry.hex()}))
 
     def touch(self, run: str, now: str) -> None:
         """Note that a run was worked on until now, ISO 8601 in UTC."""
-        with self._explained():
-            self._db.execute("UPDATE runs SET updated=? WHERE id=?", (now, run))
+        with self._explained(), self._transaction():
+            known = self._db.execute("SELECT * FROM runs WHERE id=?", (run,)).fetchone()
+            self._put("runs", *known[:11], now)
 
     # --- reading ---------------------------------------------------------------------------------------------------
 
@@ -254,7 +247,8 @@ class Journal:
         return {key: row for key, (row, _) in self._made(entry).items()}
 
     def spent(self, entries: Iterable[bytes]) -> tuple[float, float]:
-        """Dollars that contestants are known to have cost so far: in all, with learning, and the dearest prediction."""
+        """Dollars that contestants have cost so far: in all, with learning and what calls that no answer accounts for
+        may have cost, and the dearest prediction."""
         entries = set(entries)
         learned = sum(self._measured(entry)[2].get("usd") or 0.0 for entry in entries)
         with self._explained():
@@ -264,7 +258,8 @@ class Journal:
                 ).fetchone()
                 for entry in entries
             ]
-        return learned + sum(total for total, _ in costs), max((dearest for _, dearest in costs), default=0.0)
+            lost = sum(unaccounted(self._db, entry) for entry in entries)
+        return learned + lost + sum(total for total, _ in costs), max((dearest for _, dearest in costs), default=0.0)
 
     def _made(self, entry: bytes) -> dict[bytes, tuple[Row, float]]:
         """Every prediction of a contestant and the seconds it took, by input."""
@@ -290,7 +285,8 @@ class Journal:
         """The task specification of a run, as JSON, and the columns of its `X`."""
         with self._explained():
             spec, columns = self._db.execute("SELECT spec, columns FROM runs WHERE id=?", (run,)).fetchone()
-            return spec, tuple(json.loads(columns))
+        with self._readable(run):
+            return spec, tuple(map(str, json.loads(columns)))
 
     def target(self, run: str) -> str:
         """The target column of a run's task."""
@@ -316,6 +312,10 @@ class Journal:
             ).fetchone()
         if not found:
             raise JournalError(f"no run {run!r} in {self.path}; `kurabe runs` lists them")
+        with self._readable(run):
+            return self._read_evidence(run, found)
+
+    def _read_evidence(self, run: str, found: tuple[Any, ...]) -> Evidence:
         task, kind, metric, fallback, train_rows, leaks, started, spec, packed, digests = found
         rows = _unpack(packed)
         inputs = [digests[i : i + 16] for i in range(0, len(digests), 16)]
@@ -389,8 +389,13 @@ class Journal:
 
     # --- SQLite ----------------------------------------------------------------------------------------------------
 
-    def _value(self, query: str) -> Any:
-        return self._db.execute(query).fetchone()[0]
+    def ledger(self, entry: bytes) -> Ledger:
+        """What calls of a contestant that are under way may cost, kept beside its predictions."""
+        return Ledger(self.path, entry)
+
+    def _put(self, table: str, *values: Any) -> None:
+        """Write a row, over one with the same key."""
+        self._db.execute(insert(table), values)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -404,45 +409,26 @@ class Journal:
             raise
 
     @contextmanager
+    def _readable(self, run: str) -> Iterator[None]:
+        """Turn what values of a wrong kind raise, anywhere in JSON, Arrow or numpy, into one message."""
+        try:
+            yield
+        except JournalError:
+            raise
+        except (Exception, pl.exceptions.PanicException) as error:
+            why = str(error).strip().partition("\n")[0][:200]
+            raise JournalError(
+                f"the journal {self.path} holds values of the run {run!r} that can't be read"
+                f" ({type(error).__name__}: {why}); move it away and run again"
+            ) from error
+
+    @contextmanager
     def _explained(self) -> Iterator[None]:
         """Turn SQLite's errors into ours."""
         try:
             yield
         except sqlite3.Error as error:
-            raise JournalError(_explanation(self.path, error)) from error
-
-
-def _explanation(path: Path, error: sqlite3.Error) -> str:
-    name = getattr(error, "sqlite_errorname", "") or ""
-    if name.startswith("SQLITE_FULL") or (name.startswith("SQLITE_IOERR") and not _can_grow(path)):
-        return disk_full(path)
-    if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-        return f"{path} is damaged or not a journal ({error}); move it away and run again"
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return f"the journal {path} is in use by another program; wait for it to end and run again"
-    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-        return f"the journal {path} cannot be opened for writing ({error}); check the folder's permissions"
-    return f"the journal {path} cannot be used: {error}"
-
-
-def disk_full(path: Path) -> str:
-    """What to say where no more can be written."""
-    return (
-        f"the disk that holds {path} is full, or a quota or limit on the size of files is reached. Every finished"
-        " prediction is kept: make room and run the same command again to go on"
-    )
-
-
-def _can_grow(path: Path) -> bool:
-    """Whether a file as large as the journal's can have another megabyte: SQLite does not say why it can't write."""
-    files = [path.with_name(path.name + end) for end in ("", "-wal", "-shm")]
-    try:
-        with tempfile.TemporaryFile(dir=path.parent) as file:
-            file.seek(max((one.stat().st_size for one in files if one.exists()), default=0))
-            file.write(bytes(1 << 20))
-    except OSError as error:
-        return not is_disk_full(error)
-    return True
+            raise JournalError(explanation(self.path, error)) from error
 
 
 def _array(values: Sequence[Any], kind: Kind) -> np.ndarray:
@@ -460,4 +446,17 @@ def _pack(frame: pl.DataFrame) -> bytes:
 
 
 def _unpack(data: bytes) -> pl.DataFrame:
+    if (size := _unpacked(data)) > MAX_UNPACKED:
+        raise JournalError(f"test rows that unpack to {size:,} bytes are more than a journal may hold")
     return pl.read_ipc(io.BytesIO(data))
+
+
+def _unpacked(data: bytes) -> int:
+    """Bytes that the compressed buffers of an Arrow file unpack to: each says so in the 8 bytes before it."""
+    total, place = 0, data.find(_ZSTD)
+    while place >= 0:
+        size = int.from_bytes(data[max(place - 8, 0) : place], "little", signed=True)
+        if place % 8 == 0 and 0 < size < 1 << 42:  # else these bytes stand there by chance
+            total += size
+        place = data.find(_ZSTD, place + 1)
+    return total

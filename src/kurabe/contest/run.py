@@ -22,7 +22,8 @@ from kurabe import models
 from kurabe.contest.board import Board, compute_board
 from kurabe.contest.evidence import Status
 from kurabe.contest.identity import digest, estimator_digest
-from kurabe.contest.journal import Journal, Row, RunRecord, disk_full
+from kurabe.contest.journal import Journal, Row, RunRecord
+from kurabe.contest.journal_file import disk_full, make_private, refuse_links
 from kurabe.contest.judge import judges, rows_of
 from kurabe.contest.memory import PeakMemory
 from kurabe.contest.observer import Observer, Silent
@@ -106,7 +107,9 @@ def run(
 def locked(folder: Path) -> Iterator[None]:
     """One run at a time in a folder. The lock goes with the process, however that ends."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder)
+        refuse_links(folder / "lock")
         lock = filelock.FileLock(folder / "lock", timeout=0.2)  # `is_running` holds it for a moment
         lock.acquire()
     except filelock.Timeout:
@@ -161,7 +164,7 @@ class _Contest:
         usd = task.spec.budget.usd
         self.budget = Budget(usd) if usd is not None else None
         if self.budget is not None:
-            self.budget.settle(0.0, self.spent)
+            self.budget.count(self.spent)
         self._scored = 0.0
         self.interrupted = False
 
@@ -229,7 +232,8 @@ class _Contest:
         judge.opened(self.budget)
         done, last = 0, time.perf_counter()
         try:
-            with nullcontext() if is_local(reference_of(judge)) else self._patient():
+            hosted = not is_local(reference_of(judge))
+            with self._written_down(key, hosted), self._patient() if hosted else nullcontext():
                 for batch in judge.iter_batches(rows_of(left), self._finished):
                     now = time.perf_counter()
                     rows = [Row(left[one.row].key, one.value, one.raw, one.usd) for one in batch]
@@ -243,8 +247,11 @@ class _Contest:
             self._check_budget()
 
     def _count(self, batch: Sequence[Prediction]) -> None:
-        """Take what answers cost off the task's dollars."""
-        self.spent += sum(answer.usd or 0.0 for answer in batch)
+        """Take what answers that are in the journal cost off the task's dollars."""
+        usd = sum(answer.usd or 0.0 for answer in batch)
+        self.spent += usd
+        if self.budget is not None and self.budget.ledger is not None:
+            self.budget.ledger.change(-usd)
         self.dearest = max(self.dearest, *(answer.usd or 0.0 for answer in batch))
 
     def _answer(self, work: Work) -> None:
@@ -319,22 +326,35 @@ class _Contest:
         """Take what a fit cost off the task's dollars."""
         self.spent += usd
         if self.budget is not None:
-            self.budget.settle(0.0, usd)
+            self.budget.count(usd)
 
     def _row_by_row(self, estimator: AnswersRowByRow, work: Work, left: Sequence[int]) -> None:
         if isinstance(estimator, Prompt):
             estimator.opened(self.budget)  # loading it is not part of answering
         answers = self._batches(estimator, self.test.X[left], left)
         hosted = isinstance(estimator, Prompt) and not is_local(reference_of(estimator))
-        try:
-            with self._patient() if hosted else nullcontext():
-                self._keep(answers, work, left, check=not isinstance(estimator, Prompt))
-        finally:
-            close: Callable[[], None] | None = getattr(answers, "close", None)
-            if close:
-                close()
+        with self._written_down(work.entrant.key, hosted):
+            try:
+                with self._patient() if hosted else nullcontext():
+                    self._keep(answers, work, left, check=not isinstance(estimator, Prompt))
+            finally:
+                close: Callable[[], None] | None = getattr(answers, "close", None)
+                if close:
+                    close()
         if not work.complete:
             self._check_budget()
+
+    @contextmanager
+    def _written_down(self, key: bytes, hosted: bool) -> Iterator[None]:
+        """Write what calls may cost into the journal before they are sent, where there is a budget in dollars."""
+        if self.budget is None or not hosted:
+            yield
+            return
+        with self.journal.ledger(key) as self.budget.ledger:
+            try:
+                yield
+            finally:
+                self.budget.ledger = None
 
     def _keep(self, answers: Iterator[list[Prediction]], work: Work, left: Sequence[int], *, check: bool) -> None:
         """Journal the answers as they come; `check`: whether the budget is looked at here, after each of them."""

@@ -113,6 +113,10 @@ class Search:
         self.seconds, self.usd, self.unknown = 0.0, 0.0, False
         self.budget = Budget(sweep.usd) if sweep.usd is not None else None
         self.store = Evaluations(Path(sweep.folder) / "trials.sqlite" if sweep.folder else None)
+        if self.budget is not None:
+            self.usd = self.store.unaccounted()
+            self.budget.count(self.usd)
+            self.budget.ledger = self.store.ledger()
         self._scratch = tempfile.TemporaryDirectory(prefix="kurabe-sweep-")
         self._digest = self._identity()
         self._counted: dict[str, tuple[float, float]] = {}
@@ -122,6 +126,9 @@ class Search:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self.budget is not None and self.budget.ledger is not None:
+            self.budget.ledger.close()
+            self.budget.ledger = None
         self.store.__exit__()
         self._scratch.cleanup()
         if hasattr(self._last, "close"):
@@ -330,6 +337,8 @@ class Search:
             for batch in self._batches(estimator, wanted):
                 now = time.perf_counter()
                 self.store.add(key, batch, now - began)
+                if self.budget is not None and self.budget.ledger is not None:
+                    self.budget.ledger.change(-sum(answer.usd or 0.0 for answer in batch))
                 self._count(key)
                 began = now
         except (BudgetExceededError, _Stop) as error:
@@ -425,7 +434,7 @@ class Search:
         self.seconds += seconds - before[0]
         self.usd += (usd or 0.0) - before[1]
         if self.budget is not None and key not in self._counted:  # what is asked from now on is counted by the model
-            self.budget.settle(0.0, usd or 0.0)
+            self.budget.count(usd or 0.0)
         self._counted[key] = (seconds, usd or 0.0)
 
     def _used_up(self) -> str | None:

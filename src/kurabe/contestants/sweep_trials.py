@@ -8,6 +8,9 @@ from typing import Self
 
 from kurabe.contestants.base import Prediction
 from kurabe.errors import JournalError
+from kurabe.models.transport.ledger import IN_FLIGHT, Ledger, unaccounted
+
+OWNER = b"trials"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -35,7 +38,7 @@ class Evaluations:
             try:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=FULL")
-                self._db.executescript(_SCHEMA)
+                self._db.executescript(_SCHEMA + IN_FLIGHT.replace("TABLE", "TABLE IF NOT EXISTS"))
             except BaseException:
                 self._db.close()
                 raise
@@ -45,6 +48,15 @@ class Evaluations:
 
     def __exit__(self, *_: object) -> None:
         self._db.close()
+
+    def ledger(self) -> Ledger | None:
+        """What calls under way may cost, kept beside the answers; None in memory."""
+        return Ledger(self._path, OWNER) if self._path is not None else None
+
+    def unaccounted(self) -> float:
+        """Dollars of calls that no answer accounts for, as a process was killed that had them under way."""
+        with self._explained():
+            return unaccounted(self._db, OWNER)
 
     def answers(self, evaluation: str) -> dict[int, float | str | None]:
         """The answers by row; None where one could not be read."""

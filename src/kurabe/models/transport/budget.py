@@ -5,6 +5,7 @@ import threading
 import time
 
 from kurabe.errors import BudgetExceededError, CallTimeoutError, InputError
+from kurabe.models.transport.ledger import Ledger
 from kurabe.models.transport.waiting import wait
 
 ROUNDING = 1e-9
@@ -23,6 +24,8 @@ class Budget:
         self.usd = usd
         self.spent = 0.0
         self.reserved = 0.0
+        self.ledger: Ledger | None = None
+        """Where what is set aside is written down, if it is to outlive this process."""
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -32,12 +35,19 @@ class Budget:
         """Set aside what a call costs at most; waits for calls in flight where only they stand in the way, but not
         past `until` (seconds of `time.monotonic`).
 
-        Raises BudgetExceededError where what is left would not do even after them, and CallTimeoutError.
+        Raises BudgetExceededError where what is left would not do even after them, CallTimeoutError, and JournalError
+        where it can't be written down.
         """
         while not self._try(most):
             if time.monotonic() > until:
                 raise CallTimeoutError("other calls hold what is left of the budget", sent=False)
             await wait(0.02)
+        if self.ledger is not None:
+            try:
+                await self.ledger.hold(most)
+            except BaseException:  # the call is not made
+                self.settle(most, 0.0)
+                raise
 
     def settle(self, most: float, usd: float) -> None:
         """The call is over and cost `usd`; what can be no cost counts as all that was set aside."""
@@ -45,6 +55,13 @@ class Budget:
             usd = most
         with self._lock:
             self.reserved -= most
+            self.spent += usd
+        if self.ledger is not None:
+            self.ledger.change(usd - most)
+
+    def count(self, usd: float) -> None:
+        """Count dollars that were spent without a reservation."""
+        with self._lock:
             self.spent += usd
 
     def _try(self, most: float) -> bool:

@@ -1,0 +1,263 @@
+"""The journal's file: its tables, how an older one is carried forward, and how damage is found.
+
+Every row carries a checksum. When a journal is opened, SQLite checks the structure of all its pages and every row is
+held against its checksum, so that whatever is read afterwards is what was written.
+"""
+
+import os
+import shutil
+import sqlite3
+import tempfile
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from kurabe.errors import JournalError, is_disk_full
+from kurabe.models.transport.ledger import IN_FLIGHT
+
+VERSION: Final = 3
+APPLICATION_ID: Final = 0x6B757261  # "kura" in ASCII: tells a journal from other SQLite files
+CHECKSUM: Final = "kurabe_checksum"
+
+TABLES: Final = {
+    "tests": "id BLOB PRIMARY KEY, rows BLOB NOT NULL, inputs BLOB NOT NULL",
+    "runs": (
+        "id TEXT PRIMARY KEY, task TEXT NOT NULL, kind TEXT NOT NULL, metric TEXT NOT NULL, test BLOB NOT NULL,"
+        " fallback TEXT NOT NULL, train_rows INTEGER NOT NULL, leaks TEXT NOT NULL, spec TEXT NOT NULL,"
+        " columns TEXT NOT NULL, started TEXT NOT NULL, updated TEXT NOT NULL"
+    ),
+    "entries": (
+        "run TEXT NOT NULL, label TEXT NOT NULL, entry BLOB NOT NULL, position INTEGER NOT NULL, model TEXT,"
+        " status TEXT NOT NULL, reason TEXT"
+    ),
+    "measurements": "entry BLOB PRIMARY KEY, fit_seconds REAL, peak_bytes INTEGER, notes TEXT",
+    "predictions": "entry BLOB NOT NULL, input BLOB NOT NULL, value, raw TEXT, usd REAL, seconds REAL NOT NULL",
+}
+_KEYS: Final = {"entries": ", PRIMARY KEY (run, label)", "predictions": ", PRIMARY KEY (entry, input)"}
+COLUMNS: Final = {
+    "tests": 3, "runs": 12, "entries": 7, "measurements": 4, "predictions": 6,
+}  # fmt: skip
+"""How many columns of each table the checksum, which stands after them, is taken of."""
+NAMES: Final = {table: tuple(part.split()[0] for part in columns.split(", ")) for table, columns in TABLES.items()}
+
+
+def insert(table: str) -> str:
+    """The statement that writes a row, over one with the same key, with its checksum.
+
+    >>> insert("tests")
+    'INSERT OR REPLACE INTO tests VALUES (?1, ?2, ?3, kurabe_checksum(?1, ?2, ?3))'
+    """
+    values = ", ".join(f"?{place}" for place in range(1, COLUMNS[table] + 1))
+    return f"INSERT OR REPLACE INTO {table} VALUES ({values}, {CHECKSUM}({values}))"
+
+
+def connect(path: Path | str) -> sqlite3.Connection:
+    """An open connection that knows the checksum."""
+    db = sqlite3.connect(path, isolation_level=None, timeout=10)
+    db.create_function(CHECKSUM, -1, _checksum, deterministic=True)
+    return db
+
+
+def prepare(db: sqlite3.Connection, path: Path) -> None:
+    """Make the tables of a new journal, carry an older one forward, and check what is there.
+
+    Raises JournalError where it is not a journal, of a later version, or damaged.
+    """
+    try:
+        _prepare(db, path)
+    except (ValueError, OverflowError) as error:  # a text that is not UTF-8 any more, also in SQLite's own messages
+        raise JournalError(damage(path, str(error))) from error
+
+
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    fresh = not db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
+    if not fresh and _value(db, "PRAGMA application_id") != APPLICATION_ID:
+        raise JournalError(f"{path} is not a kurabe journal; move it away and run again")
+    version = VERSION if fresh else _value(db, "PRAGMA user_version")
+    if version != VERSION and version not in MIGRATIONS:
+        raise JournalError(
+            f"the journal {path} has version {version}, and this kurabe reads versions {min(MIGRATIONS)} to {VERSION}. "
+            f"Use the kurabe that wrote it, or move the file away and run again; it was not changed"
+        )
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("PRAGMA synchronous=FULL")
+    if fresh:
+        _in_transaction(db, _create, VERSION)
+        return
+    try:
+        if (wrong := _structure(db)) is not None:
+            raise JournalError(damage(path, wrong))
+        while version != VERSION:
+            _in_transaction(db, MIGRATIONS[version], version + 1)
+            version += 1
+        _check_rows(db, path)
+    except sqlite3.Error as error:
+        if _is_trouble(error):
+            raise
+        raise JournalError(damage(path, str(error))) from error
+
+
+def damage(path: Path, what: str) -> str:
+    """What to say of a journal that is damaged, and of what can be saved."""
+    from kurabe.contest.repair import salvageable
+
+    return f"the journal {path} is damaged ({what}). {salvageable(path)}"
+
+
+def make_private(path: Path) -> None:
+    """Let nobody but its owner read a file or folder of the journal; one of another user's is left as it is."""
+    with suppress(OSError):
+        os.chmod(path, 0o700 if path.is_dir() else 0o600)
+
+
+def create_private(path: Path) -> None:
+    """Make an empty file that only its owner can read, where there is none. SQLite gives its other files the same mode.
+
+    Raises JournalError for a symbolic link, which might lead to a file that has nothing to do with the journal.
+    """
+    refuse_links(path)
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    make_private(path)
+
+
+def refuse_links(*paths: Path) -> None:
+    """Raise JournalError where one of these, or a file that SQLite keeps beside it, is a symbolic link."""
+    for path in paths:
+        for one in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))):
+            if one.is_symlink():
+                raise JournalError(f"{one} is a symbolic link, which kurabe does not write through; remove it")
+
+
+def copied(path: Path) -> tuple[Path, "tempfile.TemporaryDirectory[str]"]:
+    """A copy of a journal that lies where nothing can be written, with what its last writer left, and its folder."""
+    folder = tempfile.TemporaryDirectory(prefix="kurabe-journal-")
+    try:
+        for end in ("", "-wal"):
+            if (source := path.with_name(path.name + end)).exists():
+                target = Path(folder.name) / source.name
+                shutil.copyfile(source, target)
+                os.chmod(target, 0o600)
+    except BaseException:
+        folder.cleanup()
+        raise
+    return Path(folder.name) / path.name, folder
+
+
+def is_read_only(error: sqlite3.Error) -> bool:
+    """Whether SQLite could not write where the journal lies."""
+    return _name(error).startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"))
+
+
+def explanation(path: Path, error: sqlite3.Error) -> str:
+    """What went wrong with SQLite, in words that say what to do."""
+    name = _name(error)
+    if name.startswith("SQLITE_FULL") or (name.startswith("SQLITE_IOERR") and not _can_grow(path)):
+        return disk_full(path)
+    if name.startswith("SQLITE_NOTADB"):
+        return f"{path} is damaged or not a journal ({error}); move it away and run again"
+    if name.startswith("SQLITE_CORRUPT"):
+        return damage(path, str(error))
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return f"the journal {path} is in use by another program; wait for it to end and run again"
+    if is_read_only(error):
+        return f"the journal {path} cannot be opened for writing ({error}); check the folder's permissions"
+    return f"the journal {path} cannot be used: {error}"
+
+
+def disk_full(path: Path) -> str:
+    """What to say where no more can be written."""
+    return (
+        f"the disk that holds {path} is full, or a quota or limit on the size of files is reached. Every finished"
+        " prediction is kept: make room and run the same command again to go on"
+    )
+
+
+def _name(error: sqlite3.Error) -> str:
+    return getattr(error, "sqlite_errorname", "") or ""
+
+
+def _is_trouble(error: sqlite3.Error) -> bool:
+    """Whether an error says nothing of the file's content: it is in use, or can't be read or written."""
+    return is_read_only(error) or _name(error).startswith(
+        ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOTADB", "SQLITE_CORRUPT")
+    )
+
+
+def _can_grow(path: Path) -> bool:
+    """Whether a file as large as the journal's can have another megabyte: SQLite does not say why it can't write."""
+    files = [path.with_name(path.name + end) for end in ("", "-wal", "-shm")]
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as file:
+            file.seek(max((one.stat().st_size for one in files if one.exists()), default=0))
+            file.write(bytes(1 << 20))
+    except OSError as error:
+        return not is_disk_full(error)
+    return True
+
+
+def _checksum(*values: Any) -> int:
+    return zlib.crc32(repr(values).encode("utf-8", "surrogatepass"))
+
+
+def _value(db: sqlite3.Connection, query: str) -> Any:
+    return db.execute(query).fetchone()[0]
+
+
+def _in_transaction(db: sqlite3.Connection, step: Callable[[sqlite3.Connection], None], version: int) -> None:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        step(db)
+        db.execute(f"PRAGMA user_version={version}")
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _create(db: sqlite3.Connection) -> None:
+    for table in TABLES:
+        db.execute(_definition(table))
+    db.execute(IN_FLIGHT)
+    db.execute(f"PRAGMA application_id={APPLICATION_ID}")
+
+
+def _definition(table: str) -> str:
+    key = _KEYS.get(table, "")
+    return f"CREATE TABLE {table} ({TABLES[table]}, checksum INTEGER NOT NULL{key}) WITHOUT ROWID"
+
+
+def _from_2(db: sqlite3.Connection) -> None:
+    """Version 3 gives each row a checksum, and keeps what calls under way may cost."""
+    for table in TABLES:
+        db.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
+        db.execute(_definition(table))
+        names = ", ".join(NAMES[table])
+        db.execute(f"INSERT INTO {table} SELECT {names}, {CHECKSUM}({names}) FROM old_{table}")
+        db.execute(f"DROP TABLE old_{table}")
+    db.execute(IN_FLIGHT)
+
+
+MIGRATIONS: Final[dict[int, Callable[[sqlite3.Connection], None]]] = {2: _from_2}
+"""How a journal of each version becomes one of the next."""
+
+
+def _structure(db: sqlite3.Connection) -> str | None:
+    """What is wrong with the pages of the file, or None."""
+    (found,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    return None if found == "ok" else str(found).splitlines()[-1]
+
+
+def _check_rows(db: sqlite3.Connection, path: Path) -> None:
+    """Raise JournalError where a table is defined in another way or a row is not what was written."""
+    expected = {_definition(table) for table in TABLES} | {IN_FLIGHT}
+    if {sql for (sql,) in db.execute("SELECT sql FROM sqlite_schema")} != expected:
+        raise JournalError(damage(path, "its tables are defined in another way"))
+    for table, names in NAMES.items():
+        columns = ", ".join(names)
+        wrong = _value(db, f"SELECT count(*) FROM {table} WHERE checksum IS NOT {CHECKSUM}({columns})")
+        if wrong:
+            raise JournalError(damage(path, f"{wrong:,} of the rows of {table} are not what was written"))

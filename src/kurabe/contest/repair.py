@@ -1,0 +1,125 @@
+"""Saving what can be saved of a damaged journal."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from kurabe.contest.journal_file import (
+    CHECKSUM,
+    COLUMNS,
+    NAMES,
+    TABLES,
+    connect,
+    copied,
+    create_private,
+    insert,
+    is_read_only,
+    prepare,
+)
+from kurabe.errors import JournalError
+
+IN_FLIGHT = "in_flight"
+
+
+def repair(path: Path) -> tuple[int, Path | None]:
+    """Put a journal of the rows that are what was written in place of a damaged one.
+
+    Returns
+    -------
+    (predictions, damaged)
+        How many predictions the journal has now, and where the damaged file is kept; None where nothing was damaged.
+
+    Raises
+    ------
+    JournalError
+        Where there is no journal, or it cannot be written.
+    """
+    if not path.exists():
+        raise JournalError(f"there is no journal at {path}; start with: kurabe run TASK")
+    try:
+        with closing(connect(path)) as db:
+            prepare(db, path)
+            return int(db.execute("SELECT count(*) FROM predictions").fetchone()[0]), None
+    except sqlite3.Error as error:
+        if is_read_only(error):
+            raise JournalError(f"the journal {path} cannot be written: {error}") from None
+    except JournalError as error:
+        if "is damaged" not in str(error):
+            raise
+    fresh = path.with_name(f"{path.name}.repaired")
+    for end in ("", "-wal", "-shm"):
+        fresh.with_name(fresh.name + end).unlink(missing_ok=True)
+    create_private(fresh)
+    with closing(connect(fresh)) as db:
+        prepare(db, fresh)
+        count = _save(path, db)
+        db.execute("PRAGMA journal_mode=DELETE")  # one file, to be moved
+    moved = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%d-%H%M%S}")
+    for end in ("-wal", "-shm", ""):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + end).rename(moved.with_name(moved.name + end))
+    fresh.rename(path)
+    return count, moved
+
+
+def salvageable(path: Path) -> str:
+    """What can be saved of a damaged journal, and how, in a sentence."""
+    try:
+        with closing(connect(":memory:")) as db:
+            prepare(db, path)
+            count = _save(path, db)
+    except (sqlite3.Error, OSError, ValueError):
+        count = 0
+    if not count:
+        return "No prediction in it can be saved: move it away and run again"
+    return (
+        f"{count:,} predictions can be saved: `kurabe runs {path.parent.parent} --repair` does it and keeps the damaged"
+        " file beside the new one"
+    )
+
+
+def _save(path: Path, target: sqlite3.Connection) -> int:
+    """Copy the rows that are what was written; return how many predictions there are."""
+    copy, folder = copied(path)
+    with folder, closing(connect(copy)) as source:
+        with suppress(sqlite3.Error):
+            source.execute("PRAGMA writable_schema=ON")  # tables are read though another one is not defined right
+        version = 0
+        with suppress(sqlite3.Error, ValueError):
+            version = int(source.execute("PRAGMA user_version").fetchone()[0])
+        target.execute("BEGIN")
+        for table in TABLES:
+            for row in _rows(source, table, checked=version != 2):
+                target.execute(insert(table), row)
+        with suppress(sqlite3.Error, ValueError):
+            for owner, usd in source.execute(f"SELECT owner, usd FROM {IN_FLIGHT}").fetchall():
+                if isinstance(owner, bytes) and isinstance(usd, float):
+                    target.execute(f"INSERT OR REPLACE INTO {IN_FLIGHT} VALUES (?, ?)", (owner, usd))
+        _complete(target)
+        target.execute("COMMIT")
+        return int(target.execute("SELECT count(*) FROM predictions").fetchone()[0])
+
+
+def _rows(db: sqlite3.Connection, table: str, *, checked: bool) -> Iterator[tuple[Any, ...]]:
+    """The rows of a table that can be read from its beginning and from its end, up to where it is damaged."""
+    names = ", ".join(NAMES[table])
+    keys = {"entries": "run, label", "predictions": "entry, input"}.get(table, NAMES[table][0])
+    right = f", checksum IS {CHECKSUM}({names})" if checked else ", 1"
+    for order in ("", " DESC"):
+        ordered = ", ".join(key + order for key in keys.split(", "))
+        try:
+            for row in db.execute(f"SELECT {names}{right} FROM {table} ORDER BY {ordered}"):
+                if row[-1]:
+                    yield row[: COLUMNS[table]]
+            return
+        except (sqlite3.Error, ValueError, OverflowError):
+            continue
+
+
+def _complete(db: sqlite3.Connection) -> None:
+    """Take away runs whose test rows are gone, and contestants whose runs are gone."""
+    db.execute("DELETE FROM runs WHERE test NOT IN (SELECT id FROM tests)")
+    db.execute("DELETE FROM entries WHERE run NOT IN (SELECT id FROM runs)")

@@ -1,0 +1,278 @@
+"""Journals of earlier versions, damaged ones, and whose files they are."""
+
+import io
+import os
+import random
+import shutil
+import sqlite3
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from tests.contest.test_journal import ENTRY, entry, inputs, record
+
+from kurabe.contest.board import compute_board
+from kurabe.contest.evidence import Evidence
+from kurabe.contest.journal import Journal, Row
+from kurabe.contest.journal_file import VERSION
+from kurabe.contest.repair import repair
+from kurabe.contest.run import locked
+from kurabe.errors import JournalError
+
+OLD = Path(__file__).with_name("data") / "journal-2.sqlite"
+ASKED = b"a" * 16
+ROWS = 60
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    return Path(shutil.copy(OLD, tmp_path / "journal.sqlite"))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A journal of today with answers of every form."""
+    path = tmp_path / ".kurabe" / "journal.sqlite"
+    with Journal(path) as journal:
+        journal.begin(record(ROWS))
+        journal.record_entry("prices-1", entry())
+        journal.record_fit(ENTRY, 1.5, {"alpha": 3.0})
+        numbered = list(enumerate(inputs(ROWS)))
+        journal.add(ENTRY, [Row(key, float(n), f"about {n} $", n / 7) for n, key in numbered], 0.5)
+    return path
+
+
+def evidence(path: Path) -> Evidence:
+    with Journal(path, create=False) as journal:
+        return journal.evidence("prices-1")
+
+
+def test_a_journal_of_version_2_keeps_its_answers(old: Path) -> None:
+    for _ in range(2):  # carried forward, and as it is then
+        found = evidence(old)
+        assert found.rows["size"].to_list() == [0, 1, 2, 3]
+        ridge, asked = found.entries
+        np.testing.assert_array_equal(ridge.guesses, [0, 1, 2, 3])
+        assert (ridge.fit_seconds, ridge.peak_bytes, ridge.notes, ridge.status) == (1.5, 1000, {"alpha": 3.0}, "done")
+        np.testing.assert_array_equal(asked.guesses, [7.0, np.nan, 2.5, np.nan])
+        assert asked.raw == ("7 dollars é", None, "no idea", None)
+        assert asked.model == "openai:gpt-4o-mini"
+    with Journal(old) as journal:
+        assert journal.spent([ENTRY, ASKED]) == (0.25, 0.25)
+        journal.add(ASKED, [Row(inputs(4)[1], 3.0, "3", 0.5)], 0.1)
+        assert journal.spent([ASKED]) == (0.75, 0.5)
+
+
+def test_a_migration_that_is_cut_short_changes_nothing(old: Path) -> None:
+    before = old.read_bytes()
+    with sqlite3.connect(old) as db:
+        db.execute("CREATE TABLE in_flight (x)")  # so that its last step fails
+    db.close()
+    with pytest.raises(JournalError, match="is damaged"):
+        Journal(old)
+    with sqlite3.connect(old) as db:
+        db.execute("DROP TABLE in_flight")
+    db.close()
+    assert len(old.read_bytes()) >= len(before)
+    assert len(evidence(old).entries) == 2
+
+
+def same(one: Evidence, other: Evidence) -> bool:
+    return (
+        compute_board(one).to_dict() == compute_board(other).to_dict()
+        and one.rows.equals(other.rows)
+        and [entry.raw for entry in one.entries] == [entry.raw for entry in other.entries]
+    )
+
+
+def check_flips(path: Path, seed: int, flips: int, right: Evidence, original: bytes) -> bool:
+    """Whether a journal with flipped bytes is refused with one message; where it is not, its board is right."""
+    draw = random.Random(seed)
+    damaged = bytearray(original)
+    for _ in range(flips):
+        damaged[draw.randrange(len(damaged))] ^= draw.randrange(1, 256)
+    for end in ("-wal", "-shm"):
+        path.with_name(path.name + end).unlink(missing_ok=True)
+    path.write_bytes(damaged)
+    try:
+        found = evidence(path)
+    except JournalError:
+        return True
+    assert same(found, right), f"seed {seed}: a board that is wrong was not noticed"
+    return False
+
+
+def test_flipped_bytes_are_one_message_and_never_a_wrong_board(path: Path) -> None:
+    right, original = evidence(path), path.read_bytes()
+    refused = [check_flips(path, seed, 10 if seed < 60 else 1, right, original) for seed in range(200)]
+    assert sum(refused) > 80  # the others met bytes that hold nothing
+
+
+@pytest.mark.slow
+def test_thousands_of_flipped_bytes(path: Path) -> None:
+    right, original = evidence(path), path.read_bytes()
+    for seed in range(1500):
+        check_flips(path, seed, 1 + seed % 10, right, original)
+
+
+def test_a_value_that_was_changed_by_hand_is_noticed(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE predictions SET value = 1000.0 WHERE value = 7.0")
+    db.close()
+    with pytest.raises(JournalError, match=r"1 of the rows of predictions .* 59 predictions can be saved"):
+        evidence(path)
+
+
+def test_repair_saves_what_is_sound(path: Path) -> None:
+    right = evidence(path)
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE predictions SET raw = 'else' WHERE value = 7.0")
+    db.close()
+    count, damaged = repair(path)
+    assert count == ROWS - 1
+    assert damaged is not None
+    assert damaged.exists()
+    found = evidence(path)
+    (only,) = found.entries
+    assert np.flatnonzero(~only.answered).tolist() == [7]
+    assert found.rows.equals(right.rows)
+    assert repair(path) == (ROWS - 1, None)
+
+
+def test_repair_of_a_torn_file_saves_what_can_be_read(path: Path) -> None:
+    with Journal(path) as journal:
+        journal.add(ASKED, [Row(n.to_bytes(16, "big"), float(n), "x" * 50) for n in range(2000)], 0.0)
+    data = bytearray(path.read_bytes())
+    middle = len(data) * 2 // 3 // 4096 * 4096
+    data[middle : middle + 4096] = bytes(4096)
+    path.write_bytes(data)
+    with pytest.raises(JournalError, match=r"is damaged .* predictions can be saved: `kurabe runs .* --repair`"):
+        Journal(path)
+    count, _ = repair(path)
+    assert count > 1000
+    with Journal(path) as journal:
+        kept = journal.predictions(ASKED)
+    assert all(row.value == int.from_bytes(key, "big") for key, row in kept.items())
+
+
+def test_calls_under_way_are_saved_too(path: Path) -> None:
+    with sqlite3.connect(path) as db:
+        db.execute("INSERT INTO in_flight VALUES (?, 0.5)", (ENTRY,))
+        db.execute("UPDATE entries SET reason = 'else'")
+    db.close()
+    repair(path)
+    with Journal(path) as journal:
+        assert journal.spent([ENTRY])[0] == pytest.approx(sum(range(ROWS)) / 7 + 0.5)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("spec", "{"), ("spec", "[" * 100_000), ("columns", "7"), ("leaks", '{"other": 1}'), ("fallback", "")],
+)
+def test_values_of_a_wrong_kind_are_one_message(path: Path, column: str, value: str) -> None:
+    """Their checksums agree, as in a journal that somebody made for us."""
+    with Journal(path) as journal:
+        known = list(journal._db.execute("SELECT * FROM runs").fetchone()[:-1])
+        known[["id", "task", "kind", "metric", "test", "fallback", "train_rows", "leaks", "spec"].index(column)
+              if column != "columns" else 9] = value  # fmt: skip
+        journal._put("runs", *known)
+        if column == "columns":
+            with pytest.raises(JournalError, match="can't be read"):
+                journal.spec("prices-1")
+            return
+    with pytest.raises(JournalError, match="can't be read"):
+        evidence(path)
+
+
+def test_test_rows_that_are_no_table_are_one_message(path: Path) -> None:
+    for data in (b"", b"ARROW1" + bytes(200), bytes(range(256)) * 20):
+        with Journal(path) as journal:
+            journal._put("tests", b"t" * 16, data, b"".join(inputs(ROWS)))
+        with pytest.raises(JournalError, match="can't be read"):
+            evidence(path)
+
+
+def test_test_rows_that_unpack_to_gigabytes_are_refused(path: Path) -> None:
+    buffer = io.BytesIO()
+    pl.DataFrame({"input": ["x" * 1000] * 20_000}).write_ipc(buffer, compression="zstd")
+    data = buffer.getvalue()
+    assert len(data) < 1e6
+    place = data.index(b"\x28\xb5\x2f\xfd")
+    bomb = data[: place - 8] + (1 << 40).to_bytes(8, "little") + data[place:]
+    with Journal(path) as journal:
+        journal._put("tests", b"t" * 16, bomb, b"".join(inputs(ROWS)))
+    with pytest.raises(JournalError, match="unpack to 1,"):
+        evidence(path)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_nobody_else_reads_the_journal(tmp_path: Path) -> None:
+    folder = tmp_path / ".kurabe"
+    with locked(folder), Journal(folder / "journal.sqlite") as journal:
+        journal.add(ENTRY, [Row(inputs(1)[0], 1.0)], 1.0)
+        assert mode(folder) == 0o700
+        assert {mode(file) for file in folder.glob("journal*")} == {0o600}
+        assert len(list(folder.glob("journal*"))) == 3
+
+
+def test_a_journal_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
+    folder = tmp_path / ".kurabe"
+    Journal(folder / "journal.sqlite").close()
+    folder.chmod(0o755)
+    (folder / "journal.sqlite").chmod(0o644)
+    with locked(folder):
+        Journal(folder / "journal.sqlite").close()
+    assert (mode(folder), mode(folder / "journal.sqlite")) == (0o700, 0o600)
+
+
+@pytest.mark.parametrize("name", ["lock", "journal.sqlite", "journal.sqlite-wal"])
+def test_a_link_in_the_folder_leads_nowhere(tmp_path: Path, name: str) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("a key")
+    folder = tmp_path / ".kurabe"
+    folder.mkdir()
+    (folder / name).symlink_to(precious)
+    with pytest.raises(JournalError, match=r"symbolic link.*remove it"), locked(folder):
+        Journal(folder / "journal.sqlite")
+    assert precious.read_text() == "a key"
+
+
+@pytest.fixture
+def read_only(path: Path, tmp_path: Path) -> Iterator[Path]:
+    """A journal on a file system that nothing can be written to, with what a killed writer left in the -wal file."""
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA wal_autocheckpoint=0")
+    writer = Journal(path)
+    writer.add(ASKED, [Row(inputs(1)[0], 1.0)], 1.0)
+    place = tmp_path / "mounted"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        for end in ("", "-wal"):
+            shutil.copy(path.with_name(path.name + end), place / ("j" + end))
+        subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
+        yield place / "j"
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+        writer.close()
+
+
+def test_a_journal_is_read_where_nothing_can_be_written(read_only: Path) -> None:
+    assert len(evidence(read_only).entries) == 1
+    with Journal(read_only, create=False) as journal:
+        assert list(journal.predictions(ASKED)) == inputs(1)
+    with pytest.raises(JournalError, match="cannot"):
+        Journal(read_only)
+
+
+def test_the_version_is_3() -> None:
+    assert VERSION == 3
