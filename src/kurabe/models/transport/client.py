@@ -20,6 +20,7 @@ from kurabe.errors import (
     QuotaExceededError,
     RateLimitedError,
     ServerError,
+    printable,
 )
 from kurabe.messages import Delta, Reply
 from kurabe.models.auth import Authorize, Key
@@ -33,6 +34,7 @@ from kurabe.models.transport.waiting import in_batch, wait
 T = TypeVar("T")
 Paid = Callable[[float], Awaitable[None]]
 """Counts an attempt that may have been paid for and sets the next one aside, given the end of the call's time."""
+LONGEST_ID = 200
 REQUEST_IDS = (
     "x-request-id",
     "request-id",
@@ -127,7 +129,7 @@ class Client:
     async def _attempt(self, request: HttpRequest, read: Callable[[bytes], T], turn: Turn) -> tuple[T, str]:
         """`call`, once."""
         answer = await self.http.send(request.method, *self._address(request), request.body)
-        request_id = _request_id(answer.headers)
+        request_id = self._request_id(answer.headers)
         if not 200 <= answer.status < 300:
             raise self._fault(answer.status, answer.headers, answer.body)
         try:
@@ -154,7 +156,7 @@ class Client:
             try:
                 turn, until = await self._turn(tokens, until)
                 async with self.http.stream(request.method, *self._address(request), request.body) as answer:
-                    request_id = _request_id(answer.headers)
+                    request_id = self._request_id(answer.headers)
                     if not 200 <= answer.status < 300:
                         raise self._fault(answer.status, answer.headers, await answer.read())
                     async for piece in answer.pieces():
@@ -188,11 +190,12 @@ class Client:
         now = time.monotonic()
         self.lane.breaker.check(now)
         pause_ends_by = now + total
+        latest = math.inf if in_batch() else until
         while True:
             if limiter.paused_until > pause_ends_by:
                 raise _late(limiter.paused_until - now, total)
-            turn = limiter.take(now, tokens, until)
-            if turn.start > until:
+            turn = limiter.take(now, tokens, latest)
+            if turn.start > latest:
                 raise _late(turn.start - now, total)
             while (seconds := turn.start - now) > 0 and not limiter.paused_since(turn):
                 await wait(seconds)
@@ -220,7 +223,7 @@ class Client:
         if error.retry_after is None:
             error.retry_after = retry_after(named, time.time())
         error.should_retry = _SHOULD_RETRY.get(named.get("x-should-retry", ""))
-        error.request_id = _request_id(named)
+        error.request_id = self._request_id(named)
         return error
 
     async def _again(self, error: ProviderError, attempt: int, until: float, paid: Paid | None) -> float:
@@ -246,15 +249,28 @@ class Client:
             await paid(until)
         return until + seconds if left_alone else until
 
+    def _request_id(self, headers: Any) -> str:
+        """The id that the provider gave the request, without the key, as some servers send back what they were sent."""
+        found = next((str(headers[name]) for name in REQUEST_IDS if name in headers), "")
+        return self._without_key(printable(found))[:LONGEST_ID]
+
+    def _without_key(self, text: str) -> str:
+        key = self._key.reveal() if self._key is not None else ""
+        return text.replace(key, HIDDEN) if len(key) >= SHORTEST_SECRET else text
+
     def _named(self, error: ProviderError, attempts: int) -> ProviderError:
         """The error with where it happened, and without the key: some providers repeat it."""
         error.provider, error.model = error.provider or self.where, error.model or self.model
         error.attempts = attempts
-        if self._key is not None and len(key := self._key.reveal()) >= SHORTEST_SECRET:
-            error.message, error.code = error.message.replace(key, HIDDEN), error.code.replace(key, HIDDEN)
-            if isinstance(error.partial, Reply):
-                raw = error.partial.raw.replace(key.encode(), HIDDEN.encode())
-                error.partial = msgspec.structs.replace(error.partial, raw=raw)
+        error.message, error.code = self._without_key(error.message), self._without_key(error.code)
+        error.request_id = self._without_key(error.request_id)
+        if (
+            isinstance(error.partial, Reply)
+            and self._key is not None
+            and len(key := self._key.reveal()) >= SHORTEST_SECRET
+        ):
+            raw = error.partial.raw.replace(key.encode(), HIDDEN.encode())
+            error.partial = msgspec.structs.replace(error.partial, raw=raw)
         error.args = (error.message,)
         return error.with_traceback(None)  # its frames hold what was sent and what came
 
@@ -276,11 +292,3 @@ def _with_partial(error: ProviderError, decoder: Decoder) -> ProviderError:
     if isinstance(error, ConnectionFailedError):
         return CutStreamError(error.message, partial=error.partial)
     return error
-
-
-def _request_id(headers: Any) -> str:
-    for name in REQUEST_IDS:
-        value = headers.get(name)
-        if value is not None:
-            return str(value)
-    return ""
