@@ -9,12 +9,16 @@ import os
 import re
 from collections.abc import Iterable
 from typing import Any
+from unicodedata import category
 
 
 class KurabeError(Exception):
     """The root of the tree: catch this to catch everything kurabe raises on purpose."""
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class TaskError(KurabeError):
@@ -98,7 +102,7 @@ class ProviderError(ModelError):
         text = f"{where} {self.what}" + (f" ({', '.join(facts)})" if facts else "")
         text += f": {self.message.strip()[:600]}" if self.message.strip() else ""
         ended = text if text.endswith((".", "!", "?")) else text + "."
-        return without_secrets(ended + (f" {self.next_step}" if self.next_step else ""))
+        return printable(without_secrets(ended + (f" {self.next_step}" if self.next_step else "")))
 
 
 class BadRequestError(ProviderError):
@@ -273,6 +277,7 @@ _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 _SECRET = re.compile(r"\b(?:sk|pk|rk|hf|ghp|gsk|xai)[-_][A-Za-z0-9_-]{12,}")
 SHORTEST_SECRET = 8
 """Characters: a shorter value is no secret, and would blank innocent words."""
+_KEPT = "\n\t\u200c\u200d"
 HIDDEN = "•••"
 """What stands for a secret."""
 
@@ -287,6 +292,19 @@ def without_secrets(text: str) -> str:
         if len(value) >= SHORTEST_SECRET and _SECRET_NAME.search(variable):
             text = text.replace(value, HIDDEN)
     return _SECRET.sub(HIDDEN, text)
+
+
+def printable(text: str) -> str:
+    """`text` as it may stand in a terminal or a log: without control characters, which a terminal would obey, and
+    without those that change the direction of text or can't be seen. Line ends, tabs and the joiners of emoji and of
+    Persian stay.
+
+    >>> printable("a \x1b[2Jb\u202e")
+    'a [2Jb'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c for c in text if c.isprintable() or c in _KEPT or category(c) not in {"Cc", "Cf", "Cs"})
 
 
 def is_disk_full(error: OSError) -> bool:

@@ -1,24 +1,19 @@
 """What several commands need: an answer shown as it comes, and the line that says what it took."""
 
-import re
 import sys
 from typing import Any
 
 import click
 
+from kurabe.errors import printable
 from kurabe.messages import Reply
 from kurabe.models.base import Stream
 from kurabe.models.conversation import Chat
 from kurabe.models.request import Content
 from kurabe.report.format import dollars, seconds
 
-# What a terminal would obey: a model's answer may hold anything. Tabs and line ends stay.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def shown(text: str) -> str:
-    """`text` as it may be written to a terminal."""
-    return _CONTROL.sub("", text)
+shown = printable
+"""A text from outside as a command may write it, to a terminal or into a pipe."""
 
 
 def answer_once(model: Chat, content: Content, **settings: Any) -> Reply:
@@ -38,7 +33,7 @@ def show(stream: Stream) -> Reply:
                 click.secho(shown(delta.reasoning), dim=True, nl=False)
                 thinking, wrote, last = True, True, delta.reasoning
             if delta.text:
-                text = shown(delta.text) if terminal else delta.text.encode("utf-8", "replace").decode()
+                text = shown(delta.text)
                 click.echo(f"\n\n{text}" if thinking else text, nl=False)
                 thinking, wrote, last = False, True, delta.text
             sys.stdout.flush()

@@ -88,6 +88,6 @@ def _watch(runners: list[Runner], done: Callable[[], bool]) -> None:
 
 
 def _plain(runner: Runner) -> str:
-    body = shown(str(runner.error)) if runner.error is not None else runner.text.strip()
+    body = shown(str(runner.error)) if runner.error is not None else shown(runner.text).strip()
     note = f"\n[{facts(runner.reply)}]" if runner.reply is not None else ""
-    return f"── {runner.reference}\n{'error: ' if runner.error is not None else ''}{body}{note}"
+    return f"── {shown(runner.reference)}\n{'error: ' if runner.error is not None else ''}{body}{note}"

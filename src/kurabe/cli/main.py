@@ -138,14 +138,16 @@ def _warn(
     line: str | None = None,
 ) -> None:
     """A warning of kurabe's own as one line; what others warn of, as Python shows it."""
+    from kurabe.errors import printable
+
     if category is UserWarning and os.path.realpath(filename).startswith(_PACKAGE):
-        click.echo(f"kurabe: {message}", err=True)
+        click.echo(printable(f"kurabe: {message}"), err=True)
     else:
         _shown_by_python(message, category, filename, lineno, file, line)
 
 
 def _explain(error: Exception) -> int:
-    from kurabe.errors import KurabeError
+    from kurabe.errors import KurabeError, printable
 
     if os.environ.get("KURABE_DEBUG"):
         import traceback
@@ -155,10 +157,12 @@ def _explain(error: Exception) -> int:
         click.echo(f"kurabe: {error}", err=True)
         return error.exit_code
     if isinstance(error, OSError):
-        click.echo(f"kurabe: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", err=True)
+        place = f": {error.filename}" if error.filename else ""
+        click.echo(printable(f"kurabe: {error.strerror or error}{place}"), err=True)
         return 2
     click.echo(
-        f"kurabe: {type(error).__name__}: {error}\nThis is a fault of kurabe's. `--debug` shows where it happened.",
+        printable(f"kurabe: {type(error).__name__}: {error}\n")
+        + "This is a fault of kurabe's. `--debug` shows where it happened.",
         err=True,
     )
     return 1

@@ -7,6 +7,7 @@ import click
 from msgspec.structs import replace
 
 from kurabe.cli.main import Command
+from kurabe.errors import printable
 from kurabe.models.connect import connect, listed_provider
 from kurabe.models.downloaded import downloaded
 from kurabe.models.reference import COMPATIBLE, ENGINES, KEY, Reference, parse_reference
@@ -40,7 +41,7 @@ def command(provider: str, as_json: bool) -> None:
         click.echo(json.dumps(names, ensure_ascii=False))
     else:
         for model in names:
-            click.echo(str(replace(reference, name=model)))
+            click.echo(printable(str(replace(reference, name=model))))
 
 
 def _list_downloaded(engine: str, *, as_json: bool) -> None:
@@ -50,6 +51,6 @@ def _list_downloaded(engine: str, *, as_json: bool) -> None:
         return
     width = max((len(model.reference) for model in models), default=0)
     for model in models:
-        click.echo(f"{model.reference:<{width}}  {size(model.size):>8}  {model.where}")
+        click.echo(printable(f"{model.reference:<{width}}  {size(model.size):>8}  {model.where}"))
     if not models:
         click.echo(f"no model for {engine} is on this machine yet; fetch one with: kurabe pull smollm2-135m", err=True)

@@ -14,7 +14,7 @@ from kurabe.cli.shared import allow_code_option, find_run, task_file
 from kurabe.contest.board import compute_board
 from kurabe.contest.journal import Journal
 from kurabe.contest.prepare import journal_path
-from kurabe.errors import DataError
+from kurabe.errors import DataError, printable
 from kurabe.report.files import write_text
 from kurabe.report.format import count
 from kurabe.tasks.file import load_spec
@@ -80,7 +80,7 @@ def command(
         click.echo(json.dumps(answers, ensure_ascii=False))
     else:
         for answer in answers:
-            click.echo(answer)
+            click.echo(printable(str(answer)))
 
 
 def _answer_names() -> Iterator[str]:

@@ -12,7 +12,7 @@ from kurabe.models.auth import Key, authorize, fill, find_key
 from kurabe.models.codecs.base import Codec
 from kurabe.models.hosted import CONCURRENCY, HostedModel
 from kurabe.models.providers import Provider, providers
-from kurabe.models.reference import COMPATIBLE, KEY, Reference
+from kurabe.models.reference import COMPATIBLE, KEY, Reference, shown_reference
 from kurabe.models.request import Unsupported
 from kurabe.models.transport.budget import Budget
 from kurabe.models.transport.cache import Cache
@@ -187,7 +187,7 @@ def check_address(address: str, whose: str) -> None:
     from pyreqwest.http import Url
 
     if not address.startswith(("http://", "https://")):
-        raise InputError(f"the address {address!r} of {whose} does not begin with http:// or https://")
+        raise InputError(f"the address {shown_reference(address)!r} of {whose} does not begin with http:// or https://")
     if "?" in address or "#" in address or "@" in address.split("/", 3)[2]:
         raise InputError(
             f"the address of {whose} must end with its path and hold no name or password: give the key by the"

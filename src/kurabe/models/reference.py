@@ -104,7 +104,7 @@ def split_chain(text: str) -> list[str]:
         raise ModelError(f"a model is named by a text such as 'openai:gpt-5.1', not by {text!r:.80}")
     links = [link.strip() for link in text.split(" | ")]
     if not all(links):
-        raise ModelError(f"model reference {text!r} has an empty place beside a '|'")
+        raise ModelError(f"model reference {shown_reference(text)!r} has an empty place beside a '|'")
     return links
 
 
@@ -123,11 +123,11 @@ def parse_reference(text: str) -> Reference:
         return _compatible(text)
     scheme, colon, rest = text.partition(":")
     if not colon:
-        raise ModelError(f"model reference {text!r} has no provider before a ':'; {_meant(text)}")
+        raise ModelError(f"model reference {shown_reference(text)!r} has no provider before a ':'; {_meant(text)}")
     if scheme in NOT_YET:
         raise ModelError(
-            f"model reference {text!r}: the provider {scheme!r} is not available in this version of kurabe; "
-            "use a model on this machine, such as 'gguf:smollm2-135m'"
+            f"model reference {shown_reference(text)!r}: the provider {scheme!r} is not available in this version of"
+            " kurabe; use a model on this machine, such as 'gguf:smollm2-135m'"
         )
     if scheme in LOCAL:
         known: tuple[str, ...] = LOCAL[scheme]
@@ -140,7 +140,7 @@ def parse_reference(text: str) -> Reference:
                 form = f"{named.name}:MODEL?{where}=http://…" if where else "openai@http://…:MODEL"
                 raise ModelError(f"model reference '{named.name}@…': an address is written so: '{form}'")
             names = [*LOCAL, *(name for name in providers() if name != COMPATIBLE)]
-            raise ModelError(f"model reference {text!r}: {missing('provider', scheme, names)}")
+            raise ModelError(f"model reference {shown_reference(text)!r}: {missing('provider', scheme, names)}")
         known = (*providers()[scheme].options, CONCURRENCY)
     name, options = _name_and_options(text, scheme, rest, known)
     reference = Reference(scheme, name, options)
@@ -148,6 +148,18 @@ def parse_reference(text: str) -> Reference:
         if option in NUMBERS or option == CONCURRENCY:
             reference.number(option)
     return reference
+
+
+def shown_reference(text: str) -> str:
+    """The reference as an error may show it: without the values of options and what stands before an @ in an address,
+    either of which may be a key that was put in the wrong place.
+
+    >>> shown_reference("openai:m?apikey=KEY"), shown_reference("ftp://KEY@host")
+    ('openai:m?apikey=…', 'ftp://…@host')
+    """
+    name, question, query = re.sub(r"//[^/@]*@", "//…@", text).partition("?")
+    options = [option.partition("=") for option in query.split("&")]
+    return name + question + "&".join(f"{option}=…" if equals else "…" for option, equals, _ in options if option)
 
 
 def _meant(text: str) -> str:
@@ -173,7 +185,7 @@ def _compatible(text: str) -> Reference:
     parts = _ADDRESS.fullmatch(text)
     if parts is None or re.match(r"\d+(/|$)", parts[2]):  # a port, and no model behind it
         raise ModelError(
-            f"model reference {text!r}: after 'openai@' stand an address and a model, such as"
+            f"model reference {shown_reference(text)!r}: after 'openai@' stand an address and a model, such as"
             " 'openai@http://127.0.0.1:8000/v1:my-model'"
         )
     name, options = _name_and_options(text, "openai@", parts[2], (CONCURRENCY, KEY))
@@ -189,11 +201,16 @@ def _compatible(text: str) -> Reference:
 def _name_and_options(text: str, scheme: str, rest: str, known: tuple[str, ...]) -> tuple[str, dict[str, str]]:
     name, question, query = rest.partition("?")
     if not name:
-        raise ModelError(f"model reference {text!r} has no name after '{scheme}:'")
+        raise ModelError(f"model reference {shown_reference(text)!r} has no name after '{scheme}:'")
     options: dict[str, str] = {}
     for part in query.split("&") if question else ():
         (key, value), *_ = parse_qsl(part, keep_blank_values=True) or [(part, "")]
+        if key not in known and "=" not in part and key:  # not shown: it may be a key
+            raise ModelError(
+                f"model reference {shown_reference(text)!r}: an option is written NAME=VALUE; {scheme} has:"
+                f" {', '.join(known) or 'none'}"
+            )
         if key not in known:
-            raise ModelError(f"model reference {text!r}: {missing(f'option of {scheme}', key, known)}")
+            raise ModelError(f"model reference {shown_reference(text)!r}: {missing(f'option of {scheme}', key, known)}")
         options[key] = value
     return name, options

@@ -1,9 +1,8 @@
 """The page of `compare`: all answers beside each other as one HTML file that opens offline and runs no script."""
 
-import unicodedata
-
 from markupsafe import Markup
 
+from kurabe.errors import printable
 from kurabe.lens.compare import Comparison
 from kurabe.report import format as fmt
 from kurabe.report.html import _asset, _environment
@@ -23,13 +22,6 @@ def compare_html(found: Comparison) -> str:
         fmt=fmt, printable=printable, beginning=beginning, long=LONG, style=Markup(_asset("report.css")),
         ends={"length": "cut at the token limit", "content_filter": "stopped by the content filter"},
     )  # fmt: skip
-
-
-def printable(text: str) -> str:
-    """`text` without what no page shows, and without signs that turn the direction of the text around them."""
-    return "".join(
-        c for c in text if c in "\n\t" or unicodedata.category(c) not in {"Cc", "Cf", "Cs"} or c in "\u200c\u200d"
-    )
 
 
 def beginning(text: str) -> str:

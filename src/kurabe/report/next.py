@@ -2,9 +2,9 @@
 
 from markupsafe import Markup
 
+from kurabe.errors import printable
 from kurabe.lens.next_tokens import NextTokens, Sampling
 from kurabe.report import format as fmt
-from kurabe.report.compare import printable
 from kurabe.report.html import _asset, _environment
 
 MOST = 4_000
