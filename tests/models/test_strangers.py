@@ -156,7 +156,7 @@ def test_a_cost_that_can_be_none_counts_as_what_was_set_aside(usd: float) -> Non
 
 
 CODECS = sorted({provider.protocol: name for name, provider in providers().items()}.values())
-NUMBERS = st.sampled_from([-1, 0, 7, 10**12, 10**400, 1.5, -1e300, "7", None, [], {}, True])
+NUMBERS: st.SearchStrategy[Any] = st.sampled_from([-1, 0, 7, 10**12, 10**400, 1.5, -1e300, "7", None, [], {}, True])
 NAMES = (
     "usage", "usageMetadata", "prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "cached_tokens",
     "promptTokenCount", "candidatesTokenCount", "thoughtsTokenCount", "inputTokens", "outputTokens", "tokens",
@@ -245,8 +245,8 @@ def test_a_key_in_the_request_id_is_not_shown() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        f"openai:m?apikey={KEY}", f"openai:m?{KEY}", f"ftp://{KEY}@x", f"https://user:{KEY}@host/v1", f"openai:?k={KEY}",
-        f"openai@ftp://{KEY}@host:m", f"openai@http://host:8000?key={KEY}", f"gguf:m?api_key={KEY}",
+        f"openai:m?apikey={KEY}", f"openai:m?{KEY}", f"ftp://{KEY}@x", f"https://user:{KEY}@host/v1",
+        f"openai:?k={KEY}", f"openai@ftp://{KEY}@host:m", f"openai@http://host:8000?key={KEY}", f"gguf:m?api_key={KEY}",
     ],
 )  # fmt: skip
 def test_a_key_in_the_wrong_place_of_a_reference_is_not_shown(text: str) -> None:
@@ -289,8 +289,8 @@ def test_commands_write_nothing_raw(arguments: list[str], status: int, monkeypat
     monkeypatch.setenv("OPENAI_API_KEY", "k" * 10)
     script = (
         "import sys; from kurabe.models import providers as p; import msgspec\n"
-        "rows = dict(p.providers()); rows['openai'] = msgspec.structs.replace(rows['openai'], base_url=sys.argv.pop(1))\n"
-        "p.providers.cache_clear() if hasattr(p.providers, 'cache_clear') else None\n"
+        "rows = dict(p.providers()); row = rows['openai']\n"
+        "rows['openai'] = msgspec.structs.replace(row, base_url=sys.argv.pop(1))\n"
         "import kurabe.models.connect as c; c.providers = lambda: rows\n"
         "from kurabe.cli.main import main; main()\n"
     )
@@ -328,7 +328,8 @@ def listing(monkeypatch: pytest.MonkeyPatch, *, sha: Any = COMMIT, name: Any = "
     [
         {"sha": None}, {"sha": "main"}, {"sha": "../" * 13 + "x"}, {"sha": COMMIT + "\n"}, {"sha": 5},
         {"digest": "../../../x"}, {"digest": ""}, {"digest": DIGEST + "\n"}, {"digest": 5}, {"digest": "B" * 64},
-        {"name": "../m.gguf"}, {"name": "/etc/m.gguf"}, {"name": "a\0.gguf"}, {"name": "C:\\m.gguf"}, {"name": "a/../../m"},
+        {"name": "../m.gguf"}, {"name": "/etc/m.gguf"}, {"name": "a\0.gguf"}, {"name": "C:\\m.gguf"},
+        {"name": "a/../../m"},
         {"name": ""}, {"name": "a//b"}, {"name": "..\\m.gguf"}, {"name": "a/./b"}, {"name": "a\x1b[2J"}, {"name": None},
     ],
 )  # fmt: skip
@@ -337,7 +338,7 @@ def test_a_listing_that_leads_out_of_the_cache_is_refused(
 ) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     listing(monkeypatch, **facts)
-    with pytest.raises(errors.DownloadError, match="can't be used"):
+    with pytest.raises(errors.DownloadError, match=r"can't be used|has no file"):
         hub_download.fetch(HubName("owner/repo", "m.gguf"), lambda *_: None)
     assert list(tmp_path.rglob("*")) == []
 
