@@ -128,6 +128,22 @@ CASES: dict[str, tuple[Request, dict[str, Any]]] = {
             "tools": TOOLS,
         },
     ),
+    "a call with a word before it, and an empty result": (
+        Request(
+            (
+                User("Weather?"),
+                Assistant("I look.", ToolCall("1", "weather", {"city": "Oslo"})),
+                User(ToolResult("1", "weather", "")),
+            )
+        ),
+        {
+            "messages": [
+                *ASK,
+                {"role": "assistant", "content": "I look.", "tool_calls": [CALL]},
+                {"role": "tool", "content": "", "tool_name": "weather"},
+            ]
+        },
+    ),
     "structured output": (
         Request((User("Weather?"),), output=OutputFormat("place", SCHEMA)),
         {"messages": ASK, "format": SCHEMA},

@@ -6,10 +6,15 @@ from typing import Any
 import pytest
 
 from kurabe import errors
-from kurabe.messages import ToolCall
+from kurabe.messages import Reply, ToolCall
+from kurabe.models.codecs.base import Codec
 from kurabe.models.codecs.gemini import Gemini
+from kurabe.models.codecs.ollama import Ollama
+from kurabe.models.codecs.openai_chat import OpenAIChat
 from kurabe.testing import Fault, Simulator
 from kurabe.testing.simulator import _WIRES
+from kurabe.testing.wire.base import Call
+from kurabe.testing.wire.ollama import OllamaWire
 
 PROTOCOLS = tuple(_WIRES)
 
@@ -49,6 +54,42 @@ def test_what_is_wrong_with_it_is_a_typed_error(protocol: str, fault: Fault, key
         pytest.raises(errors.ProviderError),
     ):
         list(model.stream("Hello"))
+
+
+ENDS: dict[str, tuple[Codec, bytes]] = {
+    "ollama": (Ollama(), b'{"message": {"content": "a"}}\n{"message": {"content": "b"}, "done": true}'),
+    "openai": (
+        OpenAIChat(),
+        b'data: {"choices": [{"delta": {"content": "a"}}]}\n\n'
+        b'data: {"choices": [{"delta": {"content": "b"}, "finish_reason": "stop"}]}',
+    ),
+    "gemini": (
+        Gemini(),
+        b'data: {"candidates": [{"content": {"parts": [{"text": "a"}]}}]}\n\n'
+        b'data: {"candidates": [{"content": {"parts": [{"text": "b"}]}, "finishReason": "STOP"}]}',
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_last_event_without_its_line_end_is_passed_on_too(name: str) -> None:
+    codec, body = ENDS[name]
+    decoder = codec.decoder()
+    assert [delta.text for delta in decoder.feed(body)] == ["a"]
+    assert decoder.finish().text == "ab"
+    assert [delta.text for delta in decoder.late] == ["b"]
+
+
+def test_a_stream_without_its_last_line_end_is_passed_on_whole() -> None:
+    class Blunt(OllamaWire):
+        def events(self, call: Call, reply: Reply) -> list[bytes]:
+            return [b'{"message": {"content": "a"}}\n', b'{"message": {"content": "b"}, "done": true}']
+
+    with Simulator("ollama") as server, server.open() as model:
+        server._wire = Blunt()
+        stream = model.stream("Hello")
+        assert [delta.text for delta in stream] == ["a", "b"]
+        assert stream.reply.text == "ab"
 
 
 def test_events_of_gemini_in_a_list() -> None:

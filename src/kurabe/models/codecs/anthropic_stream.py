@@ -294,7 +294,7 @@ class BedrockDecoder(StreamDecoder):
         self._messages = EventStreamReader()
 
     def _read(self, data: bytes, deltas: list[Delta]) -> None:
-        if not self._some and is_json(self._all()):
+        if not self._some and is_json(bytes(self._raw[:64])):
             return
         for headers, payload in self._messages.feed(data):
             self._some = True

@@ -62,6 +62,9 @@ PLAIN: Final = Profile()
 class Decoder(Protocol):
     """Reads one streamed answer. Bytes may come in any pieces; the result is the same."""
 
+    late: list[Delta]
+    """After `finish`, the deltas of a last event that came without its line end."""
+
     def feed(self, data: bytes) -> list[Delta]:
         """The deltas that these bytes complete. Raises ProviderError for an error event or unreadable bytes."""
 

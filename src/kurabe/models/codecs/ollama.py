@@ -153,11 +153,7 @@ def _messages(turns: tuple[Message, ...]) -> list[dict[str, Any]]:
             messages.append({"role": turn.role, "content": turn.content} if turn.content else {"role": turn.role})
             continue
         # results first: they must follow the calls
-        messages += [
-            {"role": "tool", "content": result_text(part, "Ollama"), "tool_name": part.name}
-            for part in turn.content
-            if isinstance(part, ToolResult)
-        ]
+        messages += [_result(part) for part in turn.content if isinstance(part, ToolResult)]
         message: dict[str, Any] = {"role": turn.role}
         if text := text_of(turn.content):
             message["content"] = text
@@ -166,6 +162,11 @@ def _messages(turns: tuple[Message, ...]) -> list[dict[str, Any]]:
         if len(message) > 1 or (turn.role == "user" and not turn.content):
             messages.append(message)
     return messages
+
+
+def _result(part: ToolResult) -> dict[str, Any]:
+    text = result_text(part, "Ollama")
+    return {"role": "tool", "tool_name": part.name} | ({"content": text} if text else {})
 
 
 def _add_part(message: dict[str, Any], part: Part) -> None:
@@ -337,7 +338,7 @@ class LineDecoder(StreamedAnswer):
             self._line(line, deltas)
 
     def _whole(self) -> Reply:
-        self._line(b"".join(self._rest), [])
+        self._line(b"".join(self._rest), self.late)
         if not self._answer.done:
             raise CutStreamError("no line with `done: true` came")
         return self._reply(partial=False)

@@ -451,7 +451,7 @@ class ChatDecoder(StreamedAnswer):
             return reply(self._all())  # no stream: an error with status 200, or a server that can't stream
         for event in self._reader.close():
             try:
-                self._event(event, [])
+                self._event(event, self.late)
             except UnreadableAnswerError:
                 break  # the last event is cut
         if not self._done and not self._last.finish_reason:

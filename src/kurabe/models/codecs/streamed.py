@@ -18,6 +18,7 @@ class StreamedAnswer:
     """
 
     def __init__(self) -> None:
+        self.late: list[Delta] = []
         self._raw = bytearray()
         self._fault: ProviderError | None = None
 
@@ -120,7 +121,7 @@ class JsonEvents(StreamedAnswer):
         """An event without its empty line at the end of the stream; what can't be read of it was cut off."""
         for event in self._events.close():
             try:
-                self._take(event, [])
+                self._take(event, self.late)
             except UnreadableAnswerError:
                 return
 

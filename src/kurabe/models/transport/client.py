@@ -165,7 +165,7 @@ class Client:
                             yield deltas
                     reply = decoder.finish()
                     self._succeeded(answer.headers, turn, reply)
-                    if not passed_on and (deltas := as_deltas(reply)):  # a server that can't stream sent it whole
+                    if deltas := decoder.late if passed_on else as_deltas(reply):  # it came whole, or its end did
                         passed_on = True
                         yield deltas
                     yield reply, request_id
