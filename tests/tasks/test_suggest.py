@@ -257,3 +257,13 @@ def test_dates_and_codes_stay_out_of_the_text_and_it_says_why(tmp_path: Path) ->
 def test_a_table_of_dates_alone_is_rendered(tmp_path: Path) -> None:
     frame = pl.DataFrame({"day": [f"2024-01-{i % 28 + 1:02}" for i in range(60)], "y": [i / 7 for i in range(60)]})
     assert suggested(tmp_path, frame, "y")[1].train.X.columns == ["day", "input"]
+
+
+def test_a_template_of_many_facts_has_lines_that_can_be_read(tmp_path: Path) -> None:
+    frame = base().with_columns(
+        pl.lit(None).alias("empty"), *(pl.Series(f"fact {i}", range(60)) % (i % 20 + 3) for i in range(200))
+    )
+    text, task = suggested(tmp_path, frame, "price")
+    template = text.split("input: |-\n")[1].split("\n# What must come out")[0]
+    assert max(map(len, template.splitlines())) < 120
+    assert len(task.train.X.columns) == 2 + 200 + 1

@@ -32,6 +32,7 @@ _GROUP = re.compile(
 )
 _DATE = r"^\d{4}[-/.]\d{1,2}([-/.]\d{1,2})?([T ]|$)"
 _TIME_NAME = re.compile(r"(^|[_\s])(date|time|timestamp|year|month|created|created_at|datetime)$", re.IGNORECASE)
+_LINE = 110  # characters of a line of the template
 _CODE = r"^[\w.:/@#+-]*[\d@][\w.:/@#+-]*$"  # one word with a digit or an @
 _UNPRINTABLE = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
@@ -150,8 +151,7 @@ def _reason_to_leave(frame: pl.DataFrame, name: str, target: str) -> str | None:
         return "it numbers the rows"
     if unique and frame.height >= 10 and _all_match(known, _CODE) and reading(known) is None:
         return "it is another code in every row"
-    pairs = frame.select(frame[name].alias("a"), frame[target].alias("b")).unique()
-    if pairs.height == distinct == frame[target].n_unique() < frame.height / 2 and distinct > 1:
+    if 1 < distinct < frame.height / 2 and distinct == frame[target].n_unique() == frame.n_unique([name, target]):
         return f"it says {_comment(target)} in another form, so it would give the answer away"
     return None
 
@@ -197,13 +197,24 @@ def _input(roles: _Roles) -> str:
         f"# {_comment(name)} is not in the text: it is a date, whose parts are features of the contestants for tables."
         for name in roles.dates
     ]
-    facts = ", ".join(f"{literal(name)}: {{{{ {reference(name)} }}}}" for name in roles.facts)
-    template = "\n".join([f"{{{{ {reference(name)} }}}}" for name in roles.texts] + ([facts] if facts else []))
+    template = "\n".join([*(f"{{{{ {reference(name)} }}}}" for name in roles.texts), *_fact_lines(roles.facts)])
     lines.append(f"input: {_block(template)}")
     if roles.dates:
         listed = ", ".join(_quote(name) for name in (*roles.texts, *roles.facts, *roles.dates))
         lines += ["# The columns that contestants may use, in the text or not.", f"columns: [{listed}]"]
     return "\n".join(lines)
+
+
+def _fact_lines(names: Sequence[str]) -> list[str]:
+    """`maker: {{ maker }}, year: {{ year }}`, over as many lines as it takes."""
+    lines: list[str] = []
+    for name in names:
+        fact = f"{literal(name)}: {{{{ {reference(name)} }}}}"
+        if lines and len(lines[-1]) + len(fact) <= _LINE:
+            lines[-1] += f", {fact}"
+        else:
+            lines.append(fact)
+    return lines
 
 
 def _target(target: str, guess: Guess, labels: int, notes: Sequence[str]) -> str:

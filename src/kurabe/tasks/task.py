@@ -192,8 +192,9 @@ def _make(spec: TaskSpec, table: Table, parts: list[PartName] | None, folder: Pa
     for name in (spec.target, split.group, split.column):
         if name is not None and name not in frame.columns:
             raise DataError(missing("column", name, frame.columns))
-    columns, template = _inputs(spec, split, frame.columns)
-    used = [frame[name] for name in columns if name in frame.columns]
+    available = dict.fromkeys(frame.columns)  # asking a frame is slow where it has thousands
+    columns, template = _inputs(spec, split, list(available))
+    used = [frame[name] for name in columns if name in available]
     read = {one.name: said for one in used if (how := reading(one)) and (said := told_reading(one, how))}
     nearly = nearly_numbers(table, frame, [one.name for one in used if one.name not in read])
     y, present, warnings = read_target(frame[spec.target], spec.kind, table.locate)
