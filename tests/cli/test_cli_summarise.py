@@ -166,3 +166,17 @@ def test_an_empty_page_is_not_sent(site: tuple[str, dict[str, bytes]]) -> None:
         assert isinstance(result.exception, DownloadError)
         assert "holds no text" in str(result.exception)
         assert server.calls == 0
+
+
+def test_a_page_of_very_many_attributes_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parser's time grows with the square of an element's attributes."""
+    monkeypatch.setattr("kurabe.cli.readable.SECONDS", 2.0)
+    attributes = " ".join(f"a{number}=1" for number in range(400_000))
+    with pytest.raises(DownloadError, match="takes more than 2 s to read"):
+        page_text(html(f"<p {attributes}>hi</p>"))
+
+
+def test_a_large_page_is_read_as_a_small_one() -> None:
+    assert page_text(html("<p>hello world</p>" * 5_000)) == "\n".join(["hello world"] * 5_000)
+    with pytest.raises(DownloadError, match="no page of text"):
+        page_text(html(b"%PDF-1.7" * 10_000, "application/pdf"))

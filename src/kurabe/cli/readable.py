@@ -1,14 +1,24 @@
 """The text of a web page: what a reader sees of it, without menus, scripts and markup."""
 
 import codecs
+import os
 import re
+import subprocess
+import sys
 from email.message import Message
 
+import msgspec
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from kurabe.errors import DownloadError
 from kurabe.models.transport.page import Page
 
+SMALL = 50_000
+"""Bytes of a page that is read in this process, whatever is in it: some tenths of a second."""
+SECONDS = 20.0
+MEMORY = 800_000_000
+"""Bytes that reading a larger page may take."""
+_REFUSED = 3
 DEEPEST = 2_000
 """Nested blocks. Browsers stop at some 500, and the parser's time grows with the square."""
 NOISE = (
@@ -33,7 +43,51 @@ _BLOCK_TAG = re.compile(
 
 
 def page_text(page: Page) -> str:
-    """The page's title and text, a line a block. Raises DownloadError where it is no text."""
+    """The page's title and text, a line a block. Raises DownloadError where it is no text, or takes too much to read.
+
+    A large page is read by a process with limits: the parser's time grows with the square of an element's attributes,
+    and no look at the markup beforehand says how many it has.
+    """
+    return _page_text(page) if len(page.body) <= SMALL else _read_apart(page)
+
+
+def _read_apart(page: Page) -> str:
+    command = [sys.executable, "-P", "-m", "kurabe.cli.readable"]  # -P: no module of the current folder is imported
+    try:
+        done = subprocess.run(
+            command, input=msgspec.msgpack.encode(page), capture_output=True, check=False, timeout=SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise DownloadError(
+            f"{page.url} takes more than {SECONDS:g} s to read; it was made to, or is damaged"
+        ) from None
+    if done.returncode == _REFUSED:
+        raise DownloadError(done.stdout.decode())
+    if done.returncode != 0:
+        raise DownloadError(f"{page.url} can't be read: its parser crashes, or takes more memory than any page needs")
+    return done.stdout.decode()
+
+
+def _main_apart() -> None:
+    """Read the page on standard input, within limits, and write its text."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        pass
+    else:
+        with open("/proc/self/statm" if os.path.exists("/proc/self/statm") else os.devnull) as file:
+            taken = int((file.read().split() or ["0"])[0]) * resource.getpagesize()  # by libraries that are loaded
+        resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
+    page = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Page)
+    try:
+        text, code = _page_text(page), 0
+    except DownloadError as error:
+        text, code = str(error), _REFUSED
+    sys.stdout.buffer.write(text.encode("utf-8", "replace"))
+    sys.exit(code)
+
+
+def _page_text(page: Page) -> str:
     kind = _header(page).get_content_type() if page.content_type else ""
     text = decode(page)
     if kind in ("text/html", "application/xhtml+xml") or (not kind and "<html" in text[:2000].lower()):
@@ -108,3 +162,7 @@ def _html_charset(name: str) -> str:
     if known in ("utf-7", "idna", "punycode", "unicode_escape", "raw_unicode_escape", "unicode-escape"):
         raise LookupError(name)
     return known
+
+
+if __name__ == "__main__":
+    _main_apart()
