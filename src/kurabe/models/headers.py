@@ -199,7 +199,7 @@ def _json(path: Path) -> dict[str, Any]:
         raise ModelError(
             f"there is no {path.name} in {path.parent}; name a GGUF file or a folder with config.json and .safetensors"
         ) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelError(f"{path} can't be read: {error}; fetch it again") from None
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from None

@@ -113,7 +113,7 @@ def weight_files(folder: Path) -> list[Path]:
         return sorted(folder.glob("*.safetensors"))
     try:
         listed = msgspec.json.decode(index.read_bytes(), type=dict[str, Any]).get("weight_map")
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
     names = {str(name) for name in listed.values()} if isinstance(listed, dict) else set()
     files = [folder / name for name in sorted(names)]

@@ -52,7 +52,7 @@ class Pulled:
             return
         try:
             found = msgspec.json.decode(line, type=_Line)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise DownloadError(f"Ollama sent a line that can't be read: {line[:120]!r}; try again") from None
         if found.error:
             raise DownloadError(f"Ollama could not fetch the model: {found.error}")
@@ -137,7 +137,7 @@ def running(seconds: float = 1.0) -> list[Running] | None:
             answer = client.get(address() + "/api/tags", headers=_headers(), timeout=seconds)
             answer.raise_for_status()
             tags = msgspec.json.decode(answer.content, type=_Tags).models or []
-    except (httpx2.HTTPError, httpx2.InvalidURL, InputError, msgspec.DecodeError):
+    except (httpx2.HTTPError, httpx2.InvalidURL, InputError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return [Running(tag.model, tag.size) for tag in tags]
 
@@ -145,6 +145,6 @@ def running(seconds: float = 1.0) -> list[Running] | None:
 def _refused(name: str, status: int, body: bytes) -> str:
     try:
         why = msgspec.json.decode(body, type=_Line).error or ""
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         why = ""
     return f"Ollama could not fetch {name!r}: it answered {status}{f', {why}' if why else ''}"

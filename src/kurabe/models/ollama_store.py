@@ -131,7 +131,7 @@ def _read(store: Path, path: Path, name: Name) -> Stored:
         if path.stat().st_size > _LARGEST_MANIFEST:
             raise ModelError(f"Ollama's manifest {path} is too large to be one; {again}")
         layers = msgspec.json.decode(path.read_bytes(), type=_Manifest).layers
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelError(f"Ollama's manifest {path} can't be read: {error}; {again}") from None
     except OSError as error:
         raise ModelError(f"cannot read Ollama's manifest {path}: {error.strerror or error}") from None

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 from urllib.request import url2pathname
 
@@ -21,6 +21,7 @@ import msgspec
 
 from kurabe.models.download import FetchError, without_password
 
+_MOST_BYTES: Final = 1 << 26
 _ACCEPT: Final = (
     "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1, */*;q=0.01"
 )
@@ -82,7 +83,7 @@ def _files(client: httpx2.Client, page: str) -> Iterator[tuple[str, Wheel]]:
             yield from ((path.name, Wheel(path.as_uri())) for path in sorted(folder.iterdir()))
         return
     try:
-        response = client.get(page, headers={"Accept": _ACCEPT})
+        response, text = _got(client, page)
     except (httpx2.TransportError, httpx2.InvalidURL, httpx2.TooManyRedirects) as error:
         raise FetchError(f"{without_password(page)}: {type(error).__name__}: {error}") from None
     if response.status_code == 404:
@@ -90,18 +91,42 @@ def _files(client: httpx2.Client, page: str) -> Iterator[tuple[str, Wheel]]:
     if response.status_code != 200:
         raise FetchError(f"{without_password(page)} answered {response.status_code} {response.reason_phrase}")
     found = _json_files if "json" in response.headers.get("Content-Type", "") else _links
-    for filename, wheel in found(response.text, str(response.url)):
+    for filename, wheel in found(text, str(response.url)):
+        if not wheel.url.startswith(("http://", "https://")):
+            continue  # a page from elsewhere names no file of this machine
         yield filename, msgspec.structs.replace(wheel, url=_with_login(wheel.url, page))
+
+
+def _got(client: httpx2.Client, page: str) -> tuple[httpx2.Response, str]:
+    """The answer and its text. Raises FetchError where it is larger than any page of an index."""
+    body = bytearray()
+    with client.stream("GET", page, headers={"Accept": _ACCEPT}) as response:
+        for piece in response.iter_bytes(1 << 16):
+            body += piece
+            if len(body) > _MOST_BYTES:
+                raise FetchError(f"{without_password(page)} has more than {_MOST_BYTES >> 20} MiB")
+    return response, bytes(body).decode("utf-8", "replace")
 
 
 def _json_files(text: str, base: str) -> Iterator[tuple[str, Wheel]]:
     try:
-        files = msgspec.json.decode(text)["files"]
-        for file in files:
-            sha256, size = file.get("hashes", {}).get("sha256"), file.get("size")
-            yield str(file["filename"]), Wheel(urljoin(base, file["url"]), sha256, size)
-    except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
+        for file in msgspec.json.decode(text, type=_Page).files:
+            yield file.filename, Wheel(urljoin(base, file.url), file.hashes.get("sha256"), file.size)
+    except (msgspec.DecodeError, UnicodeError, RecursionError, ValueError):
         raise FetchError(f"{without_password(base)} is not a page of the simple repository API") from None
+
+
+class _File(msgspec.Struct):
+    filename: str
+    url: str
+    hashes: dict[str, str] = {}
+    size: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
+class _Page(msgspec.Struct):
+    """A project's page by PEP 691."""
+
+    files: list[_File]
 
 
 class _Anchors(HTMLParser):
