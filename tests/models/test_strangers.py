@@ -1,5 +1,6 @@
 """What comes from a stranger is bounded, stays in its folder, shows no key, and reaches no terminal raw."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -413,3 +414,39 @@ def test_a_package_index_names_no_file_of_this_machine() -> None:
     body = json.dumps({"files": [FILE | {"url": "file:///etc/passwd"}]}).encode()
     with serving(200, {"content-type": "application/json"}, body) as url, new_client() as client:
         assert find_wheel(client, url, "m", "1.0", index=True) is None
+
+
+@pytest.mark.parametrize("config", [{"r": 10**9}, {"r": 4, "rank_pattern": {"q": 10**9}}, {"init_r": 10**9}])
+def test_an_adapter_of_an_absurd_rank_is_refused_before_it_takes_memory(config: dict[str, Any], tmp_path: Path) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    from kurabe.models.engines.hf_adapter import _held
+
+    save_file({"base.q.lora_A.weight": np.zeros((4, 8), "float32")}, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(errors.ModelError, match="rank"):
+        _held(tmp_path)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"r": 4}))
+    assert _held(tmp_path) == {"base.q.lora_A.weight"}
+    (tmp_path / "adapter_config.json").write_text('{"a":' * 200_000)
+    with pytest.raises(errors.ModelError, match="cannot be read"):
+        _held(tmp_path)
+
+
+@settings(max_examples=200)
+@given(st.integers(0, 119), st.binary(min_size=1, max_size=12))
+def test_a_damaged_safetensors_header_is_read_or_an_error_of_ours(at: int, patch: bytes) -> None:
+    import tempfile
+
+    import numpy as np
+    from safetensors.numpy import save
+
+    from kurabe.models import headers
+
+    data = save({"model.layers.0.q.weight": np.zeros((4, 8), "float32"), "b": np.zeros(3, "float16")})
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_text("{}")
+        (Path(folder) / "model.safetensors").write_bytes(data[:at] + patch + data[at + len(patch) :])
+        with contextlib.suppress(errors.ModelError):
+            assert headers.read_path(Path(folder)).tensors

@@ -70,8 +70,14 @@ def _held(folder: Path) -> set[str]:
         pickled = "; pickled adapters (.bin) are never loaded" if (folder / "adapter_model.bin").is_file() else ""
         raise ModelError(f"{folder} is no adapter: it needs adapter_config.json and adapter_model.safetensors{pickled}")
     try:
-        msgspec.json.decode((folder / "adapter_config.json").read_bytes(), type=dict[str, Any])
+        config = msgspec.json.decode((folder / "adapter_config.json").read_bytes(), type=dict[str, Any])
         with safe_open(file, framework="numpy") as opened:
-            return set(opened.keys())
-    except (SafetensorError, OSError, msgspec.DecodeError) as error:
+            names = set(opened.keys())
+            largest = max((size for name in names for size in opened.get_slice(name).get_shape()), default=0)
+    except (SafetensorError, OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ModelError(f"the adapter {folder} cannot be read: {error}; fetch it again") from None
+    pattern = config.get("rank_pattern")
+    ranks = [config.get("r"), config.get("init_r"), *(pattern.values() if isinstance(pattern, dict) else ())]
+    if names and any(isinstance(rank, int) and rank > largest for rank in ranks):  # PEFT would make tensors of it
+        raise ModelError(f"the adapter {folder} is damaged: its rank is larger than any of its tensors; fetch it again")
+    return names
