@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
+from kurabe.contest.units import Units, find_units
 from kurabe.tasks.spec import Check, Kind
 
 Status = Literal["done", "partial", "skipped", "failed"]
@@ -68,6 +70,8 @@ class Evidence:
 
     `fallback` is the value that stands for an unread answer: the training median, or the most frequent label or text.
     `checks`: the further columns that the task asks for; `judged`: by a check's position, what its judge said.
+    `inputs`: (n,) a digest of each row's input, () where nothing is known of repeats. `cluster`: the column that
+    says which rows belong together.
     `places`: (n,) int64, each row's place in its source, from 0; None in journals of the first edition, where a row has
     its place in the test part.
     """
@@ -86,6 +90,13 @@ class Evidence:
     checks: tuple[Check, ...] = ()
     judged: Mapping[int, Judged] = field(default_factory=dict)
     places: np.ndarray | None = None
+    inputs: tuple[bytes, ...] = ()
+    cluster: str | None = None
+
+    @cached_property
+    def units(self) -> Units:
+        """Which test rows belong together, and how much each counts."""
+        return find_units(self.truth, self.inputs, self.rows.to_dict(as_series=True).get(self.cluster or ""))
 
     def place(self, row: int) -> int:
         """Where a test row stands in its source, from 0."""

@@ -320,7 +320,9 @@ class Journal:
         rows = _unpack(packed)
         inputs = [digests[i : i + 16] for i in range(0, len(digests), 16)]
         fallback = json.loads(fallback)
-        checks = msgspec.convert(json.loads(spec).get("checks", ()), tuple[Check, ...])
+        known = json.loads(spec)
+        checks = msgspec.convert(known.get("checks", ()), tuple[Check, ...])
+        split = (known.get("data") or {}).get("split") or {}
         return Evidence(
             task=task,
             kind=kind,
@@ -335,6 +337,8 @@ class Journal:
             run=run,
             started=started,
             checks=checks,
+            inputs=tuple(inputs),
+            cluster=known.get("cluster") or split.get("group"),
             judged={place: self.judged(check.style) for place, check in enumerate(checks) if check.style is not None},
         )
 

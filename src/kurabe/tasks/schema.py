@@ -28,6 +28,8 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "budget": "Where a run stops.",
         "checks": "Further columns of the board: whether answers follow a format, the score on some of the test rows, "
         "and which answers a judge prefers.",
+        "cluster": "A column that says which test rows belong together, such as a customer: intervals and tests count "
+        "customers, not rows. Left out: `group` of the split.",
     },
     "Data": {
         "source": "One table to be split: a file beside the task file (csv, tsv, jsonl, parquet, Arrow, Excel), "

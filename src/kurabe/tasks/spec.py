@@ -121,6 +121,7 @@ class TaskSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     contestants: tuple[str | dict[str, Any], ...] | None = None
     budget: Budget = Budget()
     checks: tuple[Check, ...] = ()
+    cluster: NonEmpty | None = None
 
 
 class ContestantSpec(msgspec.Struct, frozen=True):

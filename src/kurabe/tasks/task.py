@@ -116,6 +116,7 @@ class Task:
         split: dict[str, Any] | None = None,
         budget: dict[str, float] | None = None,
         checks: Sequence[dict[str, Any]] = (),
+        cluster: str | None = None,
         folder: str | Path = ".",
         allow_code: Collection[str] = (),
     ) -> Self:
@@ -138,7 +139,7 @@ class Task:
             "name": name, "target": target, "kind": guess.kind if guess else kind, "input": input,
             "columns": None if columns is None else list(columns), "metric": metric,
             "prompt": msgspec.to_builtins(prompt), "contestants": entries, "budget": budget or {},
-            "checks": list(checks),
+            "checks": list(checks), "cluster": cluster,
             "data": {**({"train": "frame", "test": "frame"} if parts else {"source": "frame"}), "split": split},
         }  # fmt: skip
         spec = parse_spec(raw)
@@ -189,7 +190,7 @@ def _make(spec: TaskSpec, table: Table, parts: list[PartName] | None, folder: Pa
     split = spec.data.split or Split()
     metric_for(spec.metric, spec.kind)
     frame = typed_frame(table, keep=() if spec.kind == "number" else (spec.target,))
-    for name in (spec.target, split.group, split.column):
+    for name in (spec.target, split.group, split.column, spec.cluster):
         if name is not None and name not in frame.columns:
             raise DataError(missing("column", name, frame.columns))
     available = dict.fromkeys(frame.columns)  # asking a frame is slow where it has thousands
