@@ -1,6 +1,7 @@
 """A task file runs no code without consent, and calls nothing but estimators even with it."""
 
 import hashlib
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 from click.testing import CliRunner, Result
+from sklearn.base import clone
 
 from kurabe.api import Task, load_trained
 from kurabe.cli.main import cli
@@ -209,3 +211,94 @@ def test_a_saved_file_may_hold_the_types_of_the_contestant_and_no_more_of_its_mo
     (tmp_path / "saved" / persist.MANIFEST).write_text(manifest.replace(before, digest))
     with pytest.raises(ContestantError, match=r"not trusted: their_code\.Beside"):
         persist.load(tmp_path / "saved", built)
+
+
+REMOTE = "sentence-transformers:./model?remote_code=./model"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        f'{{embeddings_ridge: {{embeddings: "{REMOTE}"}}}}',
+        '{prompt: {model: "hf:./model?remote_code=./model"}}',
+        '{prompt: {model: "openai:m | hf:./model?remote_code=./model"}}',
+        '{sweep: {contestant: prompt, over: {model: ["hf:./a", "hf:./model?x=1&remote_code=./model"]}}}',
+    ],
+)
+def test_code_that_comes_with_a_model_needs_consent_too(tmp_path: Path, entry: str) -> None:
+    task = folder(tmp_path, entry)
+    result = call("run", task)
+    assert isinstance(result.exception, ContestantError)
+    assert "--allow-code ./model" in str(result.exception)
+    allowed = call("run", task, "--only", "constant", "--allow-code", "./model")
+    assert "consent" not in str(allowed.exception)
+
+
+def test_a_judge_with_code_of_its_own_needs_consent(tmp_path: Path) -> None:
+    task = folder(tmp_path, "tfidf_ridge")
+    with (task / "task.yaml").open("a") as file:
+        file.write("checks: [{style: {rubric: short, judge: 'hf:./m?remote_code=./m', against: constant}}]\n")
+    with pytest.raises(ContestantError, match=r"--allow-code \./m"):
+        Task.from_file(task / "task.yaml").compete()
+
+
+def test_a_saved_contestant_brings_no_model_with_code_of_its_own(tmp_path: Path) -> None:
+    ridge = registry.build(ContestantSpec("tfidf_ridge", {}, "ridge"), registry.Context("number"))
+    fitted = clone(ridge).fit(*table("number"))
+    fitted.later_ = [REMOTE]
+    persist.save(fitted, tmp_path / "saved")
+    with pytest.raises(ContestantError, match="names a model that runs code of its own"):
+        persist.load(tmp_path / "saved", ridge)
+
+
+def test_trained_contestants_are_for_their_owner_only(tmp_path: Path) -> None:
+    ridge = registry.build(ContestantSpec("tfidf_ridge", {}, "ridge"), registry.Context("number"))
+    persist.save(ridge.fit(*table("number")), tmp_path / "trained" / "one")
+    modes = [path.stat().st_mode & 0o777 for path in (tmp_path / "trained").rglob("*")]
+    assert sorted(modes) == [0o600, 0o600, 0o700]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("{prompt: {model: 5}}", "the setting model is 5: expected a text"),
+        ("{prompt: {model: [a]}}", "expected a text"),
+        ("{sweep: {contestant: {prompt: {model: 5}}, over: {system: [a, b]}}}", "expected a text"),
+        ("{blend: {members: [5]}}", "expected names such as tfidf_ridge, got 5"),
+        ("{blend: {members: [{a: 1}]}}", "expected names such as tfidf_ridge, got {'a': 1}"),
+    ],
+)
+def test_settings_of_a_wrong_type_are_one_message(tmp_path: Path, entry: str, message: str) -> None:
+    result = call("run", folder(tmp_path, entry))
+    assert isinstance(result.exception, ContestantError)
+    assert message in str(result.exception)
+
+
+def damaged(data: bytes, draw: random.Random) -> bytes:
+    """The archive with flipped bytes, cut off, or grown."""
+    found = bytearray(data)
+    for _ in range(draw.randrange(1, 10)):
+        found[draw.randrange(len(found))] ^= draw.randrange(1, 256)
+    return bytes(found[: draw.randrange(len(found))] if draw.random() < 0.2 else found)
+
+
+@pytest.mark.parametrize("name", ["constant", "tfidf_ridge", "linear_features"])
+def test_a_damaged_file_is_one_message(tmp_path: Path, name: str) -> None:
+    """With a manifest that agrees, as in a file that somebody made for us."""
+    made = registry.build(ContestantSpec(name, {}, name), registry.Context("number"))
+    X, y = table("number")
+    persist.save(made.fit(X, y), tmp_path / "saved")
+    data = (tmp_path / "saved" / persist.FILE).read_bytes()
+    manifest = (tmp_path / "saved" / persist.MANIFEST).read_text()
+    draw = random.Random(1)
+    refused = 0
+    for _ in range(40):
+        other = damaged(data, draw)
+        (tmp_path / "saved" / persist.FILE).write_bytes(other)
+        digests = [hashlib.sha256(one).hexdigest() for one in (data, other)]
+        (tmp_path / "saved" / persist.MANIFEST).write_text(manifest.replace(*digests))
+        try:
+            persist.load(tmp_path / "saved", made)
+        except ContestantError:
+            refused += 1
+    assert refused > 20

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 from kurabe.cli.main import Command
 from kurabe.errors import InputError, missing
 from kurabe.models.embeddings import DEFAULT, Embedder, open_embedder
+from kurabe.report.files import is_standard_output
 from kurabe.report.format import count
 
 ENDINGS = (".npy", ".jsonl", ".parquet")
@@ -36,6 +37,8 @@ def command(reference: str, texts: tuple[str, ...], dimensions: int | None, cach
     without one each line of standard input, becomes one vector; that of an empty line is all zeros. Without --output
     they are JSON lines on standard output: {"text": …, "embedding": […]}.
     """
+    if is_standard_output(output):
+        output = None
     if output is not None and output.suffix not in ENDINGS:
         raise InputError(f"{output}: {missing('file ending', output.suffix, ENDINGS)}")
     if output is not None and not output.parent.is_dir():  # said before a model is loaded or paid for

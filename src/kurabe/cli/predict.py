@@ -15,7 +15,8 @@ from kurabe.contest.board import compute_board
 from kurabe.contest.journal import Journal
 from kurabe.contest.prepare import journal_path
 from kurabe.errors import DataError, printable
-from kurabe.report.files import write_text
+from kurabe.report.data import csv_text
+from kurabe.report.files import is_standard_output, write_text
 from kurabe.report.format import count
 from kurabe.tasks.file import load_spec
 from kurabe.tasks.rows import empty_columns, rows_from_texts
@@ -31,7 +32,10 @@ from kurabe.tasks.task import INPUT
 @click.option("--run", "run_id", metavar="ID", help="A run as `kurabe runs` lists it; without it the newest.")
 @allow_code_option
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Write the rows or texts with their answers, as CSV."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Write the rows or texts with their answers, as CSV; `-` for standard output.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list of the answers.")
 def command(
@@ -74,8 +78,10 @@ def command(
     answers = trained.estimator.predict(rows).tolist()
     if output:
         free = next(column for column in _answer_names() if column not in asked.columns)
-        write_text(output, asked.with_columns(pl.Series(free, answers)).write_csv())
-        click.echo(f"Wrote {count(len(answers), 'answer')} of {trained.label} to {output}")
+        write_text(output, csv_text(asked.with_columns(pl.Series(free, answers))))
+        click.echo(
+            f"Wrote {count(len(answers), 'answer')} of {trained.label} to {output}", err=is_standard_output(output)
+        )
     elif as_json:
         click.echo(json.dumps(answers, ensure_ascii=False))
     else:

@@ -26,15 +26,16 @@ from kurabe.contest.journal_file import (
     CHECKSUM,
     connect,
     copied,
-    create_private,
     explanation,
     insert,
     is_read_only,
     prepare,
+    refuse_links,
 )
 from kurabe.contest.style import style_key
 from kurabe.contest.under_way import tuning_so_far
 from kurabe.errors import JournalError
+from kurabe.models.private import create_private
 from kurabe.models.transport.cost import total
 from kurabe.models.transport.ledger import Ledger, unaccounted
 from kurabe.tasks.spec import Check, Kind, Style
@@ -119,6 +120,7 @@ class Journal:
             try:
                 self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 if create:
+                    refuse_links(self.path)
                     create_private(self.path)
             except OSError as error:
                 raise JournalError(f"cannot make the folder {self.path.parent}: {error.strerror}") from error

@@ -10,7 +10,6 @@ import sqlite3
 import tempfile
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -104,23 +103,6 @@ def damage(path: Path, what: str) -> str:
     from kurabe.contest.repair import salvageable
 
     return f"the journal {path} is damaged ({what}). {salvageable(path)}"
-
-
-def make_private(path: Path) -> None:
-    """Let nobody but its owner read a file or folder of the journal; one of another user's is left as it is."""
-    with suppress(OSError):
-        os.chmod(path, 0o700 if path.is_dir() else 0o600)
-
-
-def create_private(path: Path) -> None:
-    """Make an empty file that only its owner can read, where there is none. SQLite gives its other files the same mode.
-
-    Raises JournalError for a symbolic link, which might lead to a file that has nothing to do with the journal.
-    """
-    refuse_links(path)
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    make_private(path)
 
 
 def refuse_links(*paths: Path) -> None:

@@ -24,6 +24,7 @@ from kurabe.contestants import registry
 from kurabe.contestants.base import Contestant
 from kurabe.contestants.human import Human
 from kurabe.contestants.learner import Learner
+from kurabe.contestants.own import check_references
 from kurabe.contestants.plain import fit_plain
 from kurabe.contestants.prompt import Prompt
 from kurabe.contestants.sweep import Sweep
@@ -123,6 +124,7 @@ def _entrant(
 ) -> Entrant:
     estimator = task.estimators.get(spec.label)
     if estimator is None:
+        check_references(spec.settings, context.allow_code)
         estimator = registry.build(spec, context)
     model, swept = None, b""
     if isinstance(estimator, Sweep):
@@ -227,8 +229,10 @@ def _human_key(person: Human, label: str, task: Task) -> bytes:
 def make_record(task: Task, test: Part, seed: int, limit: int | None) -> RunRecord:
     """What the journal keeps of a run before any contestant has answered.
 
-    Raises TaskError for a judge whose options are not valid, or must not be kept.
+    Raises TaskError for a judge whose options are not valid, or must not be kept, and ContestantError for one that
+    would run code of its own.
     """
+    check_references([check.style.judge for check in task.spec.checks if check.style is not None], task.allow_code)
     judges(task.spec, task.folder)
     learned = part_digest([task.train, task.validation])
     inputs = input_digests(test.X)

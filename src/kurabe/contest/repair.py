@@ -14,12 +14,12 @@ from kurabe.contest.journal_file import (
     TABLES,
     connect,
     copied,
-    create_private,
     insert,
     is_read_only,
     prepare,
 )
 from kurabe.errors import JournalError
+from kurabe.models.private import create_private
 
 IN_FLIGHT = "in_flight"
 

@@ -23,7 +23,7 @@ from kurabe.contest.board import Board, compute_board
 from kurabe.contest.evidence import Status
 from kurabe.contest.identity import digest, estimator_digest
 from kurabe.contest.journal import Journal, Row, RunRecord
-from kurabe.contest.journal_file import disk_full, make_private, refuse_links
+from kurabe.contest.journal_file import disk_full, refuse_links
 from kurabe.contest.judge import judges, rows_of
 from kurabe.contest.memory import PeakMemory
 from kurabe.contest.observer import Observer, Silent
@@ -58,6 +58,7 @@ from kurabe.errors import (
     is_disk_full,
     without_secrets,
 )
+from kurabe.models.private import make_private
 from kurabe.models.reference import is_local
 from kurabe.models.transport.budget import Budget
 from kurabe.tasks.metrics import metric_for

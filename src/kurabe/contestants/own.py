@@ -8,9 +8,10 @@ import importlib
 import os
 import re
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_plus
 
 import msgspec
 from sklearn.base import BaseEstimator, clone
@@ -19,6 +20,7 @@ from kurabe.errors import ContestantError, InputError, missing
 from kurabe.tasks.spec import ContestantSpec
 
 VARIABLE = "KURABE_ALLOW_CODE"
+_REMOTE = re.compile(r"[?&]remote_code=([^&#]*)")
 _NAME = re.compile(r"(?!\d)\w+(\.(?!\d)\w+)*:(?!\d)\w+(\.(?!\d)\w+)*")
 
 
@@ -61,6 +63,46 @@ def own_estimator(spec: ContestantSpec, allow_code: Collection[str] = ()) -> Any
     if not allowed and not _defined_in_scikit_learn(found):
         raise ContestantError(_refusal(spec.name, module))
     return _made(spec, found)
+
+
+def check_references(values: Any, allow_code: Collection[str]) -> None:
+    """Raise ContestantError where a model that a task file names would run code of its own without the user's consent.
+
+    `values`: settings, with references anywhere in them. `?remote_code=NAME` in a reference is the consent of who wrote
+    the file; that of the user is NAME among `allow_code` or in the user's settings.
+    """
+    for reference in remote_code(values):
+        name = _remote_name(reference)
+        if name not in allow_code and name not in _users_own():
+            raise ContestantError(
+                f"{reference!r} would run code that comes with the model, which needs your consent. If you trust it,"
+                f" add --allow-code {name} (in Python, allow_code=[{name!r}])"
+            )
+
+
+def remote_code(values: Any) -> set[str]:
+    """The references among some values, and in what they hold, that have code of a model's own run."""
+    found: set[str] = set()
+    stack, seen = [values], set[int]()
+    while stack:
+        value = stack.pop()
+        if isinstance(value, str):
+            if _REMOTE.search(value):
+                found.add(value)
+        elif id(value) not in seen:
+            seen.add(id(value))
+            if isinstance(value, Mapping):
+                stack += [*value, *value.values()]
+            elif isinstance(value, list | tuple | set | frozenset):
+                stack += value
+            elif isinstance(value, BaseEstimator):
+                stack += vars(value).values()
+    return found
+
+
+def _remote_name(reference: str) -> str:
+    match = _REMOTE.search(reference)
+    return unquote_plus(match[1]) if match else ""
 
 
 def settings_file() -> Path:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import re
 import shutil
 import sys
@@ -15,6 +16,7 @@ from zipfile import ZIP_STORED, ZipFile
 
 import msgspec
 
+from kurabe.contestants.own import remote_code
 from kurabe.contestants.plain import wrapped
 from kurabe.contestants.sweep import Sweep
 from kurabe.errors import ContestantError
@@ -167,9 +169,11 @@ def save(estimator: Any, folder: Path) -> None:
     )
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    (new / FILE).write_bytes(data)
-    (new / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    new.mkdir(mode=0o700)
+    for name, content in ((FILE, data), (MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))):
+        with os.fdopen(os.open(new / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
+            file.write(content)
     shutil.rmtree(folder, ignore_errors=True)
     new.rename(folder)
 
@@ -214,6 +218,8 @@ def load(folder: Path, estimator: Any = None) -> Any:
     if estimator is not None and type(estimator) not in (type(loaded), type(wrapped(loaded))):
         names = f"{type(wrapped(loaded)).__name__}, and the task describes {type(estimator).__name__}"
         raise ContestantError(f"{folder / FILE} holds {names}: train it again")
+    if remote_code(loaded) - remote_code(estimator):
+        raise ContestantError(f"{folder / FILE} names a model that runs code of its own, and the task does not")
     return loaded
 
 

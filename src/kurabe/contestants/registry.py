@@ -121,6 +121,9 @@ def _with_own_estimators(spec: ContestantSpec, context: Context) -> dict[str, An
         if ":" in entry.name:
             settings["contestant"] = own_estimator(entry, context.allow_code)
     if spec.name == "blend" and isinstance(members := settings.get("members"), list | tuple):
+        for one in members:
+            if not isinstance(one, str):
+                raise ContestantError(f"blend: members: expected names such as tfidf_ridge, got {one!r}")
         settings["members"] = [
             own_estimator(ContestantSpec(one, {}, one), context.allow_code)
             if isinstance(one, str) and ":" in one
@@ -156,6 +159,8 @@ def checked_settings(name: str, cls: type, settings: dict[str, Any]) -> dict[str
                 raise ContestantError(f"{name}: {missing(setting, value, choices)}") from None
             raise ContestantError(f"{name}: the setting {setting} is {value!r}: {_lower(str(error))}") from None
         except TypeError:  # an annotation that msgspec has no check for, such as a model object
+            if str in types_of(parameters[setting].annotation) and isinstance(value, int | float | list | dict):
+                raise ContestantError(f"{name}: the setting {setting} is {value!r}: expected a text") from None
             checked[setting] = value
     return checked
 

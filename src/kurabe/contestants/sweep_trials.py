@@ -8,6 +8,7 @@ from typing import Self
 
 from kurabe.contestants.base import Prediction
 from kurabe.errors import JournalError
+from kurabe.models.private import create_private
 from kurabe.models.transport.ledger import IN_FLIGHT, Ledger, unaccounted
 
 OWNER = b"trials"
@@ -34,6 +35,7 @@ class Evaluations:
         with self._explained():
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
+                create_private(path)
             self._db = sqlite3.connect(path or ":memory:", timeout=10)
             try:
                 self._db.execute("PRAGMA journal_mode=WAL")

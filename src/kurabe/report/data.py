@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
@@ -14,6 +15,9 @@ from kurabe.contest.sweeps import sweep_result
 from kurabe.report.format import distinct
 from kurabe.report.learning import sweep_dict
 from kurabe.tasks.checks import labelled
+
+_FORMULA = r"^[=+\-@\t\r\n＝＋－＠]"
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
 
 def to_csv(board: Board) -> str:
@@ -38,7 +42,7 @@ def to_csv(board: Board) -> str:
             "general_after": row.forgetting and row.forgetting.after, "general_p": row.forgetting and row.forgetting.p,
             **_checks(board, row), "reason": row.reason,
         })  # fmt: skip
-    return pl.DataFrame(finite(records), infer_schema_length=None).write_csv()
+    return csv_text(pl.DataFrame(finite(records), infer_schema_length=None))
 
 
 def _checks(board: Board, row: BoardRow) -> dict[str, float | None]:
@@ -111,7 +115,26 @@ def predictions_csv(board: Board) -> str:
             columns[_free(name, columns)] = _guesses(entry.guesses, entry.answered)
             if entry.unread.any():
                 columns[_free(f"unread: {entry.name}", columns)] = pl.Series(entry.unread, dtype=pl.Boolean)
-    return pl.DataFrame(columns).sort("row", maintain_order=True).write_csv()
+    return csv_text(pl.DataFrame(columns).sort("row", maintain_order=True))
+
+
+def csv_text(frame: pl.DataFrame) -> str:
+    """A frame as CSV in which no text is a formula to a spreadsheet.
+
+    A text, or a column's name, that begins with `=`, `+`, `-`, `@`, a tab or the end of a line gets an apostrophe
+    before it (https://owasp.org/www-community/attacks/CSV_Injection); a plain number such as `-5` stays as it is.
+    """
+    texts = [name for name, kind in frame.schema.items() if kind in (pl.String, pl.Categorical)]
+    safe = frame.with_columns(
+        pl.when(
+            pl.col(name).cast(pl.String).str.contains(_FORMULA) & ~pl.col(name).cast(pl.String).str.contains(_NUMBER)
+        )
+        .then("'" + pl.col(name).cast(pl.String))
+        .otherwise(pl.col(name).cast(pl.String))
+        .alias(name)
+        for name in texts
+    )
+    return safe.rename({name: f"'{name}" for name in frame.columns if re.match(_FORMULA, name)}).write_csv()
 
 
 def second_metrics(board: Board) -> list[str]:

@@ -11,6 +11,7 @@ import msgspec
 from kurabe.errors import InputError
 from kurabe.messages import Reply
 from kurabe.models.codecs.base import HttpRequest
+from kurabe.models.private import create_private
 
 VERSION = 1
 KEPT = ("stop", "tool_calls")
@@ -26,7 +27,8 @@ class Table:
         self._name = name
         self._lock = threading.Lock()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            create_private(path)
             self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=30)
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute("PRAGMA synchronous = NORMAL")
