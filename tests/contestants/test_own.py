@@ -295,8 +295,8 @@ def test_a_damaged_file_is_one_message(tmp_path: Path, name: str) -> None:
     for _ in range(40):
         other = damaged(data, draw)
         (tmp_path / "saved" / persist.FILE).write_bytes(other)
-        digests = [hashlib.sha256(one).hexdigest() for one in (data, other)]
-        (tmp_path / "saved" / persist.MANIFEST).write_text(manifest.replace(*digests))
+        before, after = (hashlib.sha256(one).hexdigest() for one in (data, other))
+        (tmp_path / "saved" / persist.MANIFEST).write_text(manifest.replace(before, after))
         try:
             persist.load(tmp_path / "saved", made)
         except ContestantError:
