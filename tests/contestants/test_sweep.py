@@ -316,6 +316,22 @@ def test_prompts_are_given_up_on_few_validation_rows(model: Any, tmp_path: Path)
     assert trials(again) == trials(made)
 
 
+def test_prompts_that_are_equally_good_in_different_ways_are_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wilcoxon's test told few large errors from many small ones though their mean was the same."""
+
+    def says(request: Request) -> str:
+        told, text = request.messages[0].text, request.messages[-1].text
+        large = round(10 * float(text)) % 10 == 0
+        off = 18.0 * large if told.startswith("Seldom") else 2.0
+        return f"{float(text) + off:.1f}"
+
+    monkeypatch.setattr(prompt, "open_shared", lambda reference, options=None, budget=None: ScriptedModel(says))
+    X, y = table(50)
+    over = {"system": ["Seldom far off", *(f"Always a little off, {word}" for word in "abcdefg")]}
+    made = asks(over, random_state=4).fit(X, y, table(320, first=900))
+    assert [trial["state"] for trial in trials(made)] == ["done"] * 8
+
+
 def test_examples_are_swept_over_training_rows_where_rows_are_given(model: Any) -> None:
     model()
     X, y = table(90)

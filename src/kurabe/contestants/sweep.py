@@ -60,8 +60,8 @@ class Sweep(Contestant):
 
     A trial learns on the fewest rows first and goes on to more where it is among the best third there (asynchronous
     successive halving, Li et al. 2020). A `prompt` learns nothing from rows: unless `rows` is given, it answers growing
-    parts of the validation part and is given up where it is worse than the best trial on the same rows (Wilcoxon's
-    signed-rank test, p < 0.1). The first trials are never given up. `minutes`, `usd`: of the trials; nothing new is
+    parts of the validation part and is given up where it is worse than the best trial on the same rows (paired
+    test of the metric, p < 0.1). The first trials are never given up. `minutes`, `usd`: of the trials; nothing new is
     begun after these, and the best so far is taken. `folder`: where answers are kept as they come: a sweep that was
     killed goes on there, asks nothing twice and ends with the same result. A contest gives it. Without a validation
     part a share of the training part is held out.

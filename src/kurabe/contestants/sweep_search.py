@@ -46,6 +46,7 @@ from kurabe.models.transport.budget import Budget
 from kurabe.tasks.answers import fallback
 from kurabe.tasks.metrics import default_metric, metric_for
 from kurabe.tasks.spec import Kind
+from kurabe.tasks.swaps import swap_test
 from kurabe.tuning.hosted.services import parse_base, service_of
 
 if TYPE_CHECKING:
@@ -185,7 +186,10 @@ class Search:
     @property
     def best(self) -> Trial | None:
         """The best of the trials that came farthest; None where none came anywhere."""
-        scored = [trial for trial in self.trials if trial.scores and trial.state != "failed"]
+        return self._best_of(self.trials)
+
+    def _best_of(self, trials: Sequence[Trial]) -> Trial | None:
+        scored = [trial for trial in trials if trial.scores and trial.state != "failed"]
         return min(scored, key=lambda trial: (-len(trial.scores), self.sign * trial.scores[-1]), default=None)
 
     @property
@@ -232,10 +236,9 @@ class Search:
         except ImportError:
             raise MissingExtraError("a sweep (Optuna)", "sweep") from None
         seed = self.sweep.random_state
+        pruner: Any = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION)
         if self.asks:
-            pruner: Any = optuna.pruners.WilcoxonPruner(p_threshold=WORSE)
-        else:
-            pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION)
+            pruner = optuna.pruners.NopPruner()  # `_worse` says
         study = optuna.create_study(
             sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True),
             pruner=pruner,
@@ -292,18 +295,26 @@ class Search:
             record.checked.append(checked)
             record.scores.append(score)
             if self.asks:
-                seen = record.checked[-2] if step else 0
-                losses = self.sign * self.metric.row_loss(truth, guesses)
-                for place in range(seen, checked):
-                    trial.report(float(losses[place]), place)
+                trial.report(score, checked)
+                worse = self._worse(record, step, guesses, positions)
             else:
                 trial.report(score, REDUCTION**step)
-            worse = trial.should_prune()  # asked even where it is not heeded: so Optuna knows who came so far
+                worse = trial.should_prune()  # asked even where it is not heeded: so Optuna knows who came so far
             came = sum(len(other.scores) > step for other in self.trials)
             if worse and came >= REDUCTION and step + 1 < len(self.steps):
                 record.state = "pruned"
                 return
         record.state = "done"
+
+    def _worse(self, record: Trial, step: int, guesses: np.ndarray, positions: list[int]) -> bool:
+        """Whether the best other trial is better on the same rows by the paired test of the metric."""
+        others = [trial for trial in self.trials if trial is not record and len(trial.scores) > step]
+        best = self._best_of(others)
+        if best is None or self.sign * best.scores[step] >= self.sign * record.scores[step]:
+            return False
+        size = best.rows[step]
+        theirs = self._guesses(self.store.answers(self._key(best.settings, size)), size, positions)
+        return swap_test(self.metric, self.held_y[positions], guesses, theirs) < WORSE
 
     def _tell(self, study: Any, trial: Any, record: Trial) -> None:
         from optuna.trial import TrialState
