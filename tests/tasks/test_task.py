@@ -11,6 +11,7 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wi
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import Ridge
 
+from kurabe import api
 from kurabe.errors import DataError, KurabeError, TaskError
 from kurabe.tasks.file import contestant_specs
 from kurabe.tasks.suggest import suggest
@@ -308,6 +309,21 @@ def test_numbers_that_are_not_finite_are_left_out() -> None:
     task = Task.from_frame(frame, target="y")
     assert task.warnings == ("3 rows have no finite target 'y' and are left out, the first at row index 0.",)
     assert len(task.train) + len(task.test) + len(task.validation or []) == 37
+
+
+def test_a_number_too_large_to_be_scored_is_named_by_its_row() -> None:
+    frame = FRAME.with_columns(y=pl.Series([1.5, -1e307] + [1.0] * 38))
+    with pytest.raises(DataError, match=r"'y' is -1e\+307 at row index 1, too large to be scored"):
+        Task.from_frame(frame, target="y")
+    with pytest.raises(DataError, match="too large to be scored"):
+        Task.from_frame(FRAME.with_columns(y=pl.Series([1e71] + [1.5] * 39)), target="y")
+
+
+def test_the_largest_target_is_scored_without_a_warning(tmp_path: Path) -> None:
+    frame = FRAME.with_columns(y=pl.Series([i * 2.5e68 for i in range(40)]))
+    for metric in ("mean_absolute_error", "root_mean_squared_error", "r2"):
+        task = api.Task.from_frame(frame, target="y", metric=metric, contestants=["constant"], folder=tmp_path)
+        assert task.compete().rows[0].score is not None
 
 
 def test_a_second_frame_is_the_test_part() -> None:

@@ -14,6 +14,8 @@ MANY_LABELS = 50
 FEW_NUMBERS = 10
 """Up to so many distinct whole numbers are classes, if each stands in several rows on average."""
 _ROWS_A_LABEL = 4
+LARGEST = 1e70
+"""Of a target. Its fourth power, the square of a squared error, is still a float."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,16 @@ def read_target(
     Raises
     ------
     DataError
-        At text in a number column that holds no number, and where nothing is left.
+        At text in a number column that holds no number, at a number beyond LARGEST, and where nothing is left.
     """
     y, warnings = _numbers(series, locate) if kind == "number" else (_texts(series), ())
     present = np.isfinite(y) if kind == "number" else np.array([v is not None for v in y], dtype=bool)
+    if kind == "number" and (np.abs(y[present]) > LARGEST).any():
+        row = int(np.flatnonzero(present & (np.abs(y) > LARGEST))[0])
+        raise DataError(
+            f"the target {series.name!r} is {y[row]:g} at {locate(row)}, too large to be scored: errors are squared."
+            f" Give it in a larger unit, or correct the row; {LARGEST:g} is the limit"
+        )
     if kind == "label":
         present &= np.array([bool(v and v.strip()) for v in y], dtype=bool)
     left_out = len(y) - int(present.sum())
