@@ -191,7 +191,7 @@ def test_damaged_arrow_and_excel_are_read_or_refused(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".arrows", ".xlsx"])
-@settings(once, max_examples=400)
+@settings(once, max_examples=150)
 @given(damage)
 def test_much_damage_is_read_or_refused(tmp_path: Path, suffix: str, changes: list[tuple[float, int | bytes]]) -> None:
     check_damaged(tmp_path, suffix, changes)
