@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binom
 
+from kurabe.contest.units import Units, single_rows
 from kurabe.tasks.metrics import Metric, Statistics
 from kurabe.tasks.swaps import Pair, swap_tests
 
@@ -60,23 +61,26 @@ def compare(
     contestants: Sequence[Answered],
     pairs: Sequence[tuple[int, int]],
     *,
+    units: Units | None = None,
     seed: int = 0,
 ) -> list[PairTest]:
     """Tests of `pairs` (positions in `contestants`), each on the rows that both answered, at least one.
 
-    Deterministic in `seed`.
+    `units`: of the n test rows, those that are swapped together; None where each row is a unit. Deterministic in `seed`.
     """
     if not pairs:
         return []
-    n = len(contestants[0].mask)
-    rows, weights = np.arange(n), np.ones(n)
-    common = [contestants[a].mask & contestants[b].mask for a, b in pairs]
-    entered = [
-        Pair(contestants[a].on(mask), contestants[b].on(mask), rows[mask], weights[mask])
-        for (a, b), mask in zip(pairs, common, strict=True)
-    ]
-    tests = swap_tests(metric, entered, n, seed=seed)
-    p = np.array([_mcnemar(pair) for pair in entered]) if metric.proportion else tests.p
+    units = units or single_rows(len(contestants[0].mask))
+    entered = []
+    for a, b in pairs:
+        mask = contestants[a].mask & contestants[b].mask
+        rows = contestants[a].on(mask), contestants[b].on(mask)
+        entered.append(Pair(*rows, units.codes[mask], units.weights[mask]))
+    tests = swap_tests(metric, entered, units.count, seed=seed)
+    p = tests.p.copy()
+    for place, pair in enumerate(entered):
+        if metric.proportion and (exact := _mcnemar(pair, units.count)) is not None:
+            p[place] = exact
     adjusted = np.maximum(tests.adjusted, p)
     return [PairTest(float(one), float(over_all)) for one, over_all in zip(p, adjusted, strict=True)]
 
@@ -87,6 +91,10 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
     return float(min(1.0, 2 * binom.cdf(min(only_first, only_second), changed, 0.5)))
 
 
-def _mcnemar(pair: Pair) -> float:
-    difference = (np.asarray(pair.first) - np.asarray(pair.second))[:, 0]
-    return mcnemar_exact(int((difference > 0).sum()), int((difference < 0).sum()))
+def _mcnemar(pair: Pair, units: int) -> float | None:
+    """McNemar's exact p-value; None where units count unequally, as groups of several rows do."""
+    rows = pair.weights * (np.asarray(pair.first) - np.asarray(pair.second))[:, 0]
+    sums = np.round(np.bincount(pair.units, weights=rows, minlength=units), 9)
+    if not np.isin(sums, [-1, 0, 1]).all():
+        return None
+    return mcnemar_exact(int((sums > 0).sum()), int((sums < 0).sum()))
