@@ -13,7 +13,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from kurabe.contest.pairs import Answered, PairTest, answers, compare, mcnemar_exact
 from kurabe.contest.ranks import rank_ranges
 from kurabe.contest.statistics import holm
-from kurabe.contest.units import Units, find_units
+from kurabe.contest.units import Units
 from kurabe.tasks.metrics import METRICS, Metric
 from kurabe.tasks.swaps import DRAWS, Pair, swap_test, swap_tests, weighted_median
 
@@ -137,12 +137,11 @@ def test_copies_of_a_row_are_one_row_and_groups_are_swapped_whole() -> None:
     truth = np.full(100, "a", dtype=object)
     worse = np.where(np.arange(100) < 8, "b", truth)
     assert pair("accuracy", truth, truth, worse).p == pytest.approx(2 * 0.5**8)
-    copies = find_units([bytes([row // 2]) for row in range(100)])
-    assert compare(metric, entered(metric, truth, truth, worse), [(0, 1)], units=copies)[0].p == pytest.approx(
-        2 * 0.5**4
-    )
+    both = entered(metric, truth, truth, worse)
+    copies = Units(np.arange(100) // 2, np.full(100, 0.5), 50)
+    assert compare(metric, both, [(0, 1)], units=copies)[0].p == pytest.approx(2 * 0.5**4)
     groups = Units(np.arange(100) // 20, np.ones(100), 5)
-    assert compare(metric, entered(metric, truth, truth, worse), [(0, 1)], units=groups)[0].p == 1.0
+    assert compare(metric, both, [(0, 1)], units=groups)[0].p == 1.0
 
 
 def test_no_p_value_depends_on_the_unit_or_on_rounding() -> None:

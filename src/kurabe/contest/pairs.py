@@ -66,7 +66,7 @@ def compare(
 ) -> list[PairTest]:
     """Tests of `pairs` (positions in `contestants`), each on the rows that both answered, at least one.
 
-    `units`: of the n test rows, those that are swapped together; None where each row is a unit. Deterministic in `seed`.
+    `units`: which of the n test rows are swapped together; None where each row is a unit. Deterministic in `seed`.
     """
     if not pairs:
         return []
