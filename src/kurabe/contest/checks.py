@@ -11,6 +11,7 @@ import numpy as np
 
 from kurabe.contest.evidence import Entry, Evidence, usable
 from kurabe.contest.pairs import mcnemar_exact
+from kurabe.contest.person_verdicts import PersonAgreement, corrected, person_agreement
 from kurabe.contest.statistics import Interval, bootstrap, holm, wilson_interval
 from kurabe.contest.style import answer_texts, pairs, preference
 from kurabe.tasks.checks import Follows, labelled, read_format, slice_rows
@@ -25,7 +26,8 @@ class CheckResult:
     `value`: a share of `rows`, 0 to 1 (format, style), or the task's metric over them (slice); `interval`: its 95 %
     interval, None where there is none. `p`: McNemar's exact p-value against the contestant `against`, adjusted by
     Holm's method over the column (format). `agreement`: the share of pairs on which the judge's two orders agreed
-    (style), None where no pair had to be judged.
+    (style), None where no pair had to be judged. `person`: how a person's verdicts on some of these pairs agree with
+    the judge's, None where there are none; `uncorrected`: the judge's share, where `value` is corrected by them.
     """
 
     value: float
@@ -34,6 +36,8 @@ class CheckResult:
     p: float | None = None
     against: str | None = None
     agreement: float | None = None
+    person: PersonAgreement | None = None
+    uncorrected: float | None = None
 
 
 Column = dict[str, CheckResult]
@@ -121,17 +125,21 @@ def _slice_column(evidence: Evidence, members: np.ndarray, resamples: int, seed:
 
 def _style_column(evidence: Evidence, place: int, style: Style) -> Column:
     """How often each contestant's answers are preferred, ties counting half, with Wilson's interval (a little wide
-    where there are many ties)."""
+    where there are many ties). Where a person has judged enough of the same pairs, how often a person prefers them."""
     column: Column = {}
     if (judged := evidence.judged.get(place)) is None:
         return column
     for entry in evidence.entries:
-        found = preference(pairs(evidence, style, entry), judged.verdicts)
+        shown = pairs(evidence, style, entry)
+        found = preference(shown, judged.verdicts)
         if found.pairs:
+            share, by_person = found.points / found.pairs, corrected(shown, judged)
             column[entry.name] = CheckResult(
-                value=found.points / found.pairs,
-                interval=wilson_interval(found.points, found.pairs),
+                value=by_person.value if by_person else share,
+                interval=by_person.interval if by_person else wilson_interval(found.points, found.pairs),
                 rows=found.pairs,
+                person=person_agreement(shown, judged),
+                uncorrected=share if by_person else None,
                 against=style.against,
                 agreement=found.agreed / found.judged if found.judged else None,
             )

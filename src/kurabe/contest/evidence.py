@@ -57,11 +57,13 @@ def usable(entry: Entry) -> np.ndarray:
 @dataclass(frozen=True)
 class Judged:
     """What the judge of a style said: `verdicts` by what it was shown, None where its answer could not be read. `usd`:
-    what that cost, None where unknown. `reason`: why it stopped before the end."""
+    what that cost, None where unknown. `reason`: why it stopped before the end. `by_person`: a person's verdicts on
+    some of the pairs, by what the person was shown."""
 
     verdicts: Mapping[bytes, str | None] = field(default_factory=dict)
     usd: float | None = 0.0
     reason: str | None = None
+    by_person: Mapping[bytes, str | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

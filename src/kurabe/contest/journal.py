@@ -32,7 +32,7 @@ from kurabe.contest.journal_file import (
     prepare,
     refuse_links,
 )
-from kurabe.contest.style import style_key
+from kurabe.contest.style import person_key, style_key
 from kurabe.contest.under_way import tuning_so_far
 from kurabe.errors import JournalError
 from kurabe.models.private import create_private
@@ -350,7 +350,8 @@ class Journal:
         said = self.predictions(key)
         verdicts = {shown: None if row.value is None else str(row.value) for shown, row in said.items()}
         costs = [row.usd for row in said.values()]
-        return Judged(verdicts, total(costs), self._measured(key)[2].get("reason"))
+        by_person = {shown: str(row.value) for shown, row in self.predictions(person_key(style)).items()}
+        return Judged(verdicts, total(costs), self._measured(key)[2].get("reason"), by_person)
 
     def _entry(self, record: EntryRecord, inputs: Sequence[bytes], kind: Kind, fallback: float | str) -> Entry:
         """A contestant's answers in the order of the test rows; rows with the same input share one prediction."""

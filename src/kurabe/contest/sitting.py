@@ -1,13 +1,17 @@
-"""A person answers test rows. Each answer is in the journal before the next row is shown."""
+"""A person answers test rows, or judges answers. Each answer is in the journal before the next row is shown."""
 
 import time
+from dataclasses import dataclass
 
 from kurabe.contest.journal import Journal, Row
+from kurabe.contest.person_verdicts import PersonAgreement, person_agreement, person_outcome, to_ask
 from kurabe.contest.prepare import FOLDER, Entrant, head, journal_path, make_entrants, make_record
 from kurabe.contest.run import locked
+from kurabe.contest.style import FIRST, NEITHER, SECOND, person_key
 from kurabe.contest.work import Work
-from kurabe.contestants.human import Ask, Human, Tell, ask_person
+from kurabe.contestants.human import Ask, Human, Tell, ask_person, ask_verdicts
 from kurabe.errors import ContestantError
+from kurabe.tasks.checks import labelled
 from kurabe.tasks.task import Task
 
 
@@ -39,6 +43,49 @@ def sit(task: Task, *, ask: Ask, tell: Tell, limit: int | None = None, seed: int
         finally:
             work.end(*work.stopped(entrant.reason or "stopped"))
         return work.done, work.total
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A style whose judge a person has checked: on `done` of `pairs`, with what they agree on."""
+
+    label: str
+    done: int
+    pairs: int
+    agreement: PersonAgreement | None
+
+
+def judge_by_hand(task: Task, *, ask: Ask, tell: Tell, limit: int | None = None, seed: int = 0) -> list[Verified]:
+    """Ask a person about the pairs of answers that the judges of a run have judged and the person has not.
+
+    The person does not see who gave which answer, nor what the judge said. `limit` and `seed` are those of the run.
+    Raises ContestantError where there is nothing that a judge has judged.
+    """
+    record = make_record(task, head(task.test, limit), seed, limit)
+    found = []
+    with locked(task.folder / FOLDER), Journal(journal_path(task.folder), create=False) as journal:
+        evidence = journal.evidence(record.id)
+        for place, (label, check) in enumerate(labelled(evidence.checks)):
+            if (style := check.style) is None:
+                continue
+            judged = evidence.judged[place]
+            every = to_ask(evidence, style, judged.verdicts)
+            left = [one for one in every if person_outcome(one, judged.by_person) is None]
+            texts = [(one.question, one.first, one.second) for one in left]
+            shown = time.perf_counter()
+            for position, said, line in ask_verdicts(style.rubric, texts, ask=ask, tell=tell):
+                now = time.perf_counter()
+                verdict = (NEITHER, FIRST, SECOND)[said]
+                journal.add(person_key(style), [Row(left[position].key, verdict, line, None)], now - shown)
+                shown = now
+            judged = journal.judged(style)
+            done = sum(person_outcome(one, judged.by_person) is not None for one in every)
+            found.append(Verified(label, done, len(every), person_agreement(every, judged)))
+    if not any(one.pairs for one in found):
+        raise ContestantError(
+            "no judge has judged anything that a person could check; add a check with a `style` to the task, and run it"
+        )
+    return found
 
 
 def _person(entrants: list[Entrant]) -> Entrant:

@@ -70,6 +70,11 @@ def style_key(style: Style) -> bytes:
     return digest("style", style.judge, str((style.options or {}).get("base_url", "")), style.rubric, SYSTEM, USER)
 
 
+def person_key(style: Style) -> bytes:
+    """What a person's verdicts are kept under: they are about the rubric, whichever model judges by it."""
+    return digest("style by a person", style.rubric)
+
+
 def answer_texts(evidence: Evidence, entry: Entry) -> list[str | None] | None:
     """What a contestant said to each test row, a reasoning model's thoughts and white space around it aside, None where
     nothing; None altogether for one that failed, that says nothing, or whose model does not write (`decode: score` and
@@ -110,24 +115,27 @@ def orders(pair: Showing) -> tuple[Showing, ...]:
     return pair, Showing(pair.question, pair.second, pair.first)
 
 
+def outcome(pair: Showing, verdicts: Verdicts) -> float | None:
+    """1 where the first answer of a pair wins, 0 where the second does, 1/2 for a tie; None where a verdict is missing.
+    An answer of the judge that could not be read agrees with nothing."""
+    both = orders(pair)
+    if any(showing.key not in verdicts for showing in both):
+        return None
+    said = tuple(verdicts[showing.key] for showing in both)
+    return 1.0 if said == (FIRST, SECOND) else 0.0 if said == (SECOND, FIRST) else 0.5
+
+
 def preference(shown: Sequence[Showing], verdicts: Verdicts) -> Preference:
-    """What the verdicts say of the first answer of each pair; pairs that lack one are left out. An answer of the judge
-    that could not be read (None) agrees with nothing."""
-    wins = losses = count = judged = agreed = 0
-    for pair in shown:
-        both = orders(pair)
-        if any(showing.key not in verdicts for showing in both):
-            continue
-        count += 1
-        if not both:
-            continue
-        judged += 1
-        there, back = (verdicts[showing.key] for showing in both)
-        same = (there, back) in ((FIRST, SECOND), (SECOND, FIRST), (NEITHER, NEITHER))
-        agreed += same
-        wins += same and there == FIRST
-        losses += same and there == SECOND
-    return Preference(wins, losses, count, judged, agreed)
+    """What the verdicts say of the first answer of each pair; pairs without verdicts are left out."""
+    outcomes = [(pair, won) for pair in shown if (won := outcome(pair, verdicts)) is not None]
+    judged = [(won, tuple(verdicts[one.key] for one in orders(pair))) for pair, won in outcomes if orders(pair)]
+    return Preference(
+        wins=sum(won == 1 for won, _ in judged),
+        losses=sum(won == 0 for won, _ in judged),
+        pairs=len(outcomes),
+        judged=len(judged),
+        agreed=sum(won != 0.5 or said == (NEITHER, NEITHER) for won, said in judged),
+    )
 
 
 def unread_verdicts(evidence: Evidence, style: Style, verdicts: Verdicts) -> tuple[int, int]:

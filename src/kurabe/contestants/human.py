@@ -221,6 +221,41 @@ def _card(X: pl.DataFrame, row: int, done: int, kind: Kind, target: str, labels:
     return Group(*parts)
 
 
+def ask_verdicts(
+    rubric: str, shown: Sequence[tuple[str, str, str]], *, ask: Ask, tell: Tell
+) -> Iterator[tuple[int, int, str]]:
+    """Ask a person which of two answers follows a rubric better, for each (input, first, second) of `shown`, and yield
+    (position, 1 or 2 or 0 for neither, what was typed) as it is given.
+
+    `b` goes back to the pair before, whose new verdict replaces the first. Ends after the last pair, at `q`, or at the
+    end of the input.
+    """
+    place = 0
+    while place < len(shown):
+        parts = zip(("input", "answer 1", "answer 2"), shown[place], strict=True)
+        panels = [Panel(Text(_printable(text)), title=title, title_align="left") for title, text in parts]
+        tell(Group(Text(f"pair {place + 1} of {len(shown)} · {_printable(rubric)}", style="bold"), *panels))
+        line = _verdict(ask, tell)
+        if line == "q":
+            return
+        if line == "b":
+            place = max(place - 1, 0)
+            continue
+        yield place, int(line), line
+        place += 1
+
+
+def _verdict(ask: Ask, tell: Tell) -> str:
+    while True:
+        try:
+            line = ask("Which is better? 1, 2, or 0 for neither> ").strip().lower()
+        except EOFError:
+            return "q"
+        if line in ("0", "1", "2", "b", "q"):
+            return line
+        tell(Text("Type 1, 2 or 0 (neither) · b back · q quit", style="yellow"))
+
+
 def _printable(text: str) -> str:
     """Without control characters, which a text could use to move the terminal's cursor."""
     return "".join(c if c in "\n\t" or c.isprintable() else "�" for c in text)

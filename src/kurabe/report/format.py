@@ -183,7 +183,8 @@ def check_value(found: "CheckResult | None", decimals: int | None) -> str:
 
 
 def check_rest(found: "CheckResult | None", decimals: int | None) -> str:
-    """What stands beside it: `[86, 96]`, `[86, 96] (p 0.004)` or `[50, 76] (84 % agree)`."""
+    """What stands beside it: `[86, 96]`, `[86, 96] (p 0.004)` or `[50, 76] (84 % agree)`, or `[48, 70] (as a person)`
+    where a person's verdicts correct the judge's."""
     if found is None:
         return ""
     words = []
@@ -192,7 +193,10 @@ def check_rest(found: "CheckResult | None", decimals: int | None) -> str:
     elif found.interval is not None:
         words.append(interval(found.interval, decimals or 0))
     words += [] if found.p is None else [f"(p {p_value(found.p)})"]
-    words += [] if found.agreement is None else [f"({share(found.agreement)} agree)"]
+    if found.uncorrected is not None:
+        words.append("(as a person)")
+    elif found.agreement is not None:
+        words.append(f"({share(found.agreement)} agree)")
     return " ".join(words)
 
 

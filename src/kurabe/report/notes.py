@@ -5,7 +5,8 @@ from typing import Any
 
 from kurabe.contest.board import Board
 from kurabe.contest.evidence import Judged
-from kurabe.contest.style import answer_texts, left_to_judge, unread_verdicts
+from kurabe.contest.person_verdicts import LEAST, person_agreement
+from kurabe.contest.style import answer_texts, left_to_judge, pairs, unread_verdicts
 from kurabe.models.transport.cost import PRICE
 from kurabe.report import format as fmt
 from kurabe.report.learning import chose, sweeps
@@ -139,7 +140,24 @@ def _style_note(board: Board, label: str, style: Style, judged: Judged) -> str:
         f"how often {fmt.redact(fmt.plain(style.judge))} prefers the answer to {other} by the rubric"
         f" “{fmt.shorten(fmt.plain(style.rubric), 120)}”, ties counting half, with 95 % intervals. Each pair is shown"
         f" in both orders, and one answer wins where it is the same in both{agree}.{cost}"
+        f"{_person(board, label, style, judged)}"
     )
+
+
+def _person(board: Board, label: str, style: Style, judged: Judged) -> str:
+    """What a person's verdicts say of the judge's."""
+    evidence = board.evidence
+    shown = [pair for entry in evidence.entries for pair in pairs(evidence, style, entry)]
+    if (found := person_agreement(shown, judged)) is None:
+        return ""
+    kappa = "" if found.kappa is None else f" (Cohen's kappa {found.kappa:.2f})"
+    agreed = f"{fmt.share(found.agreement)}{kappa}"
+    told = f" A person judged {fmt.count(found.pairs, 'pair')} and agreed with the judge on {agreed}."
+    if any(label in row.checks and row.checks[label].uncorrected is not None for row in board.rows):
+        told += " Shares marked “as a person” estimate what a person prefers, from the verdicts of both."
+    else:
+        told += f" From {LEAST} pairs of a contestant on its share is corrected by them."
+    return told
 
 
 def _judges(board: Board) -> list[str]:
