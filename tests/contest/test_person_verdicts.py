@@ -209,3 +209,34 @@ def test_outcomes_of_pairs() -> None:
         0.5,
     ]
     assert outcome(pair, {there: FIRST}) is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "sampled"), [(50, 20), (200, 50), (1000, 100)])
+def test_coverage_of_a_judge_that_is_biased_by_ten_points(n: int, sampled: int) -> None:
+    """A person prefers 60 % with 20 % ties counting half; the judge takes a quarter of what is no win for one, so that its
+    share is 10 points too high. Whole columns are simulated, as the board makes them."""
+    random = np.random.default_rng(n)
+    showings = [Showing(f"row {row}", f"one {row}", f"answer {row}") for row in range(n)]
+    words = {1.0: (FIRST, SECOND), 0.0: (SECOND, FIRST), 0.5: (NEITHER, NEITHER)}
+    covered, raw, widths, alone = [], [], [], []
+    for _ in range(1000):
+        person = random.choice([1.0, 0.5, 0.0], n, p=[0.5, 0.2, 0.3])
+        judge = np.where(random.random(n) < 0.25, 1.0, person)
+        verdicts = {
+            one.key: word
+            for pair, won in zip(showings, judge, strict=True)
+            for one, word in zip(orders(pair), words[float(won)], strict=True)
+        }
+        by_person = {pair.key: words[float(won)][0] for pair, won in zip(showings, person[:sampled], strict=False)}
+        found = corrected(showings, Judged(verdicts, by_person=dict(by_person)))
+        assert found is not None
+        low, high = found.interval
+        covered.append(low <= 0.6 <= high)
+        raw.append(abs(judge.mean() - 0.6) <= 1.96 * judge.std() / np.sqrt(n))
+        widths.append(high - low)
+        alone.append(2 * 1.96 * person[:sampled].std(ddof=1) / np.sqrt(sampled))
+    print(n, sampled, np.mean(covered), np.mean(raw), np.mean(widths) / np.mean(alone))
+    assert 0.93 <= np.mean(covered) <= 0.99  # more than 97 % with few pairs: agreement on all of them proves little
+    assert np.mean(raw) < 0.8
+    assert np.mean(widths) < 0.92 * np.mean(alone)
