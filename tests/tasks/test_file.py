@@ -360,3 +360,31 @@ class Dumper(yaml.SafeDumper):
 @given(specs)
 def test_a_task_written_as_yaml_is_read_as_itself(spec: TaskSpec) -> None:
     assert parse_spec(yaml.dump(msgspec.to_builtins(spec), Dumper=Dumper, allow_unicode=True, sort_keys=False)) == spec
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 50_000,
+        "[" * 20_000,
+        "{a: " * 20_000,
+        "- " * 20_000,
+        "? " * 20_000,
+        "a:\n" + "".join(" " * n + "a:\n" for n in range(1, 80)),
+    ],
+)
+def test_a_file_that_is_nested_too_deep_is_one_message(text: str) -> None:
+    with pytest.raises(TaskError, match=r"nested too deep|not valid YAML"):
+        parse_spec(text)
+
+
+def test_aliases_that_unfold_without_end_are_one_message() -> None:
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    with pytest.raises(TaskError, match="too large"):
+        parse_spec("\n".join(lines))
+
+
+def test_a_file_of_many_megabytes_is_one_message() -> None:
+    with pytest.raises(TaskError, match="characters"):
+        parse_spec("a: " + "x" * 6_000_000)

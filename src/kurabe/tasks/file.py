@@ -26,6 +26,7 @@ KINDS: tuple[Kind, ...] = ("number", "label", "text")
 _SHORT = 30  # characters of a setting that may stand in a name
 # A task file is small. The limits end files that refer to themselves or unfold into millions of values by aliases.
 MAX_VALUES = 100_000
+MAX_CHARACTERS = 5_000_000
 MAX_DEPTH = 50
 PLAIN_TAGS = frozenset(
     f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq", "merge")
@@ -177,6 +178,7 @@ def _label(name: str, settings: dict[str, Any]) -> str:
 
 def _read_yaml(text: str, where: str) -> tuple[yaml.Node, Any]:
     try:
+        _check_events(text, where)
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
@@ -206,6 +208,21 @@ def _yaml_hint(text: str, mark: yaml.Mark | None) -> str:
     if "\t" in line:
         return ". YAML is indented with spaces, not tabs"
     return f" in {line.strip()!r}" if line.strip() else ""
+
+
+def _check_events(text: str, where: str) -> None:
+    """Refuse a file that is too large or too deep before anything is made of it: PyYAML composes by recursion in C."""
+    if len(text) > MAX_CHARACTERS:
+        raise TaskError(f"{where} has {len(text):,} characters; a task file may have up to {MAX_CHARACTERS:,}")
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MAX_DEPTH:
+            line = f", line {event.start_mark.line + 1}" if event.start_mark else ""
+            raise TaskError(f"{where}{line}: nested too deep for a task file: more than {MAX_DEPTH} levels")
 
 
 def _check_nodes(root: yaml.Node, where: str) -> None:

@@ -1,14 +1,15 @@
 """A model's own chat template (Jinja2, as Hugging Face writes them): the conversation as the model reads it.
 
 The environment is that of Transformers' `apply_chat_template`, so that both give the same text. The template came with
-the file and is not trusted: it runs in Jinja2's sandbox and sees plain values alone.
+the file and is not trusted: it runs in Jinja2's sandbox, in a process with limits of time and memory, and sees plain
+values alone.
 """
 
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from functools import cached_property
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, Final
 
 import jinja2
 import jinja2.ext
@@ -16,10 +17,13 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from kurabe.errors import InputError, ModelError
 from kurabe.messages import Message, Text, Tool, ToolCall, ToolResult
+from kurabe.models import bounded
 from kurabe.models.codecs.base import result_text
 from kurabe.models.engines.thoughts import OPEN
 from kurabe.models.request import without_system
 
+SECONDS: Final = 20
+"""For one conversation."""
 _MARK = "kurabe-marks-this-place"
 
 
@@ -30,10 +34,12 @@ class ChatTemplate:
     def __init__(self, source: str | None, tokens: dict[str, str], where: str) -> None:
         self._where = where
         self._tokens = tokens
-        try:
-            self._template = None if source is None else _environment().from_string(source)
-        except jinja2.TemplateError as error:
-            raise ModelError(f"the chat template of {where!r} cannot be read: {error}") from None
+        self._template = source
+        if source is not None:
+            try:
+                bounded.call(f"{__name__}:check", source, seconds=SECONDS)
+            except (bounded.LimitError, bounded.FailedError) as error:
+                raise ModelError(f"the chat template of {where!r} cannot be read: {error}") from None
 
     def render(self, messages: Iterable[Message], tools: Sequence[Tool] = ()) -> str:
         """The conversation with the assistant's turn opened. A model without a system role gets the system text in its
@@ -88,15 +94,33 @@ class ChatTemplate:
     def _render(self, messages: tuple[Message, ...], tools: Sequence[Tool], *, opened: bool) -> str:
         assert self._template is not None
         try:
-            return self._template.render(
-                messages=[turn for message in messages for turn in _turns(message)],
-                tools=[_tool(tool) for tool in tools] or None,
-                documents=None,
-                add_generation_prompt=opened,
+            names = {
+                "messages": [turn for message in messages for turn in _turns(message)],
+                "tools": [_tool(tool) for tool in tools] or None,
+                "documents": None,
+                "add_generation_prompt": opened,
                 **self._tokens,
-            )
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, ArithmeticError, RecursionError) as error:
+            }
+            return str(bounded.call(f"{__name__}:rendered", self._template, names, seconds=SECONDS))
+        except bounded.LimitError as error:
+            raise InputError(f"the chat template of {self._where!r} takes {error} for this conversation") from None
+        except bounded.FailedError as error:
             raise InputError(f"the chat template of {self._where!r} refuses this conversation: {error}") from None
+
+
+def check(source: str) -> None:
+    """Raise jinja2.TemplateError where the template is not valid."""
+    _compiled(source)
+
+
+def rendered(source: str, names: dict[str, Any]) -> str:
+    """The template with these names filled in."""
+    return _compiled(source).render(names)
+
+
+@lru_cache(maxsize=8)
+def _compiled(source: str) -> jinja2.Template:
+    return _environment().from_string(source)
 
 
 def _turns(message: Message) -> list[dict[str, Any]]:
