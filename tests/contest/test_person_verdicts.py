@@ -214,8 +214,8 @@ def test_outcomes_of_pairs() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("n", "sampled"), [(50, 20), (200, 50), (1000, 100)])
 def test_coverage_of_a_judge_that_is_biased_by_ten_points(n: int, sampled: int) -> None:
-    """A person prefers 60 % with 20 % ties counting half; the judge takes a quarter of what is no win for one, so that its
-    share is 10 points too high. Whole columns are simulated, as the board makes them."""
+    """A person prefers 60 % with 20 % ties counting half; the judge takes a quarter of what is no win for one, so that
+    its share is 10 points too high. Whole columns are simulated, as the board makes them."""
     random = np.random.default_rng(n)
     showings = [Showing(f"row {row}", f"one {row}", f"answer {row}") for row in range(n)]
     words = {1.0: (FIRST, SECOND), 0.0: (SECOND, FIRST), 0.5: (NEITHER, NEITHER)}
