@@ -22,6 +22,7 @@ from kurabe.contest.judge import judges
 from kurabe.contest.leaks import find_leaks
 from kurabe.contestants import registry
 from kurabe.contestants.base import Contestant
+from kurabe.contestants.blend import Blend
 from kurabe.contestants.human import Human
 from kurabe.contestants.learner import Learner
 from kurabe.contestants.own import check_references
@@ -33,6 +34,7 @@ from kurabe.errors import ContestantError, missing
 from kurabe.models import embeddings
 from kurabe.tasks.answers import fallback
 from kurabe.tasks.file import contestant_specs
+from kurabe.tasks.prose import prose_columns
 from kurabe.tasks.languages import language_of, prompt_in
 from kurabe.tasks.spec import ContestantSpec
 from kurabe.tasks.spec import Prompt as TaskPrompt
@@ -104,7 +106,9 @@ def make_entrants(task: Task, seed: int) -> list[Entrant]:
         allow_code=task.allow_code,
     )
     learned_from = part_digest([task.train, task.validation])
-    specs = registry.defaults(task.kind) if task.spec.contestants is None else contestant_specs(task.spec)
+    specs = contestant_specs(task.spec)
+    if task.spec.contestants is None:
+        specs = registry.defaults(task.kind, prose=bool(prose_columns(task.train.X)))
     return [_entrant(spec, position, task, context, learned_from) for position, spec in enumerate(specs)]
 
 
@@ -144,6 +148,10 @@ def _entrant(
             estimator = estimator.set_params(folder=str(task.folder / FOLDER / "tuned" / key.hex()))
     else:
         key = digest(estimator_digest(estimator), learned_from)
+        if isinstance(estimator, Learner | Blend):
+            # What was learned from texts before columns were learned from alone keeps its key, and so its answers.
+            views = estimator.views(task.train.X)
+            key = key if views == ("all",) else digest(key, *views)
         if isinstance(estimator, Learner) and "embeddings" in estimator.get_params():
             found = models.beside(estimator.get_params()["embeddings"], task.folder)
             key = digest(key, embeddings.fingerprint(found))

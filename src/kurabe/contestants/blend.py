@@ -13,17 +13,20 @@ from sklearn.utils.validation import check_is_fitted
 from kurabe.contestants.base import Contestant, Validation
 from kurabe.contestants.features import analysed_once
 from kurabe.contestants.frames import as_frame, as_target, concat
-from kurabe.contestants.learner import checked_kind, expand, scored_by
-from kurabe.contestants.linear import TfidfRidge
+from kurabe.contestants.learner import View, checked_kind, expand, scored_by
+from kurabe.contestants.linear import LinearFeatures, TfidfRidge
 from kurabe.contestants.plain import fit_plain
 from kurabe.contestants.target import SQUARED, Scale, log_fits
 from kurabe.errors import ContestantError
+from kurabe.tasks.prose import prose_columns
 from kurabe.tasks.spec import Kind
 
 MEMBERS: dict[Kind, tuple[str, ...]] = {
     "number": ("stacked_boosting", "gradient_boosting", "tfidf_ridge", "nearest_neighbours"),
     "label": ("tfidf_logistic", "embeddings_ridge", "nearest_neighbours"),
 }
+COLUMN_MEMBERS = ("gradient_boosting", "random_forest", "linear_features")  # where no column is prose
+FEW_LABELS = 20  # with more, boosting takes long and loses to the others
 ENOUGH_ROWS = 1_000  # to weigh a handful of members by
 
 
@@ -31,7 +34,7 @@ class Blend(Contestant):
     """A weighted mean of contestants. Weights are not negative and sum to 1; they minimise the metric's loss (absolute
     or squared error, log-loss for labels) of the members' out-of-fold predictions on the training part.
 
-    `members`: names of contestants or estimators; None: a set of fast ones that differ. `folds`: of the training part,
+    `members`: names of contestants or estimators; None: a set of fast ones that differ, others where no column is prose. `folds`: of the training part,
     each left out in turn, until 1,000 rows have been.
     """
 
@@ -61,7 +64,7 @@ class Blend(Contestant):
             X = concat(X, held)
         if self.kind_ == "label":
             self.classes_ = np.unique(y)
-        members = self._members()
+        members = self._members(X)
         with analysed_once():
             self.weights_ = np.full(len(members), 1 / len(members))
             self.scale_: Scale | None = None
@@ -82,14 +85,14 @@ class Blend(Contestant):
         self.weights_ = self.weights_[self.weights_ > 0]
         return self
 
-    def _members(self) -> list[Any]:
+    def _members(self, X: pl.DataFrame) -> list[Any]:
         from kurabe.contestants import registry
 
         assert self.kind_ != "text"
         context = registry.Context(self.kind_, self.metric, self.random_state)
         members = [
             registry.from_name(member, context) if isinstance(member, str) else clone(member)
-            for member in (MEMBERS[self.kind_] if self.members is None else self.members)
+            for member in (self._default(X) if self.members is None else self.members)
         ]
         if not members:
             raise ContestantError("blend needs at least one member")
@@ -98,11 +101,23 @@ class Blend(Contestant):
             raise ContestantError(f"{without[0]} cannot be blended: it has no predict_proba")
         return members
 
+    def views(self, X: pl.DataFrame) -> tuple[View, ...]:
+        """What its members learn from: the columns alone where none of them is prose."""
+        return ("all",) if prose_columns(X) else ("columns",)
+
+    def _default(self, X: pl.DataFrame) -> tuple[str, ...]:
+        assert self.kind_ != "text"
+        if self.views(X) == ("all",):
+            return MEMBERS[self.kind_]
+        few = self.kind_ == "number" or len(self.classes_) <= FEW_LABELS
+        return COLUMN_MEMBERS if few else COLUMN_MEMBERS[1:]
+
     def _choose_scale(self, members: list[Any], X: pl.DataFrame, y: np.ndarray) -> None:
         """Choose the log scale or not once, by a quick contestant, for all members that would each choose anew."""
         log = False
         if log_fits(y) and (y != y[0]).any():
-            quick = TfidfRidge(kind="number", metric=self.metric, random_state=self.random_state).fit(X, y)
+            by = TfidfRidge if self.views(X) == ("all",) else LinearFeatures
+            quick = by(kind="number", metric=self.metric, random_state=self.random_state).fit(X, y)
             log = quick.scale_.log
         self.scale_ = Scale.of(y, log=log)
         for member in members:

@@ -1,6 +1,7 @@
 """What kurabe's own trained contestants share: clean input, the choice of scale, and answers for degenerate targets."""
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cache
@@ -12,16 +13,21 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from kurabe.contestants.base import Contestant, Validation
+from kurabe.contestants.encoding import ColumnEncoder
 from kurabe.contestants.features import Features
 from kurabe.contestants.frames import as_frame, as_target, concat, infer_kind
 from kurabe.contestants.target import SQUARED, Scale, log_fits
 from kurabe.errors import ContestantError
 from kurabe.models.embeddings import DEFAULT, unavailable
 from kurabe.tasks.metrics import Metric, default_metric, metric_for
+from kurabe.tasks.prose import prose_columns
 from kurabe.tasks.spec import Kind
 
 Log = bool | Literal["auto"]
+View = Literal["all", "columns"]  # of a table: everything that a contestant reads, or the columns without text
+VIEW_ROWS = 1_000  # show whether there are columns to learn from
 HELD_OUT = 0.15  # of the training part, where something is to be chosen and no validation part is given
+QUICK_ROWS = 8_000  # are learned from where scale and view of a table of columns are chosen before anything else is
 SCALE_ROWS = 1_500  # are learned from where nothing but the scale is chosen: one or the other shows soon
 Settings = dict[str, Any]
 
@@ -32,13 +38,17 @@ class Learner(Contestant):
 
     Subclasses have the parameters `kind`, `metric`, `log` (of numbers) and `random_state`, and write `_features`,
     `_learn`, `_apply` and, where they choose settings, `_search`.
-    After `fit`: `kind_`, `scale_` (number), `classes_` (label), `features_`, `model_`, `settings_`, and `constant_`,
+    Those with `takes_columns` learn from the columns alone where no column is prose; where text and columns are there,
+    they learn from both or from the columns, whichever scores better on the validation part.
+    After `fit`: `kind_`, `view_`, `scale_` (number), `classes_` (label), `features_`, `model_`, `settings_`, and `constant_`,
     the one answer where the training target has one value only.
     """
 
     searches: ClassVar[bool] = False  # whether `_search` chooses anything
+    takes_columns: ClassVar[bool] = False  # whether it can learn from the columns alone
     kind: Kind | None
     metric: str | None
+    view_: View = "all"  # one that was saved before there were views has none
     random_state: int
 
     # ----------------------------------------------------------------------------------------- what subclasses write
@@ -58,6 +68,16 @@ class Learner(Contestant):
     def _search(self, F: Any, t: np.ndarray, held_F: Any, held_t: np.ndarray) -> tuple[Settings, np.ndarray]:
         """Settings chosen on the held-out part, and what a model with them says of it."""
         return {}, self._apply(self._learn(F, t, {}), held_F)
+
+    def views(self, X: pl.DataFrame) -> tuple[View, ...]:
+        """What of a table is to be learned from; the validation part chooses among several."""
+        if not self.takes_columns:
+            return ("all",)
+        try:
+            ColumnEncoder(text="drop").fit(X.head(VIEW_ROWS))
+        except ValueError:
+            return ("all",)
+        return ("all", "columns") if prose_columns(X) else ("columns",)
 
     def skipped_reason(self) -> str | None:
         """Why `embeddings`, where the contestant has it, can't be used here, or None where it can."""
@@ -91,9 +111,10 @@ class Learner(Contestant):
         if self.kind_ == "number":
             scales = [bool(log)] if log != "auto" else [False, True] if log_fits(both_y) else [False]
         smears = self.kind_ == "number" and True in scales and scored_by(self.metric, self.kind_).name in SQUARED
-        chosen, settings, smear = scales[0], Settings(), 1.0
-        if self.searches or smears or len(scales) > 1:
-            chosen, settings, smear = self._choose(X, y, held, scales, smears)
+        views = self.views(both_X)
+        self.view_, chosen, settings, smear = views[0], scales[0], Settings(), 1.0
+        if self.searches or smears or len(scales) > 1 or len(views) > 1:
+            self.view_, chosen, settings, smear = self._choose(X, y, held, views, scales, smears)
         self.settings_ = settings
         self.features_ = self._features()
         F = self.features_.fit_transform(both_X)
@@ -104,35 +125,70 @@ class Learner(Contestant):
             self.model_ = self._learn(F, self.scale_.forward(both_y), settings)
 
     def _choose(
-        self, X: pl.DataFrame, y: np.ndarray, held: Validation | None, scales: list[bool], smears: bool
-    ) -> tuple[bool, Settings, float]:
-        """(log, settings, smear) that score best on the validation part."""
+        self,
+        X: pl.DataFrame,
+        y: np.ndarray,
+        held: Validation | None,
+        views: Sequence[View],
+        scales: Sequence[bool],
+        smears: bool,
+    ) -> tuple[View, bool, Settings, float]:
+        """(view, log, settings, smear) that score best on the validation part."""
         if held is None:
             inner, outer = hold_out(len(y), self.random_state)
             held = (X[outer], y[outer])
             X, y = X[inner], y[inner]
         if not len(held[1]) or not len(y) or (y == y[0]).all():
-            return scales[0], {}, 1.0
+            return views[0], scales[0], {}, 1.0
         if not self.searches and len(y) > SCALE_ROWS:
-            some = np.sort(np.random.default_rng(self.random_state).permutation(len(y))[:SCALE_ROWS])
-            X, y = X[some], y[some]
-        features = self._features()
-        F, held_F = features.fit_transform(X), features.transform(held[0])
-        if self.kind_ == "label":
-            settings, _ = self._search(F, self._codes(y), held_F, self._codes(held[1]))
-            return False, settings, 1.0
-        metric = scored_by(self.metric, self.kind_)
-        best: tuple[float, bool, Settings, float] | None = None
-        for log in scales:
-            scale = Scale.of(np.concatenate([y, held[1]]), log=log)
-            settings, z = self._search(F, scale.forward(y), held_F, scale.forward(held[1]))
-            smear = scale.smearing(held[1], z) if smears else 1.0
-            guess = replace(scale, smear=smear).back(z)
-            score = metric.score(held[1], guess) * (-1 if metric.greater_is_better else 1)
-            if best is None or score < best[0]:
-                best = (score, log, settings, smear)
+            return self._best(*self._some(X, y, SCALE_ROWS), held, views, scales, smears)
+        if "columns" in views and len(views) + len(scales) > 2 and len(y) > QUICK_ROWS:
+            view, log, *_ = self._best(*self._some(X, y, QUICK_ROWS), held, views, scales, smears)
+            views, scales = [view], [log]
+        return self._best(X, y, held, views, scales, smears)
+
+    def _some(self, X: pl.DataFrame, y: np.ndarray, rows: int) -> tuple[pl.DataFrame, np.ndarray]:
+        """So many rows, drawn by the seed."""
+        some = np.sort(np.random.default_rng(self.random_state).permutation(len(y))[:rows])
+        return X[some], y[some]
+
+    def _best(
+        self,
+        X: pl.DataFrame,
+        y: np.ndarray,
+        held: Validation,
+        views: Sequence[View],
+        scales: Sequence[bool],
+        smears: bool,
+    ) -> tuple[View, bool, Settings, float]:
+        best: tuple[float, View, bool, Settings, float] | None = None
+        for view in views:
+            self.view_ = view
+            features = self._features()
+            F, held_F = features.fit_transform(X), features.transform(held[0])
+            for log in scales:
+                score, settings, smear = self._score(F, y, held_F, held[1], log, smears)
+                if best is None or score < best[0]:
+                    best = (score, view, log, settings, smear)
         assert best is not None
         return best[1:]
+
+    def _score(
+        self, F: Any, y: np.ndarray, held_F: Any, held_y: np.ndarray, log: bool, smears: bool
+    ) -> tuple[float, Settings, float]:
+        """(loss on the held-out part, settings, smear): the metric's loss for numbers, log-loss for labels."""
+        if self.kind_ != "number":
+            settings, said = self._search(F, self._codes(y), held_F, self._codes(held_y))
+            if self.kind_ == "text":
+                return 0.0, settings, 1.0
+            right = said[np.arange(len(held_y)), self._codes(held_y)]
+            return float(-np.log(np.maximum(right, 1e-6)).mean()), settings, 1.0
+        metric = scored_by(self.metric, self.kind_)
+        scale = Scale.of(np.concatenate([y, held_y]), log=log)
+        settings, z = self._search(F, scale.forward(y), held_F, scale.forward(held_y))
+        smear = scale.smearing(held_y, z) if smears else 1.0
+        score = metric.score(held_y, replace(scale, smear=smear).back(z))
+        return score * (-1 if metric.greater_is_better else 1), settings, smear
 
     def _codes(self, y: np.ndarray) -> np.ndarray:
         return np.searchsorted(self.classes_, y)

@@ -30,6 +30,8 @@ TRUSTED = frozenset(
     f"kurabe.contestants.{name}"
     for name in (
         "blend.Blend",
+        "boosters.Booster",
+        "column_boosting.ColumnFeatures",
         "constant.Constant",
         "encoding.ColumnEncoder",
         "features.Columns",

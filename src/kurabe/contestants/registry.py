@@ -45,6 +45,7 @@ CONTESTANTS: dict[str, Listed] = {
 }
 HOSTED = Listed("tune_hosted:TuneHosted", ALL)  # `tune` of a model that its provider tunes
 INSTEAD = {"tfidf_ridge": "tfidf_logistic", "tfidf_logistic": "tfidf_ridge"}  # what answers the other kind
+FOR_COLUMNS = frozenset({"linear_features", "random_forest", "gradient_boosting", "blend"})
 MODEL = "gguf:smollm2-135m"
 
 
@@ -59,8 +60,12 @@ class Context(NamedTuple):
     allow_code: tuple[str, ...] = ()  # modules that the user lets a task file import
 
 
-def defaults(kind: Kind) -> tuple[ContestantSpec, ...]:
-    """The contestants of a task that names none: all that answer its kind, the quick ones first."""
+def defaults(kind: Kind, *, prose: bool = True) -> tuple[ContestantSpec, ...]:
+    """The contestants of a task that names none: all that answer its kind, the quick ones first.
+
+    Where no column is `prose`, those that read texts stay away: words tell them nothing that the columns don't, and a
+    small language model is no judge of numbers.
+    """
     constants = {
         "number": (
             ContestantSpec("constant", {"strategy": "mean"}, "constant mean"),
@@ -78,7 +83,10 @@ def defaults(kind: Kind) -> tuple[ContestantSpec, ...]:
         for name, listed in CONTESTANTS.items()
         if kind in listed.kinds and name not in ("constant", "prompt", "tune", "sweep", "human")
     ]
-    return (*constants, *trained, *asked, ContestantSpec("human", {"rows": 50}, "human"))
+    person = ContestantSpec("human", {"rows": 50}, "human")
+    if not prose and kind != "text":
+        return (*constants, *(one for one in trained if one.name in FOR_COLUMNS), person)
+    return (*constants, *trained, *asked, person)
 
 
 def build(spec: ContestantSpec, context: Context) -> Any:

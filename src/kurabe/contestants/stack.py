@@ -9,6 +9,7 @@ from scipy import linalg, sparse
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import ExtraTreesRegressor
 
+from kurabe.contestants.boosters import Booster, threads
 from kurabe.contestants.features import (
     Columns,
     Dense,
@@ -22,7 +23,6 @@ from kurabe.contestants.features import (
     Topics,
 )
 from kurabe.contestants.learner import Learner, Log, Settings
-from kurabe.contestants.trees import Booster, threads
 from kurabe.tasks.spec import Kind
 
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)

@@ -1,41 +1,36 @@
 """Random forest and gradient boosting on text and columns."""
 
-import os
 from typing import Any, ClassVar
 
 import lightgbm
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
+from kurabe.contestants import column_boosting
+from kurabe.contestants.boosters import Booster, processors, threads
+from kurabe.contestants.column_boosting import ColumnFeatures
+from kurabe.contestants.encoding import ColumnEncoder
 from kurabe.contestants.features import Columns, Dense, Embeddings, Features, Quantities, TextStatistics, Topics
 from kurabe.contestants.learner import Learner, Log, Settings, expand, scored_by
 from kurabe.contestants.target import SQUARED
-from kurabe.errors import ContestantError
 from kurabe.models.embeddings import DEFAULT
 from kurabe.tasks.spec import Kind
 
 BAG_ROWS = 2_000  # of the training part that each tree of a forest draws at most
+COLUMN_ROWS = 50_000  # where it learns from columns alone
 MISSING = -1e6  # scikit-learn's trees learn where NaN goes only if they saw one; a far value always has a side
 
 
-def processors() -> int:
-    """The processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def threads(values: int) -> int:
-    """Threads for boosting on a matrix of so many values: on a small one they wait for each other more than they work,
-    and on a busy machine ten times as long."""
-    return 1 if values < 5_000_000 else processors()
-
-
 class RandomForest(Learner):
-    """A random forest on embeddings of the text, simple features, the numbers in the text and the table's columns.
+    """A random forest on embeddings of the text, simple features, the numbers in the text and the table's columns, or
+    on the columns alone where no column is prose or they do better on the validation part.
 
     `trees`: how many. `min_samples_leaf`: training rows in a leaf at least. `max_features`: share of the features that
-    each split looks at; None: a fifth for numbers, as many as the square root of their count for labels. `embeddings`:
-    the reference of what embeds the text.
+    each split looks at; None: for numbers a fifth, or all on columns alone, for labels as many as the square root of
+    their count. `embeddings`: the reference of what embeds the text.
     """
+
+    takes_columns: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -58,15 +53,20 @@ class RandomForest(Learner):
         self.random_state = random_state
 
     def _features(self) -> Features:
+        if self.view_ == "columns":
+            return ColumnEncoder(text="drop")
         return Dense([Embeddings(model=self.embeddings), TextStatistics(), Quantities(), Columns()])
 
     def _learn(self, F: np.ndarray, t: np.ndarray, settings: Settings) -> Any:
+        few = self.view_ == "columns"  # columns are few beside the features of texts, and all of them may count
+        most = COLUMN_ROWS if few else BAG_ROWS
+        share = 1.0 if few else 0.2
         forest = RandomForestClassifier if self.kind_ == "label" else RandomForestRegressor
         model = forest(
             self.trees,
             min_samples_leaf=self.min_samples_leaf,
-            max_features=self.max_features or ("sqrt" if self.kind_ == "label" else 0.2),
-            max_samples=BAG_ROWS if len(t) > BAG_ROWS else None,
+            max_features=self.max_features or ("sqrt" if self.kind_ == "label" else share),
+            max_samples=most if len(t) > most else None,
             n_jobs=processors(),
             random_state=self.random_state,
         )
@@ -83,33 +83,20 @@ def _filled(F: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(F), np.float32(MISSING), F)
 
 
-class Booster:
-    """A LightGBM model that is kept as its own text format."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def predict(self, F: np.ndarray) -> np.ndarray:
-        if "_booster" not in self.__dict__:
-            try:
-                self._booster = lightgbm.Booster(model_str=self.text)
-            except lightgbm.basic.LightGBMError as error:
-                raise ContestantError(f"the saved model cannot be read: {error}") from None
-        return np.asarray(self._booster.predict(F, num_threads=threads(F.size)))
-
-    def __getstate__(self) -> dict[str, str]:
-        return {"text": self.text}
-
-
 class GradientBoosting(Learner):
-    """LightGBM on topics and embeddings of the text, simple features, the numbers in the text and the columns.
+    """LightGBM on topics and embeddings of the text, simple features, the numbers in the text and the columns, or on
+    the columns alone where no column is prose or they do better on the validation part.
 
     `leaves`, `min_samples_leaf`: of each tree. `learning_rate`, `rounds`: None: 0.05 and at most 1,000 trees, or 0.15
     and 150 for more than two labels, as each label has a tree of its own in every round. `stop_after`: rounds without a
     gain on the validation part after which it stops. `embeddings`: the reference of what embeds the text.
+    On the columns alone the answer is the mean of two boosters, one with the metric's own loss, 2 * `leaves` + 1 leaves
+    and `min_samples_leaf` halved, and one with squared loss. They take at most 2,000 rounds, fewer for many labels, and
+    learn the errors of a ridge regression where that does better on the validation part.
     """
 
     searches: ClassVar[bool] = True
+    takes_columns: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -136,6 +123,8 @@ class GradientBoosting(Learner):
         self.random_state = random_state
 
     def _features(self) -> Features:
+        if self.view_ == "columns":
+            return ColumnFeatures()
         return Dense(
             [
                 Topics(50, self.random_state),
@@ -144,6 +133,20 @@ class GradientBoosting(Learner):
                 Quantities(),
                 Columns(),
             ]
+        )
+
+    def _plan(self, F: column_boosting.ColumnViews) -> column_boosting.Plan:
+        """What is boosted where the columns alone are learned from."""
+        label = self.kind_ == "label"
+        return column_boosting.Plan(
+            len(self.classes_) if label else 0,
+            F.trees.shape[1],
+            not label and scored_by(self.metric, "number").name in SQUARED,
+            self.leaves,
+            self.min_samples_leaf,
+            self.learning_rate,
+            self.rounds,
+            self.random_state,
         )
 
     def _pace(self) -> tuple[float, int]:
@@ -177,14 +180,22 @@ class GradientBoosting(Learner):
     def _data(self, F: np.ndarray, t: np.ndarray, reference: Any = None) -> lightgbm.Dataset:
         return lightgbm.Dataset(F, t, reference=reference, free_raw_data=False)
 
-    def _learn(self, F: np.ndarray, t: np.ndarray, settings: Settings) -> Booster:
+    def _learn(self, F: Any, t: np.ndarray, settings: Settings) -> Any:
+        if self.view_ == "columns":
+            return column_boosting.learn(self._plan(F), F, t, settings)
         rounds = settings.get("rounds", self._pace()[1])
         return Booster(lightgbm.train(self._parameters(F), self._data(F, t), rounds).model_to_string())
 
-    def _apply(self, model: Booster, F: np.ndarray) -> np.ndarray:
-        return model.predict(F)
+    def _apply(self, model: Any, F: Any) -> np.ndarray:
+        if self.view_ != "columns":
+            return np.asarray(model.predict(F))
+        said = column_boosting.apply(model, F)
+        return said if said.ndim == 2 or self.kind_ == "number" else np.stack([1 - said, said], axis=1)
 
     def _search(self, F: Any, t: np.ndarray, held_F: Any, held_t: np.ndarray) -> tuple[Settings, np.ndarray]:
+        if self.view_ == "columns":
+            settings, said = column_boosting.search(self._plan(F), F, t, held_F, held_t)
+            return settings, said if said.ndim == 2 or self.kind_ == "number" else np.stack([1 - said, said], axis=1)
         data = self._data(F, t)
         model = lightgbm.train(
             self._parameters(F),

@@ -1,0 +1,37 @@
+"""LightGBM models kept as text, and how many threads they use."""
+
+import os
+
+import lightgbm
+import numpy as np
+
+from kurabe.errors import ContestantError
+
+
+def processors() -> int:
+    """The processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads(values: int) -> int:
+    """Threads for boosting on a matrix of so many values: on a small one they wait for each other more than they work,
+    and on a busy machine ten times as long."""
+    return 1 if values < 5_000_000 else processors()
+
+
+class Booster:
+    """A LightGBM model that is kept as its own text format."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def predict(self, F: np.ndarray) -> np.ndarray:
+        if "_booster" not in self.__dict__:
+            try:
+                self._booster = lightgbm.Booster(model_str=self.text)
+            except lightgbm.basic.LightGBMError as error:
+                raise ContestantError(f"the saved model cannot be read: {error}") from None
+        return np.asarray(self._booster.predict(F, num_threads=threads(F.size)))
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"text": self.text}
