@@ -34,8 +34,8 @@ from kurabe.errors import ContestantError, missing
 from kurabe.models import embeddings
 from kurabe.tasks.answers import fallback
 from kurabe.tasks.file import contestant_specs
-from kurabe.tasks.prose import prose_columns
 from kurabe.tasks.languages import language_of, prompt_in
+from kurabe.tasks.prose import prose_columns
 from kurabe.tasks.spec import ContestantSpec
 from kurabe.tasks.spec import Prompt as TaskPrompt
 from kurabe.tasks.task import INPUT, Part, Task

@@ -27,6 +27,7 @@ MEMBERS: dict[Kind, tuple[str, ...]] = {
 }
 COLUMN_MEMBERS = ("gradient_boosting", "random_forest", "linear_features")  # where no column is prose
 FEW_LABELS = 20  # with more, boosting takes long and loses to the others
+LEARN_ROWS = 10_000  # of columns are enough to weigh members by; boosting all of a large table anew takes too long
 ENOUGH_ROWS = 1_000  # to weigh a handful of members by
 
 
@@ -34,8 +35,8 @@ class Blend(Contestant):
     """A weighted mean of contestants. Weights are not negative and sum to 1; they minimise the metric's loss (absolute
     or squared error, log-loss for labels) of the members' out-of-fold predictions on the training part.
 
-    `members`: names of contestants or estimators; None: a set of fast ones that differ, others where no column is prose. `folds`: of the training part,
-    each left out in turn, until 1,000 rows have been.
+    `members`: names of contestants or estimators; None: a set of fast ones that differ, others where no
+    column is prose. `folds`: of the training part, each left out in turn, until 1,000 rows have been.
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label"})
@@ -154,6 +155,8 @@ class Blend(Contestant):
             if len(rows) >= ENOUGH_ROWS:
                 break
             rows = np.concatenate([rows, outer])
+            if self.views(X) == ("columns",) and len(inner) > LEARN_ROWS:
+                inner = np.sort(np.random.default_rng(self.random_state).permutation(inner)[:LEARN_ROWS])
             for position, member in enumerate(members):
                 said[position, outer] = self._say(fit_plain(clone(member), X[inner], y[inner]), X[outer])
         return said[:, rows], rows

@@ -42,8 +42,8 @@ class ColumnFeatures(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships
 
 
 class Plan(NamedTuple):
-    """What is boosted: the number of classes (0 for numbers) and of columns, whether the metric is of squared errors, and the user's
-    settings, None where the plan chooses."""
+    """What is boosted: the number of classes (0 for numbers) and of columns, whether the metric is of squared errors,
+    and the user's settings, None where the plan chooses."""
 
     classes: int
     columns: int
@@ -70,14 +70,19 @@ class Plan(NamedTuple):
         elif self.classes:
             objective = {"objective": "multiclass", "num_class": self.classes}
         own = objective if self.classes or self.squared else {"objective": "regression_l1"}
+        share = 0.5 if self.columns <= MANY_COLUMNS else 1.0  # of many columns few matter: a small share may miss them
         least = max(1, self.min_samples_leaf // 2)
         common = {
             "learning_rate": self.pace()[0], "min_data_in_leaf": least, "bagging_fraction": 0.8, "bagging_freq": 1,
             "deterministic": True, "force_row_wise": True, "verbosity": -1,
         }  # fmt: skip
-        wide = own | common | {"num_leaves": 2 * self.leaves + 1, "feature_fraction": 0.6, "seed": self.seed}
+        wide = (
+            own
+            | common
+            | {"num_leaves": 2 * self.leaves + 1, "feature_fraction": min(1.0, 1.2 * share), "seed": self.seed}
+        )
         narrow = objective | common | {
-            "num_leaves": self.leaves, "feature_fraction_bynode": 0.5, "lambda_l2": 1.0, "seed": self.seed + 1,
+            "num_leaves": self.leaves, "feature_fraction_bynode": share, "lambda_l2": 1.0, "seed": self.seed + 1,
         }  # fmt: skip
         return [wide, narrow] if self.classes <= 5 else [narrow]
 

@@ -40,8 +40,8 @@ class Learner(Contestant):
     `_learn`, `_apply` and, where they choose settings, `_search`.
     Those with `takes_columns` learn from the columns alone where no column is prose; where text and columns are there,
     they learn from both or from the columns, whichever scores better on the validation part.
-    After `fit`: `kind_`, `view_`, `scale_` (number), `classes_` (label), `features_`, `model_`, `settings_`, and `constant_`,
-    the one answer where the training target has one value only.
+    After `fit`: `kind_`, `view_`, `scale_` (number), `classes_` (label), `features_`, `model_`, `settings_`, and
+    `constant_`, the one answer where the training target has one value only.
     """
 
     searches: ClassVar[bool] = False  # whether `_search` chooses anything
