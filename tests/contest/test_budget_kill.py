@@ -57,6 +57,7 @@ def write_task(folder: Path, server: Simulator, usd: float, rows: int, contestan
         input: "{{{{ text }}}}"
         target: price
         kind: number
+        rows: all
         contestants:
           - {contestant.format(options=options, tokens=TOKENS)}
         budget: {{usd: {usd}}}

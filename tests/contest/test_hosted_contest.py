@@ -50,6 +50,7 @@ def make_task(folder: Path, rows: int, server: Simulator, *, usd: float | None =
         input: "{{{{ text }}}}"
         target: price
         kind: number
+        rows: all
         contestants:
           - constant
           - prompt: {{model: "openai:gpt-4o-mini", options: {given!r}}}

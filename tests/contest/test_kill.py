@@ -67,16 +67,17 @@ data: {{source: items.csv, split: {{test: {rows}, validation: 0.1, seed: 5}}}}
 input: "{{{{ text }}}}"
 target: {target}
 kind: {kind}
+rows: {asked}
 contestants:
 {contestants}
 - {{prompt: {{model: "{model}", max_tokens: 6}}}}
 prompt: {{user: "{{{{ input }}}}", prefill: "{prefill}"}}
 """
-NUMBER = {"kind": "number", "target": "price", "prefill": "Price is $"}
-LABEL = {"kind": "label", "target": "thing", "prefill": "It is a"}
+NUMBER: dict[str, Any] = {"kind": "number", "target": "price", "prefill": "Price is $"}
+LABEL: dict[str, Any] = {"kind": "label", "target": "thing", "prefill": "It is a"}
 
 
-def write_task(folder: Path, rows: int, **settings: str) -> Path:
+def write_task(folder: Path, rows: int, asked: int | str = "all", **settings: Any) -> Path:
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     count = max(100, rows * 5 // 4)
@@ -90,7 +91,7 @@ def write_task(folder: Path, rows: int, **settings: str) -> Path:
         }
     )
     frame.write_csv(folder / "items.csv")
-    (folder / "task.yaml").write_text(DATA.format(rows=rows, **settings))
+    (folder / "task.yaml").write_text(DATA.format(rows=rows, asked=asked, **settings))
     return folder / "task.yaml"
 
 
@@ -154,16 +155,16 @@ def runs() -> Iterator[Runs]:
     found.parent.stdout.close()
 
 
-def check_kills(runs: Runs, folder: Path, kills: int, rows: int, **settings: str) -> None:
+def check_kills(runs: Runs, folder: Path, kills: int, rows: int, sample: int | None = None, **settings: Any) -> None:
     """A run in peace and one that is killed so many times and started again have the same board."""
-    calm, killed = (write_task(folder / name, rows, **settings) for name in ("calm", "killed"))
+    calm, killed = (write_task(folder / name, rows, sample or "all", **settings) for name in ("calm", "killed"))
     runs.start(calm, folder / "calm.log")
     began = time.monotonic()
     expected = runs.board()
     seconds = time.monotonic() - began
     assert {row["status"] for row in expected["rows"]} == {"done"}
     assert sorted(asked(folder / "calm.log")) == sorted(journaled(calm))
-    assert len(journaled(calm)) == rows
+    assert len(journaled(calm)) == (sample or rows)
 
     rng = random.Random(1)
     kept: set[str] = set()
@@ -190,6 +191,10 @@ def test_ten_kills_lose_nothing_and_repeat_nothing(runs: Runs, tmp_path: Path, s
 
 def test_kills_while_labels_are_scored(runs: Runs, tmp_path: Path, smollm2: Path) -> None:
     check_kills(runs, tmp_path, 4, 40, contestants="- constant", model="gguf:smollm2-135m", **LABEL)
+
+
+def test_kills_while_a_sample_is_asked(runs: Runs, tmp_path: Path, smollm2: Path) -> None:
+    check_kills(runs, tmp_path, 3, 60, sample=20, contestants="- constant", model="gguf:smollm2-135m", **NUMBER)
 
 
 @pytest.mark.slow

@@ -103,8 +103,8 @@ def test_the_board_has_the_promised_form(tmp_path: Path) -> None:
     assert (made["task"], made["kind"], made["metric"]) == ("prices", "number", "mean_absolute_error")
     for row in made["rows"]:
         assert list(row) == [
-            "contestant", "model", "rank", "rank_range", "score", "interval", "unread", "usd", "fit_seconds",
-            "predictions_per_second", "status", "reason",
+            "contestant", "model", "rank", "rank_range", "score", "interval", "unread", "answered", "usd",
+            "fit_seconds", "predictions_per_second", "status", "reason",
         ]  # fmt: skip
         assert row["status"] == "done"
         assert row["interval"][0] <= row["score"] <= row["interval"][1]

@@ -86,14 +86,17 @@ class Board:
 
     @property
     def winner_name(self) -> str | None:
-        """The first in rank, and of those with the best score, that answered every test row; None where none did."""
+        """The first of `finishers`; None where there are none."""
         return next(iter(self.finishers), None)
 
     @property
     def finishers(self) -> tuple[str, ...]:
-        """Those that answered every test row, from best to worst."""
+        """Those that answered every row they were asked, from best to worst: by rank, then those that answered all test
+        rows before those that answered a sample, then by score. So one that answered a sample wins if tests show that it
+        is better than those that answered all, or if there are none."""
         rows = len(self.evidence.truth)
-        return tuple(row.contestant for row in self.rows if row.rank is not None and row.answered == rows)
+        ranked = sorted((row.rank, row.answered < rows, place) for place, row in enumerate(self.rows) if row.rank)
+        return tuple(self.rows[place].contestant for *_, place in ranked)
 
     def row(self, name: str) -> BoardRow:
         """The row of the contestant called `name`. Raises ContestantError where there is none."""
@@ -105,8 +108,8 @@ class Board:
     def to_dict(self) -> dict[str, Any]:
         """The JSON object that `kurabe run --json` prints."""
         keys = (
-            "contestant", "model", "rank", "rank_range", "score", "interval", "unread", "usd", "fit_seconds",
-            "predictions_per_second", "status", "reason",
+            "contestant", "model", "rank", "rank_range", "score", "interval", "unread", "answered", "usd",
+            "fit_seconds", "predictions_per_second", "status", "reason",
         )  # fmt: skip
         return {
             "task": self.evidence.task,

@@ -41,13 +41,16 @@ from kurabe.tasks.spec import Prompt as TaskPrompt
 from kurabe.tasks.task import INPUT, Part, Task
 
 FOLDER = ".kurabe"
+SAMPLE = 100
+"""Test rows that a language model answers where nobody says how many."""
 
 
 @dataclass(frozen=True)
 class Entrant:
     """A contestant ready to compete: its estimator, or the reason why it is skipped.
 
-    `swept`: of a sweep, what identifies the contestant that is swept and what it learns from.
+    `swept`: of a sweep, what identifies the contestant that is swept and what it learns from. `rows`: it is asked the
+    first so many test rows, which stand in random order; None: all.
     """
 
     label: str
@@ -57,6 +60,7 @@ class Entrant:
     key: bytes
     reason: str | None
     swept: bytes = b""
+    rows: int | None = None
 
 
 def journal_path(folder: Path) -> Path:
@@ -157,7 +161,20 @@ def _entrant(
             key = digest(key, embeddings.fingerprint(found))
             estimator = clone(estimator).set_params(embeddings=found)
     skipped = getattr(estimator, "skipped_reason", None)
-    return Entrant(spec.label, position, estimator, model, key, skipped() if skipped else None, swept)
+    reason = skipped() if skipped else None
+    return Entrant(spec.label, position, estimator, model, key, reason, swept, _sample(estimator, task))
+
+
+def _sample(estimator: Any, task: Task) -> int | None:
+    """How many test rows a contestant is asked; None: all."""
+    if isinstance(estimator, Sweep):
+        estimator = estimator.base()
+    if isinstance(estimator, Human):
+        return estimator.rows
+    if not isinstance(estimator, Prompt):
+        return None
+    rows = estimator.rows or task.spec.rows or SAMPLE
+    return None if rows == "all" else rows
 
 
 def _placed(sweep: Sweep, task: Task, learned_from: bytes) -> tuple[Sweep, str | None, bytes, bytes]:

@@ -27,7 +27,7 @@ def sit(task: Task, *, ask: Ask, tell: Tell, limit: int | None = None, seed: int
     with locked(task.folder / FOLDER), Journal(journal_path(task.folder)) as journal:
         journal.begin(record)
         work = Work(entrant, record, journal)
-        first_of_each = [positions[0] for positions in work.positions.values()]
+        first_of_each = work.asked()
         X = test.X[first_of_each]
         answered = [row for row, position in enumerate(first_of_each) if position in work.guesses]
         labels = sorted(set(task.train.y.tolist())) if task.kind == "label" else ()

@@ -3,15 +3,15 @@
 from kurabe.contest.evidence import Status
 from kurabe.contest.journal import EntryRecord, Journal, Row, RunRecord
 from kurabe.contest.prepare import Entrant
-from kurabe.contestants.human import Human
 from kurabe.errors import without_secrets
 
 
 class Work:
     """One contestant's part of a run, read from the journal and written to it.
 
-    `positions`: the test rows to be answered, by input digest; rows with the same input are answered once. `guesses`:
-    the answers there are, by test row; the fallback where one could not be read. `total`: rows to be answered.
+    `positions`: the test rows by input digest; rows with the same input are answered once. `guesses`: the answers there
+    are, by test row; the fallback where one could not be read. `total`: rows that have an answer in the end: those it
+    is asked, their copies, and those that it has answered before.
     """
 
     def __init__(self, entrant: Entrant, record: RunRecord, journal: Journal) -> None:
@@ -22,15 +22,13 @@ class Work:
         """Go on as `entrant`, which may be known by another key now, with the answers that the journal has of it."""
         record, journal = self.record, self.journal
         self.entrant = entrant
-        asked = entrant.estimator.rows if isinstance(entrant.estimator, Human) else None
-        rows = len(record.inputs)
-        self.total = rows if asked is None else min(asked, rows)
         self.guesses: dict[int, float | str] = {}
         self.positions: dict[bytes, list[int]] = {}
-        for position, key in enumerate(record.inputs[: self.total]):
+        for position, key in enumerate(record.inputs):
             self.positions.setdefault(key, []).append(position)
         for row in journal.predictions(entrant.key).values():
             self._note(row)
+        self.total = self.done + sum(len(self.positions[record.inputs[row]]) for row in self.left())
 
     @property
     def done(self) -> int:
@@ -40,9 +38,13 @@ class Work:
     def complete(self) -> bool:
         return self.done == self.total
 
+    def asked(self) -> list[int]:
+        """The test rows it is asked, one of each input."""
+        return [self.positions[key][0] for key in dict.fromkeys(self.record.inputs[: self.entrant.rows])]
+
     def left(self) -> list[int]:
         """The test rows to be answered still, one of each input."""
-        return [rows[0] for rows in self.positions.values() if rows[0] not in self.guesses]
+        return [row for row in self.asked() if row not in self.guesses]
 
     def add(self, rows: list[Row], seconds: float) -> None:
         """Keep answers. When this returns they are on the disk."""
@@ -64,8 +66,8 @@ class Work:
 
     def end(self, status: Status, reason: str | None) -> str | None:
         """Write the contestant's state down and return the reason that stands on the board."""
-        if status == "done" and self.total < len(self.record.inputs):
-            reason = f"{self.total:,} of {len(self.record.inputs):,} rows were asked"
+        if status == "done" and self.done < len(self.record.inputs):
+            reason = f"{self.done:,} of {len(self.record.inputs):,} rows were asked"
         reason = without_secrets(reason) if reason else reason
         entrant = self.entrant
         self.journal.record_entry(

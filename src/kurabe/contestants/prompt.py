@@ -25,7 +25,7 @@ from kurabe.models.reference import is_local
 from kurabe.models.transport.budget import Budget
 from kurabe.tasks import spec
 from kurabe.tasks.answers import fallback, read_answer
-from kurabe.tasks.spec import Kind
+from kurabe.tasks.spec import Kind, Sample
 from kurabe.tasks.template import check_syntax, render_inputs, template_columns
 
 MAX_TOKENS: dict[Kind, int] = {"number": 32, "label": 32, "text": 256}
@@ -96,9 +96,13 @@ class Prompt(Contestant):
     likeliest, as lm-evaluation-harness has it; long labels have less. `auto`: of a model in this process `score` for
     labels and `grammar` for numbers, unless some are negative; else `free`. With `score` and `likelihood` there is
     `predict_proba`, and `calibrate` divides each probability by the label's for an empty input (Zhao et al. 2021).
+
+    `rows`: how many test rows of a contest it answers, the first ones of a random order, or `all`. None: what the task
+    says, else at most 100.
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label", "text"})
+    no_effect = frozenset({"rows"})
 
     def __init__(
         self,
@@ -114,6 +118,7 @@ class Prompt(Contestant):
         decode: Decode = "auto",
         calibrate: bool = False,
         max_input_chars: int = 2000,
+        rows: Sample | None = None,
         kind: Kind | None = None,
         prompt: spec.Prompt | None = None,
         target: str | None = None,
@@ -131,6 +136,7 @@ class Prompt(Contestant):
         self.decode = decode
         self.calibrate = calibrate
         self.max_input_chars = max_input_chars
+        self.rows = rows
         self.kind = kind
         self.prompt = prompt
         self.target = target
@@ -279,7 +285,8 @@ class Prompt(Contestant):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         prompt = state.get("prompt")
-        super().__setstate__({**state, "prompt": msgspec.convert(prompt, spec.Prompt | None)})
+        # Contestants saved before there were samples have no `rows`.
+        super().__setstate__({"rows": None, **state, "prompt": msgspec.convert(prompt, spec.Prompt | None)})
 
     def check(self) -> None:
         """Raise ContestantError where a setting is not valid, or holds what must not be kept."""

@@ -59,9 +59,9 @@ CHECKED = 100
 class Tune(Prompt):
     """Tune a model on this machine with the training part, then ask it.
 
-    `model`: a reference of Transformers, such as `hf:smollm2-135m`. Prompt and `decode` are those of `prompt`, with no
-    examples but those of the task's prompt; each row of the training part becomes a conversation whose answer alone is
-    learned. The other settings are those of `kurabe.tuning.settings.TuneSettings`. `head`: for kind `number` alone,
+    `model`: a reference of Transformers, such as `hf:smollm2-135m`. Prompt, `decode` and `rows` are those of `prompt`,
+    with no examples but those of the task's prompt; each row of the training part becomes a conversation whose answer
+    alone is learned. The other settings are those of `kurabe.tuning.settings.TuneSettings`. `head`: for kind `number` alone,
     `regression` or `quantiles` for a number head in place of text (`kurabe.tuning.head`); the answer is then the head's
     number or its median, and with `quantiles` there is `predict_quantiles`. `general`: whether the general rows of
     `kurabe.tuning.general` are answered before and after, to see what is forgotten. The step whose weights are best on
@@ -98,6 +98,7 @@ class Tune(Prompt):
         max_tokens: Count | None = None,
         decode: Decode = "auto",
         max_input_chars: Count = 2000,
+        rows: spec.Sample | None = None,
         general: bool = True,
         folder: str | None = None,
         metric: str | None = None,
@@ -108,7 +109,8 @@ class Tune(Prompt):
     ) -> None:
         super().__init__(
             model=model, system=system, user=user, prefill=prefill, max_tokens=max_tokens, decode=decode,
-            max_input_chars=max_input_chars, kind=kind, prompt=prompt, target=target, random_state=random_state,
+            max_input_chars=max_input_chars, rows=rows, kind=kind, prompt=prompt, target=target,
+            random_state=random_state,
         )  # fmt: skip
         self.method = method
         self.head = head

@@ -50,8 +50,8 @@ class TuneHosted(Prompt):
     """Let a provider tune one of its models with the training part, then ask the tuned model.
 
     `model`: a reference of OpenAI or Azure, such as `openai:gpt-4.1-mini-2025-04-14`; `kurabe.tuning.hosted.services`
-    lists all providers. Prompt and `decode` are those of `prompt`, with no examples but those of the task's prompt;
-    each row of the training part is sent as a conversation. `epochs`, `batch_size`, `learning_rate_multiplier`,
+    lists all providers. Prompt, `decode` and `rows` are those of `prompt`, with no examples but those of the task's
+    prompt; each row of the training part is sent as a conversation. `epochs`, `batch_size`, `learning_rate_multiplier`,
     `learning_rate`, `rank` and `seed` are the provider's, where it takes them. `bucket`, `role` and `account` are
     places of yours that some providers need.
 
@@ -64,7 +64,7 @@ class TuneHosted(Prompt):
     forgotten; that costs what asking them costs, which is no part of the estimate.
     """
 
-    no_effect = frozenset({"confirm_usd", "stall_hours"})
+    no_effect = frozenset({"confirm_usd", "stall_hours", "rows"})
 
     def __init__(
         self,
@@ -88,6 +88,7 @@ class TuneHosted(Prompt):
         max_tokens: Count | None = None,
         decode: Decode = "auto",
         max_input_chars: Count = 2000,
+        rows: spec.Sample | None = None,
         general: bool = False,
         kind: Kind | None = None,
         prompt: spec.Prompt | None = None,
@@ -96,7 +97,7 @@ class TuneHosted(Prompt):
     ) -> None:
         super().__init__(
             model=model, options=options, system=system, user=user, prefill=prefill, max_tokens=max_tokens,
-            decode=decode, max_input_chars=max_input_chars, kind=kind, prompt=prompt, target=target,
+            decode=decode, max_input_chars=max_input_chars, rows=rows, kind=kind, prompt=prompt, target=target,
             random_state=random_state,
         )  # fmt: skip
         self.epochs = epochs

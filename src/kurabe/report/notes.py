@@ -31,6 +31,7 @@ def notes(board: Board) -> list[Note]:
     return [
         *(Note(text, warning=True) for text in warnings),
         Note(test_size(board)),
+        *_samples(board),
         *_ranks(board),
         *_checks(board),
         *_sweeps(board),
@@ -88,6 +89,22 @@ def _partial(board: Board) -> list[str]:
     total = len(board.evidence.truth)
     listed = ", ".join(f"{fmt.plain(row.contestant)} ({row.answered:,} of {total:,} rows)" for row in partial)
     return [f"Not finished, so scored on the rows answered and not ranked: {listed}. Run again to go on."]
+
+
+def _samples(board: Board) -> list[Note]:
+    """Who answered only some of the test rows because it was asked no more."""
+    total = len(board.evidence.truth)
+    sampled = [row for row in board.rows if row.status == "done" and 0 < row.answered < total]
+    if not sampled:
+        return []
+    listed = ", ".join(f"{fmt.plain(row.contestant)} {row.answered:,}" for row in sampled[:4])
+    more = f" and {fmt.count(len(sampled) - 4, 'other')}" if len(sampled) > 4 else ""
+    return [
+        Note(
+            f"These were asked a random sample of the {total:,} test rows: {listed}{more}."
+            " `rows: all` in a model's settings asks all."
+        )
+    ]
 
 
 def _small(board: Board) -> list[str]:

@@ -30,6 +30,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "and which answers a judge prefers.",
         "cluster": "A column that says which test rows belong together, such as a customer: intervals and tests count "
         "customers, not rows. Left out: `group` of the split.",
+        "rows": "How many test rows a language model answers, the same for all, or all. Left out: 100.",
     },
     "Data": {
         "source": "One table to be split: a file beside the task file (csv, tsv, jsonl, parquet, Arrow, Excel), "

@@ -9,6 +9,8 @@ Kind = Literal["number", "label", "text"]
 NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 Size = Annotated[float, msgspec.Meta(ge=0, description="A share of the rows below 1, or a number of rows from 1 on.")]
 Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+Sample = Annotated[int, msgspec.Meta(ge=1)] | Literal["all"]
+"""How many test rows are asked, of a part that stands in random order: the first so many, or all."""
 
 
 class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -122,6 +124,7 @@ class TaskSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     budget: Budget = Budget()
     checks: tuple[Check, ...] = ()
     cluster: NonEmpty | None = None
+    rows: Sample | None = None
 
 
 class ContestantSpec(msgspec.Struct, frozen=True):

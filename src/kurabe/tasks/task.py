@@ -16,7 +16,7 @@ from kurabe.tasks.metrics import metric_for
 from kurabe.tasks.readers import Table
 from kurabe.tasks.readings import reading, told_reading
 from kurabe.tasks.sources import frame_table, nearly_numbers, read_table, stack, typed_frame
-from kurabe.tasks.spec import Data, Kind, Prompt, Query, Split, TaskSpec
+from kurabe.tasks.spec import Data, Kind, Prompt, Query, Sample, Split, TaskSpec
 from kurabe.tasks.split import PartName, Positions, part_names, split_rows
 from kurabe.tasks.sql import masked, read_query
 from kurabe.tasks.target import guess_kind, read_target
@@ -117,6 +117,7 @@ class Task:
         budget: dict[str, float] | None = None,
         checks: Sequence[dict[str, Any]] = (),
         cluster: str | None = None,
+        rows: Sample | None = None,
         folder: str | Path = ".",
         allow_code: Collection[str] = (),
     ) -> Self:
@@ -139,7 +140,7 @@ class Task:
             "name": name, "target": target, "kind": guess.kind if guess else kind, "input": input,
             "columns": None if columns is None else list(columns), "metric": metric,
             "prompt": msgspec.to_builtins(prompt), "contestants": entries, "budget": budget or {},
-            "checks": list(checks), "cluster": cluster,
+            "checks": list(checks), "cluster": cluster, "rows": rows,
             "data": {**({"train": "frame", "test": "frame"} if parts else {"source": "frame"}), "split": split},
         }  # fmt: skip
         spec = parse_spec(raw)
