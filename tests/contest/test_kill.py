@@ -201,7 +201,7 @@ def test_kills_while_a_sample_is_asked(runs: Runs, tmp_path: Path, smollm2: Path
 @pytest.mark.parametrize("settings", [NUMBER, LABEL], ids=["number", "label"])
 @pytest.mark.parametrize("engine", ["gguf", "hf"])
 def test_two_thousand_rows_are_killed_and_go_on(
-    runs: Runs, tmp_path: Path, engine: str, settings: dict[str, str]
+    runs: Runs, tmp_path: Path, engine: str, settings: dict[str, Any]
 ) -> None:
     model = f"hf:{tiny_model(tmp_path / 'model')}"
     if engine == "gguf":

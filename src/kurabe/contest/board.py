@@ -92,8 +92,8 @@ class Board:
     @property
     def finishers(self) -> tuple[str, ...]:
         """Those that answered every row they were asked, from best to worst: by rank, then those that answered all test
-        rows before those that answered a sample, then by score. So one that answered a sample wins if tests show that it
-        is better than those that answered all, or if there are none."""
+        rows before those that answered a sample, then by score. So one that answered a sample wins if tests show that
+        it is better than those that answered all, or if there are none."""
         rows = len(self.evidence.truth)
         ranked = sorted((row.rank, row.answered < rows, place) for place, row in enumerate(self.rows) if row.rank)
         return tuple(self.rows[place].contestant for *_, place in ranked)
