@@ -124,8 +124,8 @@ def test_json_is_plain_and_complete() -> None:
     document = json.loads(json.dumps(compute_board(numbers()[1], resamples=200).to_dict(), allow_nan=False))
     assert list(document) == ["task", "kind", "metric", "rows"]
     assert list(document["rows"][0]) == [
-        "contestant", "model", "rank", "rank_range", "score", "interval", "unread", "usd", "fit_seconds",
-        "predictions_per_second", "status", "reason",
+        "contestant", "model", "rank", "rank_range", "score", "interval", "unread", "answered", "usd",
+        "fit_seconds", "predictions_per_second", "status", "reason",
     ]  # fmt: skip
     assert len(document["rows"][0]["interval"]) == 2
     assert document["rows"][0]["rank_range"] == [1, 3]

@@ -194,7 +194,7 @@ def test_kills_while_labels_are_scored(runs: Runs, tmp_path: Path, smollm2: Path
 
 
 def test_kills_while_a_sample_is_asked(runs: Runs, tmp_path: Path, smollm2: Path) -> None:
-    check_kills(runs, tmp_path, 3, 60, sample=20, contestants="- constant", model="gguf:smollm2-135m", **NUMBER)
+    check_kills(runs, tmp_path, 2, 30, sample=10, contestants="- constant", model="gguf:smollm2-135m", **NUMBER)
 
 
 @pytest.mark.slow
