@@ -64,8 +64,8 @@ class Tune(Prompt):
     alone is learned. The other settings are those of `kurabe.tuning.settings.TuneSettings`. `head`: for kind `number`
     alone, `regression` or `quantiles` for a number head in place of text (`kurabe.tuning.head`); the answer is then the
     head's number or its median, and with `quantiles` there is `predict_quantiles`. `general`: whether the general rows
-    of `kurabe.tuning.general` are answered before and after, to see what is forgotten. The step whose weights are best on
-    (at most 100 rows of) the validation part, by the task's metric, is taken. `folder`: where checkpoints and the
+    of `kurabe.tuning.general` are answered before and after, to see what is forgotten. The step whose weights are best
+    on (at most 100 rows of) the validation part, by the task's metric, is taken. `folder`: where checkpoints and the
     adapter are kept; a fit that was killed goes on there. A contest gives it; without it the adapter lies in a
     temporary folder.
     """
