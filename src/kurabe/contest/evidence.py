@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
+from kurabe.contest.history import Uses
 from kurabe.contest.units import Units, find_units
 from kurabe.tasks.spec import Check, Kind
 
@@ -73,7 +74,7 @@ class Evidence:
     `fallback` is the value that stands for an unread answer: the training median, or the most frequent label or text.
     `checks`: the further columns that the task asks for; `judged`: by a check's position, what its judge said.
     `inputs`: (n,) a digest of each row's input, () where nothing is known of repeats. `cluster`: the column that
-    says which rows belong together.
+    says which rows belong together. `uses`: how often these test rows were used; None where nothing is known of it.
     `places`: (n,) int64, each row's place in its source, from 0; None in journals of the first edition, where a row has
     its place in the test part.
     """
@@ -94,6 +95,7 @@ class Evidence:
     places: np.ndarray | None = None
     inputs: tuple[bytes, ...] = ()
     cluster: str | None = None
+    uses: Uses | None = None
 
     @cached_property
     def units(self) -> Units:

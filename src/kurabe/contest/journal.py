@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 
 from kurabe.contest.evidence import Entry, Evidence, Judged, Leaks, Status
+from kurabe.contest.history import Rate, rates, uses
 from kurabe.contest.journal_file import (
     CHECKSUM,
     connect,
@@ -269,6 +270,11 @@ class Journal:
             cursor = self._db.execute("SELECT seconds, input, value, raw, usd FROM predictions WHERE entry=?", (entry,))
             return {row[1]: (Row(*row[1:]), row[0]) for row in cursor}
 
+    def rates(self, task: str) -> dict[str, Rate]:
+        """What the contestants of a task took in earlier runs, by label."""
+        with self._explained():
+            return rates(self._db, task)
+
     def runs(self) -> list[RunInfo]:
         """All runs, the newest first."""
         with self._explained():
@@ -341,6 +347,7 @@ class Journal:
             checks=checks,
             inputs=tuple(inputs),
             cluster=known.get("cluster") or split.get("group"),
+            uses=uses(self._db, inputs, kind, known.get("target")),
             judged={place: self.judged(check.style) for place, check in enumerate(checks) if check.style is not None},
         )
 

@@ -417,7 +417,12 @@ class Prompt(Contestant):
             )
             yield Question(asked, empty if self.calibrate else None)
 
-    def _asked(self, X: pl.DataFrame, model: ChatModel, request: Request) -> Iterator[tuple[str, Sequence[int]]]:
+    def drafts(self, X: Any) -> Iterator[tuple[Message, ...]]:
+        """The messages of each row's request, before they are cut to a model's context. Opens and asks no model."""
+        for text, shots in self._asked(as_frame(X), None, msgspec.convert(self.request_, Request)):
+            yield self._messages(text, shots)
+
+    def _asked(self, X: pl.DataFrame, model: ChatModel | None, request: Request) -> Iterator[tuple[str, Sequence[int]]]:
         """Of each row the last turn's text and the examples before it, so far cut that they fit the context."""
         nearest = Nearest(self.vectorizer_, self.vectors_) if self.vectorizer_ is not None else None
         for start in range(0, X.height, BATCH):
@@ -476,7 +481,7 @@ def _marked(messages: tuple[Message, ...], shared: int) -> tuple[Message, ...]:
     return (*messages[: shared - 1], last, *messages[shared:])
 
 
-def _fits(model: ChatModel, messages: Sequence[Message], request: Request) -> bool:
+def _fits(model: ChatModel | None, messages: Sequence[Message], request: Request) -> bool:
     """Whether the messages fit the model's context, as far as it says what that is. A token is a byte or more."""
     context, count = getattr(model, "context", None), getattr(model, "count_tokens", None)
     if context is None or count is None:
