@@ -25,6 +25,7 @@ from kurabe.tasks.metrics import Metric, Statistics
 
 DRAWS = 9_999
 CURVED_DRAWS = 1_999
+PILOT = 2_000
 BLOCKS = 2048
 CURVED_BLOCKS = 256
 LEAST_P = 1e-12
@@ -63,7 +64,8 @@ def swap_tests(
 
     p is the share of the draws, with the observed one among them, whose statistic is at least as large. All pairs
     share the random signs, so step-down max-T knows how they hang together: the adjusted p of a pair compares its
-    statistic with the largest over it and all pairs with smaller ones.
+    statistic with the largest over it and all pairs with smaller ones. There, each statistic is divided by the 99.5 %
+    point of a pair's own draws, since statistics have lighter tails where errors have heavier ones.
 
     More than 2,048 units (256 where the score is not a mean) are swapped in random blocks. Swaps of blocks are a
     subgroup of the swaps of units, so the test stays valid, and the matrix of signs stays small.
@@ -80,12 +82,14 @@ def swap_tests(
     draws = draws or (CURVED_DRAWS if curved else DRAWS)
 
     observed = statistic(np.ones((1, count)))[0]
-    order = np.argsort(-observed, kind="stable")
-    least = observed[order] * (1 - _ROUNDING)
+    scale = np.quantile(statistic(_signs(PILOT, count, np.random.default_rng([seed, 2, PILOT]))), 0.995, axis=0)
+    scale = np.where(scale > 0, scale, 1.0)
+    order = np.argsort(-observed / scale, kind="stable")
+    least, scale = (observed / scale)[order] * (1 - _ROUNDING), scale[order]
 
     def exceeded(start: int) -> np.ndarray:
         signs = _signs(min(_CHUNK, draws - start), count, np.random.default_rng([seed, start]))
-        drawn = statistic(signs)[:, order]
+        drawn = statistic(signs)[:, order] / scale
         largest = np.maximum.accumulate(drawn[:, ::-1], axis=1)[:, ::-1]
         return np.stack([(drawn >= least).sum(axis=0), (largest >= least).sum(axis=0)])
 
