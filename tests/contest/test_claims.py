@@ -187,7 +187,7 @@ def graded(random: np.random.Generator, n: int, step: float, contestants: int) -
         size = np.exp(0.8 * (0.6 * hard + 0.8 * random.normal(0, 1, n)) + step * (place // 3))
         guesses = truth + size * random.choice([-1, 1], n)
         entries.append(Entry(f"c{place}", None, "done", None, guesses, everywhere, ~everywhere))
-    return Evidence("t", "number", "mae", truth, pl.DataFrame({"input": [""] * n}), 0.0, tuple(entries))
+    return Evidence("t", "number", "mean_absolute_error", truth, pl.DataFrame({"input": [""] * n}), 0.0, tuple(entries))
 
 
 def covered(boards: int, n: int, step: float) -> float:
