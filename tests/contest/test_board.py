@@ -90,8 +90,10 @@ def test_scores_and_second_metrics_are_those_of_the_rows_answered() -> None:
     for name, mask in (("good", np.ones(300, dtype=bool)), ("half", half)):
         row = board.row(name)
         guesses = next(one.guesses for one in found.entries if one.name == name)
-        assert row.score == pytest.approx(np.abs(guesses - truth)[mask].mean())
         assert row.score is not None
+        assert (row.controlled or 1.0) < 0.8 if name == "half" else row.controlled is None  # `half` is for all rows
+        if name == "good":
+            assert row.score == pytest.approx(np.abs(guesses - truth)[mask].mean())
         assert row.interval is not None
         assert row.interval[0] < row.score < row.interval[1]
         assert row.answered == mask.sum()
@@ -122,9 +124,9 @@ def test_the_same_evidence_gives_the_same_board() -> None:
 
 def test_json_is_plain_and_complete() -> None:
     document = json.loads(json.dumps(compute_board(numbers()[1], resamples=200).to_dict(), allow_nan=False))
-    assert list(document) == ["task", "kind", "metric", "rows"]
+    assert list(document) == ["task", "kind", "metric", "effective_rows", "rows"]
     assert list(document["rows"][0]) == [
-        "contestant", "model", "rank", "rank_range", "score", "interval", "unread", "answered", "usd",
+        "contestant", "model", "rank", "rank_range", "score", "interval", "controlled", "unread", "answered", "usd",
         "fit_seconds", "predictions_per_second", "status", "reason",
     ]  # fmt: skip
     assert len(document["rows"][0]["interval"]) == 2

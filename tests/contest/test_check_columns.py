@@ -10,8 +10,8 @@ import pytest
 from kurabe.contest.board import compute_board
 from kurabe.contest.checks import CheckResult
 from kurabe.contest.evidence import Entry, Evidence, Judged
+from kurabe.contest.intervals import wilson_interval
 from kurabe.contest.pairs import mcnemar_exact
-from kurabe.contest.statistics import wilson_interval
 from kurabe.contest.style import FIRST, NEITHER, SECOND, Showing, answer_texts, left_to_judge, orders, preference
 from kurabe.contestants.prompt import Prompt
 from kurabe.tasks.metrics import METRICS

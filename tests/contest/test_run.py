@@ -99,11 +99,11 @@ class Seen(Silent):
 def test_the_board_has_the_promised_form(tmp_path: Path) -> None:
     board = make_task(tmp_path, ["constant", "tfidf_ridge"]).compete()
     made = board.to_dict()
-    assert list(made) == ["task", "kind", "metric", "rows"]
+    assert list(made) == ["task", "kind", "metric", "effective_rows", "rows"]
     assert (made["task"], made["kind"], made["metric"]) == ("prices", "number", "mean_absolute_error")
     for row in made["rows"]:
         assert list(row) == [
-            "contestant", "model", "rank", "rank_range", "score", "interval", "unread", "answered", "usd",
+            "contestant", "model", "rank", "rank_range", "score", "interval", "controlled", "unread", "answered", "usd",
             "fit_seconds", "predictions_per_second", "status", "reason",
         ]  # fmt: skip
         assert row["status"] == "done"

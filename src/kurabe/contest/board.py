@@ -10,11 +10,19 @@ from typing import Any
 import numpy as np
 
 from kurabe.contest.checks import CheckResult, check_columns
+from kurabe.contest.controls import adjusted
 from kurabe.contest.evidence import Evidence, Status, usable
 from kurabe.contest.forgetting import Forgetting, forgetting
+from kurabe.contest.intervals import (
+    RESAMPLES,
+    Interval,
+    difference_intervals,
+    half_made_by,
+    score_intervals,
+    scored,
+)
 from kurabe.contest.pairs import Answered, answers, compare
 from kurabe.contest.ranks import RankRange, rank_ranges
-from kurabe.contest.statistics import RESAMPLES, Interval, bootstrap
 from kurabe.errors import ContestantError, missing
 from kurabe.tasks.metrics import Metric, metric_for, second_metrics
 
@@ -29,10 +37,13 @@ class BoardRow:
     `rank`: 1 + the number of contestants significantly better; None where the status is not `done`. `rank_range`: the
     best and the worst rank that the paired tests allow; it starts at `rank`. On at least 95 % of boards all true ranks
     lie in their ranges. `score`: the task's metric over the rows answered, `interval` its 95 % interval; None without
-    answers. `unread`: answers that could not be read. `predictions_per_second`, `fit_seconds`,
-    `peak_bytes`: None where not measured. `usd`: dollars in all, None where unknown. `second`: second metrics by name,
-    NaN where one is not defined on the rows answered. `forgetting`: of tuned models, what else they can do still.
-    `checks`: the task's further columns by name, without those that have nothing to say of this contestant.
+    answers. `controlled`: where a sample of the rows was answered and the score is one for all rows, by the errors of
+    those that answered all: the standard error as a share of that of the sample alone.
+    `half_made_by`: how many rows make half of an error where it is a handful, else None. `unread`: answers that could
+    not be read. `predictions_per_second`, `fit_seconds`, `peak_bytes`: None where not measured. `usd`: dollars in all,
+    None where unknown. `second`: second metrics by name, NaN where one is not defined on the rows answered.
+    `forgetting`: of tuned models, what else they can do still. `checks`: the task's further columns by name, without
+    those that have nothing to say of this contestant.
 
     A single row has a score but no interval: nothing is known of the spread. A metric that is not defined on the rows
     answered (R² of a constant truth) gives no score, and `reason` says so.
@@ -53,6 +64,8 @@ class BoardRow:
     status: Status
     reason: str | None
     second: dict[str, float]
+    controlled: float | None = None
+    half_made_by: int | None = None
     forgetting: Forgetting | None = None
     checks: dict[str, CheckResult] = field(default_factory=dict)
 
@@ -85,6 +98,11 @@ class Board:
         return f"Board({self.evidence.task!r}, {len(self.rows)} contestants by {self.evidence.metric}{winner})"
 
     @property
+    def effective_rows(self) -> int:
+        """How many independent units the test rows are: copies of a row count once, and so does a group of rows."""
+        return self.evidence.units.count
+
+    @property
     def winner_name(self) -> str | None:
         """The first of `finishers`; None where there are none."""
         return next(iter(self.finishers), None)
@@ -108,13 +126,14 @@ class Board:
     def to_dict(self) -> dict[str, Any]:
         """The JSON object that `kurabe run --json` prints."""
         keys = (
-            "contestant", "model", "rank", "rank_range", "score", "interval", "unread", "answered", "usd",
+            "contestant", "model", "rank", "rank_range", "score", "interval", "controlled", "unread", "answered", "usd",
             "fit_seconds", "predictions_per_second", "status", "reason",
         )  # fmt: skip
         return {
             "task": self.evidence.task,
             "kind": self.evidence.kind,
             "metric": self.evidence.metric,
+            "effective_rows": self.effective_rows,
             "rows": [{key: _plain(getattr(row, key)) for key in keys} for row in self.rows],
         }
 
@@ -131,15 +150,16 @@ def compute_board(evidence: Evidence, resamples: int = RESAMPLES, seed: int = 0)
     that are done, which have ranks, then those that are partial, then those without a score.
     """
     metric = metric_for(evidence.metric, evidence.kind)
-    scored = _scored(evidence, metric)
-    scores, intervals, comparisons = _compare(evidence, metric, scored, resamples, seed)
-    finished = [evidence.entries[place] for place, score in scores.items() if math.isfinite(score)]
+    answered = _answered(evidence, metric)
+    figures = _figures(evidence, metric, answered, resamples, seed)
+    comparisons = _comparisons(evidence, metric, answered, resamples, seed)
+    finished = [evidence.entries[place] for place, one in figures.items() if math.isfinite(one.score)]
     ranks = rank_ranges(
         [entry.name for entry in finished if entry.status == "done"],
         [_better_first(test, metric) for test in comparisons if test.p_adjusted < SIGNIFICANCE],
     )
     rows = [
-        _board_row(evidence, metric, position, scores.get(position), intervals.get(position), ranks)
+        _board_row(evidence, metric, position, figures.get(position), ranks)
         for position in range(len(evidence.entries))
     ]
     sign = -1.0 if metric.greater_is_better else 1.0
@@ -153,7 +173,7 @@ def compute_board(evidence: Evidence, resamples: int = RESAMPLES, seed: int = 0)
     return Board(evidence, tuple(rows), tuple(comparisons), metric.greater_is_better)
 
 
-def _scored(evidence: Evidence, metric: Metric) -> dict[int, Answered]:
+def _answered(evidence: Evidence, metric: Metric) -> dict[int, Answered]:
     """The answers of those that have some, by position."""
     masks = {
         position: mask
@@ -164,52 +184,105 @@ def _scored(evidence: Evidence, metric: Metric) -> dict[int, Answered]:
     return dict(zip(masks, answers(metric, evidence.truth, guesses, list(masks.values())), strict=True))
 
 
-def _compare(
-    evidence: Evidence, metric: Metric, scored: Mapping[int, Answered], resamples: int, seed: int
-) -> tuple[dict[int, float], dict[int, Interval], list[Comparison]]:
-    """Scores and intervals by position, and the paired tests. Contestants and pairs that stand on the same rows share
-    one bootstrap: mostly there is one set of rows, or a second one where a run was broken off."""
-    scores = {
-        position: metric.score(evidence.truth[one.mask], evidence.entries[position].guesses[one.mask])
-        for position, one in scored.items()
-    }
-    masks: dict[bytes, np.ndarray] = {}
-    singles: defaultdict[bytes, list[int]] = defaultdict(list)
-    pairs: defaultdict[bytes, list[tuple[int, int]]] = defaultdict(list)
-    for position, one in scored.items():
-        singles[key := one.mask.tobytes()].append(position)
-        masks[key] = one.mask
-    for a, b in itertools.combinations(scored, 2):
-        common = scored[a].mask & scored[b].mask
-        pairs[key := common.tobytes()].append((a, b))
-        masks[key] = common
+@dataclass(frozen=True, eq=False)
+class _Figures:
+    """A contestant's score, its interval, and how the score came about."""
 
-    intervals: dict[int, Interval] = {}
+    score: float
+    interval: Interval | None
+    controlled: float | None = None
+    """The standard error as a share of that without control variates; None where the score has none."""
+    half_made_by: int | None = None
+    """How many units make half of an error, where it is a handful."""
+
+
+def _figures(
+    evidence: Evidence, metric: Metric, answered: Mapping[int, Answered], resamples: int, seed: int
+) -> dict[int, _Figures]:
+    """Scores and intervals by position. Contestants that answered the same rows share the resamples; those that
+    answered a sample are scored for all rows by the errors of those that answered all, where that narrows the interval.
+    """
+    units = evidence.units
+    typical = _score_of_fallback(evidence, metric)
+    by_rows: defaultdict[bytes, list[int]] = defaultdict(list)
+    for position, one in answered.items():
+        by_rows[one.mask.tobytes()].append(position)
+    found: dict[int, _Figures] = {}
+    groups = {key: units.on(answered[members[0]].mask) for key, members in by_rows.items()}
+    values = {
+        position: scored(metric, answered[position].statistics, groups[key])
+        for key, members in by_rows.items()
+        for position in members
+    }
+    for key, members in by_rows.items():
+        ends: list[Interval] | list[None] = [None] * len(members)
+        if groups[key].count >= 2:
+            mine = [values[position] for position in members]
+            ends = score_intervals(metric, mine, typical=typical, resamples=resamples, seed=seed)
+        for position, interval in zip(members, ends, strict=True):
+            few = half_made_by(metric, values[position])
+            found[position] = _Figures(values[position].score(metric), interval, half_made_by=few)
+    whole = [position for position, one in answered.items() if one.mask.all()]
+    controls = [values[position] for position in whole if np.isfinite(found[position].score)]
+    for position, one in answered.items():
+        if not one.mask.all() and controls and np.isfinite(found[position].score):
+            sample = np.unique(units.codes[one.mask])
+            better = adjusted(metric, values[position], controls, sample, resamples=resamples, seed=seed)
+            if better is not None:
+                few = found[position].half_made_by
+                found[position] = _Figures(better.score, better.interval, better.gain, few)
+    return found
+
+
+def _score_of_fallback(evidence: Evidence, metric: Metric) -> float:
+    """The score of answers that know nothing, in whose unit an error of 0 is uncertain."""
+    if metric.kind != "number":
+        return 0.0
+    score = metric.score(evidence.truth, np.full(len(evidence.truth), float(evidence.fallback)))
+    return score if math.isfinite(score) else 0.0
+
+
+def _comparisons(
+    evidence: Evidence, metric: Metric, answered: Mapping[int, Answered], resamples: int, seed: int
+) -> list[Comparison]:
+    """The paired tests of all pairs, each on the rows that both answered, at least two units of them."""
+    by_rows: defaultdict[bytes, list[tuple[int, int]]] = defaultdict(list)
+    masks: dict[bytes, np.ndarray] = {}
+    for a, b in itertools.combinations(answered, 2):
+        common = answered[a].mask & answered[b].mask
+        by_rows[key := common.tobytes()].append((a, b))
+        masks[key] = common
     differences: dict[tuple[int, int], Comparison] = {}
-    for key, mask in masks.items():
-        if mask.sum() < 2:
+    for key, pairs in by_rows.items():
+        mask = masks[key]
+        units = evidence.units.on(mask)
+        if units.count < 2:
             continue
-        members = sorted({*singles[key], *itertools.chain.from_iterable(pairs[key])})
+        members = sorted(set(itertools.chain.from_iterable(pairs)))
         local = {position: index for index, position in enumerate(members)}
-        statistics = [scored[position].on(mask) for position in members]
-        result = bootstrap(
-            metric, statistics, [(local[a], local[b]) for a, b in pairs[key]], resamples=resamples, seed=seed
-        )
-        intervals |= {position: result.intervals[local[position]] for position in singles[key]}
-        for pair in result.differences:
-            if math.isfinite(pair.difference):
-                a, b = members[pair.a], members[pair.b]
-                names = evidence.entries[a].name, evidence.entries[b].name
-                differences[a, b] = Comparison(*names, pair.difference, pair.interval, 1.0, 1.0, int(mask.sum()))
-    return scores, intervals, _tested(metric, scored, differences, seed)
+        values = [scored(metric, answered[position].on(mask), units) for position in members]
+        scores = [one.score(metric) for one in values]
+        defined = [(a, b) for a, b in pairs if math.isfinite(scores[local[a]] - scores[local[b]])]
+        places = [(local[a], local[b]) for a, b in defined]
+        ends = difference_intervals(metric, values, places, resamples=resamples, seed=seed)
+        for (a, b), (first, second), interval in zip(defined, places, ends, strict=True):
+            names = evidence.entries[a].name, evidence.entries[b].name
+            difference = float(scores[first] - scores[second])
+            differences[a, b] = Comparison(*names, difference, interval, 1.0, 1.0, int(mask.sum()))
+    return _tested(evidence, metric, answered, differences, seed)
 
 
 def _tested(
-    metric: Metric, scored: Mapping[int, Answered], differences: Mapping[tuple[int, int], Comparison], seed: int
+    evidence: Evidence,
+    metric: Metric,
+    answered: Mapping[int, Answered],
+    differences: Mapping[tuple[int, int], Comparison],
+    seed: int,
 ) -> list[Comparison]:
     """The comparisons with their p-values."""
-    local = {position: index for index, position in enumerate(scored)}
-    tests = compare(metric, list(scored.values()), [(local[a], local[b]) for a, b in differences], seed=seed)
+    local = {position: index for index, position in enumerate(answered)}
+    pairs = [(local[a], local[b]) for a, b in differences]
+    tests = compare(metric, list(answered.values()), pairs, units=evidence.units, seed=seed)
     return [
         replace(one, p=test.p, p_adjusted=test.p_adjusted)
         for one, test in zip(differences.values(), tests, strict=True)
@@ -224,16 +297,20 @@ def _board_row(
     evidence: Evidence,
     metric: Metric,
     position: int,
-    score: float | None,
-    interval: Interval | None,
+    figures: _Figures | None,
     ranks: Mapping[str, RankRange],
 ) -> BoardRow:
     entry = evidence.entries[position]
     reason, second = entry.reason, {}
+    score, interval = (figures.score, figures.interval) if figures is not None else (None, None)
     if score is not None:
         mask = usable(entry)
         truth, guesses = evidence.truth[mask], entry.guesses[mask]
-        second = {other.name: other.score(truth, guesses) for other in second_metrics(evidence.kind, metric)}
+        units = evidence.units.on(mask)
+        second = {
+            other.name: scored(other, other.statistics(truth, guesses), units).score(other)
+            for other in second_metrics(evidence.kind, metric)
+        }
         if not math.isfinite(score):
             reason = reason or f"{metric.title} is not defined on the rows answered"
             score = interval = None
@@ -247,6 +324,8 @@ def _board_row(
         rank_range=ranks.get(entry.name),
         score=score,
         interval=interval,
+        controlled=figures.controlled if figures is not None else None,
+        half_made_by=figures.half_made_by if figures is not None else None,
         unread=int((entry.unread & entry.answered).sum()),
         answered=answered,
         usd=entry.usd,

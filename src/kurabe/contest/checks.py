@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kurabe.contest.evidence import Entry, Evidence, usable
+from kurabe.contest.intervals import Interval, score_intervals, scored, wilson_interval
 from kurabe.contest.pairs import mcnemar_exact
 from kurabe.contest.person_verdicts import PersonAgreement, corrected, person_agreement
-from kurabe.contest.statistics import Interval, bootstrap, holm, wilson_interval
+from kurabe.contest.statistics import holm
 from kurabe.contest.style import answer_texts, pairs, preference
 from kurabe.tasks.checks import Follows, labelled, read_format, slice_rows
 from kurabe.tasks.metrics import metric_for
@@ -97,8 +98,8 @@ def _untuned(entry: Entry, others: Sequence[Entry]) -> str | None:
 
 
 def _slice_column(evidence: Evidence, members: np.ndarray, resamples: int, seed: int) -> Column:
-    """The metric over the slice's rows with its bootstrap interval, of those answered. Contestants that answered the
-    same rows share the resamples."""
+    """The metric over the slice's rows with its interval, of those answered. Contestants that answered the same rows
+    share the resamples."""
     metric = metric_for(evidence.metric, evidence.kind)
     masks = {entry.name: usable(entry) & members for entry in evidence.entries if entry.status in ("done", "partial")}
     column: Column = {}
@@ -111,15 +112,15 @@ def _slice_column(evidence: Evidence, members: np.ndarray, resamples: int, seed:
         rows = int(mask.sum())
         if not rows:
             continue
-        truth = evidence.truth[mask]
-        statistics = [metric.statistics(truth, entry.guesses[mask]) for entry in entries]
-        made = bootstrap(metric, statistics, resamples=resamples, seed=seed) if rows > 1 else None
-        for place, entry in enumerate(entries):
-            score = metric.score(truth, entry.guesses[mask])
-            ends = made.intervals[place] if made else None
+        truth, units = evidence.truth[mask], evidence.units.on(mask)
+        values = [scored(metric, metric.statistics(truth, entry.guesses[mask]), units) for entry in entries]
+        many = units.count > 1
+        made = score_intervals(metric, values, resamples=resamples, seed=seed) if many else [None] * len(values)
+        for entry, one, ends in zip(entries, values, made, strict=True):
+            score = one.score(metric)
             if math.isfinite(score):
                 known = ends is not None and all(map(math.isfinite, ends))
-                column[entry.name] = CheckResult(float(score), ends if known else None, rows)
+                column[entry.name] = CheckResult(score, ends if known else None, rows)
     return column
 
 

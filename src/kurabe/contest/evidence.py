@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -97,11 +97,17 @@ class Evidence:
     cluster: str | None = None
     uses: Uses | None = None
 
-    @cached_property
+    @property
     def units(self) -> Units:
         """Which test rows belong together, and how much each counts."""
-        return find_units(self.truth, self.inputs, self.rows.to_dict(as_series=True).get(self.cluster or ""))
+        return _units(self)
 
     def place(self, row: int) -> int:
         """Where a test row stands in its source, from 0."""
         return row if self.places is None else int(self.places[row])
+
+
+@lru_cache(maxsize=4)
+def _units(evidence: Evidence) -> Units:
+    clusters = evidence.rows.to_dict(as_series=True).get(evidence.cluster or "")
+    return find_units(evidence.truth, evidence.inputs, clusters)

@@ -14,7 +14,7 @@ from scipy.special import stdtrit
 from sklearn.metrics import cohen_kappa_score
 
 from kurabe.contest.evidence import Evidence, Judged
-from kurabe.contest.statistics import CONFIDENCE, Interval
+from kurabe.contest.intervals import CONFIDENCE, Interval
 from kurabe.contest.style import FIRST, SECOND, Showing, Verdicts, orders, outcome, pairs
 from kurabe.tasks.spec import Style
 

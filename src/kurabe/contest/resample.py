@@ -1,4 +1,4 @@
-"""Scores of many contestants on the same bootstrap resamples of the rows, and their jackknife values.
+"""Scores of many contestants on the same bootstrap resamples of the rows.
 
 A resample of n rows is a vector of n counts, multinomial with equal chances, that says how often each row was drawn.
 The scores of all contestants follow from one matrix product of counts and row statistics, so every contestant sees the
@@ -71,21 +71,6 @@ def resampled_scores(metric: Metric, rows: Sequence[Statistics], resamples: int,
         return np.concatenate(list(pool.map(block, starts)))
 
 
-def jackknife_scores(metric: Metric, rows: Statistics) -> np.ndarray:
-    """The score without each row in turn, (n,); n is at least 2."""
-    n = rows.shape[0]
-    if metric.center == "median":
-        return _jackknife_medians(np.asarray(rows)[:, 0])
-    total = np.asarray(rows.sum(axis=0)).reshape(-1)
-    if isinstance(rows, np.ndarray):
-        return metric.finish((total - rows) / (n - 1))
-    # Rows of label counts are few kinds of row repeated: a random projection tells the kinds apart.
-    projected = rows @ np.random.default_rng(0).random(rows.shape[1])
-    _, first, kind = np.unique(projected, return_index=True, return_inverse=True)
-    scores = [metric.finish((total - rows[[row]].toarray()) / (n - 1)) for row in first]
-    return np.concatenate(scores)[kind]
-
-
 def _mean_scorer(metric: Metric, rows: Sequence[Statistics]) -> Callable[[np.ndarray], np.ndarray]:
     widths = [part.shape[1] for part in rows]
     n, edges = rows[0].shape[0], np.cumsum([0, *widths])
@@ -127,14 +112,3 @@ def _median_scorer(rows: Sequence[Statistics]) -> Callable[[np.ndarray], np.ndar
         return scores
 
     return score
-
-
-def _jackknife_medians(values: np.ndarray) -> np.ndarray:
-    n = len(values)
-    order = np.argsort(values, kind="stable")
-    ranks = np.empty(n, dtype=np.intp)
-    ranks[order] = np.arange(n)
-    ordered = values[order]
-    lower, upper = (n - 2) // 2, (n - 1) // 2
-    # What stood at or above the row that is left out moves down by one rank.
-    return np.asarray((ordered[lower + (lower >= ranks)] + ordered[upper + (upper >= ranks)]) / 2)

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from kurabe.contest.evidence import Entry
+from kurabe.contest.intervals import Interval, difference_intervals, score_intervals, scored
 from kurabe.contest.pairs import answers, compare
-from kurabe.contest.statistics import Interval, bootstrap
 from kurabe.tasks.metrics import metric_for
 from kurabe.tasks.spec import Kind
 
@@ -97,14 +97,14 @@ def _curve(notes: Mapping[str, Any], kind: Kind) -> tuple[CurvePoint, ...]:
     pairs = [(after, before) for before, after in itertools.pairwise(range(len(points)))]
     everywhere = [np.ones(len(truth), dtype=bool)] * len(points)
     entered = answers(metric, truth, guesses, everywhere)
-    found = bootstrap(metric, [one.statistics for one in entered], pairs)
+    values = [scored(metric, one.statistics) for one in entered]
+    scores, ends = [one.score(metric) for one in values], score_intervals(metric, values)
     gains = {
-        one.a: (one.difference, one.interval, compare(metric, entered, [(one.a, one.b)])[0].p)
-        for one in found.differences
+        after: (scores[after] - scores[before], interval, compare(metric, entered, [(after, before)])[0].p)
+        for (after, before), interval in zip(pairs, difference_intervals(metric, values, pairs), strict=True)
     }
     return tuple(
-        CurvePoint(point["rows"], found.scores[place], found.intervals[place], gains.get(place))
-        for place, point in enumerate(points)
+        CurvePoint(point["rows"], scores[place], ends[place], gains.get(place)) for place, point in enumerate(points)
     )
 
 

@@ -27,11 +27,20 @@ class Note:
 
 def notes(board: Board) -> list[Note]:
     """The notes of a board: warnings first, then what the numbers mean."""
-    warnings = [*_leaks(board), *_unread(board), *_partial(board), *_small(board), *_judges(board)]
+    warnings = [
+        *_leaks(board),
+        *_unread(board),
+        *_partial(board),
+        *_small(board),
+        *_few_decide(board),
+        *_judges(board),
+    ]
     return [
         *(Note(text, warning=True) for text in warnings),
         Note(test_size(board)),
         *_samples(board),
+        *_belonging(board),
+        *_controlled(board),
         *_ranks(board),
         *_checks(board),
         *_sweeps(board),
@@ -113,6 +122,49 @@ def _small(board: Board) -> list[str]:
         return []
     return [
         f"With {fmt.count(rows, 'test row')} only large differences can be seen; more test rows narrow the intervals."
+    ]
+
+
+def _few_decide(board: Board) -> list[str]:
+    """Where half of an error comes from a handful of rows, whether they are in the test part decides the score."""
+    few = [row for row in board.rows if row.rank is not None and row.half_made_by is not None]
+    if not few:
+        return []
+    least = min(row.half_made_by or 0 for row in few)
+    most = max(row.half_made_by or 0 for row in few)
+    rows = fmt.count(most, "test row") if least == most else f"{least} to {most} test rows"
+    names = ", ".join(fmt.plain(row.contestant) for row in few[:3]) + (", …" if len(few) > 3 else "")
+    return [
+        f"{rows.capitalize()} make half of the {fmt.metric(board)} of {names}: the score depends on whether such rows "
+        "are in the test part, and its interval may be too narrow. Look at the median error too, or at more test rows."
+    ]
+
+
+def _belonging(board: Board) -> list[Note]:
+    """Which test rows are not independent of each other."""
+    units, rows = board.evidence.units, len(board.evidence.truth)
+    said = []
+    if units.copies:
+        said.append(f"{fmt.count(units.copies, 'test row')} repeat others and count once with them")
+    if cluster := board.evidence.cluster:
+        said.append(f"rows with the same “{fmt.plain(cluster)}” belong together")
+    if not said:
+        return []
+    text = f"{'; '.join(said)}: {rows:,} test rows are {units.count:,} effective rows, for intervals and tests."
+    return [Note(text[0].upper() + text[1:])]
+
+
+def _controlled(board: Board) -> list[Note]:
+    """Who is scored for rows that it did not answer."""
+    names = [fmt.plain(row.contestant) for row in board.rows if row.controlled is not None]
+    if not names:
+        return []
+    listed = ", ".join(names[:3]) + (f" and {fmt.count(len(names) - 3, 'other')}" if len(names) > 3 else "")
+    return [
+        Note(
+            f"{listed} answered a sample. The score is one for all test rows: how hard the sample is for those that "
+            "answered all is taken off (control variates), which narrows the interval."
+        )
     ]
 
 

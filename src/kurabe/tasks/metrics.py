@@ -46,6 +46,11 @@ class Metric:
     proportion: bool = False
     gradient: Callable[[np.ndarray], np.ndarray] | None = None
 
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """The lowest and highest score where there are both; None of errors, and of R², which has no lowest."""
+        return (-1.0, 1.0) if self.name == "matthews" else (0.0, 1.0) if self.unit == "share" else None
+
     def score(self, truth: np.ndarray, guess: np.ndarray) -> float:
         """The score over all rows; NaN where it is not defined, as with no rows or R² of a constant truth."""
         if len(truth) == 0:
