@@ -31,7 +31,7 @@ RESAMPLES = 10_000
 FEW = 8  # units, below which a bootstrap of their standard error says nothing
 HANDFUL, FEWEST = 5, 30  # units that make half of an error, of so many, are worth a note
 MANY = 5_000  # units, from which differences are normal
-_PART = 0.25  # of a row
+_PART, _LABEL_PART = 0.15, 0.25  # of a row
 _DRAWN = 2 * 10**8  # counts drawn at most, so that many units take fewer resamples
 _BLOCK_BYTES = 32 * 2**20
 _LEAST_RESAMPLES = 1_000
@@ -140,13 +140,20 @@ def difference_intervals(
     (0, 0) where both give the same answers."""
     if not pairs:
         return []
-    moved = [influences(metric, one) for one in contestants]
-    scores = [one.score(metric) for one in contestants]
-    parts = np.stack([moved[a] - moved[b] for a, b in pairs], axis=1)
-    middles = np.array([scores[a] - scores[b] for a, b in pairs])
-    m = len(parts)
-    errors = np.sqrt((parts**2).sum(axis=0) / m / max(m - 1, 1))
-    low, high = _studentised(parts, errors, resamples, seed)
+    moved = np.stack([influences(metric, one) for one in contestants], axis=1)
+    scores = np.array([one.score(metric) for one in contestants])
+    first, second = np.array(pairs).T
+    middles, m = scores[first] - scores[second], len(moved)
+    if m > MANY:  # the differences of so many units are not laid out one by one
+        products = moved.T @ moved / m
+        squares = np.diag(products)[first] + np.diag(products)[second] - 2 * products[first, second]
+        errors = np.sqrt(np.maximum(squares, 0.0) / (m - 1))
+        high = np.full(len(pairs), student_t(m))
+        low = -high
+    else:
+        parts = moved[:, first] - moved[:, second]
+        errors = np.sqrt((parts**2).sum(axis=0) / m / max(m - 1, 1))
+        low, high = _studentised(parts, errors, resamples, seed)
     ends = np.stack([middles - high * errors, middles - low * errors], axis=1)
     found = []
     for place, (a, b) in enumerate(pairs):
@@ -165,7 +172,7 @@ def _studentised(parts: np.ndarray, errors: np.ndarray, resamples: int, seed: in
     """The 2.5 and 97.5 % quantiles, (pairs,) each, of resampled means of `parts` (m, pairs) over their standard errors
     in the resample."""
     m, pairs = parts.shape
-    if m < FEW or m > MANY:
+    if m < FEW:
         reach = np.full(pairs, student_t(m))
         return -reach, reach
     scale = np.where(errors > 0, errors, 1.0)
@@ -238,9 +245,9 @@ def share_interval(score: float, error: float, bounds: Interval, units: int) -> 
 def _cautious_error(metric: Metric, one: Scored) -> float:
     """The standard error of a bounded score with a part of a row added at each end.
 
-    Of a handful of rows all may be right by chance, and then they say nothing of how they vary. So a quarter of a right
-    row and a quarter of a wrong one are added to each label, or to the whole where there are no labels, in the sums
-    that the standard error is made of, not in the score.
+    Of a handful of rows all may be right by chance, and then they say nothing of how they vary. So a part of a right
+    row and of a wrong one is added to each label, or to the whole where there are no labels, in the sums that the
+    standard error is made of, not in the score. How large that part is was chosen by measured coverage.
     """
     m = one.units.count
     if metric.kind != "label" or metric.proportion:
@@ -252,13 +259,13 @@ def _cautious_error(metric: Metric, one: Scored) -> float:
     each = np.eye(labels)
     others = (1 - each) / max(labels - 1, 1)
     right, wrong = np.hstack([each, each, each]), np.hstack([each, others, np.zeros_like(each)])
-    rows = one.sizes.sum() + 2 * _PART * labels
-    means = (sums + _PART * (right + wrong).sum(axis=0)) / rows
+    rows = one.sizes.sum() + 2 * _LABEL_PART * labels
+    means = (sums + _LABEL_PART * (right + wrong).sum(axis=0)) / rows
     slope = gradient(metric, means)
     level = float(slope @ means)
     real = np.asarray(one.sums @ slope).ravel() - level * one.sizes
     added = np.concatenate([right @ slope, wrong @ slope]) - level
-    squares = float(real @ real) + _PART * float(added @ added)
+    squares = float(real @ real) + _LABEL_PART * float(added @ added)
     return float(np.sqrt(squares * m / max(m - 1, 1)) / rows)
 
 
@@ -318,7 +325,7 @@ def _error_intervals(
     metric: Metric, contestants: Sequence[Scored], typical: float, resamples: int, seed: int
 ) -> list[Interval]:
     """Bootstrap-t of the logarithm of the error, or of 1 - R²."""
-    values = [np.column_stack([np.asarray(one.sums), one.sizes]) for one in contestants]
+    values = [_variables(one) for one in contestants]
     m, width = values[0].shape
     logs = [_log_error(part.mean(axis=0)[None])[0] for part in values]
     errors = [_log_errors_spread(part.mean(axis=0)[None], _products(part).mean(axis=0)[None], m)[0] for part in values]
@@ -370,9 +377,18 @@ def _of_no_spread(metric: Metric, one: Scored, score: float, typical: float) -> 
     return max(score - reach, 0.0), score + reach
 
 
+def _variables(one: Scored) -> np.ndarray:
+    """(m, k + 1) the units' sums and sizes; of one statistic of units that are all rows (m, 1), its values alone."""
+    sums = np.asarray(one.sums)
+    alone = sums.shape[1] == 1 and (one.sizes == 1).all()
+    return sums if alone else np.column_stack([sums, one.sizes])
+
+
 def _log_error(means: np.ndarray) -> np.ndarray:
-    """(b,) log of the mean error, or of 1 - R², from (b, k + 1) means of the statistics and the units' sizes."""
+    """(b,) log of the mean error, or of 1 - R², from (b, k + 1) means of `_variables`."""
     with np.errstate(divide="ignore", invalid="ignore"):
+        if means.shape[1] == 1:
+            return np.asarray(np.log(means[:, 0]))
         if means.shape[1] == 2:
             return np.asarray(np.log(means[:, 0] / means[:, 1]))
         error, first, second, size = means.T
@@ -382,6 +398,8 @@ def _log_error(means: np.ndarray) -> np.ndarray:
 def _log_errors_spread(means: np.ndarray, products: np.ndarray, m: int) -> np.ndarray:
     """(b,) the standard error of `_log_error` by the delta method, from the means of products of its variables too."""
     with np.errstate(divide="ignore", invalid="ignore"):
+        if means.shape[1] == 1:
+            return np.asarray(np.sqrt(np.maximum(products[:, 0] / means[:, 0] ** 2 - 1, 0.0) / max(m - 1, 1)))
         slope = _log_slope(means)
     width = means.shape[1]
     upper = np.triu_indices(width)

@@ -75,7 +75,9 @@ def compare(
     for a, b in pairs:
         mask = contestants[a].mask & contestants[b].mask
         rows = contestants[a].on(mask), contestants[b].on(mask)
-        entered.append(Pair(*rows, units.codes[mask], units.weights[mask]))
+        # Mostly both answered all rows; copies for each pair would take hundreds of megabytes.
+        kept = (units.codes, units.weights) if mask.all() else (units.codes[mask], units.weights[mask])
+        entered.append(Pair(*rows, *kept))
     tests = swap_tests(metric, entered, units.count, seed=seed)
     p = tests.p.copy()
     for place, pair in enumerate(entered):
