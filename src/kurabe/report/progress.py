@@ -64,7 +64,7 @@ class Progress:
         self._bars.stop()
 
     def began(self, labels: tuple[str, ...], rows: int, journal: Path) -> None:
-        self._rows, self._began = rows, True
+        self._rows, self._began, self._said = rows, True, time.monotonic()
         self._bars.start()
 
     def note(self, text: str) -> None:
