@@ -1,9 +1,14 @@
 """Write the parts of the docs that code prints. `python docs/generate.py --check` only compares."""
 
+import inspect
 import json
+import re
 import sys
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import click
 
@@ -13,6 +18,14 @@ from kurabe.tasks.file import json_schema
 from kurabe.tasks.metrics import ALIASES, METRICS
 
 DOCS = Path(__file__).parent
+SHARED = {  # settings that mean the same everywhere
+    "kind": "what must come out; the task's where it is not set",
+    "metric": "the metric to do well by; the task's where it is not set",
+    "random_state": "the seed; that of the run where it is not set",
+    "prompt": "the task's prompt where it is not set",
+    "target": "the name of what must come out; the task's where it is not set",
+    "log": "whether numbers are learned on the log scale; `auto`: what the validation part prefers",
+}
 
 
 def command_line() -> str:
@@ -32,16 +45,48 @@ def _with_subcommands(name: str, command: click.Command) -> list[tuple[str, clic
 
 
 def contestants() -> str:
-    """The contestants with their kinds, settings and defaults."""
+    """The contestants with their kinds and settings."""
     parts = ["# Contestants\n\nThis page is generated from the registry and the classes' docstrings.\n"]
     for name, entry in CONTESTANTS.items():
         module, _, class_name = entry.where.partition(":")
-        estimator = getattr(import_module(f"kurabe.contestants.{module}"), class_name)()
-        parts.append(f"## `{name}`\n\nFor kind {', '.join(sorted(entry.kinds))}.\n\n{_dedented(estimator.__doc__)}\n")
-        parts.append("| setting | default |\n|---|---|")
-        parts += [f"| `{setting}` | `{value!r}` |" for setting, value in estimator.get_params(deep=False).items()]
+        cls = getattr(import_module(f"kurabe.contestants.{module}"), class_name)
+        parts.append(f"## `{name}`\n\nFor kind {', '.join(sorted(entry.kinds))}.\n\n{_dedented(cls.__doc__)}\n")
+        parts.append("| setting | type | default | meaning |\n|---|---|---|---|")
+        for setting, parameter in inspect.signature(cls, eval_str=True).parameters.items():
+            shown = _type(parameter.annotation).replace("|", "\\|")
+            meaning = _meaning(cls, setting).replace("|", "\\|")
+            parts.append(f"| `{setting}` | {shown} | `{parameter.default!r}` | {meaning} |")
         parts.append("")
     return "\n".join(parts)
+
+
+def _type(annotation: Any) -> str:
+    """A type as a task file has it: `number`, `text`, `list`, or the words that may stand there."""
+    origin, inside = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(inside[0])
+    if origin is Literal:
+        return ", ".join(f"`{one}`" for one in inside)
+    if origin in (Union, UnionType):
+        return " or ".join(dict.fromkeys(_type(one) for one in inside))
+    if isinstance(origin or annotation, type) and issubclass(origin or annotation, Sequence) and annotation is not str:
+        return "list"
+    if isinstance(origin or annotation, type) and issubclass(origin or annotation, Mapping):
+        return "mapping"
+    names = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "nothing"}
+    return names.get(annotation, getattr(annotation, "__name__", "object"))
+
+
+def _meaning(cls: type, setting: str) -> str:
+    """What the docstring of a class, or of one that it derives from, says of a setting."""
+    named = r"(?:`\w+`(?:, | and ))*"
+    pattern = rf"{named}`{setting}`(?:(?:, | and )`\w+`)*: (.+?)(?= {named}`\w+`(?:(?:, | and )`\w+`)*: |\n\n|$)"
+    for owner in cls.__mro__:
+        paragraphs = re.split(r"\n\s*\n", owner.__doc__ or "") if owner.__module__.startswith("kurabe") else []
+        for paragraph in paragraphs:
+            if found := re.search(pattern, " ".join(paragraph.split())):
+                return found[1].rstrip(".")
+    return SHARED.get(setting, "see above")
 
 
 def metrics() -> str:

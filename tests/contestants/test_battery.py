@@ -17,17 +17,18 @@ from kurabe.testing.tiny import tiny_model
 QUICK: dict[str, dict[str, Any]] = {
     "random_forest": {"trees": 5},
     "gradient_boosting": {"rounds": 10},
+    "catboost": {"rounds": 5},
     "stacked_boosting": {"rounds": 5, "boosters": 1},
     "blend": {"members": ["linear_features", "nearest_neighbours"]},
     "sweep": {"contestant": "nearest_neighbours", "over": {"sharpness": [1.0, 4.0]}},
     "tune": {"max_steps": 1, "rank": 1, "evaluations": 0, "general": False, "max_tokens": 6},
 }
-PEOPLE = {"human"}  # answers named rows from a file and nothing else; its own tests hold it
+APART = {"human", "autogluon"}  # a person, and a process of its own: their own tests hold them
 ONE_LABEL = {checks.check_one_row, checks.check_one_answer}  # tuning refuses it, which its own tests hold
 CASES = [
     pytest.param(name, kind, check, id=f"{name}-{kind}-{check.__name__}")
     for name, listed in registry.CONTESTANTS.items()
-    if name not in PEOPLE
+    if name not in APART
     for kind in sorted(listed.kinds)
     for check in checks.CHECKS
     if (name, kind) != ("tune", "label") or check not in ONE_LABEL
@@ -57,6 +58,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize(("name", "kind", "check"), CASES)
 def test_battery(name: str, kind: Kind, check: checks.Check, tiny: str) -> None:
+    if name == "catboost":
+        pytest.importorskip("catboost", reason="the extra catboost is not installed")
     check(contestant(name, kind, **({"model": tiny} if name == "tune" else {})), kind)
 
 

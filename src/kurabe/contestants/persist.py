@@ -31,6 +31,9 @@ TRUSTED = frozenset(
     for name in (
         "blend.Blend",
         "boosters.Booster",
+        "catboost.CatBoost",
+        "catboost.CatBoostModel",
+        "catboost.Codes",
         "column_boosting.ColumnFeatures",
         "constant.Constant",
         "encoding.ColumnEncoder",

@@ -38,6 +38,8 @@ CONTESTANTS: dict[str, Listed] = {
     "nearest_neighbours": Listed("neighbours:NearestNeighbours", ALL),
     "stacked_boosting": Listed("stack:StackedBoosting", NUMBER),
     "blend": Listed("blend:Blend", BOTH),
+    "catboost": Listed("catboost:CatBoost", BOTH),
+    "autogluon": Listed("autogluon:AutoGluon", BOTH),
     "prompt": Listed("prompt:Prompt", ALL),
     "tune": Listed("tune:Tune", ALL),
     "sweep": Listed("sweep:Sweep", ALL),
@@ -45,6 +47,7 @@ CONTESTANTS: dict[str, Listed] = {
 }
 HOSTED = Listed("tune_hosted:TuneHosted", ALL)  # `tune` of a model that its provider tunes
 INSTEAD = {"tfidf_ridge": "tfidf_logistic", "tfidf_logistic": "tfidf_ridge"}  # what answers the other kind
+NAMED_ONLY = frozenset({"catboost", "autogluon", "tune", "sweep"})  # take part only where a task names them
 FOR_COLUMNS = frozenset({"linear_features", "random_forest", "gradient_boosting", "blend"})
 MODEL = "gguf:smollm2-135m"
 
@@ -81,7 +84,7 @@ def defaults(kind: Kind, *, prose: bool = True) -> tuple[ContestantSpec, ...]:
     trained = [
         ContestantSpec(name, {}, name)
         for name, listed in CONTESTANTS.items()
-        if kind in listed.kinds and name not in ("constant", "prompt", "tune", "sweep", "human")
+        if kind in listed.kinds and name not in {"constant", "prompt", "human"} | NAMED_ONLY
     ]
     person = ContestantSpec("human", {"rows": 50}, "human")
     if not prose and kind != "text":
