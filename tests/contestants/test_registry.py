@@ -124,7 +124,9 @@ def test_defaults_can_all_be_built_and_are_told_apart(kind: Kind) -> None:
     for spec in specs:
         assert kind in registry.build(spec, registry.Context(kind)).kinds
     named = {spec.name for spec in specs}
-    assert named == {name for name, listed in registry.CONTESTANTS.items() if kind in listed.kinds} - {"tune", "sweep"}
+    assert (
+        named == {name for name, listed in registry.CONTESTANTS.items() if kind in listed.kinds} - registry.NAMED_ONLY
+    )
 
 
 def test_numbers_have_two_constants_and_at_least_ten_contestants() -> None:

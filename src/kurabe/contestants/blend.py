@@ -17,6 +17,7 @@ from kurabe.contestants.learner import View, checked_kind, expand, scored_by
 from kurabe.contestants.linear import LinearFeatures, TfidfRidge
 from kurabe.contestants.plain import fit_plain
 from kurabe.contestants.target import SQUARED, Scale, log_fits
+from kurabe.contestants.trees import RandomForest
 from kurabe.errors import ContestantError
 from kurabe.tasks.prose import prose_columns
 from kurabe.tasks.spec import Kind
@@ -28,6 +29,7 @@ MEMBERS: dict[Kind, tuple[str, ...]] = {
 COLUMN_MEMBERS = ("gradient_boosting", "random_forest", "linear_features")  # where no column is prose
 FEW_LABELS = 20  # with more, boosting takes long and loses to the others
 LEARN_ROWS = 10_000  # of columns are enough to weigh members by; boosting all of a large table anew takes too long
+FOREST_TREES = 40  # of the forest on columns: beside boosting, more cost time and add nothing
 ENOUGH_ROWS = 1_000  # to weigh a handful of members by
 
 
@@ -95,6 +97,10 @@ class Blend(Contestant):
             registry.from_name(member, context) if isinstance(member, str) else clone(member)
             for member in (self._default(X) if self.members is None else self.members)
         ]
+        if self.members is None and self.views(X) == ("columns",):
+            for member in members:
+                if isinstance(member, RandomForest):
+                    member.set_params(trees=FOREST_TREES)
         if not members:
             raise ContestantError("blend needs at least one member")
         without = [type(member).__name__ for member in members if not hasattr(member, "predict_proba")]

@@ -17,7 +17,7 @@ from kurabe.models.embeddings import DEFAULT
 from kurabe.tasks.spec import Kind
 
 BAG_ROWS = 2_000  # of the training part that each tree of a forest draws at most
-COLUMN_ROWS = 20_000  # where it learns from columns alone
+COLUMN_ROWS = 100_000  # where it learns from columns alone
 MISSING = -1e6  # scikit-learn's trees learn where NaN goes only if they saw one; a far value always has a side
 
 
