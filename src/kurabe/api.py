@@ -17,7 +17,9 @@ import numpy as np
 import polars as pl
 
 from kurabe.contest import board as contest_board
+from kurabe.contest import plan as contest_plan
 from kurabe.contest.journal import Journal
+from kurabe.contest.plan import make_plan
 from kurabe.contest.prepare import fit, journal_path, trained_path
 from kurabe.contest.run import run
 from kurabe.contestants import persist, registry
@@ -59,6 +61,20 @@ class Task(tasks.Task):
         else:
             found = run(self, only=only, limit=limit, seed=seed)
         return Board(found.evidence, found.rows, found.comparisons, found.greater_is_better, self)
+
+    def plan(self, *, only: Collection[str] = (), limit: int | None = None, seed: int = 0) -> "Plan":
+        """What `compete` with the same settings will take, and how small a difference it can show. Asks no model."""
+        return Plan(**vars(make_plan(self, only=only, limit=limit, seed=seed)))
+
+
+@dataclass(frozen=True, repr=False)
+class Plan(contest_plan.Plan):
+    """A run before it begins. It shows itself as text."""
+
+    def __repr__(self) -> str:
+        from kurabe.report.plan import plan_text
+
+        return plan_text(self)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -13,6 +13,7 @@ from kurabe import __version__
 # One line a command, so that help needs no imports; a test holds each line to the command's own help.
 COMMANDS = {
     "new": "Look at a table and write a first task file.",
+    "plan": "Show what a run will take: calls, tokens, dollars and minutes.",
     "run": "Let a task's contestants compete and show the board.",
     "sweep": "Choose settings by a task's sweeps and show what they found.",
     "board": "Show the board of an earlier run.",

@@ -4,11 +4,13 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from kurabe.contest.caution import Flattery, RowsToTell, flattery, rows_to_tell
 from kurabe.contest.checks import CheckResult, check_columns
 from kurabe.contest.controls import adjusted
 from kurabe.contest.evidence import Evidence, Status, usable
@@ -116,6 +118,31 @@ class Board:
         ranked = sorted((row.rank, row.answered < rows, place) for place, row in enumerate(self.rows) if row.rank)
         return tuple(self.rows[place].contestant for *_, place in ranked)
 
+    @cached_property
+    def flattery(self) -> Flattery | None:
+        """How much the winner's score is too good because it is the best of several; None where it is not."""
+        if self.winner_name is None:
+            return None
+        winner = self.row(self.winner_name)
+        sign = 1.0 if self.greater_is_better else -1.0
+        others = [
+            row for row in self.rows
+            if row.rank is not None and row is not winner and sign * (row.score or 0.0) <= sign * (winner.score or 0.0)
+        ]  # fmt: skip
+        chosen = [(row.contestant, row.score) for row in (winner, *others) if row.score is not None]
+        return flattery(self.evidence, [name for name, _ in chosen], [score for _, score in chosen], winner.interval)
+
+    @cached_property
+    def rows_to_tell(self) -> RowsToTell | None:
+        """How many test rows would tell the first two apart; None where they are, or where there are no two."""
+        first_two = {row.contestant for row in self.rows[:2] if row.rank is not None}
+        test = next((test for test in self.comparisons if {test.a, test.b} == first_two), None)
+        if test is None or test.p_adjusted < SIGNIFICANCE:
+            return None
+        first, second = (row.contestant for row in self.rows[:2])
+        ranked = sum(row.rank is not None for row in self.rows)
+        return rows_to_tell(self.evidence, first, second, test.difference, ranked * (ranked - 1) // 2)
+
     def row(self, name: str) -> BoardRow:
         """The row of the contestant called `name`. Raises ContestantError where there is none."""
         for row in self.rows:
@@ -135,6 +162,9 @@ class Board:
             "metric": self.evidence.metric,
             "effective_rows": self.effective_rows,
             "rows": [{key: _plain(getattr(row, key)) for key in keys} for row in self.rows],
+            "flattery": self.flattery and asdict(self.flattery),
+            "rows_to_tell": self.rows_to_tell and asdict(self.rows_to_tell),
+            "uses": self.evidence.uses and asdict(self.evidence.uses),
         }
 
 

@@ -94,7 +94,7 @@ def estimate(
     rates
         What contestants took in earlier runs, by label.
     """
-    asked = list(dict.fromkeys(inputs[: _asked(entrant)]))
+    asked = list(dict.fromkeys(inputs[: entrant.rows]))
     calls = sum(key not in answered for key in asked)
     found = Estimate(entrant.label, entrant.model, len(asked), calls, reason=entrant.reason)
     estimator, times = entrant.estimator, 1.0
@@ -111,11 +111,6 @@ def estimate(
         except KurabeError as error:
             return _with(found, usd=None, reason=found.reason or str(error))
     return _with(found, **_trained(found, estimator, task, rates.get(entrant.label), times, trained))
-
-
-def _asked(entrant: Entrant) -> int | None:
-    rows: int | None = getattr(entrant.estimator, "rows", None) if isinstance(entrant.estimator, Human) else None
-    return rows
 
 
 def _with(found: Estimate, **changes: Any) -> Estimate:

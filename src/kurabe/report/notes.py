@@ -11,9 +11,11 @@ from kurabe.models.transport.cost import PRICE
 from kurabe.report import format as fmt
 from kurabe.report.learning import chose, sweeps
 from kurabe.tasks.checks import JSON, labelled, slice_rows
+from kurabe.tasks.metrics import METRICS
 from kurabe.tasks.spec import Style
 
 SMALL_TEST = 100
+MOST_ROWS = 1_000_000
 RANKS = "A rank like 1–3 is a range that paired tests can't narrow; all true ranks lie in theirs with 95 % confidence."
 
 
@@ -34,6 +36,8 @@ def notes(board: Board) -> list[Note]:
         *_small(board),
         *_few_decide(board),
         *_judges(board),
+        *_flattery(board),
+        *_uses(board),
     ]
     return [
         *(Note(text, warning=True) for text in warnings),
@@ -42,6 +46,7 @@ def notes(board: Board) -> list[Note]:
         *_belonging(board),
         *_controlled(board),
         *_ranks(board),
+        *_rows_to_tell(board),
         *_checks(board),
         *_sweeps(board),
         *_templates(board),
@@ -164,6 +169,50 @@ def _controlled(board: Board) -> list[Note]:
         Note(
             f"{listed} answered a sample. The score is one for all test rows: how hard the sample is for those that "
             "answered all is taken off (control variates), which narrows the interval."
+        )
+    ]
+
+
+def _flattery(board: Board) -> list[str]:
+    found = board.flattery
+    if found is None:
+        return []
+    score, decimals = board.row(found.contestant).score, fmt.score_places(board)
+    before, after = fmt.number(score, decimals), fmt.number(found.score, decimals)
+    if before == after:
+        return []
+    share = METRICS[board.evidence.metric].unit == "share"
+    by = f"{100 * found.by:.1f} points" if share else fmt.number(found.by, decimals)
+    return [
+        f"The winner's score probably flatters by about {by} ({after} rather than {before}): it was chosen as the best"
+        f" of {found.contestants} on the same rows."
+    ]
+
+
+def _uses(board: Board) -> list[str]:
+    used = board.evidence.uses
+    answered = sum(row.answered > 0 for row in board.rows)
+    if used is None or (used.runs <= 1 and used.contestants <= answered):
+        return []
+    by = f"{fmt.count(used.contestants, 'contestant')} in {fmt.count(used.runs, 'run')}"
+    return [
+        f"These test rows have been used by {by}. Whatever is chosen by them fits them a little too well; keep fresh"
+        " rows for a last test."
+    ]
+
+
+def _rows_to_tell(board: Board) -> list[Note]:
+    found = board.rows_to_tell
+    if found is None:
+        return []
+    first, second = (f"“{fmt.shorten(fmt.plain(name), 60)}”" for name in (found.first, found.second))
+    if found.rows > MOST_ROWS:
+        return [Note(f"{first} and {second} are so alike that {MOST_ROWS:,} test rows would not tell them apart.")]
+    rows = f"{float(f'{found.rows:.2g}'):,.0f}"
+    return [
+        Note(
+            f"About {rows} test rows would tell {first} and {second} apart (in 80 % of contests), if they differ by as"
+            " much as here."
         )
     ]
 

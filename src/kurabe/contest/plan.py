@@ -1,0 +1,165 @@
+"""What a run will take and what it can show, before anything is asked."""
+
+import tempfile
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kurabe.contest.caution import noticeable
+from kurabe.contest.estimates import Estimate, estimate
+from kurabe.contest.identity import input_digests
+from kurabe.contest.intervals import influences, scored
+from kurabe.contest.journal import Journal
+from kurabe.contest.prepare import choose, head, journal_path, make_entrants
+from kurabe.contest.units import find_units
+from kurabe.contestants.constant import Constant
+from kurabe.models.transport.cost import total
+from kurabe.tasks.metrics import metric_for
+from kurabe.tasks.spec import Budget, Kind
+from kurabe.tasks.task import Task
+
+LEARNED = 20_000
+"""Training rows by which the spread of scores is told."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it begins.
+
+    `train`, `validation`, `test`: rows; `effective_rows`: test rows that are independent of each other. `difference`:
+    the smallest difference of scores, in the metric's unit, that the test rows show in 80 % of contests; None where the
+    metric is not defined on the training part. `stops`: what the task's budget will stop, one sentence each. `spent`:
+    dollars that its contestants have cost before.
+    """
+
+    task: str
+    kind: Kind
+    metric: str
+    train: int
+    validation: int
+    test: int
+    effective_rows: int
+    contestants: tuple[Estimate, ...]
+    difference: float | None
+    stops: tuple[str, ...] = ()
+    spent: float = 0.0
+
+    @property
+    def taking_part(self) -> tuple[Estimate, ...]:
+        """The contestants that can run here."""
+        return tuple(one for one in self.contestants if one.reason is None)
+
+    @property
+    def calls(self) -> int:
+        """Calls of language models."""
+        return sum(one.calls for one in self.taking_part if one.model is not None)
+
+    @property
+    def usd(self) -> float | None:
+        """Dollars of those that can run; None where one's are unknown."""
+        return total(one.usd for one in self.taking_part)
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds of those that can run; None where one's are unknown."""
+        return total(one.seconds for one in self.taking_part)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON object that `kurabe plan --json` prints."""
+        return asdict(self) | {"calls": self.calls, "usd": self.usd, "seconds": self.seconds}
+
+
+def make_plan(task: Task, *, only: Collection[str] = (), limit: int | None = None, seed: int = 0) -> Plan:
+    """The plan of a run with these settings (those of `kurabe.contest.run.run`). Asks no model and writes nothing.
+
+    Raises ContestantError for an unknown name or a setting that is not valid, and JournalError for a damaged journal.
+    """
+    test = head(task.test, limit)
+    entrants = choose(make_entrants(task, seed), only)
+    inputs = input_digests(test.X)
+    with ExitStack() as stack:
+        path = journal_path(task.folder)
+        if not path.exists():
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory())) / path.name
+        journal = stack.enter_context(Journal(path))
+        rates = journal.rates(task.name)
+        contestants = tuple(
+            estimate(entrant, task, inputs, set(journal.predictions(entrant.key)), rates) for entrant in entrants
+        )
+        spent, _ = journal.spent([entrant.key for entrant in entrants])
+    split = task.spec.data.split
+    cluster = task.spec.cluster or (split.group if split else None)
+    units = find_units(test.y, inputs, None if cluster is None else test.rows[cluster]).count
+    able = sum(one.reason is None for one in contestants)
+    return Plan(
+        task=task.name,
+        kind=task.kind,
+        metric=task.metric,
+        train=len(task.train),
+        validation=0 if task.validation is None else len(task.validation),
+        test=len(test),
+        effective_rows=units,
+        contestants=contestants,
+        difference=smallest_difference(task, units, able * (able - 1) // 2),
+        stops=tuple(_stops(contestants, task.spec.budget, spent)),
+        spent=spent,
+    )
+
+
+def smallest_difference(task: Task, rows: int, pairs: int) -> float | None:
+    """The smallest difference that so many test rows show in 80 % of contests, tested at 5 % over so many pairs:
+    (z(1 - 0.05 / 2 pairs) + z(0.8)) s / √rows.
+
+    s is the standard deviation over rows of a difference of two contestants. It is not known before, so it is taken to
+    be that of the constant's own score on the training part, as of two contestants that err as much as the constant
+    does and whose errors correlate at .5: good contestants differ by less. Bounded scores vary most in their middle, so
+    that of them s is √(p (1 - p)) of the whole range, with p the constant's score or the middle, if that is higher.
+    """
+    metric = metric_for(task.metric, task.kind)
+    X, y = task.train.X.head(LEARNED), task.train.y[:LEARNED]
+    guess = Constant(kind=task.kind, metric=metric.name).fit(X, y).predict(X)
+    one = scored(metric, metric.statistics(y, guess))
+    if metric.bounds is not None:
+        low, high = metric.bounds
+        share = max(0.5, (one.score(metric) - low) / (high - low))
+        spread = (high - low) * np.sqrt(share * (1 - share))
+    else:
+        spread = np.std(influences(metric, one))
+    found = float(noticeable(pairs) * spread / np.sqrt(rows))
+    return found if np.isfinite(found) and found > 0 else None
+
+
+def _stops(contestants: Sequence[Estimate], budget: Budget, spent: float) -> list[str]:
+    """What the budget will stop."""
+    able = [one for one in contestants if one.reason is None and one.calls]
+    found = []
+    if budget.minutes is not None:
+        found += _crossing(able, [one.seconds for one in able], budget.minutes * 60, 0.0, f"{budget.minutes:g} minutes")
+    if budget.usd is not None:
+        found += _crossing(able, [one.usd for one in able], budget.usd, spent, f"${budget.usd:g}")
+        unpriced = [one.contestant for one in able if one.usd is None]
+        if unpriced:
+            found.append(f"What {', '.join(unpriced)} costs is unknown, so no budget of dollars can be kept.")
+    return found
+
+
+def _crossing(
+    able: Sequence[Estimate], needs: Sequence[float | None], limit: float, used: float, budget: str
+) -> list[str]:
+    """Where contestants, one after the other, come to the end of a budget."""
+    for place, (one, need) in enumerate(zip(able, needs, strict=True)):
+        if need and used + need > limit:
+            share = max(limit - used, 0.0) / need
+            later = [
+                other.contestant for other, more in zip(able[place + 1 :], needs[place + 1 :], strict=True) if more
+            ]
+            rest = f" {', '.join(later)} will not begin." if later else ""
+            return [
+                f"The budget of {budget} will stop {one.contestant} after about {share:.0%} of what it has to do.{rest}"
+            ]
+        used += need or 0.0
+    return []
