@@ -124,7 +124,7 @@ def test_the_same_evidence_gives_the_same_board() -> None:
 
 def test_json_is_plain_and_complete() -> None:
     document = json.loads(json.dumps(compute_board(numbers()[1], resamples=200).to_dict(), allow_nan=False))
-    assert list(document) == ["task", "kind", "metric", "effective_rows", "rows"]
+    assert list(document) == ["task", "kind", "metric", "effective_rows", "rows", "flattery", "rows_to_tell", "uses"]
     assert list(document["rows"][0]) == [
         "contestant", "model", "rank", "rank_range", "score", "interval", "controlled", "unread", "answered", "usd",
         "fit_seconds", "predictions_per_second", "status", "reason",

@@ -99,7 +99,7 @@ class Seen(Silent):
 def test_the_board_has_the_promised_form(tmp_path: Path) -> None:
     board = make_task(tmp_path, ["constant", "tfidf_ridge"]).compete()
     made = board.to_dict()
-    assert list(made) == ["task", "kind", "metric", "effective_rows", "rows"]
+    assert list(made) == ["task", "kind", "metric", "effective_rows", "rows", "flattery", "rows_to_tell", "uses"]
     assert (made["task"], made["kind"], made["metric"]) == ("prices", "number", "mean_absolute_error")
     for row in made["rows"]:
         assert list(row) == [

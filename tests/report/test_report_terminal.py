@@ -113,7 +113,8 @@ def test_a_board_in_python_is_a_short_text(boards: dict[str, Board], name: str) 
 def test_a_long_board_in_python_is_cut_and_says_so(boards: dict[str, Board]) -> None:
     board = boards["number"]
     rows = [replace(row, contestant=f"{row.contestant} {n}") for row in board.rows for n in range(9)]
-    many = replace(board, rows=tuple(rows))
+    entries = [replace(one, name=f"{one.name} {n}") for one in board.evidence.entries for n in range(9)]
+    many = replace(board, rows=tuple(rows), evidence=replace(board.evidence, entries=tuple(entries)))
     lines = board_text(many).splitlines()
     assert len(lines) == LINES
     assert re.fullmatch(r"… and \d+ lines more; print\(board.to_markdown\(\)\) shows all", lines[-1])

@@ -15,6 +15,7 @@ from kurabe.contest.checks import CheckResult, check_columns
 from kurabe.contest.controls import adjusted
 from kurabe.contest.evidence import Evidence, Status, usable
 from kurabe.contest.forgetting import Forgetting, forgetting
+from kurabe.contest.history import Uses
 from kurabe.contest.intervals import (
     RESAMPLES,
     Interval,
@@ -162,10 +163,14 @@ class Board:
             "metric": self.evidence.metric,
             "effective_rows": self.effective_rows,
             "rows": [{key: _plain(getattr(row, key)) for key in keys} for row in self.rows],
-            "flattery": self.flattery and asdict(self.flattery),
-            "rows_to_tell": self.rows_to_tell and asdict(self.rows_to_tell),
-            "uses": self.evidence.uses and asdict(self.evidence.uses),
+            "flattery": _object(self.flattery),
+            "rows_to_tell": _object(self.rows_to_tell),
+            "uses": _object(self.evidence.uses),
         }
+
+
+def _object(value: Flattery | RowsToTell | Uses | None) -> dict[str, Any] | None:
+    return None if value is None else {key: _plain(part) for key, part in asdict(value).items()}
 
 
 def _plain(value: Any) -> Any:
