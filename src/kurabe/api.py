@@ -44,22 +44,24 @@ class Task(tasks.Task):
         *,
         only: Collection[str] = (),
         limit: int | None = None,
+        minutes: float | None = None,
         seed: int = 0,
         progress: bool | None = None,
     ) -> "Board":
         """Let the contestants compete and return the board.
 
-        `only`: labels or names of contestants, all where empty. `limit`: only the first so many test rows. `seed`: for
-        everything random in the contestants. `progress`: in a notebook a cell that follows the run, elsewhere bars on
-        standard error; None: where it is a notebook or a terminal.
+        `only`: labels or names of contestants, all where empty. `limit`: only the first so many test rows. `minutes`:
+        what the run may take, in place of the task's budget. `seed`: for everything random in the contestants.
+        `progress`: in a notebook a cell that follows the run, elsewhere bars on standard error; None: where it is a
+        notebook or a terminal.
         What is already in the journal, `folder/.kurabe`, is not done again.
         """
         notebook = in_notebook()
         if notebook or sys.stderr.isatty() if progress is None else progress:
             with NotebookProgress() if notebook else Progress() as observer:
-                found = run(self, only=only, limit=limit, seed=seed, observer=observer)
+                found = run(self, only=only, limit=limit, minutes=minutes, seed=seed, observer=observer)
         else:
-            found = run(self, only=only, limit=limit, seed=seed)
+            found = run(self, only=only, limit=limit, minutes=minutes, seed=seed)
         return Board(found.evidence, found.rows, found.comparisons, found.greater_is_better, self)
 
     def plan(self, *, only: Collection[str] = (), limit: int | None = None, seed: int = 0) -> "Plan":
@@ -85,7 +87,7 @@ class Board(contest_board.Board):
 
     @property
     def winner(self) -> "Trained":
-        """The best contestant that answered every row and is no person, trained. Raises ContestantError without one."""
+        """The first of `finishers` that is no person, trained. Raises ContestantError where there is none."""
         return load_winner(self.task.folder, self, self.task)
 
     def trained(self, contestant: str) -> "Trained":
@@ -173,7 +175,7 @@ class Trained:
 def load_winner(
     folder: Path, board: contest_board.Board, task: tasks.Task | TaskSpec, allow_code: Collection[str] = ()
 ) -> Trained:
-    """The best of those that answered every row and are no person; `allow_code` as of `Task.from_file`, which a Task
+    """The first of `board.finishers` that is no person; `allow_code` as of `Task.from_file`, which a Task
     brings itself. Raises ContestantError where there is none."""
     for name in board.finishers:
         try:

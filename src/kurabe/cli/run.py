@@ -27,6 +27,11 @@ from kurabe.report.progress import Progress
 @click.command(cls=Command)
 @task_argument
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first so many test rows.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="What the run may take: the best use of the time runs first, and what can't be ready is left out.",
+)
 @click.option("--only", multiple=True, metavar="NAME", help="Run only this contestant; may be given several times.")
 @allow_code_option
 @click.option("--seed", type=int, help="Seed of the split and of everything random; without it the task file's.")
@@ -35,6 +40,7 @@ from kurabe.report.progress import Progress
 def command(
     task: Path,
     limit: int | None,
+    minutes: float | None,
     only: tuple[str, ...],
     seed: int | None,
     allow_code: tuple[str, ...],
@@ -49,7 +55,7 @@ def command(
     loaded = Task.from_file(path, seed=seed, allow_code=allow_code)
     try:
         with Progress(enabled=sys.stderr.isatty()) as progress:
-            board = run(loaded, only=only, limit=limit, seed=seed or 0, observer=progress)
+            board = run(loaded, only=only, limit=limit, minutes=minutes, seed=seed or 0, observer=progress)
     except KeyboardInterrupt:
         click.echo("\nStopped. What was answered is kept; the same command goes on from here.", err=True)
         if not as_json:

@@ -199,6 +199,12 @@ class Journal:
         with self._explained(), self._transaction():
             self._put("measurements", entry, float(seconds), self._measured(entry)[1], json.dumps(notes))
 
+    def record_unfinished(self, entry: bytes, note: str, seconds: float) -> None:
+        """Write after how long a contestant's learning was broken off; learning that ends takes the note away."""
+        with self._explained(), self._transaction():
+            fit, peak, notes = self._measured(entry)
+            self._put("measurements", entry, fit, peak, json.dumps(notes | {note: float(seconds)}))
+
     def record_judge(self, style: Style, reason: str | None) -> None:
         """Write why the judge of a style stopped before the end, None where it came to it."""
         with self._explained():
@@ -274,6 +280,10 @@ class Journal:
         """What the contestants of a task took in earlier runs, by label."""
         with self._explained():
             return rates(self._db, task)
+
+    def notes(self, entry: bytes) -> dict[str, Any]:
+        """What a contestant noted on the way, plain values."""
+        return self._measured(entry)[2]
 
     def runs(self) -> list[RunInfo]:
         """All runs, the newest first."""

@@ -50,7 +50,7 @@ class Entrant:
     """A contestant ready to compete: its estimator, or the reason why it is skipped.
 
     `swept`: of a sweep, what identifies the contestant that is swept and what it learns from. `rows`: it is asked the
-    first so many test rows, which stand in random order; None: all.
+    first so many test rows, which stand in random order; None: all. `name`: what the registry calls it.
     """
 
     label: str
@@ -61,6 +61,7 @@ class Entrant:
     reason: str | None
     swept: bytes = b""
     rows: int | None = None
+    name: str = ""
 
 
 def journal_path(folder: Path) -> Path:
@@ -162,7 +163,7 @@ def _entrant(
             estimator = clone(estimator).set_params(embeddings=found)
     skipped = getattr(estimator, "skipped_reason", None)
     reason = skipped() if skipped else None
-    return Entrant(spec.label, position, estimator, model, key, reason, swept, _sample(estimator, task))
+    return Entrant(spec.label, position, estimator, model, key, reason, swept, _sample(estimator, task), spec.name)
 
 
 def _sample(estimator: Any, task: Task) -> int | None:

@@ -20,12 +20,14 @@ from sklearn.base import clone
 
 from kurabe import models
 from kurabe.contest.board import Board, compute_board
+from kurabe.contest.clock import Clock, OutOfTimeError
 from kurabe.contest.evidence import Status
 from kurabe.contest.identity import digest, estimator_digest
 from kurabe.contest.journal import Journal, Row, RunRecord
 from kurabe.contest.journal_file import disk_full, refuse_links
 from kurabe.contest.judge import judges, rows_of
 from kurabe.contest.memory import PeakMemory
+from kurabe.contest.minutes import UNFINISHED, Plan, leave_out
 from kurabe.contest.observer import Observer, Silent
 from kurabe.contest.prepare import (
     FOLDER,
@@ -48,7 +50,8 @@ from kurabe.contestants.base import AnswersRowByRow, Prediction, learning
 from kurabe.contestants.human import Human
 from kurabe.contestants.prompt import Prompt
 from kurabe.contestants.sweep import Sweep
-from kurabe.contestants.tune_hosted import dollars
+from kurabe.contestants.tune import Tune
+from kurabe.contestants.tune_hosted import TuneHosted, dollars
 from kurabe.errors import (
     BudgetExceededError,
     ContestantError,
@@ -73,15 +76,19 @@ def run(
     *,
     only: Collection[str] = (),
     limit: int | None = None,
+    minutes: float | None = None,
     seed: int = 0,
     observer: Observer | None = None,
 ) -> Board:
     """Let the task's contestants compete and return the board.
 
     `only`: labels or names of the contestants to run, all where empty. `limit`: only the first so many test rows.
-    `seed`: for everything random in the contestants. Contestants that fail or cannot run are on the board with the
-    reason. Raises JournalError where predictions cannot be kept, ContestantError for an unknown name.
+    `minutes`: what the run may take, in place of the task's budget; what is worth most runs first, and what can't be
+    ready in time is left out. `seed`: for everything random in the contestants. Contestants that fail or cannot run are
+    on the board with the reason. Raises JournalError where predictions cannot be kept, ContestantError for an unknown
+    name.
     """
+    clock = Clock(task.spec.budget.minutes if minutes is None else minutes)
     observer = observer or Silent()
     test = head(task.test, limit)
     entrants = choose(make_entrants(task, seed), only)
@@ -94,10 +101,9 @@ def run(
         observer.began(tuple(entrant.label for entrant in entrants), len(test), journal.path)
         for warning in task.warnings:
             observer.note(warning)
-        contest = _Contest(task, test, record, journal, observer, entrants, seed)
+        contest = _Contest(task, test, record, journal, observer, entrants, seed, clock)
         try:
-            for entrant in entrants:
-                contest.enter(entrant)
+            contest.enter_all()
             contest.judge()
         finally:
             journal.touch(record.id, now())
@@ -153,12 +159,12 @@ class _Contest:
         observer: Observer,
         entrants: Sequence[Entrant],
         seed: int,
+        clock: Clock,
     ) -> None:
-        self.seed = seed
+        self.seed, self.clock = seed, clock
         self.task, self.test, self.record, self.journal, self.observer = task, test, record, journal, observer
         self.metric = metric_for(task.metric, task.kind)
-        minutes = task.spec.budget.minutes
-        self.deadline = time.monotonic() + minutes * 60 if minutes is not None else None
+        self.plan: Plan | None = None
         self.entrants, self.judges = entrants, judges(task.spec, task.folder)
         keys = [*(entrant.key for entrant in entrants), *(style_key(style) for style, _ in self.judges.values())]
         self.spent, self.dearest = journal.spent(keys)
@@ -168,6 +174,24 @@ class _Contest:
             self.budget.count(self.spent)
         self._scored = 0.0
         self.interrupted = False
+
+    def enter_all(self) -> None:
+        """Run all contestants; with a limit of minutes those that are worth most for their time first, and not those
+        that can't be ready in what is left."""
+        if self.clock.minutes is None:
+            for entrant in self.entrants:
+                self.enter(entrant)
+            return
+        self.plan = Plan.make(self.entrants, self.task, self.record.inputs, self.journal)
+        waiting = self.plan.order(self.entrants)
+        while waiting:
+            entrant = waiting.pop(0)
+            if (left := self.clock.left()) > 0 and not self.plan.fits(entrant, left):
+                work = Work(entrant, self.record, self.journal)
+                self._end(work, *_out_of_time(work, leave_out(self.plan.least_of(entrant), self.clock.minutes)))
+                continue
+            with self.clock.share(self.plan.share(entrant, waiting, left)):
+                self.enter(entrant)
 
     def enter(self, entrant: Entrant) -> None:
         """Run one contestant to its end, whatever that is, and write down how it ended."""
@@ -188,10 +212,15 @@ class _Contest:
                 warnings.simplefilter("ignore")
                 self._answer(work)
             self.journal.record_peak(work.entrant.key, memory.peak)
+        except OutOfTimeError as error:
+            return _out_of_time(work, str(error))
         except BudgetExceededError as error:
             return work.stopped(str(error))
         except DownloadError as error:
-            return work.stopped(_first_line(error))
+            late = self.clock.left() < 0  # then the source was left, whatever the error says
+            return work.stopped(
+                "its model could not be fetched in time; run again to go on" if late else _first_line(error)
+            )
         except KeyboardInterrupt:
             work.end(*work.stopped("stopped; run again to go on"))
             raise
@@ -302,18 +331,32 @@ class _Contest:
         usd = self.task.spec.budget.usd
         left = dollars.set(None if usd is None else usd - self.spent)
         try:
-            estimator = fit(self._within_budget(entrant.estimator), self.task)
+            with self.clock.interrupting():
+                estimator = fit(self._within_budget(entrant.estimator), self.task)
+        except OutOfTimeError:
+            self._unfinished(entrant, time.perf_counter() - start)
+            raise
         finally:
             learning.reset(told)
             dollars.reset(left)
-        notes = getattr(estimator, "notes_", {})
-        self.journal.record_fit(entrant.key, time.perf_counter() - start, notes)
+            if self.plan is not None:
+                self.plan.learned(entrant, time.perf_counter() - start)
+        notes, seconds = getattr(estimator, "notes_", {}), time.perf_counter() - start
+        self.journal.record_fit(entrant.key, seconds, notes)
         self._pay(notes.get("usd") or 0.0)
         try:
             persist.save(estimator, folder)
         except ContestantError as error:
             self.observer.note(f"{entrant.label} was not saved, so `predict` can't use it: {error}")
         return estimator
+
+    def _unfinished(self, entrant: Entrant, seconds: float) -> None:
+        """Say what to do about learning that took too long. Tuning and sweeps go on where they were; the others begin
+        anew, so that it is noted how long was not enough."""
+        if isinstance(entrant.estimator, Tune | TuneHosted | Sweep) or self.clock.minutes is None:
+            return
+        self.journal.record_unfinished(entrant.key, UNFINISHED, seconds)
+        raise OutOfTimeError(leave_out(seconds, self.clock.minutes, more=True)) from None
 
     def _within_budget(self, estimator: Any) -> Any:
         """A sweep may spend no more than is left of the task's dollars."""
@@ -454,16 +497,25 @@ class _Contest:
                 from kurabe.models.pull import pull  # most runs fetch nothing
 
                 names.append(name)
-                pull(name, partial(self.observer.fetching, name))
+                pull(name, partial(self._fetching, name))
         return bool(names)
 
+    def _fetching(self, name: str, done: int, total: int | None) -> None:
+        self.clock.check()  # what has come is kept
+        self.observer.fetching(name, done, total)
+
     def _check_budget(self) -> None:
-        """Raise BudgetExceededError where the task's minutes or dollars are used up."""
+        """Raise BudgetExceededError where the run's minutes or the task's dollars are used up."""
         budget = self.task.spec.budget
-        if self.deadline is not None and time.monotonic() > self.deadline:
-            raise BudgetExceededError(f"the budget of {budget.minutes:g} minutes is used up; run again to go on")
+        self.clock.check()
         if budget.usd is not None and self.spent > 0 and self.spent + self.dearest > budget.usd:
             raise BudgetExceededError(f"the budget of ${budget.usd:g} is used up; raise it and run again to go on")
+
+
+def _out_of_time(work: Work, why: str) -> tuple[Status, str | None]:
+    """(status, reason) of a contestant that gets no more time. The rows that a model was asked stand in random order,
+    so enough of them are a sample too."""
+    return work.cut_short(why) if isinstance(work.entrant.estimator, Prompt) else work.stopped(why)
 
 
 def _plain(value: Any, kind: str) -> float | str | None:

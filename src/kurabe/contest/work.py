@@ -5,6 +5,9 @@ from kurabe.contest.journal import EntryRecord, Journal, Row, RunRecord
 from kurabe.contest.prepare import Entrant
 from kurabe.errors import without_secrets
 
+LEAST_ROWS = 30
+"""Of so many rows a sample is made up at least where time runs out."""
+
 
 class Work:
     """One contestant's part of a run, read from the journal and written to it.
@@ -64,10 +67,17 @@ class Work:
             return "partial", f"{self.done:,} of {self.total:,} rows answered; {why}"
         return "skipped", why
 
+    def cut_short(self, why: str) -> tuple[Status, str | None]:
+        """(status, reason) of a contestant that has answered fewer rows of its sample than were planned: done where
+        they are enough for a smaller one. One that was to answer all rows has no sample."""
+        if not self.complete and self.done >= LEAST_ROWS and self.entrant.rows is not None:
+            return "done", why
+        return self.stopped(why)
+
     def end(self, status: Status, reason: str | None) -> str | None:
         """Write the contestant's state down and return the reason that stands on the board."""
         if status == "done" and self.done < len(self.record.inputs):
-            reason = f"{self.done:,} of {len(self.record.inputs):,} rows were asked"
+            reason = f"{self.done:,} of {len(self.record.inputs):,} rows were asked" + (f"; {reason}" if reason else "")
         reason = without_secrets(reason) if reason else reason
         entrant = self.entrant
         self.journal.record_entry(

@@ -48,6 +48,12 @@ CONTESTANTS: dict[str, Listed] = {
 HOSTED = Listed("tune_hosted:TuneHosted", ALL)  # `tune` of a model that its provider tunes
 INSTEAD = {"tfidf_ridge": "tfidf_logistic", "tfidf_logistic": "tfidf_ridge"}  # what answers the other kind
 NAMED_ONLY = frozenset({"catboost", "autogluon", "tune", "sweep"})  # take part only where a task names them
+WORTH = {
+    "constant": 50.0, "gradient_boosting": 6.0, "tfidf_ridge": 4.0, "tfidf_logistic": 4.0, "stacked_boosting": 3.0,
+    "blend": 3.0, "catboost": 4.0, "linear_features": 2.0, "random_forest": 2.0,
+}  # fmt: skip
+"""What contestants are worth trying where time is short, the others 1: how often they are among the best. Without a
+constant nobody sees whether the others have learned anything."""
 FOR_COLUMNS = frozenset({"linear_features", "random_forest", "gradient_boosting", "blend"})
 MODEL = "gguf:smollm2-135m"
 
