@@ -77,7 +77,7 @@ def test_bias_and_coverage(rows: int, accuracies: list[float]) -> None:
     print(
         f"{rows} rows: {flattered:+.1f} points, corrected {left:+.1f}; holds {covered:.1%}, corrected {corrected:.1%}"
     )
-    assert abs(left) < max(0.25 * flattered, 0.6)
+    assert abs(left) < max(0.25 * flattered, 0.8)
     assert corrected > 0.93
 
 

@@ -1,5 +1,6 @@
 """The plan of a run: what it takes, what its budget stops, and how small a difference it can show."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,13 @@ import numpy as np
 import polars as pl
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from kurabe.api import Task
 from kurabe.cli.main import cli
 from kurabe.contest.plan import smallest_difference
 from kurabe.contest.prepare import FOLDER
+from kurabe.report.plan import PlanTable
 
 HOSTED = {"prompt": {"model": "openai:gpt-4.1"}}
 UNPRICED = {"prompt": {"model": "openai@http://127.0.0.1:9/v1:mine"}}
@@ -44,8 +47,23 @@ def test_a_plan_counts_what_can_run_and_writes_nothing(tmp_path: Path, monkeypat
     assert plan.usd == plan.contestants[1].usd
     assert plan.usd is not None
     assert plan.usd > 0
+    assert plan.sample_difference is None
     assert list(tmp_path.iterdir()) == []
     assert "what a run will take" in repr(plan)
+
+
+def test_a_sample_of_the_rows_shows_only_larger_differences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    plan = make_task(tmp_path, ["constant", {"prompt": HOSTED["prompt"] | {"rows": 25}}]).plan()
+    assert plan.difference is not None
+    assert plan.sample_difference == pytest.approx(2 * plan.difference)
+    assert [one.calls for one in plan.contestants] == [100, 25]
+    assert "a sample" in repr(plan)
+
+
+def test_a_plain_terminal_gets_plain_characters(tmp_path: Path) -> None:
+    console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii"), width=90)
+    console.print(PlanTable(make_task(tmp_path, ["constant", "gradient_boosting", {"human": {"rows": 9}}]).plan()))
 
 
 def test_budgets_stop_what_they_do_not_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,8 +32,9 @@ class Plan:
 
     `train`, `validation`, `test`: rows; `effective_rows`: test rows that are independent of each other. `difference`:
     the smallest difference of scores, in the metric's unit, that the test rows show in 80 % of contests; None where the
-    metric is not defined on the training part. `stops`: what the task's budget will stop, one sentence each. `spent`:
-    dollars that its contestants have cost before.
+    metric is not defined on the training part. `sample_difference`: likewise of two of which one answers the smallest
+    sample of test rows that a contestant answers; None where all answer all. `stops`: what the task's budget will stop,
+    one sentence each. `spent`: dollars that its contestants have cost before.
     """
 
     task: str
@@ -45,6 +46,7 @@ class Plan:
     effective_rows: int
     contestants: tuple[Estimate, ...]
     difference: float | None
+    sample_difference: float | None = None
     stops: tuple[str, ...] = ()
     spent: float = 0.0
 
@@ -94,7 +96,9 @@ def make_plan(task: Task, *, only: Collection[str] = (), limit: int | None = Non
     split = task.spec.data.split
     cluster = task.spec.cluster or (split.group if split else None)
     units = find_units(test.y, inputs, None if cluster is None else test.rows[cluster]).count
-    able = sum(one.reason is None for one in contestants)
+    able = [one for one in contestants if one.reason is None]
+    pairs = len(able) * (len(able) - 1) // 2
+    sampled = min([one.rows for one in able], default=units)
     return Plan(
         task=task.name,
         kind=task.kind,
@@ -104,7 +108,8 @@ def make_plan(task: Task, *, only: Collection[str] = (), limit: int | None = Non
         test=len(test),
         effective_rows=units,
         contestants=contestants,
-        difference=smallest_difference(task, units, able * (able - 1) // 2),
+        difference=smallest_difference(task, units, pairs),
+        sample_difference=smallest_difference(task, sampled, pairs) if sampled < units else None,
         stops=tuple(_stops(contestants, task.spec.budget, spent)),
         spent=spent,
     )

@@ -1,6 +1,7 @@
 """A plan in a terminal: what each contestant will take, what the budget stops, and what the test rows can show."""
 
 import io
+from collections.abc import Callable
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
@@ -9,6 +10,7 @@ from rich.text import Text
 from kurabe.contest.estimates import Estimate
 from kurabe.contest.plan import Plan
 from kurabe.report import format as fmt
+from kurabe.report.terminal import hanging, to_ascii
 from kurabe.tasks.metrics import METRICS
 
 
@@ -20,15 +22,15 @@ class PlanTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         plan = self.plan
-        yield Text(f"{fmt.plain(plan.task)}: what a run will take", style="bold")
-        yield Text(_rows(plan), style="dim")
+        clean = to_ascii if options.ascii_only else str
+        yield Text(clean(f"{fmt.plain(plan.task)}: what a run will take"), style="bold")
+        yield Text(clean(_rows(plan)), style="dim")
         yield Text()
-        yield _table(plan)
+        yield _table(plan, clean)
         yield Text()
-        for text in plan.stops:
-            yield Text(f"⚠ {fmt.plain(text)}", style="yellow")
-        for text in _notes(plan):
-            yield Text(f"• {text}", style="dim")
+        warnings = [("⚠ ", "yellow", fmt.plain(text)) for text in plan.stops]
+        for mark, style, text in [*warnings, *(("• ", "dim", text) for text in _notes(plan))]:
+            yield hanging(Text(clean(mark), style=style), Text(clean(text), style=style))
 
 
 def plan_text(plan: Plan, width: int = 100) -> str:
@@ -47,15 +49,17 @@ def _rows(plan: Plan) -> str:
     return f"{plan.train:,} rows to learn from{chosen}, {fmt.count(plan.test, 'test row')}{effective}"
 
 
-def _table(plan: Plan) -> Table:
+def _table(plan: Plan, clean: Callable[[str], str]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, header_style="bold dim")
     table.add_column("contestant", no_wrap=True, max_width=36)
     for title in ("rows", "to ask", "tokens in", "tokens out", "cost", "time"):
         table.add_column(title, justify="right", no_wrap=True)
     for one in plan.contestants:
         table.add_row(
-            Text(fmt.plain(one.contestant), style="dim" if one.reason else ""), f"{one.rows:,}", f"{one.calls:,}",
-            _tokens(one.input_tokens), _tokens(one.output_tokens), _cost(one), _time(one),
+            *(Text(clean(cell)) for cell in (
+                fmt.plain(one.contestant), f"{one.rows:,}", f"{one.calls:,}", _tokens(one.input_tokens),
+                _tokens(one.output_tokens), fmt.dollars(one.usd), _time(one),
+            )),
             style="dim" if one.reason or not one.calls else "",
         )  # fmt: skip
     able = plan.taking_part
@@ -66,16 +70,14 @@ def _table(plan: Plan) -> Table:
     usd = ("" if len(dollars) == len(able) else "> ") + fmt.dollars(sum(dollars))
     calls = f"{sum(one.calls for one in able):,}"
     table.add_row()
-    table.add_row("in all, of those that can run", "", calls, *map(_tokens, tokens), usd, seconds, style="bold")
+    table.add_row(
+        "in all, of those that can run", "", calls, *(clean(_tokens(one)) for one in tokens), usd, seconds, style="bold"
+    )
     return table
 
 
 def _tokens(count: int | None) -> str:
     return fmt.NOT_MEASURED if count is None else f"{count:,}"
-
-
-def _cost(one: Estimate) -> str:
-    return fmt.dollars(one.usd)
 
 
 def _time(one: Estimate) -> str:
@@ -88,8 +90,12 @@ def _notes(plan: Plan) -> list[str]:
     found = []
     if plan.difference is not None:
         found.append(
-            f"The smallest difference that these test rows can show is about {_difference(plan)} of"
+            f"The smallest difference that these test rows can show is about {_difference(plan, plan.difference)} of"
             f" {fmt.metric_title(plan.metric)} (found in 80 % of contests, tested at 5 % over all pairs)."
+        )
+    if plan.sample_difference is not None:
+        found.append(
+            f"Where one of the two answers only a sample, it is about {_difference(plan, plan.sample_difference)}."
         )
     reasons = {one.contestant: fmt.shorten(fmt.plain(one.reason), 200) for one in plan.contestants if one.reason}
     found += [f"{fmt.plain(name)} can't run: {reason}" for name, reason in reasons.items()]
@@ -102,8 +108,5 @@ def _notes(plan: Plan) -> list[str]:
     return found
 
 
-def _difference(plan: Plan) -> str:
-    assert plan.difference is not None
-    if METRICS[plan.metric].unit == "share":
-        return f"{100 * plan.difference:.1f} points"
-    return fmt.number(plan.difference)
+def _difference(plan: Plan, difference: float) -> str:
+    return f"{100 * difference:.1f} points" if METRICS[plan.metric].unit == "share" else fmt.number(difference)

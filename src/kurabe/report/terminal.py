@@ -66,7 +66,7 @@ class BoardTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = min(self.width or options.max_width, options.max_width)
-        clean = _to_ascii if options.ascii_only else _same
+        clean = to_ascii if options.ascii_only else _same
         yield Text(clean(_heading(self.board)), style="bold", overflow="ellipsis", no_wrap=True)
         yield Text()
         if any(row.score is not None for row in self.board.rows):
@@ -77,7 +77,7 @@ class BoardTable:
         yield Text()
         for note in notes(self.board):
             mark, style = ("⚠ ", "yellow") if note.warning else ("• ", "dim")
-            yield _hanging(Text(clean(mark), style=style), Text(clean(note.text), style=style))
+            yield hanging(Text(clean(mark), style=style), Text(clean(note.text), style=style))
 
 
 def board_table(board: Board, width: int | None = None) -> BoardTable:
@@ -240,13 +240,13 @@ def _unscored(board: Board, clean: Callable[[str], str]) -> RenderResult:
     for row in rows:
         style = "red" if row.status == "failed" else "dim"
         reason = fmt.shorten(fmt.plain(row.reason or "no reason was given"), 300)
-        yield _hanging(
+        yield hanging(
             Text(clean(f"{row.status} ".rjust(8)), style=style),
             Text(clean(f"{fmt.plain(row.contestant)}: {reason}"), style="dim"),
         )
 
 
-def _hanging(mark: Text, text: Text) -> Table:
+def hanging(mark: Text, text: Text) -> Table:
     """`text` wrapped beside `mark`, so that its further lines are indented."""
     grid = Table.grid(padding=0)
     grid.add_column(no_wrap=True)
@@ -268,5 +268,6 @@ def _same(text: str) -> str:
     return text
 
 
-def _to_ascii(text: str) -> str:
+def to_ascii(text: str) -> str:
+    """`text` in characters that every terminal has."""
     return text.translate(_ASCII).encode("ascii", "replace").decode("ascii")
