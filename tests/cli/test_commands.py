@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from kurabe.api import Task
 from kurabe.cli import doctor
 from kurabe.cli.main import COMMANDS, cli
-from kurabe.contest.run import locked
+from kurabe.contest.lock import locked
 from kurabe.errors import KurabeError
 
 TASK = """

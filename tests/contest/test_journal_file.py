@@ -18,8 +18,8 @@ from tests.contest.test_journal import ENTRY, entry, inputs, record
 from kurabe.contest.evidence import Evidence
 from kurabe.contest.journal import Journal, Row
 from kurabe.contest.journal_file import VERSION
+from kurabe.contest.lock import locked
 from kurabe.contest.repair import repair
-from kurabe.contest.run import locked
 from kurabe.errors import JournalError
 
 OLD = Path(__file__).with_name("data") / "journal-2.sqlite"

@@ -17,9 +17,10 @@ from sklearn.pipeline import make_pipeline
 from kurabe.api import Task
 from kurabe.contest.evidence import Status
 from kurabe.contest.journal import Journal
+from kurabe.contest.lock import locked
 from kurabe.contest.observer import Silent
 from kurabe.contest.prepare import journal_path, make_entrants
-from kurabe.contest.run import locked, run
+from kurabe.contest.run import run
 from kurabe.contest.sitting import sit
 from kurabe.contestants import persist
 from kurabe.contestants.base import Contestant, Prediction

@@ -65,3 +65,28 @@ def test_a_model_that_cannot_be_fetched_is_skipped_with_the_reason(hub: Hub, tas
     assert row.status == "skipped"
     assert "has no model 'owner/repo'" in (row.reason or "")
     assert model.calls == 0
+
+
+def test_minutes_end_a_fetch_and_the_next_run_goes_on(
+    hub: Hub, task: Task, model: ScriptedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(Watching):
+        now = 1000.0
+
+        def monotonic(self) -> float:
+            return self.now
+
+        def fetching(self, reference: str, done: int, total: int | None) -> None:
+            super().fetching(reference, done, total)
+            self.now += 100
+
+    slow = Slow()
+    monkeypatch.setattr("kurabe.contest.clock.time", slow)
+    hub.models["owner/repo"] = {"m.gguf": b"GGUF" * 1000}
+    (row,) = run(task, minutes=1, observer=slow).rows
+    assert row.status == "skipped"
+    assert row.reason is not None
+    assert row.reason.endswith("run again to go on")
+    assert len(slow.fetched) == 1
+    (row,) = run(task, minutes=30, observer=slow).rows
+    assert (row.status, model.calls) == ("done", 10)

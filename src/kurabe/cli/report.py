@@ -9,7 +9,7 @@ import click
 from kurabe.cli.main import Command
 from kurabe.cli.shared import load_board, task_argument, task_file
 from kurabe.contest.board import Board
-from kurabe.contest.run import is_running
+from kurabe.contest.lock import is_running
 from kurabe.report.data import predictions_csv, to_csv, to_json
 from kurabe.report.files import write_text
 from kurabe.report.html import html_report

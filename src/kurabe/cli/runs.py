@@ -9,9 +9,9 @@ from rich.table import Table
 from kurabe.cli.main import Command
 from kurabe.cli.shared import task_argument
 from kurabe.contest.journal import Journal
+from kurabe.contest.lock import locked
 from kurabe.contest.prepare import FOLDER, journal_path
 from kurabe.contest.repair import repair
-from kurabe.contest.run import locked
 
 
 @click.command(cls=Command)

@@ -10,10 +10,8 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import filelock
 import numpy as np
 import polars as pl
 from sklearn.base import clone
@@ -24,8 +22,8 @@ from kurabe.contest.clock import Clock, OutOfTimeError
 from kurabe.contest.evidence import Status
 from kurabe.contest.identity import digest, estimator_digest
 from kurabe.contest.journal import Journal, Row, RunRecord
-from kurabe.contest.journal_file import disk_full, refuse_links
 from kurabe.contest.judge import judges, rows_of
+from kurabe.contest.lock import disk_error, locked
 from kurabe.contest.memory import PeakMemory
 from kurabe.contest.minutes import UNFINISHED, Plan, leave_out
 from kurabe.contest.observer import Observer, Silent
@@ -61,7 +59,6 @@ from kurabe.errors import (
     is_disk_full,
     without_secrets,
 )
-from kurabe.models.private import make_private
 from kurabe.models.reference import is_local
 from kurabe.models.transport.budget import Budget
 from kurabe.tasks.metrics import metric_for
@@ -108,43 +105,6 @@ def run(
         finally:
             journal.touch(record.id, now())
         return compute_board(journal.evidence(record.id))
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """One run at a time in a folder. The lock goes with the process, however that ends."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        make_private(folder)
-        refuse_links(folder / "lock")
-        lock = filelock.FileLock(folder / "lock", timeout=0.2)  # `is_running` holds it for a moment
-        lock.acquire()
-    except filelock.Timeout:
-        raise JournalError(f"another run is going on in {folder.parent}; wait for it to end, or stop it") from None
-    except OSError as error:
-        raise _disk_error(folder, error) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def is_running(folder: Path) -> bool:
-    """Whether a run is going on in the folder of a task."""
-    path = folder / FOLDER / "lock"
-    if not path.exists():
-        return False
-    try:
-        with filelock.FileLock(path, timeout=0.1):
-            return False
-    except filelock.Timeout:
-        return True
-
-
-def _disk_error(folder: Path, error: OSError) -> JournalError:
-    if is_disk_full(error):
-        return JournalError(disk_full(folder))
-    return JournalError(f"cannot write to {folder}: {error.strerror or error}; check the folder's permissions")
 
 
 class _Contest:
@@ -228,7 +188,7 @@ class _Contest:
             raise
         except Exception as error:  # a contestant may raise anything; the others go on
             if isinstance(error, OSError) and is_disk_full(error):
-                raise _disk_error(self.task.folder / FOLDER, error) from error
+                raise disk_error(self.task.folder / FOLDER, error) from error
             if os.environ.get("KURABE_DEBUG"):
                 traceback.print_exc()
             return "failed", _first_line(error)
@@ -246,7 +206,7 @@ class _Contest:
                 raise
             except Exception as error:  # whatever keeps a judge from judging, the board stands without it
                 if isinstance(error, OSError) and is_disk_full(error):
-                    raise _disk_error(self.task.folder / FOLDER, error) from error
+                    raise disk_error(self.task.folder / FOLDER, error) from error
                 reason = without_secrets(_first_line(error))
             self.journal.record_judge(style, reason)
             if left:

@@ -4,9 +4,9 @@ import time
 from dataclasses import dataclass
 
 from kurabe.contest.journal import Journal, Row
+from kurabe.contest.lock import locked
 from kurabe.contest.person_verdicts import PersonAgreement, person_agreement, person_outcome, to_ask
 from kurabe.contest.prepare import FOLDER, Entrant, head, journal_path, make_entrants, make_record
-from kurabe.contest.run import locked
 from kurabe.contest.style import FIRST, NEITHER, SECOND, person_key
 from kurabe.contest.work import Work
 from kurabe.contestants.human import Ask, Human, Tell, ask_person, ask_verdicts
