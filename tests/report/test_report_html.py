@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ import pytest
 from kurabe.contest.board import Board
 from kurabe.contest.evidence import Entry, Evidence
 from kurabe.report import format as fmt
+from kurabe.report.axis import within_bounds
 from kurabe.report.html import html_report
+from kurabe.tasks.metrics import metric_for
 
 NAMES = ("number", "label", "text", "every_status", "nothing_ran", "one")
 VOID = {"meta", "br", "wbr", "line", "circle", "path", "img", "link", "input", "hr"}
@@ -257,6 +260,58 @@ def test_histograms_hold_every_row(boards: dict[str, Board], pages: dict[str, st
     assert {name: sum(counts) for name, counts in data["histograms"].items()} == {
         entry.name: len(boards["text"].evidence.truth) for entry in boards["text"].evidence.entries
     }
+
+
+def test_the_rows_stand_side_by_side(boards: dict[str, Board], pages: dict[str, str]) -> None:
+    for name in ("number", "label", "text"):
+        beside = Page(pages[name]).island["data"]["beside"]
+        evidence = boards[name].evidence
+        assert beside["of"] == len(evidence.truth)
+        assert len(beside["rows"]) == min(beside["of"], 1000)
+        assert len(beside["contestants"]) == min(8, sum(row.score is not None for row in boards[name].rows))
+        best = next(entry for entry in evidence.entries if entry.name == boards[name].rows[0].contestant)
+        losses = beside["losses"][beside["contestants"][0]]
+        metric = metric_for(evidence.metric, evidence.kind)
+        assert losses[0] == pytest.approx(float(metric.row_loss(evidence.truth, best.guesses)[0]), rel=1e-5)
+
+
+def test_the_page_says_what_it_was_made_with(make_board: Callable[[Evidence], Board], boards: dict[str, Board]) -> None:
+    spec = {
+        "data": {"source": "items.csv", "split": {"test": 0.2, "seed": 7}},
+        "target": "price",
+        "kind": "number",
+        "input": "{{ title }}\n{{ text }}",
+        "prompt": {"system": "You estimate <b>prices</b>."},
+        "contestants": ["constant", {"prompt": {"model": "gguf:smollm2-135m", "examples": 3}}],
+        "budget": {"usd": 5.0, "minutes": None},
+    }
+    text = Page(html_report(make_board(replace(boards["number"].evidence, spec=spec)))).text
+    for said in (
+        "Data source items.csv", "Split test 0.2", "Seed 7", "{{ title }} {{ text }}", "You estimate <b>prices</b>.",
+        "constant prompt: model gguf:smollm2-135m, examples 3", "Budget usd 5.0", "Versions kurabe",
+        'kurabe predict task.yaml "a text"', "board.winner.predict",
+    ):  # fmt: skip
+        assert said in text
+
+
+def test_axes_keep_to_what_a_score_can_be(boards: dict[str, Board]) -> None:
+    for name in ("number", "label", "text"):
+        board = boards[name]
+        low, high = within_bounds(board, -5.0, 5.0)
+        assert (low, high) == ((0.0, 5.0) if name == "number" else (0.0, 1.0))
+
+
+def test_slices_leave_numbers_of_rows_out_and_open_on_a_column_that_says_something(
+    make_board: Callable[[Evidence], Board], boards: dict[str, Board]
+) -> None:
+    evidence = boards["number"].evidence
+    n = len(evidence.truth)
+    codes = [f"title {max(i, 20)}" for i in range(n)]
+    rows = pl.DataFrame({"id": range(n), "code": codes}).hstack(evidence.rows)
+    page = Page(html_report(make_board(replace(evidence, rows=rows))))
+    columns = [slicing["column"] for slicing in page.island["data"]["slices"]]
+    assert "id" not in columns
+    assert columns[0] != "code"
 
 
 def test_a_big_board_is_sampled_small_and_quick(many_rows: Board) -> None:

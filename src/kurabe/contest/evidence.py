@@ -72,9 +72,10 @@ class Evidence:
     """One run. `rows` has every column of the test part and `input`; `truth` is (n,) float64 or an object array of str.
 
     `fallback` is the value that stands for an unread answer: the training median, or the most frequent label or text.
-    `checks`: the further columns that the task asks for; `judged`: by a check's position, what its judge said.
-    `inputs`: (n,) a digest of each row's input, () where nothing is known of repeats. `cluster`: the column that
-    says which rows belong together. `uses`: how often these test rows were used; None where nothing is known of it.
+    `spec`: the task file as it was, plain values. `checks`: the further columns that the task asks for; `judged`: by a
+    check's position, what its judge said. `inputs`: (n,) a digest of each row's input, () where nothing is known of
+    repeats. `cluster`: the column that says which rows belong together. `uses`: how often these test rows were used;
+    None where nothing is known of it.
     `places`: (n,) int64, each row's place in its source, from 0; None in journals of the first edition, where a row has
     its place in the test part.
     """
@@ -91,6 +92,7 @@ class Evidence:
     run: str = ""
     started: str = ""
     checks: tuple[Check, ...] = ()
+    spec: Mapping[str, Any] = field(default_factory=dict)
     judged: Mapping[int, Judged] = field(default_factory=dict)
     places: np.ndarray | None = None
     inputs: tuple[bytes, ...] = ()

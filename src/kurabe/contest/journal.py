@@ -355,6 +355,7 @@ class Journal:
             run=run,
             started=started,
             checks=checks,
+            spec=known,
             inputs=tuple(inputs),
             cluster=known.get("cluster") or split.get("group"),
             uses=uses(self._db, inputs, kind, known.get("target")),

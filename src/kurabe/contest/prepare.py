@@ -279,7 +279,7 @@ def make_record(task: Task, test: Part, seed: int, limit: int | None) -> RunReco
         train_rows=len(train),
         leaks=find_leaks(train.X, test.X, (train.y, test.y)),
         # Without the contestants: their settings may hold a key or an object, and each entry is written down itself.
-        spec=msgspec.json.encode(msgspec.structs.replace(task.spec, contestants=None)).decode(),
+        spec=msgspec.json.encode(task.spec).decode(),
         columns=tuple(test.X.columns),
         now=now(),
     )

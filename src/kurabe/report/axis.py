@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kurabe.contest.board import Board, BoardRow
+from kurabe.tasks.metrics import metric_for
 
 _STRAGGLER = 8
 
@@ -48,6 +49,13 @@ def reach(bounds: Sequence[tuple[float, float]], greater_is_better: bool, times:
     return low, high
 
 
+def within_bounds(board: Board, low: float, high: float) -> tuple[float, float]:
+    """An axis no longer than the scores can be: no error below 0, no share below 0 or above 1."""
+    metric = metric_for(board.evidence.metric, board.evidence.kind)
+    least, most = metric.bounds or ((-math.inf, 1.0) if metric.greater_is_better else (0.0, math.inf))
+    return max(low, least), min(high, most)
+
+
 def interval_svg(row: BoardRow, scale: Axis, width: int = 130, height: int = 16) -> str:
     """The interval as an inline SVG in the text's colour: whiskers, a line and a dot; an arrowhead where it leaves the
     axis. It holds numbers only, so nothing in it needs escaping."""
@@ -57,8 +65,11 @@ def interval_svg(row: BoardRow, scale: Axis, width: int = 130, height: int = 16)
     inner, middle = width - 10, height / 2
     left, right, dot = (5 + scale.share(value) * inner for value in (low, high, row.score))
     parts = [f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{middle}" y2="{middle}"/>']
-    parts.append(_end(left, middle, -1 if low < scale.low else 0))
-    parts.append(_end(right, middle, 1 if high > scale.high else 0))
+    # Of an interval that lies beyond the axis as a whole there is but the arrow that points to it.
+    if low <= scale.high:
+        parts.append(_end(left, middle, -1 if low < scale.low else 0))
+    if high >= scale.low:
+        parts.append(_end(right, middle, 1 if high > scale.high else 0))
     if scale.low <= row.score <= scale.high:
         parts.append(f'<circle cx="{dot:.1f}" cy="{middle}" r="3.5" fill="currentColor" stroke="none"/>')
     return (

@@ -21,13 +21,15 @@ MANY = 600
 _QUIET = 0.07
 
 
-def trade_off(data: str, x: str, score: str, ticks: Sequence[float], words: str, *, less: bool) -> Spec:
-    """Score against cost or speed on a log axis with its ticks at `ticks`, said by the expression `words`, and the
-    Pareto line. `less`: less of x is better."""
+def trade_off(
+    data: str, x: str, score: str, ticks: Sequence[float], words: str, domain: tuple[float, float], *, less: bool
+) -> Spec:
+    """Score, from one end of `domain` to the other, against cost or speed on a log axis with its ticks at `ticks`, said
+    by the expression `words`, and the Pareto line. `less`: less of x is better."""
     shared = alt.Chart(alt.NamedData(data)).encode(
         x=alt.X("x:Q", title=x, scale=alt.Scale(type="log", nice=False, padding=30),
                 axis=alt.Axis(labelExpr=words, values=list(ticks), grid=False)),
-        y=alt.Y("score:Q", title=score, scale=alt.Scale(zero=False, padding=16)),
+        y=alt.Y("score:Q", title=score, scale=alt.Scale(domain=list(domain), nice=False)),
     )  # fmt: skip
     tooltip = [
         alt.Tooltip("contestant:N"),

@@ -10,12 +10,15 @@ import numpy as np
 from kurabe.contest.board import Board, BoardRow
 from kurabe.contest.evidence import Entry, Evidence
 from kurabe.report import format as fmt
+from kurabe.report.axis import within_bounds
 from kurabe.report.charts import label_sides
 from kurabe.report.scores import Scored, accumulated, metric_of, slice_scores, slicings
 
 MAX_POINTS = 2000
 MAX_TEXT = 300
 MAX_LISTED = 50
+MAX_GUESS = 120
+BESIDE, BESIDE_ROWS = 8, 1000  # contestants and rows that stand side by side
 WORST = 20
 MAX_LABELS = 20
 _BINS = 20
@@ -121,6 +124,7 @@ def accumulation_domain(board: Board, records: Sequence[Value]) -> tuple[float, 
         low = max(low, worst_middle - 2 * (high - worst_middle))
     else:
         high = min(high, worst_middle + 2 * (worst_middle - low))
+    low, high = within_bounds(board, low, high)
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
@@ -167,6 +171,44 @@ def _worst_row(evidence: Evidence, entry: Entry, row: int, loss: float) -> Value
         "guess": said(evidence, entry.guesses[row]), "unread": bool(entry.unread[row]),
         "raw": None if raw is None else cut(raw), "error": fmt.number(loss),
     }  # fmt: skip
+
+
+def trade_off_domain(board: Board, points: Sequence[Value]) -> tuple[float, float]:
+    """The score axis of a chart of score against cost or speed: all intervals, with a little room."""
+    low, high = min(point["low"] for point in points), max(point["high"] for point in points)
+    room = 0.06 * (high - low) or 0.5
+    return within_bounds(board, low - room, high + room)
+
+
+def side_by_side(evidence: Evidence, entries: Sequence[Entry]) -> Value:
+    """Rows with the truth and the answers of the first contestants beside each other: at most 1,000, at even distances,
+    each with how wrong the answers are (`losses`, null where there is none)."""
+    n = len(evidence.truth)
+    rows = np.arange(n) if n <= BESIDE_ROWS else np.unique(np.linspace(0, n - 1, BESIDE_ROWS).astype(int))
+    metric = metric_of(evidence)
+    shown = entries[:BESIDE]
+    losses = {}
+    for entry in shown:
+        known = [int(row) for row in rows if entry.answered[row]]
+        wrong = metric.row_loss(evidence.truth[known], entry.guesses[known]) if known else np.zeros(0)
+        found = dict(zip(known, wrong.tolist(), strict=True))
+        losses[entry.name] = [_rounded(found.get(int(row), math.nan)) for row in rows]
+    return {
+        "contestants": [entry.name for entry in shown], "left_out": len(entries) - len(shown),
+        "rows": [evidence.place(int(row)) + 1 for row in rows], "of": n,
+        "input": [input_of(evidence, int(row)) for row in rows],
+        "truth": [said(evidence, evidence.truth[row]) for row in rows],
+        "guesses": {
+            entry.name: [_guess(evidence, entry, int(row)) if entry.answered[row] else None for row in rows]
+            for entry in shown
+        },
+        "losses": losses,
+    }  # fmt: skip
+
+
+def _guess(evidence: Evidence, entry: Entry, row: int) -> str:
+    text = fmt.shorten(said(evidence, entry.guesses[row]), MAX_GUESS)
+    return f"{text} (unread)" if entry.unread[row] else text
 
 
 def unread_answers(evidence: Evidence, entries: Sequence[Entry]) -> list[Value]:

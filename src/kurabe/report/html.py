@@ -8,6 +8,7 @@ import base64
 import functools
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from importlib import resources
 from typing import Any
@@ -20,8 +21,9 @@ from kurabe.contest.board import Board, BoardRow
 from kurabe.contest.evidence import Entry
 from kurabe.report import charts, details, learning
 from kurabe.report import format as fmt
-from kurabe.report.axis import Axis, axis, interval_svg
+from kurabe.report.axis import Axis, axis, interval_svg, within_bounds
 from kurabe.report.data import finite, second_metrics
+from kurabe.report.made_with import made_with
 from kurabe.report.notes import direction, notes, stands_for_unread
 from kurabe.report.scores import scored, target_column
 
@@ -51,6 +53,7 @@ def html_report(board: Board, title: str | None = None, reload: float | None = N
         direction=direction(board),
         metric=fmt.metric(board),
         unread_rule=stands_for_unread(board),
+        made_with=made_with(board),
         matrix=_matrix(board),
         sweeps=_sweeps(board),
         unread=details.unread_answers(board.evidence, entries),
@@ -105,6 +108,8 @@ def _data(board: Board, entries: Sequence[Entry]) -> tuple[dict[str, Any], dict[
         "accumulated": details.accumulation(evidence, parts, decimals),
         "slices": details.sliced(evidence, parts, decimals),
         "worst": details.worst(evidence, entries, parts),
+        "beside": details.side_by_side(evidence, entries),
+        "bounds": within_bounds(board, -math.inf, math.inf),
         "sliceChart": SLICE_CHART,
     }
     specs = {}
@@ -190,15 +195,17 @@ def _trade_offs(board: Board, data: dict[str, Any], specs: dict[str, charts.Spec
         ticks = [*([free] if free in values else []), *charts.log_ticks(least / 2, max(positive) * 2)]
         words = f"datum.value <= {free * 1.01} ? '$0' : '$' + format(datum.value, '~r')"
         data["cost"] = details.trade_off(board, paid, values, [fmt.dollars(row.usd) for row in paid], less=True)
-        specs["cost"] = charts.trade_off("cost", "dollars for the whole run", metric, ticks, words, less=True)
+        domain = details.trade_off_domain(board, data["cost"])
+        specs["cost"] = charts.trade_off("cost", "dollars for the whole run", metric, ticks, words, domain, less=True)
     timed = [row for row in rows if row.predictions_per_second]
     if timed:
         values = [row.predictions_per_second or 1.0 for row in timed]
         ticks = charts.log_ticks(min(values) / 2, max(values) * 2)
         data["speed"] = details.trade_off(board, timed, values, [fmt.number(value) for value in values], less=False)
         specs["speed"] = charts.trade_off(
-            "speed", "predictions per second", metric, ticks, "format(datum.value, '~s')", less=False
-        )
+            "speed", "predictions per second", metric, ticks, "format(datum.value, '~s')",
+            details.trade_off_domain(board, data["speed"]), less=False,
+        )  # fmt: skip
 
 
 def _table(board: Board) -> dict[str, Any]:

@@ -22,11 +22,12 @@
 
   /** Draw a chart with its named data, in place of the one that stood there. */
   const drawn = new Map();
-  async function draw(name, values) {
+  async function draw(name, values, domain) {
     const place = document.getElementById("chart-" + name);
     if (!place || !specs[name]) return;
     const spec = structuredClone(specs[name]);
     spec.datasets = Object.assign(spec.datasets || {}, values);
+    if (domain) for (const layer of spec.layer) layer.encoding.x.scale.domain = domain;
     spec.config.legend.columns = Math.max(1, Math.floor(place.clientWidth / 190));
     const options = { mode: "vega-lite", renderer: "svg", actions: false, ast: true, logLevel: 1 };
     try {
@@ -46,7 +47,13 @@
     const place = document.getElementById("chart-" + name);
     if (!place) continue;
     const narrow = place.clientWidth < 440; // there is room for the names on the Pareto line alone
-    draw(name, { [name]: data[name].map((point) => (narrow && !point.pareto ? { ...point, side: "" } : point)) });
+    const logs = data[name].map((point) => Math.log(point.x));
+    const left = Math.min(...logs), span = Math.max(...logs) - left || 1;
+    const placed = (point, i) => {
+      if (!narrow) return point;
+      return { ...point, side: !point.pareto ? "" : (logs[i] - left) / span > 0.5 ? "left" : "right" };
+    };
+    draw(name, { [name]: data[name].map(placed) });
   }
 
   function drawPoints(place) {
@@ -103,7 +110,9 @@
     const charted = names.slice(0, data.sliceChart).flatMap((contestant) =>
       rows[contestant].flatMap((cell, i) => (cell ? [{ contestant, slice: heads[i], ...cell }] : [])));
     charted.sort((a, b) => heads.indexOf(a.slice) - heads.indexOf(b.slice));
-    draw("slices", { slices: charted });
+    const ends = [Math.min(...charted.map((cell) => cell.low)), Math.max(...charted.map((cell) => cell.high))];
+    const room = 0.04 * (ends[1] - ends[0]) || 0.5, [least, most] = data.bounds;
+    draw("slices", { slices: charted }, [Math.max(ends[0] - room, least ?? -Infinity), Math.min(ends[1] + room, most ?? Infinity)]);
     const best = labels.map((_, i) => {
       const scores = names.map((name) => rows[name][i]).filter(Boolean).map((cell) => cell.score);
       return data.greater ? Math.max(...scores) : Math.min(...scores);
@@ -141,4 +150,43 @@
     target.replaceChildren(table("rows", head, body));
   }
   if (data.worst) choose("worst-contestant", names, drawWorst);
+
+  /** Rows side by side: searched by their texts, sorted by a column's head, 25 at a time. */
+  function beside() {
+    const { contestants, rows, input, truth, guesses, losses } = data.beside;
+    const search = document.getElementById("beside-search"), said = document.getElementById("beside-said");
+    const target = document.getElementById("beside-table");
+    const texts = rows.map((row, i) => [row, input[i], truth[i], ...contestants.map((name) => guesses[name][i] ?? "")].join("\n").toLowerCase());
+    const keys = [(i) => rows[i], (i) => input[i], (i) => truth[i], ...contestants.map((name) => (i) => losses[name][i] ?? -1)];
+    const titles = ["Row", "Input", "Truth", ...contestants];
+    let sorted = 0, down = false;
+    const order = (a, b) => {
+      const x = keys[sorted](a), y = keys[sorted](b);
+      const by = typeof x === "number" ? x - y : x.localeCompare(y, undefined, { numeric: true });
+      return (down ? -by : by) || a - b;
+    };
+    function show() {
+      const wanted = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const found = rows.map((_, i) => i).filter((i) => wanted.every((word) => texts[i].includes(word))).sort(order);
+      const head = titles.map((title, column) => {
+        const button = make("button", { type: "button", title: column > 2 ? "Sort by how wrong it is" : "Sort" }, title + (column === sorted ? (down ? " ▼" : " ▲") : ""));
+        button.addEventListener("click", () => {
+          down = column === sorted ? !down : column > 2;  // of answers, the worst first
+          sorted = column;
+          show();
+        });
+        return make("th", { scope: "col", "aria-sort": column === sorted ? (down ? "descending" : "ascending") : "none" }, button);
+      });
+      const body = found.slice(0, 25).map((i) => {
+        const best = Math.min(...contestants.map((name) => losses[name][i] ?? Infinity));
+        return make("tr", {}, make("td", { class: "num" }, rows[i].toLocaleString("en-US")), make("td", { class: "text" }, input[i]), make("td", {}, truth[i]),
+          ...contestants.map((name) => make("td", { class: losses[name][i] === best ? "top" : "" }, guesses[name][i] ?? "–")));
+      });
+      said.textContent = `${found.length.toLocaleString("en-US")} of ${rows.length.toLocaleString("en-US")} rows` + (found.length > 25 ? "; the first 25 are shown" : "");
+      target.replaceChildren(table("rows beside", head, body));
+    }
+    search.addEventListener("input", show);
+    show();
+  }
+  if (data.beside) beside();
 })();

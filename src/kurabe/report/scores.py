@@ -89,9 +89,12 @@ def accumulated(metric: Metric, rows: Statistics) -> list[tuple[int, Estimate]]:
 
 def slicings(evidence: Evidence) -> list[Slicing]:
     """The columns by which the test rows can be cut, at most 30: numbers at their quantiles, other values by how often
-    they come, and the length of the input. Columns with one value, or with hardly any value twice, are left out."""
+    they come, and the length of the input. Columns with one value, or with hardly any value twice, are left out, and so
+    are numbers of the rows; texts that are mostly different stand last."""
     rows = evidence.rows
-    found = [slicing for name in rows.columns if name != "input" and (slicing := _slicing(name, rows[name]))]
+    names = [name for name in rows.columns if name != "input" and not _numbers_rows(rows[name])]
+    names.sort(key=lambda name: _mostly_different(rows[name]))
+    found = [slicing for name in names if (slicing := _slicing(name, rows[name]))]
     if target_column(evidence) is None:
         truth = pl.Series("truth", evidence.truth.tolist())
         found = [*filter(None, [_slicing("truth", truth)]), *found]
@@ -99,6 +102,14 @@ def slicings(evidence: Evidence) -> list[Slicing]:
         length = rows["input"].cast(pl.String).str.len_chars()
         found += filter(None, [_slicing("length of the input (characters)", length)])
     return found[:MAX_COLUMNS]
+
+
+def _numbers_rows(column: pl.Series) -> bool:
+    return column.dtype.is_integer() and len(column) > _VALUES and column.n_unique() == len(column)
+
+
+def _mostly_different(column: pl.Series) -> bool:
+    return column.dtype == pl.String and column.n_unique() > len(column) / 2
 
 
 def target_column(evidence: Evidence) -> str | None:
