@@ -64,9 +64,11 @@ class Task(tasks.Task):
             found = run(self, only=only, limit=limit, minutes=minutes, seed=seed)
         return Board(found.evidence, found.rows, found.comparisons, found.greater_is_better, self)
 
-    def plan(self, *, only: Collection[str] = (), limit: int | None = None, seed: int = 0) -> "Plan":
+    def plan(
+        self, *, only: Collection[str] = (), limit: int | None = None, minutes: float | None = None, seed: int = 0
+    ) -> "Plan":
         """What `compete` with the same settings will take, and how small a difference it can show. Asks no model."""
-        return Plan(**vars(make_plan(self, only=only, limit=limit, seed=seed)))
+        return Plan(**vars(make_plan(self, only=only, limit=limit, minutes=minutes, seed=seed)))
 
 
 @dataclass(frozen=True, repr=False)

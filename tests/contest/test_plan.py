@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,17 @@ def test_budgets_stop_what_they_do_not_hold(tmp_path: Path, monkeypatch: pytest.
     assert make_task(tmp_path, ["constant", HOSTED], budget={"usd": whole * 2}).plan().stops == ()
     (unknown,) = make_task(tmp_path, [UNPRICED], budget={"usd": 1}).plan().stops
     assert "unknown" in unknown
-    slow = make_task(tmp_path, ["gradient_boosting", "random_forest"], budget={"minutes": 0.0001}).plan().stops
-    assert "gradient_boosting" in slow[0]
-    assert "random_forest will not begin" in slow[0]
+
+
+def test_minutes_leave_out_and_cut_short_what_a_run_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-none")
+    task = make_task(tmp_path, ["constant", "gradient_boosting", HOSTED], rows=3000)
+    assert task.plan(minutes=60).stops == ()
+    stops = task.plan(minutes=0.1).stops
+    assert any(stop.startswith("gradient_boosting will be left out: needs about") for stop in stops)
+    assert not any("constant" in stop for stop in stops)
+    (cut,) = make_task(tmp_path, [HOSTED], budget={"minutes": 0.1}).plan().stops
+    assert re.search(r"will answer about \d+ of its 100 rows in the 0.1 minutes", cut)
 
 
 def test_an_unknown_price_makes_the_sum_unknown(tmp_path: Path) -> None:

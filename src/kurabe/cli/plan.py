@@ -15,6 +15,9 @@ from kurabe.report.plan import PlanTable
 @click.command(cls=Command)
 @task_argument
 @click.option("--limit", type=click.IntRange(min=1), help="Plan for only the first N test rows.", metavar="N")
+@click.option(
+    "--minutes", type=click.FloatRange(min=0, min_open=True), help="What the run may take, as of `kurabe run`."
+)
 @click.option("--only", multiple=True, metavar="NAME", help="Plan only this contestant; may be given several times.")
 @allow_code_option
 @click.option("--seed", type=int, help="Seed of the split and of everything random; without it the task file's.")
@@ -22,6 +25,7 @@ from kurabe.report.plan import PlanTable
 def command(
     task: Path,
     limit: int | None,
+    minutes: float | None,
     only: tuple[str, ...],
     seed: int | None,
     allow_code: tuple[str, ...],
@@ -32,9 +36,8 @@ def command(
     TASK is a task file or a folder that holds one. It also says what the task's budget would stop and how small a
     difference the test rows can show. No model is asked, nothing is written, and no key is needed.
     """
-    plan = Task.from_file(task_file(task), seed=seed, allow_code=allow_code).plan(
-        only=only, limit=limit, seed=seed or 0
-    )
+    loaded = Task.from_file(task_file(task), seed=seed, allow_code=allow_code)
+    plan = loaded.plan(only=only, limit=limit, minutes=minutes, seed=seed or 0)
     if as_json:
         print_json(json.dumps(plan.to_dict(), ensure_ascii=False))
     else:

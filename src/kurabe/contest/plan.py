@@ -9,17 +9,19 @@ from typing import Any
 
 import numpy as np
 
+from kurabe.contest import minutes as minutes_of_run
 from kurabe.contest.caution import noticeable
 from kurabe.contest.estimates import Estimate, estimate
 from kurabe.contest.identity import input_digests
 from kurabe.contest.intervals import influences, scored
 from kurabe.contest.journal import Journal
-from kurabe.contest.prepare import choose, head, journal_path, make_entrants
+from kurabe.contest.minutes import leave_out
+from kurabe.contest.prepare import Entrant, choose, head, journal_path, make_entrants
 from kurabe.contest.units import find_units
 from kurabe.contestants.constant import Constant
 from kurabe.models.transport.cost import total
 from kurabe.tasks.metrics import metric_for
-from kurabe.tasks.spec import Budget, Kind
+from kurabe.tasks.spec import Kind
 from kurabe.tasks.task import Task
 
 LEARNED = 20_000
@@ -75,7 +77,14 @@ class Plan:
         return asdict(self) | {"calls": self.calls, "usd": self.usd, "seconds": self.seconds}
 
 
-def make_plan(task: Task, *, only: Collection[str] = (), limit: int | None = None, seed: int = 0) -> Plan:
+def make_plan(
+    task: Task,
+    *,
+    only: Collection[str] = (),
+    limit: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+) -> Plan:
     """The plan of a run with these settings (those of `kurabe.contest.run.run`). Asks no model and writes nothing.
 
     Raises ContestantError for an unknown name or a setting that is not valid, and JournalError for a damaged journal.
@@ -93,6 +102,7 @@ def make_plan(task: Task, *, only: Collection[str] = (), limit: int | None = Non
             estimate(entrant, task, inputs, set(journal.predictions(entrant.key)), rates) for entrant in entrants
         )
         spent, _ = journal.spent([entrant.key for entrant in entrants])
+        order = minutes_of_run.Plan.make(entrants, task, inputs, journal)
     split = task.spec.data.split
     cluster = task.spec.cluster or (split.group if split else None)
     units = find_units(test.y, inputs, None if cluster is None else test.rows[cluster]).count
@@ -110,7 +120,10 @@ def make_plan(task: Task, *, only: Collection[str] = (), limit: int | None = Non
         contestants=contestants,
         difference=smallest_difference(task, units, pairs),
         sample_difference=smallest_difference(task, sampled, pairs) if sampled < units else None,
-        stops=tuple(_stops(contestants, task.spec.budget, spent)),
+        stops=(
+            *_out_of_time(order, entrants, contestants, task.spec.budget.minutes if minutes is None else minutes),
+            *_out_of_dollars(contestants, task.spec.budget.usd, spent),
+        ),
         spent=spent,
     )
 
@@ -138,33 +151,43 @@ def smallest_difference(task: Task, rows: int, pairs: int) -> float | None:
     return found if np.isfinite(found) and found > 0 else None
 
 
-def _stops(contestants: Sequence[Estimate], budget: Budget, spent: float) -> list[str]:
-    """What the budget will stop."""
-    able = [one for one in contestants if one.reason is None and one.calls]
-    found = []
-    if budget.minutes is not None:
-        found += _crossing(able, [one.seconds for one in able], budget.minutes * 60, 0.0, f"{budget.minutes:g} minutes")
-    if budget.usd is not None:
-        found += _crossing(able, [one.usd for one in able], budget.usd, spent, f"${budget.usd:g}")
-        unpriced = [one.contestant for one in able if one.usd is None]
-        if unpriced:
-            found.append(f"What {', '.join(unpriced)} costs is unknown, so no budget of dollars can be kept.")
+def _out_of_time(
+    order: minutes_of_run.Plan, entrants: Sequence[Entrant], contestants: Sequence[Estimate], minutes: float | None
+) -> list[str]:
+    """What a limit of minutes will leave out or cut short, going through the contestants as a run does."""
+    if minutes is None:
+        return []
+    left, found = minutes * 60, []
+    able = {one.contestant: one for one in contestants if one.reason is None and one.calls}
+    waiting = order.order([entrant for entrant in entrants if entrant.label in able])
+    while waiting:
+        entrant = waiting.pop(0)
+        need, share = order.needs.get(entrant.label) or 0.0, order.share(entrant, waiting, left)
+        if not order.fits(entrant, left):
+            found.append(f"{entrant.label} will be left out: {leave_out(order.least_of(entrant), minutes)}.")
+            continue
+        if need > share:
+            one = able[entrant.label]
+            some = f"about {share / need * one.calls:,.0f} of its {one.calls:,} rows" if one.model else "not all rows"
+            found.append(f"{entrant.label} will answer {some} in the {minutes:g} minutes.")
+        left -= min(need, share)
     return found
 
 
-def _crossing(
-    able: Sequence[Estimate], needs: Sequence[float | None], limit: float, used: float, budget: str
-) -> list[str]:
-    """Where contestants, one after the other, come to the end of a budget."""
-    for place, (one, need) in enumerate(zip(able, needs, strict=True)):
-        if need and used + need > limit:
-            share = max(limit - used, 0.0) / need
-            later = [
-                other.contestant for other, more in zip(able[place + 1 :], needs[place + 1 :], strict=True) if more
-            ]
+def _out_of_dollars(contestants: Sequence[Estimate], usd: float | None, spent: float) -> list[str]:
+    """Where contestants, one after the other, come to the end of a budget in dollars."""
+    if usd is None:
+        return []
+    able = [one for one in contestants if one.reason is None and one.calls]
+    found = []
+    if unpriced := [one.contestant for one in able if one.usd is None]:
+        found.append(f"What {', '.join(unpriced)} costs is unknown, so the budget of ${usd:g} can't be kept.")
+    for place, one in enumerate(able):
+        if one.usd and spent + one.usd > usd:
+            share = max(usd - spent, 0.0) / one.usd
+            later = [other.contestant for other in able[place + 1 :] if other.usd]
             rest = f" {', '.join(later)} will not begin." if later else ""
-            return [
-                f"The budget of {budget} will stop {one.contestant} after about {share:.0%} of what it has to do.{rest}"
-            ]
-        used += need or 0.0
-    return []
+            stop = f"The budget of ${usd:g} will stop {one.contestant} after about {share:.0%} of its rows.{rest}"
+            return [*found, stop]
+        spent += one.usd or 0.0
+    return found
