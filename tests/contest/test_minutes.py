@@ -16,7 +16,7 @@ from kurabe.contest.board import Board
 from kurabe.contest.clock import Clock, OutOfTimeError
 from kurabe.contest.identity import input_digests
 from kurabe.contest.journal import Journal
-from kurabe.contest.minutes import Plan, leave_out
+from kurabe.contest.minutes import Schedule, leave_out
 from kurabe.contest.observer import Silent
 from kurabe.contest.prepare import journal_path, make_entrants
 from kurabe.contest.run import run
@@ -94,9 +94,9 @@ def make_task(folder: Path, contestants: list[Any] | None, rows: int = 300, **op
     )  # fmt: skip
 
 
-def plan(task: Task) -> Plan:
+def schedule(task: Task) -> Schedule:
     with Journal(journal_path(task.folder)) as journal:
-        return Plan.make(make_entrants(task, 0), task, input_digests(task.test.X), journal)
+        return Schedule.make(make_entrants(task, 0), task, input_digests(task.test.X), journal)
 
 
 class Ended(Silent):
@@ -109,7 +109,7 @@ class Ended(Silent):
 
 def test_what_is_worth_most_for_its_time_runs_first(tmp_path: Path) -> None:
     task = make_task(tmp_path, None, rows=3000)
-    order = [entrant.label for entrant in plan(task).order(make_entrants(task, 0)) if entrant.reason is None]
+    order = [entrant.label for entrant in schedule(task).order(make_entrants(task, 0)) if entrant.reason is None]
     assert order[:2] == ["constant mean", "constant median"]
     assert order.index("tfidf_ridge") < order.index("random_forest")
     assert order.index("gradient_boosting") < order.index("stacked_boosting") < order.index("blend")
@@ -173,15 +173,15 @@ def test_what_was_measured_is_expected(tmp_path: Path) -> None:
         rate = journal.rates("task")["tfidf_ridge"]
     assert rate.fit_seconds is not None
     larger = make_task(tmp_path, ["tfidf_ridge"], rows=500)
-    needs = plan(larger).needs["tfidf_ridge"]
+    needs = schedule(larger).needs["tfidf_ridge"]
     assert needs == pytest.approx(3 * rate.fit_seconds + 200 * rate.seconds)
-    assert plan(make_task(tmp_path, ["tfidf_ridge"])).needs == {"tfidf_ridge": 0.0}
+    assert schedule(make_task(tmp_path, ["tfidf_ridge"])).needs == {"tfidf_ridge": 0.0}
 
 
 def test_a_slow_machine_needs_more_of_what_is_guessed(tmp_path: Path) -> None:
     task = make_task(tmp_path, ["tfidf_ridge", "gradient_boosting"], rows=5000)
     first, second = make_entrants(task, 0)
-    found = plan(task)
+    found = schedule(task)
     before = found.least_of(second)
     guess = found.needs["tfidf_ridge"]
     assert guess is not None

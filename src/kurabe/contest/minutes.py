@@ -24,7 +24,7 @@ QUICK = 1.0
 
 
 @dataclass
-class Plan:
+class Schedule:
     """The seconds that contestants are estimated to need, by label, and by how much those of this run were off.
 
     `needs`: until all their answers are there; `least`: until there are enough to count; both None where unknown.
@@ -38,7 +38,7 @@ class Plan:
 
     @classmethod
     def make(cls, entrants: Sequence[Entrant], task: Task, inputs: Sequence[bytes], journal: Journal) -> Self:
-        """The plan of a run whose test rows have these inputs, by their digests."""
+        """The schedule of a run whose test rows have these inputs, by their digests."""
         rates = journal.rates(task.name)
         needs: dict[str, float | None] = {}
         least: dict[str, float | None] = {}

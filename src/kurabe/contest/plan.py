@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from kurabe.contest import minutes as minutes_of_run
 from kurabe.contest.caution import noticeable
 from kurabe.contest.estimates import Estimate, estimate
 from kurabe.contest.identity import input_digests
 from kurabe.contest.intervals import influences, scored
 from kurabe.contest.journal import Journal
-from kurabe.contest.minutes import leave_out
+from kurabe.contest.minutes import Schedule, leave_out
 from kurabe.contest.prepare import Entrant, choose, head, journal_path, make_entrants
 from kurabe.contest.units import find_units
 from kurabe.contestants.constant import Constant
@@ -102,7 +101,7 @@ def make_plan(
             estimate(entrant, task, inputs, set(journal.predictions(entrant.key)), rates) for entrant in entrants
         )
         spent, _ = journal.spent([entrant.key for entrant in entrants])
-        order = minutes_of_run.Plan.make(entrants, task, inputs, journal)
+        schedule = Schedule.make(entrants, task, inputs, journal)
     split = task.spec.data.split
     cluster = task.spec.cluster or (split.group if split else None)
     units = find_units(test.y, inputs, None if cluster is None else test.rows[cluster]).count
@@ -121,7 +120,7 @@ def make_plan(
         difference=smallest_difference(task, units, pairs),
         sample_difference=smallest_difference(task, sampled, pairs) if sampled < units else None,
         stops=(
-            *_out_of_time(order, entrants, contestants, task.spec.budget.minutes if minutes is None else minutes),
+            *_out_of_time(schedule, entrants, contestants, task.spec.budget.minutes if minutes is None else minutes),
             *_out_of_dollars(contestants, task.spec.budget.usd, spent),
         ),
         spent=spent,
@@ -152,19 +151,19 @@ def smallest_difference(task: Task, rows: int, pairs: int) -> float | None:
 
 
 def _out_of_time(
-    order: minutes_of_run.Plan, entrants: Sequence[Entrant], contestants: Sequence[Estimate], minutes: float | None
+    schedule: Schedule, entrants: Sequence[Entrant], contestants: Sequence[Estimate], minutes: float | None
 ) -> list[str]:
     """What a limit of minutes will leave out or cut short, going through the contestants as a run does."""
     if minutes is None:
         return []
     left, found = minutes * 60, []
     able = {one.contestant: one for one in contestants if one.reason is None and one.calls}
-    waiting = order.order([entrant for entrant in entrants if entrant.label in able])
+    waiting = schedule.order([entrant for entrant in entrants if entrant.label in able])
     while waiting:
         entrant = waiting.pop(0)
-        need, share = order.needs.get(entrant.label) or 0.0, order.share(entrant, waiting, left)
-        if not order.fits(entrant, left):
-            found.append(f"{entrant.label} will be left out: {leave_out(order.least_of(entrant), minutes)}.")
+        need, share = schedule.needs.get(entrant.label) or 0.0, schedule.share(entrant, waiting, left)
+        if not schedule.fits(entrant, left):
+            found.append(f"{entrant.label} will be left out: {leave_out(schedule.least_of(entrant), minutes)}.")
             continue
         if need > share:
             one = able[entrant.label]

@@ -25,7 +25,7 @@ from kurabe.contest.journal import Journal, Row, RunRecord
 from kurabe.contest.judge import judges, rows_of
 from kurabe.contest.lock import disk_error, locked
 from kurabe.contest.memory import PeakMemory
-from kurabe.contest.minutes import UNFINISHED, Plan, leave_out
+from kurabe.contest.minutes import UNFINISHED, Schedule, leave_out
 from kurabe.contest.observer import Observer, Silent
 from kurabe.contest.prepare import (
     FOLDER,
@@ -124,7 +124,7 @@ class _Contest:
         self.seed, self.clock = seed, clock
         self.task, self.test, self.record, self.journal, self.observer = task, test, record, journal, observer
         self.metric = metric_for(task.metric, task.kind)
-        self.plan: Plan | None = None
+        self.schedule: Schedule | None = None
         self.entrants, self.judges = entrants, judges(task.spec, task.folder)
         keys = [*(entrant.key for entrant in entrants), *(style_key(style) for style, _ in self.judges.values())]
         self.spent, self.dearest = journal.spent(keys)
@@ -142,15 +142,15 @@ class _Contest:
             for entrant in self.entrants:
                 self.enter(entrant)
             return
-        self.plan = Plan.make(self.entrants, self.task, self.record.inputs, self.journal)
-        waiting = self.plan.order(self.entrants)
+        self.schedule = Schedule.make(self.entrants, self.task, self.record.inputs, self.journal)
+        waiting = self.schedule.order(self.entrants)
         while waiting:
             entrant = waiting.pop(0)
-            if (left := self.clock.left()) > 0 and not self.plan.fits(entrant, left):
+            if (left := self.clock.left()) > 0 and not self.schedule.fits(entrant, left):
                 work = Work(entrant, self.record, self.journal)
-                self._end(work, *_out_of_time(work, leave_out(self.plan.least_of(entrant), self.clock.minutes)))
+                self._end(work, *_out_of_time(work, leave_out(self.schedule.least_of(entrant), self.clock.minutes)))
                 continue
-            with self.clock.share(self.plan.share(entrant, waiting, left)):
+            with self.clock.share(self.schedule.share(entrant, waiting, left)):
                 self.enter(entrant)
 
     def enter(self, entrant: Entrant) -> None:
@@ -299,8 +299,8 @@ class _Contest:
         finally:
             learning.reset(told)
             dollars.reset(left)
-            if self.plan is not None:
-                self.plan.learned(entrant, time.perf_counter() - start)
+            if self.schedule is not None:
+                self.schedule.learned(entrant, time.perf_counter() - start)
         notes, seconds = getattr(estimator, "notes_", {}), time.perf_counter() - start
         self.journal.record_fit(entrant.key, seconds, notes)
         self._pay(notes.get("usd") or 0.0)
