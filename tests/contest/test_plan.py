@@ -62,6 +62,17 @@ def test_a_sample_of_the_rows_shows_only_larger_differences(tmp_path: Path, monk
     assert "a sample" in repr(plan)
 
 
+def test_a_few_inputs_that_repeat_make_no_sample(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"text": [f"thing {n % 60}" for n in range(300)], "price": [float(n) for n in range(300)]})
+    task = Task.from_frame(
+        frame, target="price", kind="number", contestants=["constant", "linear_features"], folder=tmp_path,
+        split={"test": 100},
+    )  # fmt: skip
+    plan = task.plan()
+    assert plan.contestants[0].rows < plan.effective_rows == 100
+    assert plan.sample_difference is None
+
+
 def test_a_plain_terminal_gets_plain_characters(tmp_path: Path) -> None:
     console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii"), width=90)
     console.print(PlanTable(make_task(tmp_path, ["constant", "gradient_boosting", {"human": {"rows": 9}}]).plan()))

@@ -107,7 +107,7 @@ def make_plan(
     units = find_units(test.y, inputs, None if cluster is None else test.rows[cluster]).count
     able = [one for one in contestants if one.reason is None]
     pairs = len(able) * (len(able) - 1) // 2
-    sampled = min([one.rows for one in able], default=units)
+    least, most = min([one.rows for one in able], default=0), max([one.rows for one in able], default=0)
     return Plan(
         task=task.name,
         kind=task.kind,
@@ -118,7 +118,7 @@ def make_plan(
         effective_rows=units,
         contestants=contestants,
         difference=smallest_difference(task, units, pairs),
-        sample_difference=smallest_difference(task, sampled, pairs) if sampled < units else None,
+        sample_difference=smallest_difference(task, units * least / most, pairs) if 0 < least < most else None,
         stops=(
             *_out_of_time(schedule, entrants, contestants, task.spec.budget.minutes if minutes is None else minutes),
             *_out_of_dollars(contestants, task.spec.budget.usd, spent),
@@ -127,7 +127,7 @@ def make_plan(
     )
 
 
-def smallest_difference(task: Task, rows: int, pairs: int) -> float | None:
+def smallest_difference(task: Task, rows: float, pairs: int) -> float | None:
     """The smallest difference that so many test rows show in 80 % of contests, tested at 5 % over so many pairs:
     (z(1 - 0.05 / 2 pairs) + z(0.8)) s / √rows.
 
