@@ -167,8 +167,8 @@ def _controlled(board: Board) -> list[Note]:
     listed = ", ".join(names[:3]) + (f" and {fmt.count(len(names) - 3, 'other')}" if len(names) > 3 else "")
     return [
         Note(
-            f"{listed} answered a sample. The score is one for all test rows: how hard the sample is for those that "
-            "answered all is taken off (control variates), which narrows the interval."
+            f"The score of {listed} is one for all test rows, though only part was answered: how hard that part is "
+            "for those that answered all is taken off (control variates), which narrows the interval."
         )
     ]
 
