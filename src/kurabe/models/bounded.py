@@ -95,6 +95,7 @@ def _running() -> "subprocess.Popen[bytes]":
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for this process to deal with
+            env={**os.environ, "POLARS_MAX_THREADS": "1"},  # each thread takes of the address space
         )
     return _process
 

@@ -8,10 +8,16 @@ import numpy as np
 import polars as pl
 
 from kurabe.errors import InputError, OutputError, TaskError
+from kurabe.models import bounded
 from kurabe.models.output import output_format, parse
+from kurabe.tasks.conditions import check_condition
 from kurabe.tasks.spec import Check
 
 JSON = "json"
+SECONDS = 30
+"""For a regular expression over all rows."""
+QUICK = 20_000_000
+"""Characters of the pattern times characters of the rows: up to here a regular expression takes no time to speak of."""
 
 Follows = Callable[[Sequence[str]], np.ndarray]
 """Which of n texts follow a format, (n,) bool."""
@@ -59,7 +65,35 @@ def read_format(form: str | dict[str, Any]) -> Follows:
             f"{form!r} is no regular expression of Rust's kind: {(said or str(error).splitlines())[0]}; it may also be"
             " `json` or a JSON Schema"
         ) from None
-    return lambda texts: pl.Series(texts, dtype=pl.String).str.contains(pattern).to_numpy().astype(bool)
+
+    def follows(texts: Sequence[str]) -> np.ndarray:
+        if _is_quick(pattern, sum(map(len, texts))):
+            return np.array(contains(texts, pattern), dtype=bool)
+        return np.array(_within_limits(f"the format {form!r:.200}", "contains", list(texts), pattern), dtype=bool)
+
+    return follows
+
+
+def contains(texts: Sequence[str], pattern: str) -> list[bool]:
+    """Which texts a regular expression is found in."""
+    found: list[bool] = pl.Series(texts, dtype=pl.String).str.contains(pattern).to_list()
+    return found
+
+
+def _is_quick(pattern: str, characters: int) -> bool:
+    """Whether matching ends soon. Rust's regular expressions take linear time, but each character of a text may cost as
+    many steps as the pattern has states: `[ab]*a[ab]{10000}` takes twelve seconds for 100,000 characters."""
+    return "{" not in pattern and len(pattern) * characters <= QUICK
+
+
+def _within_limits(what: str, name: str, *args: Any) -> Any:
+    """What the function `name` of this module gives, in a process with limits."""
+    try:
+        return bounded.call(f"{__name__}:{name}", *args, seconds=SECONDS)
+    except bounded.LimitError as error:
+        raise TaskError(f"{what} takes {error}; make it simpler") from None
+    except bounded.FailedError as error:
+        raise TaskError(str(error)) from None
 
 
 def _of_schema(schema: dict[str, Any]) -> Follows:
@@ -90,10 +124,25 @@ def _is_json(text: str) -> bool:
 
 def slice_rows(where: str, rows: pl.DataFrame) -> np.ndarray:
     """(n,) bool: which rows meet the SQL condition. Raises TaskError where it is none over these columns."""
+    if not check_condition(where):
+        return np.array(meets(where, rows), dtype=bool)
+    try:
+        names = [name for name in pl.sql_expr(where).meta.root_names() if name in rows.columns]
+    except pl.exceptions.PolarsError:
+        names = []  # what is wrong with it is said below
+    read = rows[names]
+    characters = sum(int(column.str.len_chars().sum()) for column in read if column.dtype == pl.String)
+    if not names or _is_quick(where, characters):
+        return np.array(meets(where, rows), dtype=bool)
+    return np.array(_within_limits(f"{where!r:.200}", "meets", where, read), dtype=bool)
+
+
+def meets(where: str, rows: pl.DataFrame) -> list[bool]:
+    """Which rows meet a condition that `check_condition` accepted. Raises TaskError where it is none over them."""
     try:
         met = rows.lazy().select(pl.sql_expr(where).alias("met")).collect()["met"]
-    except pl.exceptions.PolarsError as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise TaskError(f"{where!r} cannot be asked of the rows: {str(error).strip().splitlines()[0]}") from None
     if met.dtype != pl.Boolean or len(met) != len(rows):
         raise TaskError(f"{where!r} does not say yes or no of each row; write a condition such as origin = 'JP'")
-    return met.fill_null(value=False).to_numpy().astype(bool)
+    return met.fill_null(value=False).to_list()
