@@ -406,6 +406,24 @@ def test_a_key_reaches_neither_journal_nor_board(tmp_path: Path, monkeypatch: py
             assert b"sk-proj-0123456789abcdef" not in file.read_bytes()
 
 
+def test_of_settings_only_numbers_reach_journal_and_report(tmp_path: Path) -> None:
+    secret = "planted-without-any-form"
+    options = {"api_key": secret, "headers": {"X": secret}}
+    board = make_task(
+        tmp_path,
+        [
+            "constant",
+            {"tfidf_ridge": {"alpha": 3}},
+            {"prompt": {"model": "openai:x", "options": options}},
+        ],
+    ).compete()
+    assert board.evidence.spec["contestants"][1] == {"tfidf_ridge": {"alpha": 3}, "as": "tfidf_ridge"}
+    assert secret not in board.to_html()
+    for file in (tmp_path / ".kurabe").rglob("*"):
+        if file.is_file():
+            assert secret.encode() not in file.read_bytes()
+
+
 def test_an_exchanged_model_file_is_another_contestant(tmp_path: Path) -> None:
     file = tmp_path / "own.gguf"
     keys = []

@@ -276,20 +276,22 @@ def test_the_rows_stand_side_by_side(boards: dict[str, Board], pages: dict[str, 
 
 
 def test_the_page_says_what_it_was_made_with(make_board: Callable[[Evidence], Board], boards: dict[str, Board]) -> None:
+    first = boards["number"].evidence.entries[0]
     spec = {
         "data": {"source": "items.csv", "split": {"test": 0.2, "seed": 7}},
         "target": "price",
         "kind": "number",
         "input": "{{ title }}\n{{ text }}",
         "prompt": {"system": "You estimate <b>prices</b>."},
-        "contestants": ["constant", {"prompt": {"model": "gguf:smollm2-135m", "examples": 3}}],
+        "contestants": [{"tfidf_ridge": {"alpha": 3}, "as": first.name}],
         "budget": {"usd": 5.0, "minutes": None},
     }
     text = Page(html_report(make_board(replace(boards["number"].evidence, spec=spec)))).text
     for said in (
-        "Data source items.csv", "Split test 0.2", "Seed 7", "{{ title }} {{ text }}", "You estimate <b>prices</b>.",
-        "constant prompt: model gguf:smollm2-135m, examples 3", "Budget usd 5.0", "Versions kurabe",
-        'kurabe predict task.yaml "a text"', "board.winner.predict",
+        "Data source items.csv", "Split test 0.2", "Seed of the split 7", "{{ title }} {{ text }}",
+        "You estimate <b>prices</b>.",
+        "alpha 3", *(entry.name for entry in boards["number"].evidence.entries), "Budget usd 5.0",
+        "Report written by kurabe", 'kurabe predict task.yaml "a text"', "board.winner.predict",
     ):  # fmt: skip
         assert said in text
 

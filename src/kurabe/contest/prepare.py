@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -278,11 +279,26 @@ def make_record(task: Task, test: Part, seed: int, limit: int | None) -> RunReco
         fallback=fallback(train.y, task.kind),
         train_rows=len(train),
         leaks=find_leaks(train.X, test.X, (train.y, test.y)),
-        # Without the contestants: their settings may hold a key or an object, and each entry is written down itself.
-        spec=msgspec.json.encode(task.spec).decode(),
+        spec=_recorded_spec(task),
         columns=tuple(test.X.columns),
         now=now(),
     )
+
+
+def _recorded_spec(task: Task) -> str:
+    """The task file as the journal keeps it, as JSON. Of a contestant's settings only numbers, true and false are kept:
+    any other may hold a key or an object."""
+    listed = task.spec.contestants
+    if listed is not None:
+        listed = tuple(
+            {spec.name: {key: value for key, value in spec.settings.items() if _is_number(value)}, "as": spec.label}
+            for spec in contestant_specs(task.spec)
+        )
+    return msgspec.json.encode(msgspec.structs.replace(task.spec, contestants=listed)).decode()
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def now() -> str:

@@ -27,9 +27,9 @@ class MadeWith(NamedTuple):
 def made_with(board: Board) -> MadeWith:
     """What the run was made with, from the journal; the versions are those of the program that writes the report."""
     spec = board.evidence.spec
-    facts = [*_data(spec), *_prompt(spec), *_contestants(spec), *_budget(spec)]
+    facts = [*_data(spec), *_prompt(spec), *_contestants(board), *_budget(spec)]
     facts.append(("Run", " · ".join(filter(None, [board.evidence.run, board.evidence.started[:19].replace("T", " ")]))))
-    facts.append(("Versions", _versions()))
+    facts.append(("Report written by", _versions()))
     winner = board.winner_name
     return MadeWith(
         [(name, fmt.redact(fmt.shorten(_lines(text), LONGEST))) for name, text in facts if text],
@@ -49,7 +49,7 @@ def _data(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         ("Data", _words(data)),
         ("Split", _words(split)),
-        ("Seed", "" if seed is None else str(seed)),
+        ("Seed of the split", "" if seed is None else str(seed)),
         ("Target", f"{spec['target']} ({spec.get('kind', '')})" if spec.get("target") else ""),
         ("Input", str(spec.get("input") or "")),
         ("Rows that belong together", str(spec.get("cluster") or "")),
@@ -61,16 +61,20 @@ def _prompt(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(f"Prompt, {name}", value if isinstance(value, str) else _words(value)) for name, value in prompt.items()]
 
 
-def _contestants(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
-    listed = spec.get("contestants")
-    if listed is None:
-        return [("Contestants", "all that could run, with their defaults")] if spec else []
-    return [("Contestants", "\n".join(one if isinstance(one, str) else _entry(one) for one in listed))]
-
-
-def _entry(one: Mapping[str, Any]) -> str:
-    """`prompt: model gguf:smollm2-135m, examples 3`."""
-    return "; ".join(f"{name}: {_words(settings)}" for name, settings in one.items())
+def _contestants(board: Board) -> list[tuple[str, str]]:
+    """`prompt: model gguf:smollm2-135m, examples 3`, a line for each contestant of the run: its model, and those of its
+    settings that the journal keeps. Journals before the settings were kept have the names and models."""
+    settings = {}
+    for one in board.evidence.spec.get("contestants") or ():
+        if isinstance(one, Mapping):
+            label = one.get("as")
+            settings[label] = next((known for name, known in one.items() if name != "as"), None)
+    lines = []
+    for entry in board.evidence.entries:
+        known = {"model": entry.model, **(settings.get(entry.name) or {})}
+        said = _words(known)
+        lines.append(f"{entry.name}: {said}" if said else entry.name)
+    return [("Contestants", "\n".join(lines))]
 
 
 def _budget(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
