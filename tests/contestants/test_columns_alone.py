@@ -109,6 +109,17 @@ def test_boosting_begins_with_a_linear_model_where_that_is_better() -> None:
     assert not GradientBoosting(kind="number", rounds=200).fit(X, steps).settings_["linear"]
 
 
+def test_columns_that_tell_nothing_are_left_out() -> None:
+    rng = np.random.default_rng(0)
+    X = pl.DataFrame({f"x{place}": rng.uniform(size=500) for place in range(60)})
+    y = 10 * np.sin(3 * X["x3"].to_numpy() * X["x7"].to_numpy()) + rng.normal(0, 0.3, 500)
+    fitted = GradientBoosting(kind="number", rounds=300).fit(X, y)
+    assert set(fitted.settings_["kept"]) >= {3, 7}
+    assert len(fitted.settings_["kept"]) < 30
+    few = GradientBoosting(kind="number", rounds=50).fit(X.select("x3", "x7", "x9"), y)
+    assert few.settings_["kept"] is None
+
+
 def test_labels_of_columns_have_probabilities() -> None:
     X, y = flats(400)
     for labels in (np.where(y > np.median(y), "dear", "cheap"), X["quarter"].to_numpy()):

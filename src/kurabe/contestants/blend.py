@@ -28,6 +28,7 @@ MEMBERS: dict[Kind, tuple[str, ...]] = {
 }
 COLUMN_MEMBERS = ("gradient_boosting", "random_forest", "linear_features")  # where no column is prose
 FEW_LABELS = 20  # with more, boosting takes long and loses to the others
+ENOUGH_COLUMN_ROWS = 400  # to weigh three, on columns alone
 LEARN_ROWS = 10_000  # of columns are enough to weigh members by; boosting all of a large table anew takes too long
 FOREST_TREES = 40  # of the forest on columns: beside boosting, more cost time and add nothing
 ENOUGH_ROWS = 1_000  # to weigh a handful of members by
@@ -38,7 +39,8 @@ class Blend(Contestant):
     or squared error, log-loss for labels) of the members' out-of-fold predictions on the training part.
 
     `members`: names of contestants or estimators; None: a set of fast ones that differ, others where no
-    column is prose. `folds`: of the training part, each left out in turn, until 1,000 rows have been.
+    column is prose. `folds`: of the training part, each left out in turn, until 1,000 rows have been (400 on columns
+    alone).
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label"})
@@ -157,8 +159,9 @@ class Blend(Contestant):
         shape = (len(members), len(y)) + ((len(self.classes_),) if self.kind_ == "label" else ())
         said = np.zeros(shape)
         rows = np.zeros(0, dtype=np.intp)
+        enough = ENOUGH_ROWS if self.views(X) == ("all",) else ENOUGH_COLUMN_ROWS
         for inner, outer in KFold(self.folds, shuffle=True, random_state=self.random_state).split(y):
-            if len(rows) >= ENOUGH_ROWS:
+            if len(rows) >= enough:
                 break
             rows = np.concatenate([rows, outer])
             if self.views(X) == ("columns",) and len(inner) > LEARN_ROWS:

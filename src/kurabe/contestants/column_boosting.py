@@ -13,6 +13,7 @@ from kurabe.contestants.encoding import ColumnEncoder
 from kurabe.contestants.features import Scaled
 
 ROUNDS = 2_000
+FEW_COLUMNS = 20  # are all kept
 MANY_COLUMNS = 100  # make each round dear: fewer and larger steps are taken then
 TREES = 3_000  # of all labels together
 PENALTIES = tuple(float(penalty) for penalty in np.geomspace(0.1, 1_000, 9))
@@ -26,6 +27,13 @@ class ColumnViews(NamedTuple):
     trees: np.ndarray
     linear: np.ndarray
     categories: list[int]
+
+    def keep(self, columns: list[int] | None) -> "ColumnViews":
+        """Only these columns for trees; all where None."""
+        if columns is None:
+            return self
+        places = [place for place, column in enumerate(columns) if column in self.categories]
+        return ColumnViews(np.ascontiguousarray(self.trees[:, columns]), self.linear, places)
 
 
 class ColumnFeatures(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
@@ -90,18 +98,20 @@ class Plan(NamedTuple):
 def learn(plan: Plan, F: ColumnViews, t: np.ndarray, settings: dict[str, Any]) -> dict[str, Any]:
     """The boosters, and the linear model whose errors they learn, if any."""
     linear = _ridge(F, t) if settings.get("linear") else None
+    F = F.keep(kept := settings.get("kept"))
     residual = t if linear is None else t - linear.predict(F.linear)
-    variants = plan.variants()
+    variants = plan._replace(columns=F.trees.shape[1]).variants()
     rounds = settings.get("rounds") or [plan.pace()[1]] * len(variants)
     boosters = [
         Booster(_train(parameters, F, residual, count).model_to_string())
         for parameters, count in zip(variants, rounds, strict=True)
     ]
-    return {"linear": linear, "boosters": boosters}
+    return {"linear": linear, "boosters": boosters, "kept": kept}
 
 
 def apply(model: dict[str, Any], F: ColumnViews) -> np.ndarray:
     """(m,) targets or (m, classes) probabilities."""
+    F = F.keep(model["kept"])
     said = np.mean([booster.predict(F.trees) for booster in model["boosters"]], axis=0)
     return _answer(said, model["linear"], F)
 
@@ -109,19 +119,24 @@ def apply(model: dict[str, Any], F: ColumnViews) -> np.ndarray:
 def search(
     plan: Plan, F: ColumnViews, t: np.ndarray, held_F: ColumnViews, held_t: np.ndarray
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """Whether to begin with a linear model, and the rounds of each booster, by the held-out part; and what is said of
-    that. The search goes at twice the learning rate, which takes half as many rounds."""
-    linear = None
+    """What a held-out part says of a start from a linear model, of the columns to keep and of the rounds of each
+    booster; and what is said of that part. The search goes at twice the learning rate, which takes half as many rounds.
+    """
+    linear, kept = None, None
     if not plan.classes:
-        linear = _ridge(F, t)
-        quick = plan.variants()[-1] | {"learning_rate": 0.1}
-        said = []
-        for start in (None, linear):
-            model = _stopped(quick, 200, F, t, held_F, held_t, start)
-            guess = _answer(model.predict(held_F.trees, num_iteration=model.best_iteration), start, held_F)
-            said.append(float((np.abs(guess - held_t) ** (2 if plan.squared else 1)).mean()))
-        if said[1] >= said[0]:
-            linear = None
+        ridge = _ridge(F, t)
+        loss, model = _quick(plan, F, t, held_F, held_t, None)
+        begun, after = _quick(plan, F, t, held_F, held_t, ridge)
+        if begun < loss:
+            linear, loss, model = ridge, begun, after
+        if plan.columns > FEW_COLUMNS:
+            # Each column that tells nothing is one more chance to fit noise.
+            gains = model.feature_importance("gain")
+            telling = np.flatnonzero(gains > gains.mean()).tolist()
+            if telling and _quick(plan, F.keep(telling), t, held_F.keep(telling), held_t, linear)[0] < loss:
+                kept = telling
+    F, held_F = F.keep(kept), held_F.keep(kept)
+    plan = plan._replace(columns=F.trees.shape[1])
     rate, most = plan.pace()
     rounds, answers = [], []
     for parameters in plan.variants():
@@ -130,7 +145,18 @@ def search(
         # More rows carry more trees.
         rounds.append(max(1, round(2 * model.best_iteration * (1 + len(held_t) / (2 * len(t))))))
         answers.append(model.predict(held_F.trees, num_iteration=model.best_iteration))
-    return {"linear": linear is not None, "rounds": rounds}, _answer(np.mean(answers, axis=0), linear, held_F)
+    settings = {"linear": linear is not None, "rounds": rounds, "kept": kept}
+    return settings, _answer(np.mean(answers, axis=0), linear, held_F)
+
+
+def _quick(
+    plan: Plan, F: ColumnViews, t: np.ndarray, held_F: ColumnViews, held_t: np.ndarray, linear: RidgeCV | None
+) -> tuple[float, lightgbm.Booster]:
+    """(loss on the held-out part, the booster) of a few rounds."""
+    parameters = plan._replace(columns=F.trees.shape[1]).variants()[-1] | {"learning_rate": 0.1}
+    model = _stopped(parameters, 200, F, t, held_F, held_t, linear)
+    guess = _answer(model.predict(held_F.trees, num_iteration=model.best_iteration), linear, held_F)
+    return float((np.abs(guess - held_t) ** (2 if plan.squared else 1)).mean()), model
 
 
 def _ridge(F: ColumnViews, t: np.ndarray) -> RidgeCV:
