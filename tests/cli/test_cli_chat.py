@@ -74,6 +74,8 @@ def test_paths_in_a_message(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no\.png is no PNG"):
         with_images(f"see {tmp_path}/no.png")
     assert with_images("it's \"quoted") == [Text("it's \"quoted")]
+    for odd in ("see ~nosuchuser/a.png", f"see {'a' * 300}.png", "see a\0.png"):
+        assert with_images(odd) == [Text(odd)]
 
 
 @pytest.mark.parametrize(

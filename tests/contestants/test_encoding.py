@@ -131,3 +131,9 @@ def test_a_linear_model_reads_it() -> None:
     pipeline = make_pipeline(kurabe.columns(text="drop", one_hot=True, fill=True), Ridge(1e-6))
     guesses = pipeline.fit(table.select("colour"), table["price"]).predict(table)
     np.testing.assert_allclose(guesses, table["price"], atol=1e-3)
+
+
+def test_two_columns_of_one_name_are_told() -> None:
+    frame = pd.DataFrame([[1.0, 2.0], [3.0, 4.0]], columns=["a", "a"])
+    with pytest.raises(ValueError, match="two columns are called 'a'"):
+        kurabe.columns().fit(frame)

@@ -134,11 +134,44 @@ def test_dictionaries_and_our_messages_go_together() -> None:
             "arguments are '{'",
         ),
         ({"role": "tool", "content": "x"}, "needs 'tool_call_id'"),
+        ({"role": []}, "message 1: no role"),
+        ({"role": "assistant", "tool_calls": 5}, "tool_calls is 5; it must be a list"),
+        ({"role": "assistant", "function_call": {"name": "f"}}, "which tool_calls have replaced"),
+        (
+            {"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": "\ud800"}}]},
+            "arguments are",
+        ),
+        (
+            {
+                "role": "tool",
+                "tool_call_id": "1",
+                "content": [{"type": "input_audio", "input_audio": {"data": "aGk="}}],
+            },
+            "holds texts, images and documents, and no Audio",
+        ),
+        (
+            {
+                "role": "user",
+                "content": [{"type": "tool_result", "tool_use_id": "1", "content": [{"type": "tool_result"}]}],
+            },
+            "holds no other result",
+        ),
     ],
 )
 def test_a_mistake_is_told_with_its_place(message: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         as_messages([{"role": "user", "content": "Hi"}, message])
+
+
+def test_pictures_and_marks_of_tools_results_are_kept() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+    marked = {"type": "text", "text": "rain", "cache_control": {"type": "ephemeral"}}
+    first = {"role": "tool", "tool_call_id": "1", "content": [{"type": "text", "text": "see"}, picture]}
+    (message,) = as_messages([first, {"role": "tool", "tool_call_id": "2", "content": [marked]}])
+    shown = Image.from_url("https://example.org/a.png")
+    assert message.parts == (ToolResult("1", "", (Text("see"), shown)), ToolResult("2", "", "rain"))
+    assert message.cache
+    assert as_messages({"role": "assistant", "content": None, "refusal": "No."}) == (Assistant("No."),)
 
 
 def test_a_model_takes_them_as_they_are() -> None:

@@ -87,8 +87,17 @@ def _named(words: tuple[str, ...]) -> tuple[str | None, str | None]:
 def with_images(text: str) -> list[Part]:
     """The text, and the images whose paths stand in it. Raises InputError for a file that is no image."""
     words = [next(filter(None, found.groups())) for found in _WORD.finditer(text)]
-    paths = [Path(re.sub(r"\\(.)", r"\1", word)).expanduser() for word in words if _PICTURE.fullmatch(word)]
-    return [Text(text), *(Image.from_path(path) for path in dict.fromkeys(paths) if path.is_file())]
+    paths = [_file(re.sub(r"\\(.)", r"\1", word)) for word in words if _PICTURE.fullmatch(word)]
+    return [Text(text), *(Image.from_path(path) for path in dict.fromkeys(paths) if path is not None)]
+
+
+def _file(name: str) -> Path | None:
+    """The file of that name; None where there is none, or none can have the name."""
+    try:
+        path = Path(name).expanduser()
+        return path if path.is_file() else None
+    except (OSError, RuntimeError, ValueError):  # a name too long, nobody's home, a NUL
+        return None
 
 
 def _turn(parts: list[Part]) -> str | list[Part]:

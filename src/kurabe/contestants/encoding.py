@@ -171,6 +171,9 @@ class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # s
             validate_data(self, X, reset=reset, skip_check_array=True)
             values = X.tolist() if X.dtype == object else X
             return pl.DataFrame(values, schema=[f"x{place}" for place in range(X.shape[1])], orient="row", strict=False)
+        names = list(map(str, X.columns))
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two columns are called {twice!r}; give each a name of its own")
         if reset:
             validate_data(self, X, skip_check_array=True)
             if not len(X):

@@ -58,19 +58,24 @@ def from_dicts(dicts: Sequence[Mapping[str, Any]]) -> list[Message]:
     for position, one in enumerate(dicts):
         where = f"message {position}"
         role = one.get("role")
-        if role not in _ROLES:
+        if not isinstance(role, str) or role not in _ROLES:
             raise InputError(f"{where}: {missing('role', str(role), _ROLES)}")
+        if one.get("function_call") is not None:
+            raise InputError(f"{where} has a function_call, which tool_calls have replaced; write those")
         parts = _parts(one.get("content"), names, where)
         if role == "assistant":
-            parts += _tool_calls(one.get("tool_calls") or (), where)
+            if not parts and isinstance(refusal := one.get("refusal"), str):
+                parts = [Text(refusal)]
+            parts += _tool_calls(one.get("tool_calls"), where)
             names |= {part.id: part.name for part in parts if isinstance(part, ToolCall)}
         if role == "tool":
             call = _field(one, "tool_call_id", str, where)
-            parts = [ToolResult(call, names.get(call, str(one.get("name") or "")), text_of(tuple(parts)))]
+            parts = [ToolResult(call, names.get(call, str(one.get("name") or "")), _result(parts, where))]
+        marked = _marked(one.get("content"))
         if role == "tool" and after_tool:
-            messages[-1] = Message("user", (*messages[-1].parts, *parts))
+            messages[-1] = Message("user", (*messages[-1].parts, *parts), cache=marked or messages[-1].cache)
         else:
-            messages.append(Message(_ROLES[role], _content(parts), cache=_marked(one.get("content"))))
+            messages.append(Message(_ROLES[role], _content(parts), cache=marked))
         after_tool = role == "tool"
     return messages
 
@@ -79,6 +84,17 @@ def _marked(content: Any) -> bool:
     """Whether Anthropic's mark of a beginning to be kept stands on the last part."""
     last = content[-1] if isinstance(content, Sequence) and content else None
     return isinstance(last, Mapping) and last.get("cache_control") is not None
+
+
+def _result(parts: list[Part], where: str) -> str | tuple[Text | Image | Document, ...]:
+    """What a tool answered."""
+    kept: list[Text | Image | Document] = []
+    for part in parts:
+        if not isinstance(part, Text | Image | Document):
+            kind = type(part).__name__
+            raise InputError(f"{where}: the result of a tool holds texts, images and documents, and no {kind}")
+        kept.append(part)
+    return text_of(tuple(kept)) if all(isinstance(part, Text) for part in kept) else tuple(kept)
 
 
 def _content(parts: list[Part]) -> str | tuple[Part, ...]:
@@ -134,11 +150,13 @@ def _part(part: Any, names: Mapping[str, str], where: str) -> Part:
             return ToolCall(_field(part, "id", str, where), _field(part, "name", str, where), arguments)
         case "tool_result":
             call = _field(part, "tool_use_id", str, where)
-            inner = [
-                one for one in _parts(part.get("content"), names, where) if isinstance(one, Text | Image | Document)
-            ]
-            content: Any = _content(list(inner))
-            return ToolResult(call, names.get(call, ""), content, bool(part.get("is_error")))
+            within = part.get("content")
+            if isinstance(within, Sequence) and any(
+                isinstance(one, Mapping) and one.get("type") == "tool_result" for one in within
+            ):
+                raise InputError(f"{where}: the result of a tool holds no other result")
+            result = _result(_parts(within, names, where), where)
+            return ToolResult(call, names.get(call, ""), result, bool(part.get("is_error")))
         case kind:
             known = ["text", "image_url", "input_audio", "file", "image", "document", "tool_use", "tool_result"]
             raise InputError(f"{where}: {missing('type of part', str(kind), known)}")
@@ -161,9 +179,13 @@ def _sourced(kind: str, part: Mapping[str, Any], where: str) -> Part:
             raise InputError(f"{where}: {missing('type of source', str(other), ['base64', 'url', 'text'])}")
 
 
-def _tool_calls(calls: Sequence[Any], where: str) -> list[Part]:
-    """OpenAI's `tool_calls`, whose arguments are a JSON text."""
+def _tool_calls(calls: Any, where: str) -> list[Part]:
+    """OpenAI's `tool_calls`, whose arguments are a JSON text; None is none."""
     made: list[Part] = []
+    if calls is None:
+        return made
+    if not isinstance(calls, list | tuple):
+        raise InputError(f"{where}: tool_calls is {calls!r:.60}; it must be a list")
     for number, call in enumerate(calls):
         place = f"{where}, tool call {number}"
         if not isinstance(call, Mapping):
@@ -172,7 +194,7 @@ def _tool_calls(calls: Sequence[Any], where: str) -> list[Part]:
         text = function.get("arguments") or "{}"
         try:
             arguments = dict(text) if isinstance(text, Mapping) else msgspec.json.decode(text, type=dict[str, Any])
-        except (msgspec.DecodeError, TypeError, RecursionError):
+        except (msgspec.DecodeError, TypeError, UnicodeError, RecursionError):
             raise InputError(f"{place}: arguments are {text!r:.60}; they must be the JSON text of an object") from None
         made.append(ToolCall(_field(call, "id", str, place), _field(function, "name", str, place), arguments))
     return made
