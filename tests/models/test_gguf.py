@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kurabe.errors import ModelError
-from kurabe.models.gguf import TensorInfo, read_header
+from kurabe.models.gguf import TensorInfo, read_header, token_names
 
 
 def string(text: str) -> bytes:
@@ -80,6 +80,39 @@ def test_a_changed_byte_is_read_or_refused(at: int, byte: int, tmp_path_factory:
     path.write_bytes(content)
     with suppress(ModelError):
         assert read_header(path).tensors == 1
+
+
+EXTREMES = [value.to_bytes(size, "little") for size in (1, 4, 8) for value in (0, 1, 2**7, 2 ** (8 * size) - 1)]
+CUTS = st.tuples(st.integers(0, len(gguf())), st.integers(0, 16), st.sampled_from(EXTREMES) | st.binary(max_size=16))
+
+
+@settings(max_examples=500)
+@given(cuts=st.lists(CUTS, min_size=1, max_size=4))
+def test_a_damaged_file_is_read_or_refused(
+    cuts: list[tuple[int, int, bytes]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Pieces taken out, put in and written over, among them the lengths that go furthest."""
+    content = gguf()
+    for at, length, patch in cuts:
+        content = content[:at] + patch + content[at + length :]
+    path = tmp_path_factory.getbasetemp() / "damaged.gguf"
+    path.write_bytes(content)
+    with suppress(ModelError):
+        header = read_header(path)
+        assert header.tensors == len(header.infos)
+        assert header.context_length is None or header.context_length > 0
+        assert all(info.bytes is None or info.bytes <= len(content) for info in header.infos)
+        token_names(path)
+
+
+def test_a_file_of_ones_and_a_nested_array_are_refused(tmp_path: Path) -> None:
+    """Arrays in arrays without end, and more elements than a loop could count."""
+    path = tmp_path / "m.gguf"
+    begin = b"GGUF" + struct.pack("<IQQ", 3, 1, 1) + string("general.architecture")
+    for rest in (struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 100_000, b"\xff" * 1000, bytes(1_000_000)):
+        path.write_bytes(begin + rest)
+        with pytest.raises(ModelError, match="not a usable GGUF file"):
+            read_header(path)
 
 
 def test_missing_and_unreadable(tmp_path: Path) -> None:

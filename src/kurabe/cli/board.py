@@ -5,8 +5,9 @@ from pathlib import Path
 
 import click
 
+from kurabe.cli.json_output import print_json
 from kurabe.cli.main import Command
-from kurabe.cli.shared import load_board, print_board, print_json, task_argument
+from kurabe.cli.shared import load_board, print_board, task_argument
 
 
 @click.command(cls=Command)

@@ -13,6 +13,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from kurabe.cli.answer import shown
+from kurabe.cli.json_output import print_json
 from kurabe.cli.main import Command
 from kurabe.cli.pages import check_page
 from kurabe.errors import InputError
@@ -69,7 +70,7 @@ def command(
 
         write_text(output, compare_html(found))
     if as_json:
-        click.echo(json.dumps(found.as_dict(), ensure_ascii=False))
+        print_json(json.dumps(found.as_dict(), ensure_ascii=False))
     else:
         console = Console()
         width = console.width if console.is_terminal or "COLUMNS" in os.environ else 120

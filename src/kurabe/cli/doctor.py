@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from kurabe import __version__
+from kurabe.cli.json_output import print_json
 from kurabe.cli.main import Command
 from kurabe.errors import InputError
 from kurabe.models import hub, ollama, ollama_store
@@ -46,7 +47,7 @@ def command(as_json: bool) -> None:
     """
     found = examine()
     if as_json:
-        click.echo(json.dumps(found))
+        print_json(json.dumps(found))
         return
     console = Console(highlight=False)
     memory, disk = found["memory"], found["disk"]

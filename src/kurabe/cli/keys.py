@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from kurabe.cli.json_output import print_json
 from kurabe.cli.main import Command, debug_option
 from kurabe.cli.providers import describe
 from kurabe.errors import InputError, MissingExtraError, missing
@@ -58,7 +59,7 @@ def list_keys(as_json: bool) -> None:
     """List the providers that have a key, and where it is."""
     rows = [row for row in map(describe, providers().values()) if row["set"]]
     if as_json:
-        click.echo(json.dumps([{"provider": row["provider"], "set": row["set"]} for row in rows]))
+        print_json(json.dumps([{"provider": row["provider"], "set": row["set"]} for row in rows]))
         return
     if not rows:
         click.echo("No key is set. Set one in the environment (`kurabe providers` names the variables), or run: kurabe"

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kurabe.cli.json_output import print_json
 from kurabe.cli.main import Command
 from kurabe.lens.memory import LORA_RANK, USABLE, Device, Memory, memory
 from kurabe.models.footprint import GPU_CONTEXT_BYTES
@@ -26,7 +27,7 @@ def command(model: str, context: int | None, batch: int, as_json: bool) -> None:
     """
     found = memory(model, context=context, batch=batch)
     if as_json:
-        click.echo(msgspec.json.encode(_values(found)))
+        print_json(msgspec.json.encode(_values(found)).decode())
         return
     console = Console(highlight=False)
     name = escape(plain(found.reference))

@@ -6,6 +6,7 @@ import re
 import click
 from msgspec.structs import replace
 
+from kurabe.cli.json_output import print_json
 from kurabe.cli.main import Command
 from kurabe.errors import printable
 from kurabe.models.connect import connect, listed_provider
@@ -38,7 +39,7 @@ def command(provider: str, as_json: bool) -> None:
     with connect(reference) as opened:
         names = opened.models()
     if as_json:
-        click.echo(json.dumps(names, ensure_ascii=False))
+        print_json(json.dumps(names, ensure_ascii=False))
     else:
         for model in names:
             click.echo(printable(str(replace(reference, name=model))))
@@ -47,7 +48,7 @@ def command(provider: str, as_json: bool) -> None:
 def _list_downloaded(engine: str, *, as_json: bool) -> None:
     models = downloaded(engine)
     if as_json:
-        click.echo(json.dumps([model._asdict() for model in models], ensure_ascii=False))
+        print_json(json.dumps([model._asdict() for model in models], ensure_ascii=False))
         return
     width = max((len(model.reference) for model in models), default=0)
     for model in models:

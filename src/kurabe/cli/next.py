@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from kurabe.cli.json_output import print_json
 from kurabe.cli.main import Command
 from kurabe.cli.pages import check_page
 from kurabe.lens.next_tokens import COUNT, NextToken, NextTokens, Sampling, Walk, checked
@@ -68,7 +69,7 @@ def command(
             write_text(output, next_html(walk.look(sampling, count=count)))
             click.echo(f"The page is {output}.", err=True)
         if as_json:
-            click.echo(json.dumps(walk.look(sampling, count=count).as_dict(), ensure_ascii=False))
+            print_json(json.dumps(walk.look(sampling, count=count).as_dict(), ensure_ascii=False))
         elif sys.stdout.isatty() and sys.stdin.isatty():
             _steps(walk, sampling, count)
         else:

@@ -7,8 +7,9 @@ import click
 from rich.console import Console
 
 from kurabe.api import Task
+from kurabe.cli.json_output import print_json
 from kurabe.cli.main import Command
-from kurabe.cli.shared import allow_code_option, print_json, task_argument, task_file
+from kurabe.cli.shared import allow_code_option, task_argument, task_file
 from kurabe.report.plan import PlanTable
 
 

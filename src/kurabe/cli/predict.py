@@ -9,6 +9,7 @@ import click
 import polars as pl
 
 from kurabe.api import load_trained, load_winner
+from kurabe.cli.json_output import print_json
 from kurabe.cli.main import Command
 from kurabe.cli.shared import allow_code_option, find_run, task_file
 from kurabe.contest.board import compute_board
@@ -83,7 +84,7 @@ def command(
             f"Wrote {count(len(answers), 'answer')} of {trained.label} to {output}", err=is_standard_output(output)
         )
     elif as_json:
-        click.echo(json.dumps(answers, ensure_ascii=False))
+        print_json(json.dumps(answers, ensure_ascii=False))
     else:
         for answer in answers:
             click.echo(printable(str(answer)))

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kurabe.cli.json_output import print_json
 from kurabe.cli.main import Command
 from kurabe.models.auth import fill, find_key
 from kurabe.models.providers import Provider, providers
@@ -25,7 +26,7 @@ def command(as_json: bool) -> None:
     """
     rows = [describe(provider) for provider in providers().values()]
     if as_json:
-        click.echo(json.dumps(rows, ensure_ascii=False))
+        print_json(json.dumps(rows, ensure_ascii=False))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("provider", "", "key", "set in"):

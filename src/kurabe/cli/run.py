@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from kurabe.api import Task
+from kurabe.cli.json_output import print_json
 from kurabe.cli.main import Command
 from kurabe.cli.shared import (
     allow_code_option,
@@ -14,7 +15,6 @@ from kurabe.cli.shared import (
     in_first,
     load_board,
     print_board,
-    print_json,
     task_argument,
     task_file,
 )

@@ -87,8 +87,3 @@ def exit_without_score(board: Board, labels: Collection[str]) -> None:
     """End with 3 where not one of these contestants has a score, so that a script sees it."""
     if all(row.score is None for row in board.rows if row.contestant in labels):
         sys.exit(3)
-
-
-def print_json(text: str) -> None:
-    """Print a JSON text, and nothing else, on standard output."""
-    click.echo(text)

@@ -8,8 +8,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from kurabe.cli.json_output import print_json
 from kurabe.cli.main import Command
-from kurabe.cli.shared import allow_code_option, exit_without_score, in_first, print_json, task_argument, task_file
+from kurabe.cli.shared import allow_code_option, exit_without_score, in_first, task_argument, task_file
 from kurabe.contest.board import Board, BoardRow
 from kurabe.contest.prepare import swept_labels
 from kurabe.contest.run import run

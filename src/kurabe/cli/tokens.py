@@ -12,6 +12,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from kurabe.cli.json_output import print_json
 from kurabe.cli.main import Command
 from kurabe.errors import InputError, KurabeError
 from kurabe.lens.tokenizers import check_tokenizer
@@ -41,7 +42,7 @@ def command(words: tuple[str, ...], samples: bool, as_json: bool) -> None:
     references, text = _split(words)
     found = [tokens(reference, text) for reference in references]
     if as_json:
-        click.echo(json.dumps([each.as_dict() for each in found], ensure_ascii=False))
+        print_json(json.dumps([each.as_dict() for each in found], ensure_ascii=False))
         return
     console = _console()
     console.print(side_by_side(found, console.width, marks=not console.is_terminal or console.no_color))
@@ -63,7 +64,7 @@ def _samples(references: Sequence[str], as_json: bool) -> None:
             {"reference": name, "samples": {kind: each.as_dict() for kind, each in cut.items()}}
             for name, cut in found.items()
         ]
-        click.echo(json.dumps(values, ensure_ascii=False))
+        print_json(json.dumps(values, ensure_ascii=False))
         return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("tokens, characters a token", overflow="fold")

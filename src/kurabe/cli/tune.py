@@ -12,13 +12,13 @@ from rich.table import Table
 from sklearn.base import clone
 
 from kurabe.api import Task
+from kurabe.cli.json_output import print_json
 from kurabe.cli.main import Command, debug_option
 from kurabe.cli.shared import (
     allow_code_option,
     exit_without_score,
     in_first,
     print_board,
-    print_json,
     task_argument,
     task_file,
 )

@@ -16,6 +16,8 @@ Progress = Callable[[int, int], None]
 """Called with (bytes there, bytes in all)."""
 
 _TIMEOUT: Final = httpx2.Timeout(30, connect=10)
+MOST_BYTES: Final = 1 << 26
+"""Of an answer that is read whole, such as a list of files, after it is unpacked."""
 _STALLS: Final = 4  # attempts in a row that bring nothing
 
 
@@ -31,6 +33,16 @@ def new_client() -> httpx2.Client:
     except OSError as error:
         raise DownloadError(f"cannot read the certificates in {certificates}: {error.strerror or error}") from None
     return httpx2.Client(follow_redirects=True, timeout=_TIMEOUT, verify=verify)
+
+
+def read_body(response: httpx2.Response) -> bytes:
+    """The body of a streamed answer. Raises FetchError where it has more than MOST_BYTES."""
+    body = bytearray()
+    for piece in response.iter_bytes(1 << 16):
+        body += piece
+        if len(body) > MOST_BYTES:
+            raise FetchError(f"{without_password(str(response.url))} has more than {MOST_BYTES >> 20} MiB")
+    return bytes(body)
 
 
 def download_checked(

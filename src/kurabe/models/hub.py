@@ -88,7 +88,10 @@ def cached(name: HubName) -> Path | None:
 
 
 def snapshot(name: HubName) -> Path | None:
-    """The folder of the revision as it was when it was fetched, all of it or some files; None where nothing was."""
+    """The folder of the revision as it was when it was fetched, all of it or some files; None where nothing was.
+
+    Raises ModelError where a link in it leads out of the cache.
+    """
     folder = repository_folder(name.repository)
     commit = name.revision
     if not _COMMIT.fullmatch(commit):
@@ -96,7 +99,24 @@ def snapshot(name: HubName) -> Path | None:
             commit = (folder / "refs" / name.revision).read_text("ascii").strip()
         except (OSError, UnicodeDecodeError):
             return None
-    return folder / "snapshots" / commit if _COMMIT.fullmatch(commit) else None
+    if not _COMMIT.fullmatch(commit):
+        return None
+    check_links(folder / "snapshots" / commit)
+    return folder / "snapshots" / commit
+
+
+def check_links(folder: Path) -> None:
+    """Raises ModelError where the folder of a revision, or a link in it, leads out of the cache. The user may have
+    moved the cache, or a repository in it, to another disk and left a link there."""
+    homes = [cache_folder().resolve(), folder.parents[1].resolve()]
+    for path in (folder, *folder.rglob("*")):
+        if path == folder or path.is_symlink():
+            try:
+                target = path.resolve()
+            except (OSError, RuntimeError):  # links in a circle
+                target = Path("/")
+            if not any(target.is_relative_to(home) for home in homes):
+                raise ModelError(f"{path} is a link that leads out of the cache; delete it, and fetch the model again")
 
 
 def repository_folder(repository: str) -> Path:
@@ -136,8 +156,12 @@ def kept() -> list[Kept]:
     found = []
     for folder in sorted(cache_folder().glob("models--*--*")):
         repository = folder.name.removeprefix("models--").replace("--", "/", 1)
-        newest = snapshot(HubName(repository)) or max((folder / "snapshots").glob("*"), key=_changed, default=None)
-        if hub_name(repository) is None or newest is None:
+        try:
+            newest = snapshot(HubName(repository)) or max((folder / "snapshots").glob("*"), key=_changed, default=None)
+            if hub_name(repository) is None or newest is None:
+                continue
+            check_links(newest)
+        except ModelError:  # said when the model is opened
             continue
         if files := weight_files(newest):
             found.append(Kept(repository, newest, sum(file.stat().st_size for file in files)))

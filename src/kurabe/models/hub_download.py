@@ -11,13 +11,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
+import httpx2
+import msgspec
 from filelock import FileLock
 
 from kurabe.errors import DownloadError, missing
 from kurabe.models import download as http
 from kurabe.models.download import FetchError, Progress
-from kurabe.models.hub import INDEX, HubName, cache_folder, cached, repository_folder, split_parts
+from kurabe.models.hub import INDEX, HubName, cache_folder, cached, check_links, repository_folder, split_parts
 
 _PLAIN: Final = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 _PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -52,6 +55,7 @@ def fetch(name: HubName, progress: Progress) -> Path:
         total = sum(file.size for file in wanted)
         blobs = repository_folder(name.repository) / "blobs"
         folder = _make(blobs)
+        check_links(blobs.with_name("snapshots") / commit)
         large = [file for file in wanted if file.sha256 is not None and file.size <= _MOST_BY_HTTP]
         left = sum(file.size for file in wanted if not _there(file, folder, name, commit))
         http.require_space(folder, left - _begun(large, folder), str(name), "HF_HOME")
@@ -77,13 +81,39 @@ def _endpoint() -> str | None:
     return os.environ.get("HF_ENDPOINT") or None
 
 
-def _listing(name: HubName) -> tuple[str, list[_File]]:
-    """(commit, files) of the revision as it is now."""
-    from huggingface_hub import HfApi
+class _Large(msgspec.Struct):
+    sha256: Any = None
 
-    found = HfApi(endpoint=_endpoint()).model_info(
-        name.repository, revision=name.revision, files_metadata=True, timeout=_SECONDS
+
+class _Sibling(msgspec.Struct):
+    rfilename: Any = None
+    size: Any = None
+    lfs: _Large | None = None
+
+
+class _Info(msgspec.Struct):
+    sha: Any = None
+    siblings: list[_Sibling] | None = None
+
+
+def _listing(name: HubName) -> tuple[str, list[_File]]:
+    """(commit, files) of the revision as it is now. The hub's own library would read an answer of any length."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
+
+    endpoint = HfApi(endpoint=_endpoint()).endpoint
+    url = f"{endpoint}/api/models/{name.repository}/revision/{quote(name.revision, safe='')}?blobs=true"
+    with http.new_client() as client:
+        headers = build_hf_headers(library_name="kurabe")
+        with client.stream("GET", url, headers=headers, timeout=_SECONDS) as response:
+            body = http.read_body(response)
+    hf_raise_for_status(
+        httpx2.Response(response.status_code, headers=_errors_of(response), content=body, request=response.request)
     )
+    try:
+        found = msgspec.json.decode(body, type=_Info)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DownloadError(f"the hub's listing of '{name}' can't be used: {error}") from None
     files = [
         _File(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else None)
         for file in found.siblings or ()
@@ -91,6 +121,11 @@ def _listing(name: HubName) -> tuple[str, list[_File]]:
     ]
     _check(name, found.sha, files)
     return str(found.sha), files
+
+
+def _errors_of(response: httpx2.Response) -> dict[str, str]:
+    """The headers in which the hub says what is wrong."""
+    return {key: value for key, value in response.headers.items() if key.lower().startswith("x-error-")}
 
 
 def _check(name: HubName, commit: object, files: Sequence[_File]) -> None:
@@ -198,20 +233,20 @@ def _fetch_large(
 
 def _link(name: HubName, commit: str, files: Sequence[_File]) -> None:
     """Let the hub's library put the files in place, and fetch what is not there yet: the small ones."""
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import hf_hub_download
 
-    names = [re.sub(r"([\[*?])", r"[\1]", file.name) for file in files]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*symlinks.*")  # a file system without them is served all the same
-        snapshot_download(
-            name.repository,
-            revision=name.revision if name.revision != commit else commit,
-            cache_dir=cache_folder(),
-            allow_patterns=names,
-            endpoint=_endpoint(),
-            library_name="kurabe",
-            tqdm_class=_silent(),
-        )
+        for file in files:
+            hf_hub_download(
+                name.repository,
+                file.name,
+                revision=name.revision if name.revision != commit else commit,
+                cache_dir=cache_folder(),
+                endpoint=_endpoint(),
+                library_name="kurabe",
+                tqdm_class=_silent(),
+            )
 
 
 def _silent() -> Any:
@@ -228,7 +263,6 @@ def _silent() -> Any:
 @contextmanager
 def _explained(name: HubName) -> Iterator[None]:
     """The library's errors as one sentence that says what to do."""
-    import httpx2
     from huggingface_hub import errors
 
     what, at = f"'{name}'", f" at the revision {name.revision!r}"

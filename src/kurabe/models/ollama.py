@@ -5,7 +5,8 @@ status is `success`, and a failure is a line with `error` (https://docs.ollama.c
 """
 
 import os
-from typing import Final, NamedTuple
+from collections.abc import Iterator
+from typing import Annotated, Final, NamedTuple
 
 import httpx2
 import msgspec
@@ -22,6 +23,10 @@ from kurabe.models.reference import Reference
 _CODEC: Final = Ollama()
 _TIMEOUT: Final = httpx2.Timeout(600, connect=5)
 """Seconds; between lines there may be minutes, while the server checks a hash."""
+MOST_LINE: Final = 1 << 16
+"""Bytes of a line of progress."""
+MOST_LAYERS: Final = 1000
+"""Of a model."""
 
 
 class Running(NamedTuple):
@@ -59,20 +64,25 @@ class Pulled:
         if found.digest and found.total:
             before = self._layers.get(found.digest, (0, 0))[0]
             self._layers[found.digest] = max(before, found.completed or 0), found.total
+            if len(self._layers) > MOST_LAYERS:
+                raise DownloadError(f"Ollama names more than {MOST_LAYERS:,} layers of one model, which can't be right")
         self.succeeded = self.succeeded or found.status == "success"
+
+
+_Bytes = Annotated[int, msgspec.Meta(ge=0, le=1 << 60)]
 
 
 class _Line(msgspec.Struct):
     status: str | None = None
     digest: str | None = None
-    total: int | None = None
-    completed: int | None = None
+    total: _Bytes | None = None
+    completed: _Bytes | None = None
     error: str | None = None
 
 
 class _Tag(msgspec.Struct):
     model: str
-    size: int = 0
+    size: _Bytes = 0
 
 
 class _Tags(msgspec.Struct):
@@ -108,8 +118,8 @@ def pull(reference: Reference, progress: Progress) -> None:
             client.timeout = _TIMEOUT
             with client.stream("POST", where + request.path, content=request.body, headers=_headers()) as response:
                 if response.status_code != 200:
-                    raise DownloadError(_refused(name, response.status_code, response.read()))
-                for line in response.iter_lines():
+                    raise DownloadError(_refused(name, response.status_code, http.read_body(response)))
+                for line in _lines(response):
                     state.add(line)
                     if state.total:
                         progress(state.done, state.total)
@@ -121,6 +131,8 @@ def pull(reference: Reference, progress: Progress) -> None:
         raise DownloadError(
             f"the Ollama server at {where} broke off: {type(error).__name__}; run it again to go on"
         ) from None
+    except http.FetchError as error:
+        raise DownloadError(f"the answer of the Ollama server can't be used: {error}") from None
     if not state.succeeded:
         raise DownloadError(f"the Ollama server at {where} stopped before {name!r} was whole; run it again to go on")
 
@@ -133,13 +145,27 @@ def pull_request(name: str) -> HttpRequest:
 def running(seconds: float = 1.0) -> list[Running] | None:
     """The models of the server, or None where none answers within `seconds`."""
     try:
-        with http.new_client() as client:
-            answer = client.get(address() + "/api/tags", headers=_headers(), timeout=seconds)
+        url = address() + "/api/tags"
+        with http.new_client() as client, client.stream("GET", url, headers=_headers(), timeout=seconds) as answer:
             answer.raise_for_status()
-            tags = msgspec.json.decode(answer.content, type=_Tags).models or []
-    except (httpx2.HTTPError, httpx2.InvalidURL, InputError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            tags = msgspec.json.decode(http.read_body(answer), type=_Tags).models or []
+    except (httpx2.HTTPError, httpx2.InvalidURL, InputError, http.FetchError):
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return [Running(tag.model, tag.size) for tag in tags]
+
+
+def _lines(response: httpx2.Response) -> Iterator[str]:
+    """The lines of an answer as they come. Raises DownloadError for one of more than MOST_LINE bytes."""
+    rest = b""
+    for piece in response.iter_bytes(MOST_LINE):
+        *lines, rest = (rest + piece).split(b"\n")
+        if any(len(line) > MOST_LINE for line in (*lines, rest)):
+            raise DownloadError(f"Ollama sent a line of more than {MOST_LINE >> 10} KiB; try again")
+        yield from (line.decode("utf-8", "replace") for line in lines)
+    if rest:
+        yield rest.decode("utf-8", "replace")
 
 
 def _refused(name: str, status: int, body: bytes) -> str:

@@ -19,9 +19,8 @@ from urllib.request import url2pathname
 import httpx2
 import msgspec
 
-from kurabe.models.download import FetchError, without_password
+from kurabe.models.download import FetchError, read_body, without_password
 
-_MOST_BYTES: Final = 1 << 26
 _ACCEPT: Final = (
     "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1, */*;q=0.01"
 )
@@ -99,13 +98,9 @@ def _files(client: httpx2.Client, page: str) -> Iterator[tuple[str, Wheel]]:
 
 def _got(client: httpx2.Client, page: str) -> tuple[httpx2.Response, str]:
     """The answer and its text. Raises FetchError where it is larger than any page of an index."""
-    body = bytearray()
     with client.stream("GET", page, headers={"Accept": _ACCEPT}) as response:
-        for piece in response.iter_bytes(1 << 16):
-            body += piece
-            if len(body) > _MOST_BYTES:
-                raise FetchError(f"{without_password(page)} has more than {_MOST_BYTES >> 20} MiB")
-    return response, bytes(body).decode("utf-8", "replace")
+        body = read_body(response)
+    return response, body.decode("utf-8", "replace")
 
 
 def _json_files(text: str, base: str) -> Iterator[tuple[str, Wheel]]:

@@ -59,6 +59,15 @@ def test_any_stream_in_any_pieces(stream: bytes, marked: bool, places: list[int]
     assert read(stream, list(range(len(stream)))) == expected
 
 
+@given(st.lists(st.binary(max_size=40), max_size=20))
+def test_any_bytes_are_events_or_nothing(pieces: list[bytes]) -> None:
+    """What comes out is never longer than what went in, and any pieces give the same."""
+    reader, stream = EventReader(), b"".join(pieces)
+    events = [event for piece in pieces for event in reader.feed(piece)] + reader.close()
+    assert events == by_the_standard(stream)
+    assert sum(len(event.event) + len(event.data) for event in events) <= len(stream)
+
+
 def test_an_event_comes_with_its_empty_line_at_once() -> None:
     """A lone CR ends a line: the event does not wait for the byte after it."""
     for end in (b"\n\n", b"\r\n\r\n", b"\r\r"):

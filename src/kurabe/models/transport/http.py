@@ -5,6 +5,7 @@ It is the fastest of the well-kept clients (`benchmarks/calls.py`). Nothing of i
 
 import asyncio
 import atexit
+import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Callable
@@ -57,7 +58,7 @@ class Streaming:
 
     def __init__(self, response: Any, watch: "_Watch") -> None:
         self.status: int = response.status
-        self.headers: Any = response.headers
+        self.headers: Any = _readable(response.headers)
         self._response = response
         self._watch = watch
 
@@ -132,7 +133,7 @@ class Http:
             # read in pieces, though it is given as one: a body may be unpacked to any length
             async with (builder.body_bytes(body) if body else builder).build_streamed() as response:
                 ok = 200 <= response.status < 300
-                return Answer(response.status, response.headers, await _body(response, ok=ok))
+                return Answer(response.status, _readable(response.headers), await _body(response, ok=ok))
         except PyreqwestError as error:
             raise _ours(error) from None
 
@@ -276,6 +277,19 @@ def most_connections() -> int | None:
         return None
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if soft == resource.RLIM_INFINITY else max(16, soft - SPARE_FILES)
+
+
+def _readable(headers: Any) -> Any:
+    """The headers without those whose values are not ASCII, which the library would raise ValueError for."""
+    try:
+        list(headers.values())
+    except ValueError:
+        texts = {}
+        for name in headers:
+            with contextlib.suppress(ValueError):
+                texts[name.lower()] = headers[name]
+        return texts
+    return headers
 
 
 def _ours(error: PyreqwestError) -> ProviderError:
