@@ -101,7 +101,14 @@ def billed(server: Simulator) -> float:
     return usage * PRICE["output"] / 1e6
 
 
-@pytest.mark.parametrize(("contestant", "kills"), [(CONTESTANT, 6), (SWEEP, 3)], ids=["prompt", "sweep"])
+@pytest.mark.parametrize(
+    ("contestant", "kills"),
+    [
+        pytest.param(CONTESTANT, 2, id="two kills"),
+        pytest.param(CONTESTANT, 6, id="six kills", marks=pytest.mark.slow),
+        pytest.param(SWEEP, 3, id="sweep", marks=pytest.mark.slow),
+    ],
+)
 def test_kills_with_256_calls_in_flight_stay_within_the_budget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contestant: str, kills: int
 ) -> None:

@@ -277,6 +277,36 @@ def test_model2vec_is_its_own_vectors_and_cut_where_components_are_in_order(tmp_
     assert kurabe.embed(f"model2vec:{ordered}", TEXTS, dimensions=8).shape == (6, 8)
 
 
+def save_package(folder: Path, name: str, entry_points: str) -> None:
+    """An installed package that notes that it was imported."""
+    (folder / name).mkdir(parents=True)
+    (folder / name / "__init__.py").write_text(f"""
+from pathlib import Path
+Path({str(folder / "imported")!r}).touch()
+def load(**_):
+    import spacy
+    return spacy.load({str(folder / "pipeline")!r})
+""")
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(entry_points)
+
+
+def test_spacy_imports_only_packages_that_state_a_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_spacy(tmp_path / "pipeline")
+    save_package(tmp_path, "xx_plain_package", "[console_scripts]\nx = xx_plain_package:load\n")
+    save_package(tmp_path, "xx_spacy_package", "[spacy_models]\nxx_spacy_package = xx_spacy_package\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("xx_plain_package", "xx-plain-package", "xx.plain.package"):
+        with pytest.raises(ModelError, match=r"xx_plain_package is not a spaCy pipeline"):
+            open_embedder(f"spacy:{name}")
+    assert not (tmp_path / "imported").exists()
+    assert kurabe.embed("spacy:xx_spacy_package", "wine").shape == (1, 12)
+    with pytest.raises(ModelError, match="no such pipeline is on this machine"):
+        open_embedder("spacy:xx_core_nothing")
+
+
 def test_spacy_is_its_own_vectors_and_needs_some(references: dict[str, str], tmp_path: Path) -> None:
     theirs: list[Any] = [doc.vector for doc in spacy.load(references["spacy"].removeprefix("spacy:")).pipe(TEXTS)]
     np.testing.assert_allclose(kurabe.embed(references["spacy"], TEXTS), units(np.stack(theirs)), atol=1e-6)

@@ -1,9 +1,13 @@
 """What the checks of a task file say of answers and rows, and what is refused."""
 
+import random
+from contextlib import suppress
 from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kurabe.errors import DataError, TaskError
 from kurabe.tasks.checks import labels_of, read_format, slice_rows
@@ -98,3 +102,64 @@ def test_a_slice_that_no_test_row_meets_is_refused_with_the_data() -> None:
         Task.from_frame(frame, target="y", checks=[{"slice": "y > 99"}])
     with pytest.raises(TaskError, match=r"checks\[0\]\.slice: .*unable to find column"):
         Task.from_frame(frame, target="y", checks=[{"slice": "z > 99"}])
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("a IN (SELECT a FROM read_csv('/etc/passwd'))", "no query"),
+        ("a > ANY(SELECT 1)", "no function 'any'"),
+        ("EXISTS (SELECT 1)", "no function 'exists'"),
+        ("a IN (TABLE other)", "no query"),
+        ("a IN (VALUES (1))", "no query"),
+        ("generate_series(1, 1000000000000) > 1", "no function 'generate_series'"),
+        ("length(lpad(\"screen size\", 1000000000, 'x')) > 1", "no function 'lpad'"),
+        ('"read_csv"(a) > 1', "no function"),
+        ("sum(a) OVER (ORDER BY a) > 1", "no function 'over'"),
+        ("'a' || 'b' = 'ab'", r"can't be used in a condition"),
+        ("a > 1; DROP TABLE rows", r"can't be used in a condition"),
+        ("a > 1 -- and more", "comments"),
+        ("a /**/ > 1", "comments"),
+        ("a > 1" + " AND a > 1" * 1000, "more than 100 operators"),  # overflows the stack in Polars
+        ("a" + " + 1" * 5000 + " > 1", "characters"),
+        ("(" * 30 + "a > 1" + ")" * 30, "nested"),
+    ],
+)
+def test_a_slice_only_computes_with_the_columns_of_a_row(where: str, said: str) -> None:
+    with pytest.raises(TaskError, match=said):
+        slice_rows(where, ROWS)
+
+
+@pytest.mark.parametrize(
+    ("where", "met"),
+    [
+        ("a BETWEEN 1 AND 2 OR \"screen size\" LIKE '%z'", [True, False, True]),
+        ("a NOT IN (1, 2)", [False, False, True]),
+        ("coalesce(a, 0) = 0 AND NOT starts_with(\"screen size\", 'x')", [False, True, False]),
+        ("CASE WHEN a > 1 THEN true ELSE false END", [False, False, True]),
+        ("CAST(a AS decimal(10, 2)) > 1.5 AND a::float < 1e3", [False, False, True]),
+        ("\"screen size\" = 'read_csv(' OR a = 1", [True, False, False]),
+        ("\"screen size\" ~ '^[xy]$'", [True, True, False]),
+        ("\"screen size\" ~ '^[x]{1}$'", [True, False, False]),
+        ("a IN (" + ", ".join(map(str, range(3, 3000))) + ")", [False, False, True]),
+    ],
+)
+def test_plain_conditions_are_answered(where: str, met: list[bool]) -> None:
+    assert slice_rows(where, ROWS).tolist() == met
+
+
+@given(st.text(alphabet="ab ()'\"`,.;<>=!+-*/%~|[]{}$:1eE\\\n", max_size=60))
+def test_any_condition_is_answered_or_refused(where: str) -> None:
+    with suppress(TaskError):
+        assert len(slice_rows(where, ROWS)) == 3
+
+
+def test_regular_expressions_that_take_too_long_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kurabe.tasks.checks.SECONDS", 2)
+    draw = random.Random(0)
+    text = "".join(draw.choices("ab", k=400_000))
+    with pytest.raises(TaskError, match=r"takes more than 2 seconds .*; make it simpler"):
+        read_format("[ab]*a[ab]{10000}c")([text])
+    with pytest.raises(TaskError, match=r"takes more than 2 seconds .*; make it simpler"):
+        slice_rows("t ~ '^[ab]*a[ab]{10000}c$'", pl.DataFrame({"t": [text]}))
+    assert read_format(r"\d{2} EUR")(["12 EUR", "1 EUR"]).tolist() == [True, False]

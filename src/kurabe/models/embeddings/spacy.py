@@ -1,5 +1,6 @@
 """spaCy: the mean of the vectors of a text's tokens (https://spacy.io/usage/linguistic-features#vectors-similarity)."""
 
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,14 @@ class Spacy(LocalEmbedder):
         super().__init__(parsed)
         import spacy
 
+        by_path = _is_path(parsed.name)
+        if not by_path and (other := _other_package(parsed.name)) is not None:
+            raise ModelError(
+                f"'{parsed}': the installed package {other} is not a spaCy pipeline, so it is not imported. Name a"
+                " pipeline such as spacy:en_core_web_md, or the folder of one"
+            )
         try:
-            pipeline: Any = spacy.load(Path(parsed.name).expanduser() if _is_path(parsed.name) else parsed.name)
+            pipeline: Any = spacy.load(Path(parsed.name).expanduser() if by_path else parsed.name)
         except Exception as error:  # a component or configuration may raise anything
             if isinstance(error, OSError) and "E05" in str(error):  # E050, E052, E053: nothing there, no meta or config
                 raise ModelError(
@@ -54,3 +61,17 @@ class Spacy(LocalEmbedder):
 
 def _is_path(name: str) -> bool:
     return "/" in name or "\\" in name or name.startswith((".", "~")) or Path(name).is_dir()
+
+
+def _other_package(name: str) -> str | None:
+    """The installed distribution of this name, where it is not a spaCy pipeline: spaCy imports whatever is installed.
+
+    A pipeline's package states itself as an entry point `spacy_models` with the module's name, as `spacy package` makes
+    it (https://spacy.io/api/cli#package).
+    """
+    try:
+        found = distribution(name)
+    except (PackageNotFoundError, ValueError):
+        return None
+    stated = {entry.name for entry in found.entry_points if entry.group == "spacy_models"}
+    return None if name in stated else found.name
