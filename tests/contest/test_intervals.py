@@ -215,3 +215,21 @@ def test_plain_units_keep_the_rows_as_they_are() -> None:
     rows = np.arange(6.0)[:, None]
     assert scored(MAE, rows).sums is not None
     assert np.array_equal(np.asarray(scored(MAE, rows, single_rows(6)).sums), rows)
+
+
+def test_one_wild_answer_leaves_an_interval_that_can_be_read() -> None:
+    errors = np.r_[np.random.default_rng(0).lognormal(3, 0.5, 249), 1e7]
+    low, high = score_intervals(MAE, [scored(MAE, errors[:, None])])[0]
+    assert low < errors.mean() < high < 1000 * errors.mean()
+    few = np.r_[np.ones(97), 1.1, 1.2, 9.0]
+    low, high = score_intervals(MAE, [scored(MAE, few[:, None])])[0]
+    assert 0 < low < few.mean() < high < 1000
+
+
+@pytest.mark.parametrize("name", ["mean_absolute_error", "r2", "macro_f1", "median_absolute_error"])
+def test_quick_intervals_are_near_the_resampled_ones(name: str) -> None:
+    metric = METRICS[name]
+    truth, guess, _ = sample(metric, 500, 1)
+    one = of(metric, truth, guess)
+    slow, quick = score_intervals(metric, [one])[0], score_intervals(metric, [one], resamples=0)[0]
+    assert quick == pytest.approx(slow, abs=0.3 * (slow[1] - slow[0]))

@@ -260,7 +260,8 @@ def _figures(
     whole = [position for position, one in answered.items() if one.mask.all()]
     controls = [values[position] for position in whole if np.isfinite(found[position].score)]
     for position, one in answered.items():
-        if not one.mask.all() and controls and np.isfinite(found[position].score):
+        done = evidence.entries[position].status == "done"  # of a run that was broken off, the rows answered count
+        if done and not one.mask.all() and controls and np.isfinite(found[position].score):
             sample = np.unique(units.codes[one.mask])
             better = adjusted(metric, values[position], controls, sample, resamples=resamples, seed=seed)
             if better is not None:

@@ -29,6 +29,7 @@ from kurabe.tasks.swaps import weighted_median
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
 FEW = 8  # units, below which a bootstrap of their standard error says nothing
+FARTHEST = 3
 HANDFUL, FEWEST = 5, 30  # units that make half of an error, of so many, are worth a note
 MANY = 5_000  # units, from which differences are normal
 _PART, _LABEL_PART = 0.15, 0.25  # of a row
@@ -75,7 +76,8 @@ def score_intervals(
     """The interval of each contestant's score, over the same m >= 2 units.
 
     `typical`: the score of answers that know nothing, in whose unit an error of 0 is uncertain. (NaN, NaN) where a
-    score is not defined. Deterministic in `seed`.
+    score is not defined. `resamples`: 0 for Student's quantiles in place of resampled ones, where thousands of
+    intervals are wanted. Deterministic in `seed`.
     """
     if metric.center == "median":
         return [_median_interval(metric, one, typical) for one in contestants]
@@ -343,7 +345,7 @@ def _error_intervals(
         return t
 
     reach = np.full((2, len(values)), student_t(m)) * np.array([[-1.0], [1.0]])
-    if m >= FEW:
+    if m >= FEW and resamples:
         t = resampled(drawn, m, resamples, seed)
         for place in range(len(values)):
             reach[:, place] = tail_quantiles(t[:, place], student_t(m))
@@ -427,8 +429,12 @@ def _products(values: np.ndarray) -> np.ndarray:
 
 
 def tail_quantiles(t: np.ndarray, otherwise: float) -> tuple[float, float]:
-    """The 2.5 and 97.5 % quantiles of resampled t values, NaN left out; those of Student where too few are left."""
-    known = t[~np.isnan(t)]
+    """The 2.5 and 97.5 % quantiles of resampled t values, NaN left out; those of Student where too few are left.
+
+    A resample without the few rows that decide the score has hardly a standard error, and a t of any size. None counts
+    for more than FARTHEST times Student's, or one wild answer would make an interval of fifty powers of ten.
+    """
+    known = np.clip(t[~np.isnan(t)], -FARTHEST * otherwise, FARTHEST * otherwise)
     if len(known) < len(t) / 2:
         return -otherwise, otherwise
     low, high = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], method="inverted_cdf")

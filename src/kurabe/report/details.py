@@ -108,7 +108,7 @@ def accumulation(evidence: Evidence, scored: Sequence[Scored], decimals: int) ->
     return [
         {"contestant": one.name, "n": n, **_estimate(estimate, decimals)}
         for one in scored
-        for n, estimate in accumulated(metric, one.statistics)
+        for n, estimate in accumulated(metric, one)
         if math.isfinite(estimate[0])
     ]
 

@@ -1,6 +1,6 @@
 """Scores of parts of the test rows, with intervals: as rows accumulate, and for slices of a column.
 
-The board's own intervals come from the contest; these are for looking, and are closed forms so that thousands of them
+The board's own intervals are resampled; these are for looking, and have Student's quantiles, so that thousands of them
 take no time.
 """
 
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from scipy import sparse, stats
 
 from kurabe.contest.evidence import Entry, Evidence, usable
+from kurabe.contest.intervals import score_intervals
+from kurabe.contest.intervals import scored as by_units
+from kurabe.contest.units import Units
 from kurabe.tasks.metrics import METRICS, Metric, Statistics
 
 Estimate = tuple[float, float, float]
 MAX_COLUMNS = 30
-_Z = 1.959964
-_GROUPS = 50
 _CHECKPOINTS = 40
 _QUANTILES = 5
 _VALUES = 8
@@ -29,12 +29,13 @@ _LABEL = 40
 @dataclass(frozen=True, eq=False)
 class Scored:
     """One contestant's answered rows: `positions` in the test part, (m,), the metric's `statistics` of them, (m, k),
-    and `loss`, (m,), how wrong each is."""
+    `loss`, (m,), how wrong each is, and their `units`."""
 
     name: str
     positions: np.ndarray
     statistics: Statistics
     loss: np.ndarray
+    units: Units
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,37 +55,31 @@ def metric_of(evidence: Evidence) -> Metric:
 def scored(evidence: Evidence, entry: Entry) -> Scored:
     """The rows that `entry` answered, with how wrong each is."""
     metric = metric_of(evidence)
-    positions = np.flatnonzero(usable(entry))
-    truth, guess = evidence.truth[positions], entry.guesses[positions]
-    return Scored(entry.name, positions, metric.statistics(truth, guess), metric.row_loss(truth, guess))
+    mask = usable(entry)
+    truth, guess = evidence.truth[mask], entry.guesses[mask]
+    statistics, loss = metric.statistics(truth, guess), metric.row_loss(truth, guess)
+    return Scored(entry.name, np.flatnonzero(mask), statistics, loss, evidence.units.on(mask))
 
 
-def estimate(metric: Metric, rows: Statistics) -> Estimate:
-    """Score and 95 % interval of some rows' statistics, (n, k); NaN where there is none.
+def estimate(metric: Metric, rows: Statistics, units: Units) -> Estimate:
+    """Score and 95 % interval of some rows' statistics, (n, k), which are of these units; NaN where there is none.
 
-    Proportions: Wilson (1927). The median: its order statistics (Conover 1999, 3.2). One number a row: the delta
-    method. Otherwise: a jackknife over 50 groups of rows (Efron and Tibshirani 1993, ch. 11) with Student's t.
+    The intervals are the board's, with Student's quantiles in place of resampled ones.
     """
-    n = rows.shape[0]
-    if n == 0:
+    if not rows.shape[0]:
         return math.nan, math.nan, math.nan
-    if metric.center == "median":
-        return _median(metric, np.sort(np.asarray(rows)[:, 0]))
-    means = np.asarray(rows.sum(axis=0)).reshape(-1) / n
-    score = float(metric.finish(means))
-    if metric.proportion:
-        return (score, *_wilson(score, n))
-    if n < 2:
-        return score, math.nan, math.nan
-    half = _delta(metric, np.asarray(rows)[:, 0]) if rows.shape[1] == 1 else _jackknife(metric, rows)
-    return score, score - half, score + half
+    one = by_units(metric, rows, units)
+    if units.count < 2:
+        return one.score(metric), math.nan, math.nan
+    return (one.score(metric), *score_intervals(metric, [one], resamples=0)[0])
 
 
-def accumulated(metric: Metric, rows: Statistics) -> list[tuple[int, Estimate]]:
+def accumulated(metric: Metric, one: Scored) -> list[tuple[int, Estimate]]:
     """(rows so far, estimate over them) at up to 40 even steps, in the order of the test part."""
-    n = rows.shape[0]
+    rows, n = one.statistics, len(one.positions)
+    places = np.arange(n)
     steps = np.unique(np.linspace(min(n, max(10, n // _CHECKPOINTS)), n, _CHECKPOINTS).astype(int))
-    return [(int(step), estimate(metric, rows[:step])) for step in steps if step > 0]
+    return [(int(step), estimate(metric, rows[:step], one.units.on(places < step))) for step in steps if step > 0]
 
 
 def slicings(evidence: Evidence) -> list[Slicing]:
@@ -121,48 +116,10 @@ def slice_scores(metric: Metric, one: Scored, cut: Slicing) -> list[tuple[int, E
     """(answered rows, estimate) of each slice, in the order of the labels."""
     codes = cut.codes[one.positions]
     return [
-        (len(members), estimate(metric, one.statistics[members]))
+        (int(members.sum()), estimate(metric, one.statistics[members], one.units.on(members)))
         for code in range(len(cut.labels))
-        if (members := np.flatnonzero(codes == code)) is not None
+        if (members := codes == code) is not None
     ]
-
-
-def _delta(metric: Metric, values: np.ndarray) -> float:
-    if not values.any():
-        return 0.0  # where no row is wrong there is no slope either: a root has none at 0
-    mean = values.mean()
-    step = 1e-4 * abs(mean)
-    around = metric.finish(np.array([[mean - step], [mean + step]]))
-    return float(abs(around[1] - around[0]) / (2 * step) * _Z * values.std(ddof=1) / math.sqrt(len(values)))
-
-
-def _jackknife(metric: Metric, rows: Statistics) -> float:
-    n = rows.shape[0]
-    groups = min(n, _GROUPS)
-    member = np.arange(n) % groups
-    indicator = sparse.csr_array((np.ones(n), (member, np.arange(n))), shape=(groups, n))
-    sums = indicator @ rows
-    sums = sums.toarray() if sparse.issparse(sums) else np.asarray(sums)
-    sizes = np.bincount(member, minlength=groups)
-    left_out = metric.finish((sums.sum(axis=0) - sums) / (n - sizes)[:, None])
-    variance = (groups - 1) / groups * ((left_out - left_out.mean()) ** 2).sum()
-    return float(stats.t.ppf(0.975, groups - 1) * math.sqrt(variance))
-
-
-def _median(metric: Metric, ordered: np.ndarray) -> Estimate:
-    n = len(ordered)
-    reach = _Z * math.sqrt(n) / 2
-    low, high = max(math.floor(n / 2 - reach), 0), min(math.ceil(n / 2 + reach), n - 1)
-    values = np.array([[np.median(ordered)], [ordered[low]], [ordered[high]]])
-    score, bound, other = (float(value) for value in metric.finish(values))
-    return score, min(bound, other), max(bound, other)
-
-
-def _wilson(share: float, n: int) -> tuple[float, float]:
-    center = share + _Z**2 / (2 * n)
-    half = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2))
-    scale = 1 + _Z**2 / n
-    return (center - half) / scale, (center + half) / scale
 
 
 def _slicing(name: str, column: pl.Series) -> Slicing | None:
