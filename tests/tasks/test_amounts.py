@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kurabe.tasks.amounts import read_amounts, read_loosely, told
+from kurabe.tasks.amounts import Style, read_amounts, told
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,8 @@ from kurabe.tasks.amounts import read_amounts, read_loosely, told
         (["$1.2M", "$500k", "$3"], [1.2e6, 5e5, 3]),
         (["5m", "7m"], [5, 7]),
         (["($45)", "-$3", "$-2", "−1"], [-45, -3, -2, -1]),
+        (["1,234.00", "(567.00)", "2,000.00"], [1234, -567, 2000]),
+        (["$(567)", "($1.2M)", "(99¢)", "(1,234)", "$1"], [-567, -1.2e6, -0.99, -1234, 1]),
         (["3万円", "5千円", "1,200円"], [30000, 5000, 1200]),
         (["¥１２３"], [123]),
         (["99¢", "$1"], [0.99, 1]),
@@ -60,8 +62,27 @@ def test_slips_among_amounts_are_named_by_their_place() -> None:
     assert amounts.unread == (19,)
 
 
-def test_the_answer_reader_reads_what_has_words_around_it() -> None:
-    assert read_loosely(["about 5 dollars", "$1,200", None, "ask"]) == [5.0, 1200.0, None, None]
+@pytest.mark.parametrize("cells", [["1.5M", "200k", "30k", "2M"], ["1.5M", "3"], ["12k", "15k"], ["$12k"], ["4", "5"]])
+def test_a_cell_by_itself_is_read_as_in_its_column(cells: list[str]) -> None:
+    whole = read_amounts(pl.Series(cells))
+    assert whole is not None
+    for cell, value in zip(cells, whole.values, strict=True):
+        alone = read_amounts(pl.Series([cell]), whole.style)
+        assert alone is not None
+        assert alone.values.tolist() == [value]
+
+
+def test_words_that_scale_multiply_though_every_cell_has_one() -> None:
+    amounts = read_amounts(pl.Series(["3 million", "200 thousand"]))
+    assert amounts is not None
+    assert amounts.values.tolist() == [3e6, 2e5]
+    assert amounts.style == Style()
+
+
+def test_words_behind_some_numbers_are_named() -> None:
+    amounts = read_amounts(pl.Series(["$12"] * 9 + ["2 reviews"]))
+    assert amounts is not None
+    assert told("price", amounts).endswith("Some numbers are followed by a word, which is left out: reviews (1).")
 
 
 @given(st.lists(st.text(max_size=30) | st.from_regex(r"[$€]?\d{1,3}([,.' ]\d{3}){0,3}([,.]\d+)?\s?(kg|%|€|k)?")))

@@ -59,6 +59,20 @@ def test_new_rows_are_read_as_the_training_part_was() -> None:
     assert read_as(pl.Series([None, "NA"], dtype=pl.String), "number").to_list() == [None, None]
 
 
+@pytest.mark.parametrize(
+    ("cells", "new", "how", "value"),
+    [
+        (["1.5M", "200k", "30k", "2M"], ["1.5M"], "number", 1.5e6),
+        (["12", "15"], ["12k"], "number", 12_000),
+        (["12k", "15k"], ["12k", "900"], "number, letter is unit", 12),
+        (["1,5m", "2,25m"], ["1,5m", "12"], "number, decimal comma, letter is unit", 1.5),
+    ],
+)
+def test_letters_are_read_as_in_the_training_part(cells: list[str], new: list[str], how: str, value: float) -> None:
+    assert reading(pl.Series(cells)) == how
+    assert read_as(pl.Series(new), how)[0] == value
+
+
 def test_what_is_read_is_told_unless_it_is_plain() -> None:
     assert told_reading(pl.Series("day", ["2024-03-12"]), "%Y-%m-%d") is None
     assert told_reading(pl.Series("day", ["12/03/2024"] * 30 + ["soon"]), "%d/%m/%Y") == (

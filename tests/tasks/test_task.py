@@ -199,12 +199,29 @@ def test_what_does_not_fit_is_one_clear_message(tmp_path: Path, items: str, spec
 def test_text_in_a_number_column_names_rows_values_and_the_remedy(tmp_path: Path) -> None:
     said = refusal(tmp_path, ITEMS + "x,Lamp,red,ask us\nx,Lamp,red,sold\n")
     assert said == (
-        "the target 'price' must be a number, and 2 of 102 rows hold none: 'ask us' at items.csv, line 102; 'sold' at"
-        " items.csv, line 103. Write a number, leave a field empty where it is unknown, or use kind: label or text"
+        "the target 'price' must be a number, and 2 of 102 rows hold something else: 'ask us' at items.csv, line 102;"
+        " 'sold' at items.csv, line 103. Write one number without remarks, leave a field empty where it is unknown, or"
+        " use kind: label or text"
     )
     many = refusal(tmp_path, ITEMS + "x,Lamp,red,ask\n" * 9)
-    assert "9 of 109 rows hold none: 'ask' at items.csv, line 102; " in many
-    assert "; and 4 more. Write a number, leave a field empty" in many
+    assert "9 of 109 rows hold something else: 'ask' at items.csv, line 102; " in many
+    assert "; and 4 more. Write one number without remarks, leave a field empty" in many
+
+
+@pytest.mark.parametrize(
+    ("cell", "remark"),
+    [("$12.00", "call 555 for price"), ("$12.00", "sold out (2 reviews)"), ("12", "call 5551234")],
+)
+def test_a_remark_with_a_number_in_it_is_no_target(tmp_path: Path, cell: str, remark: str) -> None:
+    said = refusal(tmp_path, "title,colour,price\n" + f"Lamp,red,{cell}\n" * 20 + f"Lamp,red,{remark}\n")
+    assert f"{remark!r} at items.csv, line 22" in said
+
+
+def test_a_letter_behind_every_target_multiplies_as_it_does_in_answers(tmp_path: Path) -> None:
+    items = "title,colour,price\n" + "".join(f"Lamp {i},red,{i}k\n" for i in range(1, 41))
+    task = task_of(tmp_path, items)
+    assert {*task.train.y, *task.test.y} <= {1000.0 * i for i in range(1, 41)}
+    assert "such as '1k' as 1000" in task.warnings[0]
 
 
 def test_amounts_are_a_target_of_numbers_with_count_and_examples(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Columns of numbers written for people: `$4,733.00`, `1.234,50 €`, `12 GB`, `15 %`.
 
-A cell is an amount when it is one number with nothing around it but a sign, a currency, a percent sign, a scale or a
-unit. What `1.234` and `1,234` mean is decided once for a column, by its other cells; the answer reader
-(`kurabe.tasks.numbers`) reads what is left. Bare numbers such as `1234.5` are amounts too.
+A cell is an amount when it is one number with nothing around it but a sign, a currency, a percent sign, a scale, a
+unit or the parentheses in which accountants write what is below zero. What `1.234`, `1,234` and `5m` mean is decided
+once for a column, by its other cells. Bare numbers such as `1234.5` are amounts too.
 """
 
 import re
@@ -31,7 +31,7 @@ _BEFORE = rf"(?:[A-Z]{{1,2}}\.?)?{_SIGN}|{_CODES}|Rs\.?|Rp\.?|RM|kr\.?|S?Fr\.?|z
 _AFTER = rf"{_SIGN}|{_CODES}|[円圓元원]|zł|Kč|Ft|kr\.?|TL|руб\.?|dollars?|euros?|yen|cents?"
 _GROUPS = r"\d{1,3}(?:(?P<separator>[,.'’_ ])\d{3}(?!\d))(?:(?P=separator)\d{3}(?!\d))*"
 _CELL = re.compile(
-    rf"\s*(?P<open>\()?\s*(?P<minus>[-+−–])?\s?(?P<before>{_BEFORE})?\s?(?P<minus2>[-−–])?"
+    rf"\s*(?:(?P<outer>{_BEFORE})\s?(?=\())?(?P<open>\()?\s*(?P<minus>[-+−–])?\s?(?P<before>{_BEFORE})?\s?(?P<minus2>[-−–])?"
     rf"(?P<number>{_GROUPS}(?:(?!(?P=separator))[.,]\d+)?|\d{{1,2}}(?:,\d\d)+,\d{{3}}(?:\.\d+)?|(?:0|[1-9]\d*)(?:[.,]\d+)?(?:[eE][+-]?\d{{1,3}})?|\.\d+)"
     r"(?:(?P<scale>k|K|m|MM|M|bn|B|T)(?![^\W\d_])|\s?(?P<word>thousand|million|billion|trillion|Mio\.?|Mrd\.?|[千万億亿만억]))?"
     rf"\s?(?:(?P<currency>{_AFTER})(?![^\W\d_])|(?P<percent>[%％‰])"
@@ -44,14 +44,25 @@ _SAME = {"EUR": "€", "GBP": "£", "US$": "$", "USD": "$", "円": "¥", "JPY": 
          "KRW": "₩", "euro": "€", "euros": "€", "dollar": "$", "dollars": "$", "yen": "¥"}  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Style:
+    """How a column writes its numbers.
+
+    `decimal_comma`: as `1.234,5`. `letter_is_unit`: a letter such as the `m` of `5m` stands after every number, so it
+    is their unit and multiplies nothing; in a column of `1.5M` and `200k` letters do.
+    """
+
+    decimal_comma: bool = False
+    letter_is_unit: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Amounts:
     """A column of text as numbers.
 
     `values`: (n,) float64, NaN where a cell is missing or cannot be read. `unread`: positions of the cells that hold
     text and no amount. `currencies`, `units`: how many cells have each. `written`: how many cells are more than a bare
-    number, and `examples` the first of them beside what was read. `decimal_comma`: whether `1.234,5` is how the column
-    writes numbers.
+    number, and `examples` the first of them beside what was read.
     """
 
     values: np.ndarray
@@ -60,7 +71,7 @@ class Amounts:
     units: dict[str, int]
     written: int
     examples: tuple[tuple[str, float], ...]
-    decimal_comma: bool
+    style: Style
 
     @property
     def alike(self) -> bool:
@@ -68,27 +79,25 @@ class Amounts:
         return not self.units or (len(self.units) == 1 and not self.currencies)
 
 
-def read_amounts(series: pl.Series, decimal_comma: bool | None = None) -> Amounts | None:
-    """The amounts of a text column, or None where fewer than MOSTLY of its known cells are amounts.
+def read_amounts(series: pl.Series, style: Style | None = None) -> Amounts | None:
+    """The amounts of a text column, or None where no cell is known or, without `style`, fewer than MOSTLY are amounts.
 
-    `decimal_comma` says what another part of the same column has settled; None decides by these cells.
+    `style` says what another part of the same column has settled; None decides by these cells.
     """
     cells = series.to_list()
     known = [position for position, cell in enumerate(cells) if cell is not None and cell.strip() not in MISSING]
-    if not known or (decimal_comma is None and not _promising([cells[position] for position in known[:_SAMPLE]])):
+    if not known or (style is None and not _promising([cells[position] for position in known[:_SAMPLE]])):
         return None
     matches = {position: _match(cells[position]) for position in known}
     whole = [match for match in matches.values() if match is not None]
-    if decimal_comma is None and len(whole) < MOSTLY * len(known):
+    if style is None and len(whole) < MOSTLY * len(known):
         return None
-    comma = _decides_for_comma([match["number"] for match in whole]) if decimal_comma is None else decimal_comma
+    style = style or _style(whole)
     units = Counter(match["unit"] for match in whole if match["unit"])
-    scales = {match["scale"] for match in whole}
-    one_letter = len(scales) == 1 and not any(match["before"] or match["currency"] for match in whole)
     values = np.full(len(cells), np.nan)
     unread, examples, written = [], list[tuple[str, float]](), 0
     for position, match in matches.items():
-        value = None if match is None else _value(match, comma, as_unit=one_letter)
+        value = None if match is None else _value(match, style)
         if value is None:
             unread.append(position)
             continue
@@ -97,19 +106,9 @@ def read_amounts(series: pl.Series, decimal_comma: bool | None = None) -> Amount
             written += 1
             if len(examples) < 3:
                 examples.append((cells[position], value))
-    marks = [mark.rstrip(".") for match in whole if (mark := match["before"] or match["currency"])]
+    marks = [mark.rstrip(".") for match in whole if (mark := _currency(match))]
     currencies = Counter(_SAME.get(mark, mark) for mark in marks if mark not in ("¢", "cent", "cents"))
-    return Amounts(values, tuple(unread), dict(currencies), dict(units), written, tuple(examples), comma)
-
-
-def read_loosely(cells: Sequence[str | None], decimal_comma: bool = False) -> list[float | None]:
-    """Each cell as a number in whatever way it is written, None where the answer reader finds none."""
-    found: list[float | None] = []
-    for cell in cells:
-        match = _match(cell) if cell is not None else None
-        value = None if match is None else _value(match, decimal_comma, as_unit=False)
-        found.append(read_number(cell) if value is None and cell else value)
-    return found
+    return Amounts(values, tuple(unread), dict(currencies), dict(units), written, tuple(examples), style)
 
 
 def told(name: str, amounts: Amounts) -> str:
@@ -126,6 +125,9 @@ def told(name: str, amounts: Amounts) -> str:
         if len(marks) > 1:
             listed = ", ".join(f"{mark} ({count:,})" for mark, count in Counter(marks).most_common(5))
             sentence += f" They are in several {what}, which are not converted: {listed}."
+    if amounts.units and sum(amounts.units.values()) < len(amounts.values) - np.isnan(amounts.values).sum():
+        listed = ", ".join(f"{unit} ({count:,})" for unit, count in Counter(amounts.units).most_common(5))
+        sentence += f" Some numbers are followed by a word, which is left out: {listed}."
     return sentence
 
 
@@ -140,22 +142,34 @@ def _match(cell: str) -> re.Match[str] | None:
     return None if match is None or bool(match["open"]) != cell.rstrip().endswith(")") else match
 
 
+def _style(matches: Sequence[re.Match[str]]) -> Style:
+    scales = {match["scale"] for match in matches}
+    one_letter = len(scales) == 1 and None not in scales and not any(map(_currency, matches))
+    return Style(_decides_for_comma([match["number"] for match in matches]), one_letter)
+
+
+def _currency(match: re.Match[str]) -> str:
+    return match["outer"] or match["before"] or match["currency"] or ""
+
+
 def _decides_for_comma(numbers: Sequence[str]) -> bool:
     """Whether the numbers of a column are written as `1.234,5`."""
     return any(map(_COMMA_IS_DECIMAL.search, numbers)) and not any(map(_POINT_IS_DECIMAL.search, numbers))
 
 
-def _value(match: re.Match[str], comma: bool, as_unit: bool) -> float | None:
+def _value(match: re.Match[str], style: Style) -> float | None:
     number = re.sub(r"['’_\s]", "", match["number"])
+    comma = style.decimal_comma
     if comma:
         number = number.replace(".", "").replace(",", ".")
     elif match["separator"] == "," or number.count(",") > 1:
         number = number.replace(",", "")
-    minus = "-" if match["minus"] in ("-", "−", "–") or match["minus2"] else ""
-    before, scale = match["before"] or "", "" if as_unit else match["scale"] or match["word"] or ""
-    after = match["currency"] or match["percent"] or ""
+    scale = ("" if style.letter_is_unit else match["scale"]) or match["word"] or ""
+    before, after = match["outer"] or match["before"] or "", match["currency"] or match["percent"] or ""
     points = not comma and (match["separator"] == "." or number.count(".") > 1)  # what it says hangs on the currency
-    if not (scale or points or match["open"] or "," in number or after.startswith(("¢", "cent", "‰"))):
-        return float(minus + number)
-    text = f"{minus}{before}{number}{scale}{' ' if len(after) > 1 else ''}{after}"
-    return read_number(f"({text})" if match["open"] else text)
+    if scale or points or "," in number or after.startswith(("¢", "cent", "‰")):
+        value = read_number(f"{before}{number}{scale}{' ' if len(after) > 1 else ''}{after}")
+    else:
+        value = float(number)
+    below = match["open"] or match["minus"] in ("-", "−", "–") or match["minus2"]
+    return value if value is None or not below else -value

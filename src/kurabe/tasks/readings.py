@@ -1,17 +1,22 @@
 """What a column of text holds besides text: amounts, or dates in one of the usual forms.
 
-A reading is a short text, so that it can be saved with a contestant and applied to new rows: `number`, `number, decimal
-comma`, or the format of a date such as `%d.%m.%Y`.
+A reading is a short text, so that it can be saved with a contestant and applied to new rows: `number`, after which may
+stand `decimal comma` and `letter is unit` (see `kurabe.tasks.amounts.Style`), or the format of a date such as
+`%d.%m.%Y`.
 """
 
 from itertools import product
 
 import polars as pl
 
-from kurabe.tasks.amounts import MISSING, read_amounts, told
+from kurabe.tasks.amounts import MISSING, Style, read_amounts, told
 
-NUMBER = "number"
-DECIMAL_COMMA = "number, decimal comma"
+_STYLES = {
+    "number": Style(),
+    "number, decimal comma": Style(decimal_comma=True),
+    "number, letter is unit": Style(letter_is_unit=True),
+    "number, decimal comma, letter is unit": Style(decimal_comma=True, letter_is_unit=True),
+}
 NEARLY_ALL = 0.95
 """The share of a column's known cells that must be dates."""
 _SAMPLE = 200
@@ -42,7 +47,7 @@ def reading(series: pl.Series) -> str | None:
     amounts = read_amounts(known)
     if amounts is None or not amounts.alike:
         return None
-    return DECIMAL_COMMA if amounts.decimal_comma else NUMBER
+    return next(name for name, style in _STYLES.items() if style == amounts.style)
 
 
 def read_as(series: pl.Series, how: str | None) -> pl.Series:
@@ -52,8 +57,8 @@ def read_as(series: pl.Series, how: str | None) -> pl.Series:
     """
     if how is None or series.dtype != pl.String:
         return series
-    if how in (NUMBER, DECIMAL_COMMA):
-        amounts = read_amounts(series, decimal_comma=how == DECIMAL_COMMA)
+    if (style := _STYLES.get(how)) is not None:
+        amounts = read_amounts(series, style)
         if amounts is None:
             return pl.Series(series.name, [None] * len(series), dtype=pl.Float64)
         numbers = pl.Series(series.name, amounts.values)
@@ -63,8 +68,8 @@ def read_as(series: pl.Series, how: str | None) -> pl.Series:
 
 def told_reading(series: pl.Series, how: str) -> str | None:
     """A sentence for people on how a column is read; None where nothing but bare numbers and ISO dates is meant."""
-    if how in (NUMBER, DECIMAL_COMMA):
-        amounts = read_amounts(series)
+    if (style := _STYLES.get(how)) is not None:
+        amounts = read_amounts(series, style)
         return told(series.name, amounts) if amounts is not None and amounts.written else None
     known = _known(series)
     lost = int(_as_dates(known, how).is_null().sum())

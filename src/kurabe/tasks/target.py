@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from kurabe.errors import DataError
-from kurabe.tasks.amounts import MISSING, Amounts, read_amounts, read_loosely, told
+from kurabe.tasks.amounts import MISSING, Style, read_amounts, told
 from kurabe.tasks.spec import Kind
 
 MANY_LABELS = 50
@@ -34,7 +34,7 @@ def read_target(
     Parameters
     ----------
     series : pl.Series
-        The column, of n cells. Text in a column of numbers is read as an answer would be: `$4,733.00` is 4733.
+        The column, of n cells. Text in a column of numbers may be amounts: `$4,733.00` is 4733.
     kind : {"number", "label", "text"}
     locate : callable
         Says where a row stands, for messages.
@@ -51,7 +51,8 @@ def read_target(
     Raises
     ------
     DataError
-        At text in a number column that holds no number, at a number beyond LARGEST, and where nothing is left.
+        At text in a number column that is more or other than one amount, at a number beyond LARGEST, and where
+        nothing is left.
     """
     y, warnings = _numbers(series, locate) if kind == "number" else (_texts(series), ())
     present = np.isfinite(y) if kind == "number" else np.array([v is not None for v in y], dtype=bool)
@@ -122,28 +123,27 @@ def _numbers(series: pl.Series, locate: Callable[[int], str]) -> tuple[np.ndarra
     written = np.flatnonzero((plain.is_null() & texts.is_not_null() & ~texts.is_in(MISSING)).to_numpy())
     if not len(written):
         return values, ()
-    amounts = read_amounts(series)
-    comma = amounts is not None and amounts.decimal_comma
-    if comma:  # `1.234` among `1.234,5` is a thousand and more, though it looks like a plain number
-        written = np.flatnonzero((texts.is_not_null() & ~texts.is_in(MISSING)).to_numpy())
-    read = read_loosely([texts[int(row)] for row in written], comma)
-    wrong = [int(row) for row, value in zip(written, read, strict=True) if value is None]
-    if wrong:
+    found = read_amounts(texts)
+    # A letter multiplies, also where it stands after every number: `12k` in an answer is 12,000 too.
+    style = Style(decimal_comma=found is not None and found.style.decimal_comma)
+    amounts = read_amounts(texts, style)
+    assert amounts is not None  # as there are cells that are known
+    if wrong := sorted(set(written.tolist()) & set(amounts.unread)):
         raise DataError(_unreadable(series.name, texts, wrong, locate))
-    values[written] = np.array(read, dtype=np.float64)
-    if amounts is None:
-        shown = [(texts[int(row)], value) for row, value in zip(written[:3], read[:3], strict=True)]
-        amounts = Amounts(values, (), {}, {}, len(written), tuple((t, v) for t, v in shown if v is not None), False)
+    if style.decimal_comma:  # `1.234` among `1.234,5` is a thousand and more, though it looks like a plain number
+        written = np.flatnonzero(~np.isnan(amounts.values))
+    values[written] = amounts.values[written]
     return values, (told(series.name, amounts),)
 
 
 def _unreadable(name: str, texts: pl.Series, wrong: list[int], locate: Callable[[int], str]) -> str:
     shown = "; ".join(f"{texts[row][:40]!r} at {locate(row)}" for row in wrong[:5])
     more = f"; and {len(wrong) - 5:,} more" if len(wrong) > 5 else ""
-    verb = "row holds" if len(wrong) == 1 else "rows hold"
+    holds = "holds" if len(wrong) == 1 else "hold"
     return (
-        f"the target {name!r} must be a number, and {len(wrong):,} of {len(texts):,} {verb} none: {shown}{more}."
-        " Write a number, leave a field empty where it is unknown, or use kind: label or text"
+        f"the target {name!r} must be a number, and {len(wrong):,} of {len(texts):,} rows {holds} something else:"
+        f" {shown}{more}. Write one number without remarks, leave a field empty where it is unknown,"
+        " or use kind: label or text"
     )
 
 
