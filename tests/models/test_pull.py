@@ -319,6 +319,15 @@ def test_pips_settings_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert package_index.package_sources().indexes[:2] == ("http://127.0.0.1:1/uv", "http://127.0.0.1:1/env")
 
 
+def test_a_pip_in_the_current_folder_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pip").mkdir()
+    (tmp_path / "pip" / "__init__.py").touch()
+    (tmp_path / "pip" / "__main__.py").write_text("import pathlib; pathlib.Path('PWNED').touch()")
+    monkeypatch.chdir(tmp_path)
+    assert "pip" in ASK_PIP("--version")
+    assert not (tmp_path / "PWNED").exists()
+
+
 def test_unknown_model() -> None:
     with pytest.raises(ModelError, match="did you mean 'tiny'"):
         pull.pull("tinny")

@@ -174,8 +174,9 @@ def _without_name(index: str) -> str:
 
 
 def _pip(*arguments: str) -> str:
-    """What `python -m pip …` prints, or '' where there is no pip."""
-    command = [sys.executable, "-m", "pip", *arguments]
+    """What `python -P -m pip …` prints, or '' where there is no pip."""
+    # -P: a pip in the current folder, which may be a stranger's, is not run.
+    command = [sys.executable, "-P", "-m", "pip", *arguments]
     environment = os.environ | {"COLUMNS": "1000", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     try:
         done = subprocess.run(
