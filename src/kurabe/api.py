@@ -24,7 +24,7 @@ from kurabe.contest.prepare import fit, journal_path, trained_path
 from kurabe.contest.run import run
 from kurabe.contestants import persist, registry
 from kurabe.contestants.human import Human
-from kurabe.contestants.own import check_references
+from kurabe.contestants.own import check_consent
 from kurabe.errors import AnswerMissingError, ContestantError, missing
 from kurabe.report.notebook_progress import NotebookProgress, in_notebook
 from kurabe.report.progress import Progress
@@ -226,7 +226,7 @@ def _untrained(contestant: str, task: tasks.Task | TaskSpec, allow_code: Collect
     listed = registry.defaults(spec.kind) if spec.contestants is None else contestant_specs(spec)
     for entry in listed:
         if entry.label == contestant:
-            check_references(entry.settings, allowed)
+            check_consent(entry, allowed)
             metric = metric_for(spec.metric, spec.kind).name
             return registry.build(entry, registry.Context(spec.kind, metric, 0, spec.prompt, spec.target, allowed))
     return None

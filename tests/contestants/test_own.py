@@ -16,7 +16,8 @@ from kurabe.api import Task, load_trained
 from kurabe.cli.main import cli
 from kurabe.contestants import own, persist, registry
 from kurabe.contestants.checks import table
-from kurabe.errors import ContestantError, InputError
+from kurabe.errors import ContestantError, InputError, ModelError
+from kurabe.models.reference import parse_reference
 from kurabe.tasks.spec import ContestantSpec
 
 TASK = """
@@ -222,7 +223,8 @@ REMOTE = "sentence-transformers:./model?remote_code=./model"
         f'{{embeddings_ridge: {{embeddings: "{REMOTE}"}}}}',
         '{prompt: {model: "hf:./model?remote_code=./model"}}',
         '{prompt: {model: "openai:m | hf:./model?remote_code=./model"}}',
-        '{sweep: {contestant: prompt, over: {model: ["hf:./a", "hf:./model?x=1&remote_code=./model"]}}}',
+        '{sweep: {contestant: prompt, over: {model: ["hf:./a", "hf:./model?context=9&remote_code=./model"]}}}',
+        '{prompt: {model: "hf:./model?remote_code=%2E/model"}}',
     ],
 )
 def test_code_that_comes_with_a_model_needs_consent_too(tmp_path: Path, entry: str) -> None:
@@ -232,6 +234,39 @@ def test_code_that_comes_with_a_model_needs_consent_too(tmp_path: Path, entry: s
     assert "--allow-code ./model" in str(result.exception)
     allowed = call("run", task, "--only", "constant", "--allow-code", "./model")
     assert "consent" not in str(allowed.exception)
+
+
+@pytest.mark.parametrize("query", ["remote%5Fcode=./model", "remote_code=good&remote_code=./model", "%72emote_code=x"])
+def test_consent_is_not_asked_for_another_name_than_the_model_is_opened_with(query: str) -> None:
+    text = f"hf:./model?{query}"
+    assert own.remote_code([text]) == set()
+    with pytest.raises(ModelError, match=r"no option of hf|is given twice"):
+        parse_reference(text)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "{autogluon: {python: ./evil.sh}}",
+        "{sweep: {contestant: {autogluon: {python: ./evil.sh}}, over: {minutes: [1.0, 2.0]}}}",
+        "{sweep: {contestant: autogluon, over: {python: [./evil.sh, ./other.sh]}}}",
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "plan"])
+def test_a_program_needs_consent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str, command: str) -> None:
+    task = folder(tmp_path, entry)
+    script = tmp_path / "evil.sh"
+    script.write_text(f"#!/bin/sh\ntouch '{tmp_path}/PWNED'\nexit 1\n")
+    script.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    result = call(command, task, "--allow-code", "./evil.shy")
+    assert isinstance(result.exception, ContestantError), result.output
+    assert "--allow-code ./evil.sh " in str(result.exception)
+    assert not (tmp_path / "PWNED").exists()
+    monkeypatch.setenv(own.VARIABLE, "./other.sh")
+    allowed = call(command, task, "--allow-code", "./evil.sh", *(["--only", "constant"] if command == "run" else []))
+    assert allowed.exit_code == 0, allowed.output
+    assert (tmp_path / "PWNED").exists() == ("contestant: autogluon," not in entry)
 
 
 def test_a_judge_with_code_of_its_own_needs_consent(tmp_path: Path) -> None:

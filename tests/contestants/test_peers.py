@@ -2,7 +2,9 @@
 
 import importlib.util
 import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +105,63 @@ def test_autogluon_runs_in_its_own_environment(python: str, tmp_path: Path) -> N
         numbers.predict(X.drop("size"))
     with pytest.raises(ContestantError, match="AutoGluon's models are pickles, which kurabe does not load"):
         persist.save(fitted, tmp_path / "saved")
+
+
+def test_autogluon_is_not_looked_for_in_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "autogluon" / "tabular").mkdir(parents=True)
+    for package in ("autogluon", "autogluon/tabular"):
+        (tmp_path / package / "__init__.py").write_text(f"open({str(tmp_path / 'PWNED')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    reason = AutoGluon().skipped_reason()
+    assert not (tmp_path / "PWNED").exists()
+    if importlib.util.find_spec("autogluon") is None:
+        assert "has no AutoGluon" in str(reason)
+
+
+def test_a_relative_interpreter_is_the_same_for_the_check_and_the_training(
+    python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    estimator = AutoGluon(python="./python", kind="number")
+    assert estimator.skipped_reason() is None
+    X, y = table("number")
+    assert len(estimator.fit(X, y).predict(X)) == len(y)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it looks into /proc")
+def test_what_autogluon_started_ends_with_it(tmp_path: Path) -> None:
+    """Its processes are children of its own process, so that an interrupt has to reach them too."""
+    script = tmp_path / "python"
+    script.write_text(
+        f'#!/bin/sh\nsleep 600 &\necho $! > "{tmp_path}/child"\nsleep 1\nkill -USR1 {os.getpid()}\nwait\n'
+    )
+    script.chmod(0o755)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            AutoGluon(python=str(script)).fit(*table("number"))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    child = int((tmp_path / "child").read_text())
+    for _ in range(100):
+        if not _runs(child):
+            return
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("the child is still there")
+
+
+def _runs(process: int) -> bool:
+    """Whether there is such a process, and not only its exit status, which waits for a parent to fetch it."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
 
 
 def test_its_rows_and_models_are_removed(python: str) -> None:

@@ -60,6 +60,10 @@ def test_reads_and_writes_references(text: str, expected: Reference) -> None:
         ("gguf:m?context=0", "must be a whole number above 0, not '0'"),
         ("gguf:m?context=²", "must be a whole number above 0"),
         ("gguf:m?", "no option of gguf ''"),
+        ("gguf:m?conte%78t=3", "did you mean 'context'?"),
+        ("gguf:m?context=3&context=4", "the option 'context' is given twice"),
+        ("hf:m?remote%5Fcode=a", "did you mean 'remote_code'?"),
+        ("openai@https://h/v1:m?key=A&key=B", "the option 'key' is given twice"),
     ],
 )
 def test_points_at_what_cannot_be_read(text: str, part: str) -> None:

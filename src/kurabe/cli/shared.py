@@ -23,8 +23,9 @@ Given = ParamSpec("Given")
 allow_code_option = click.option(
     "--allow-code",
     multiple=True,
-    metavar="MODULE",
-    help="Let the task file import this module and run its estimators; may be given several times.",
+    metavar="NAME",
+    help="Let the task file run this code of others: a module with estimators, a program, or a model's own code; may be"
+    " given several times.",
 )
 task_argument = click.argument("task", type=click.Path(path_type=Path), default=Path())
 

@@ -26,7 +26,7 @@ from kurabe.contestants.base import Contestant
 from kurabe.contestants.blend import Blend
 from kurabe.contestants.human import Human
 from kurabe.contestants.learner import Learner
-from kurabe.contestants.own import check_references
+from kurabe.contestants.own import check_consent, check_references
 from kurabe.contestants.plain import fit_plain
 from kurabe.contestants.prompt import Prompt
 from kurabe.contestants.sweep import Sweep
@@ -134,7 +134,7 @@ def _entrant(
 ) -> Entrant:
     estimator = task.estimators.get(spec.label)
     if estimator is None:
-        check_references(spec.settings, context.allow_code)
+        check_consent(spec, context.allow_code)
         estimator = registry.build(spec, context)
     model, swept = None, b""
     if isinstance(estimator, Sweep):

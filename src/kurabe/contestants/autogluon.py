@@ -1,11 +1,14 @@
 """AutoGluon, an optional contestant: AutoML in a process and an environment of its own, as the thing to beat."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -31,9 +34,10 @@ class AutoGluon(Contestant):
     """AutoGluon, which trains many models and weighs them, in a process of its own.
 
     `minutes`: how long it may train. `python`: the interpreter of an environment that has it, made by `python -m venv
-    /path/to/venv` and `/path/to/venv/bin/pip install autogluon.tabular`; None: this one. `preset`: AutoGluon's own
-    setting of how much is tried. Its models are pickles, which kurabe does not load, so it is not saved: `predict`
-    trains it again.
+    /path/to/venv` and `/path/to/venv/bin/pip install autogluon.tabular`; None: this one. A task file that names one
+    needs your consent, `--allow-code /path/to/venv/bin/python`. `preset`: AutoGluon's own setting of how much is tried.
+
+    Its models are pickles, which kurabe does not load, so it is not saved: `predict` trains it again.
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label"})
@@ -59,7 +63,8 @@ class AutoGluon(Contestant):
         install = f"Install it with: {python} -m pip install autogluon.tabular"
         check = "import importlib.util, sys; sys.exit(importlib.util.find_spec('autogluon.tabular') is None)"
         try:
-            found = subprocess.run([python, "-c", check], capture_output=True, timeout=60).returncode == 0
+            with tempfile.TemporaryDirectory(prefix="kurabe-autogluon-") as folder:
+                found = _ran([python, "-c", check], Path(folder), timeout=60).returncode == 0
         except (OSError, subprocess.TimeoutExpired) as error:
             return (
                 f"the Python at {python} cannot be run ({error}); set `python` to that of an environment with AutoGluon"
@@ -113,9 +118,7 @@ class AutoGluon(Contestant):
         # CSV needs no library that reads it; missing values are empty fields.
         X.select(kept).write_csv(folder / "rows.csv")
         (folder / "settings.json").write_text(json.dumps(settings | {"what": what}), "utf-8")
-        done = subprocess.run(
-            [self.python or sys.executable, "-c", WORKER, str(folder)], cwd=folder, capture_output=True, text=True
-        )
+        done = _ran([self.python or sys.executable, "-c", WORKER, str(folder)], folder)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
             raise ContestantError(f"AutoGluon failed to {what}: {last}")
@@ -127,3 +130,33 @@ class AutoGluon(Contestant):
             raise ContestantError("AutoGluon's models are pickles, which kurabe does not load")
         state: dict[str, Any] = super().__getstate__()
         return state
+
+
+def _ran(command: list[str], folder: Path, timeout: float | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run an interpreter in a folder of ours, and end it with all that it has started if we are interrupted.
+
+    An interpreter also imports from its working folder, and the user's may be a stranger's. Raises OSError and
+    subprocess.TimeoutExpired.
+    """
+    program = os.path.abspath(command[0]) if os.path.dirname(command[0]) else command[0]
+    process = subprocess.Popen(
+        [program, *command[1:]], cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    with process:
+        try:
+            said, complaint = process.communicate(timeout=timeout)
+        except BaseException:  # also Ctrl-C, and the end of a run's minutes
+            _kill_group(process)
+            process.wait()  # Popen does not wait by itself after Ctrl-C
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, said, complaint)
+
+
+def _kill_group(process: "subprocess.Popen[str]") -> None:
+    """Kill a process that leads a session, with the processes that it started."""
+    if sys.platform == "win32":
+        process.kill()
+        return
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

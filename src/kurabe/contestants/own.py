@@ -1,27 +1,32 @@
-"""Estimators that are named by `module:object`: what may be imported, and what may be called.
+"""Code of others that a task file names: modules, programs and models with code of their own.
 
-To import a module is to run it, so nothing is imported without the user's consent, which a task file cannot give. An
+None of it is run without the user's consent, which a task file cannot give. To import a module is to run it, and an
 object is called only if it is a class with `fit` and `predict`: `os:system` is refused even where `os` is allowed.
 """
 
 import importlib
+import json
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote_plus
 
 import msgspec
 from sklearn.base import BaseEstimator, clone
 
-from kurabe.errors import ContestantError, InputError, missing
+from kurabe.errors import ContestantError, InputError, ModelError, missing
+from kurabe.models.reference import parse_reference
+from kurabe.tasks.file import contestant_entry
 from kurabe.tasks.spec import ContestantSpec
 
 VARIABLE = "KURABE_ALLOW_CODE"
-_REMOTE = re.compile(r"[?&]remote_code=([^&#]*)")
+_REMOTE = "remote_code"
 _NAME = re.compile(r"(?!\d)\w+(\.(?!\d)\w+)*:(?!\d)\w+(\.(?!\d)\w+)*")
+_PROGRAMS = {"autogluon": "python"}
+"""The contestants that start a program, with the setting that names it."""
 
 
 class _Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,7 +56,7 @@ def own_estimator(spec: ContestantSpec, allow_code: Collection[str] = ()) -> Any
     module, _, path = spec.name.partition(":")
     allowed = _covers(allow_code, module) or _covers(_users_own(), module)
     if not allowed and not _is_scikit_learn(module, spec.settings):
-        raise ContestantError(_refusal(spec.name, module))
+        raise ContestantError(_refusal(spec.name, f"code of the module {module!r}", module))
     found = _resolve(module, path)
     lacking = [method for method in ("fit", "predict") if not callable(getattr(found, method, None))]
     if lacking:
@@ -61,8 +66,31 @@ def own_estimator(spec: ContestantSpec, allow_code: Collection[str] = ()) -> Any
             " Name a class with fit and predict, or an instance of one"
         )
     if not allowed and not _defined_in_scikit_learn(found):
-        raise ContestantError(_refusal(spec.name, module))
+        raise ContestantError(_refusal(spec.name, f"code of the module {module!r}", module))
     return _made(spec, found)
+
+
+def check_consent(spec: ContestantSpec, allow_code: Collection[str]) -> None:
+    """Raise ContestantError where a contestant of a task file would run a program, or code that comes with a model,
+    without the user's consent; `own_estimator` asks for that to import a module."""
+    check_references(spec.settings, allow_code)
+    for program in _programs(spec):
+        if program not in allow_code and program not in _users_own():
+            raise ContestantError(_refusal(spec.name, f"the program {program!r}", program))
+
+
+def _programs(spec: ContestantSpec) -> list[str]:
+    """The programs that a contestant's settings name; of a sweep those of the contestant, and those that it tries."""
+    if spec.name != "sweep":
+        named = [spec.settings.get(_PROGRAMS.get(spec.name, ""))]
+        return [one for one in named if isinstance(one, str)]
+    swept, over = spec.settings.get("contestant"), spec.settings.get("over")
+    if not isinstance(swept, str | dict):
+        return []
+    entry = contestant_entry(swept, "sweep: contestant")
+    tried = over.get(_PROGRAMS.get(entry.name, "")) if isinstance(over, dict) else None
+    tried = tried if isinstance(tried, list | tuple) else ()  # anything else is refused where the sweep is made
+    return _programs(entry) + [one for one in tried if isinstance(one, str)]
 
 
 def check_references(values: Any, allow_code: Collection[str]) -> None:
@@ -71,24 +99,27 @@ def check_references(values: Any, allow_code: Collection[str]) -> None:
     `values`: settings, with references anywhere in them. `?remote_code=NAME` in a reference is the consent of who wrote
     the file; that of the user is NAME among `allow_code` or in the user's settings.
     """
-    for reference in remote_code(values):
-        name = _remote_name(reference)
+    for reference, name in _remote(values):
         if name not in allow_code and name not in _users_own():
             raise ContestantError(
                 f"{reference!r} would run code that comes with the model, which needs your consent. If you trust it,"
-                f" add --allow-code {name} (in Python, allow_code=[{name!r}])"
+                f" add --allow-code {shlex.quote(name)} (in Python, allow_code=[{name!r}])"
             )
 
 
 def remote_code(values: Any) -> set[str]:
     """The references among some values, and in what they hold, that have code of a model's own run."""
-    found: set[str] = set()
+    return {reference for reference, _ in _remote(values)}
+
+
+def _remote(values: Any) -> set[tuple[str, str]]:
+    """(reference, the name that its `?remote_code=` gives) of each."""
+    found: set[tuple[str, str]] = set()
     stack, seen = [values], set[int]()
     while stack:
         value = stack.pop()
         if isinstance(value, str):
-            if _REMOTE.search(value):
-                found.add(value)
+            found |= {(value, name) for name in _remote_names(value)}
         elif id(value) not in seen:
             seen.add(id(value))
             if isinstance(value, Mapping):
@@ -100,9 +131,22 @@ def remote_code(values: Any) -> set[str]:
     return found
 
 
-def _remote_name(reference: str) -> str:
-    match = _REMOTE.search(reference)
-    return unquote_plus(match[1]) if match else ""
+def _remote_names(text: str) -> set[str]:
+    """What `?remote_code=` says in a reference, read as what opens models reads it, and in each link of a chain.
+
+    A text that cannot be read as a reference opens no model.
+    """
+    names: set[str] = set()
+    if _REMOTE not in text:  # options are written by their names: most texts need no closer look
+        return names
+    for link in (text, *text.split(" | ")):
+        try:
+            options = parse_reference(link.strip()).options
+        except ModelError:
+            continue
+        if _REMOTE in options:
+            names.add(options[_REMOTE])
+    return names
 
 
 def settings_file() -> Path:
@@ -130,11 +174,12 @@ def _users_own() -> list[str]:
     return [name for name in (*named, *settings.allow_code) if name]
 
 
-def _refusal(name: str, module: str) -> str:
+def _refusal(name: str, what: str, allow: str) -> str:
+    quoted = shlex.quote(allow)
     return (
-        f"{name} would run code of the module {module!r}, which needs your consent. If you trust it, add"
-        f" --allow-code {module} (in Python, allow_code=[{module!r}]). To allow it for every task, set"
-        f' {VARIABLE}={module}, or write allow_code = ["{module}"] in {settings_file()}'
+        f"{name} would run {what}, which needs your consent. If you trust it, add"
+        f" --allow-code {quoted} (in Python, allow_code=[{allow!r}]). To allow it for every task, set"
+        f" {VARIABLE}={quoted}, or write allow_code = [{json.dumps(allow)}] in {settings_file()}"
     )
 
 

@@ -6,7 +6,7 @@
 import re
 from collections.abc import Iterable
 from typing import Final
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import unquote_plus, urlencode
 
 import msgspec
 
@@ -204,13 +204,18 @@ def _name_and_options(text: str, scheme: str, rest: str, known: tuple[str, ...])
         raise ModelError(f"model reference {shown_reference(text)!r} has no name after '{scheme}:'")
     options: dict[str, str] = {}
     for part in query.split("&") if question else ():
-        (key, value), *_ = parse_qsl(part, keep_blank_values=True) or [(part, "")]
-        if key not in known and "=" not in part and key:  # not shown: it may be a key
+        # Names are taken as they stand and once each, so that nobody who looks for an option overlooks it.
+        key, equals, value = part.partition("=")
+        if key not in known and not equals and key:  # not shown: it may be a key
             raise ModelError(
                 f"model reference {shown_reference(text)!r}: an option is written NAME=VALUE; {scheme} has:"
                 f" {', '.join(known) or 'none'}"
             )
         if key not in known:
             raise ModelError(f"model reference {shown_reference(text)!r}: {missing(f'option of {scheme}', key, known)}")
-        options[key] = value
+        if key in options:
+            raise ModelError(
+                f"model reference {shown_reference(text)!r}: the option {key!r} is given twice; leave one of them out"
+            )
+        options[key] = unquote_plus(value)
     return name, options
