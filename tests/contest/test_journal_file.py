@@ -6,6 +6,7 @@ import random
 import shutil
 import sqlite3
 import stat
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import polars as pl
 import pytest
 from tests.contest.test_journal import ENTRY, entry, inputs, record
 
+from kurabe.contest.arrow_size import unpacked_size
 from kurabe.contest.evidence import Evidence
 from kurabe.contest.journal import Journal, Row
 from kurabe.contest.journal_file import VERSION
@@ -208,6 +210,34 @@ def test_test_rows_that_unpack_to_gigabytes_are_refused(path: Path) -> None:
         journal._put("tests", b"t" * 16, bomb, b"".join(inputs(ROWS)))
     with pytest.raises(JournalError, match="unpack to 1,"):
         evidence(path)
+
+
+def test_only_zstd_unpacks_and_what_it_says_it_unpacks_to_is_known() -> None:
+    frame = pl.DataFrame({"a": ["x" * 1000] * 20_000, "b": range(20_000), "c": [[1.5, 2.5]] * 20_000})
+    frame = frame.with_columns(d=pl.Series(["u", "v"] * 10_000, dtype=pl.Categorical))
+    for compression in ("zstd", "uncompressed"):
+        buffer = io.BytesIO()
+        frame.write_ipc(buffer, compression=compression)
+        assert 1 <= unpacked_size(buffer.getvalue()) / frame.estimated_size() < 1.2
+    buffer = io.BytesIO()
+    frame.write_ipc(buffer, compression="lz4")
+    with pytest.raises(ValueError, match="otherwise than with zstd"):
+        unpacked_size(buffer.getvalue())
+
+
+def test_test_rows_in_lz4_are_refused(path: Path) -> None:
+    buffer = io.BytesIO()
+    pl.DataFrame({"input": ["x" * 1000] * ROWS}).write_ipc(buffer, compression="lz4")
+    with Journal(path) as journal:
+        journal._put("tests", b"t" * 16, buffer.getvalue(), b"".join(inputs(ROWS)))
+    with pytest.raises(JournalError, match="compressed otherwise than with zstd"):
+        evidence(path)
+
+
+@pytest.mark.parametrize("data", [b"", b"ARROW1", b"ARROW1" * 9, b"ARROW1\0\0" + b"\xff" * 90 + b"\x20\0\0\0ARROW1"])
+def test_what_is_no_arrow_file_has_no_size(data: bytes) -> None:
+    with pytest.raises((ValueError, struct.error)):
+        unpacked_size(data)
 
 
 def mode(path: Path) -> int:

@@ -21,6 +21,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
+from kurabe.contest.arrow_size import unpacked_size
 from kurabe.contest.evidence import Entry, Evidence, Judged, Leaks, Status
 from kurabe.contest.history import Rate, rates, uses
 from kurabe.contest.journal_file import (
@@ -42,7 +43,6 @@ from kurabe.models.transport.ledger import Ledger, unaccounted
 from kurabe.tasks.spec import Check, Kind, Style
 
 _PREDICTION = insert("predictions")
-_ZSTD = b"\x28\xb5\x2f\xfd"  # with what a compressed buffer begins
 MAX_UNPACKED = 1 << 30  # bytes of a run's test rows
 TRUTH = "__truth__"  # the name under which the truth is kept beside the rows of a test part
 PLACE = "__place__"  # likewise each row's place in its source; journals of the first edition lack it
@@ -471,17 +471,6 @@ def _pack(frame: pl.DataFrame) -> bytes:
 
 
 def _unpack(data: bytes) -> pl.DataFrame:
-    if (size := _unpacked(data)) > MAX_UNPACKED:
+    if (size := unpacked_size(data)) > MAX_UNPACKED:
         raise JournalError(f"test rows that unpack to {size:,} bytes are more than a journal may hold")
     return pl.read_ipc(io.BytesIO(data))
-
-
-def _unpacked(data: bytes) -> int:
-    """Bytes that the compressed buffers of an Arrow file unpack to: each says so in the 8 bytes before it."""
-    total, place = 0, data.find(_ZSTD)
-    while place >= 0:
-        size = int.from_bytes(data[max(place - 8, 0) : place], "little", signed=True)
-        if place % 8 == 0 and 0 < size < 1 << 42:  # else these bytes stand there by chance
-            total += size
-        place = data.find(_ZSTD, place + 1)
-    return total
