@@ -9,6 +9,7 @@ import stat
 import struct
 import subprocess
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from tests.contest.test_journal import ENTRY, entry, inputs, record
 from kurabe.contest.arrow_size import unpacked_size
 from kurabe.contest.evidence import Evidence
 from kurabe.contest.journal import Journal, Row
-from kurabe.contest.journal_file import VERSION
+from kurabe.contest.journal_file import VERSION, connect
 from kurabe.contest.lock import locked
 from kurabe.contest.repair import repair
 from kurabe.errors import JournalError
@@ -160,6 +161,42 @@ def test_repair_of_a_torn_file_saves_what_can_be_read(path: Path) -> None:
     with Journal(path) as journal:
         kept = journal.predictions(ASKED)
     assert all(row.value == int.from_bytes(key, "big") for key, row in kept.items())
+
+
+def test_a_sound_journal_in_use_is_not_taken_for_a_damaged_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def impatient(path: Path | str) -> sqlite3.Connection:
+        db = connect(path)
+        db.execute("PRAGMA busy_timeout=10")
+        return db
+
+    monkeypatch.setattr("kurabe.contest.repair.connect", impatient)
+    before = sorted(path.parent.iterdir())
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("PRAGMA journal_mode=DELETE")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(JournalError, match="is in use by another program"):
+            repair(path)
+    assert sorted(path.parent.iterdir()) == before
+    assert len(evidence(path).entries) == 1
+
+
+@pytest.mark.parametrize("code", ["SQLITE_BUSY", "SQLITE_FULL", "SQLITE_IOERR_READ", "SQLITE_NOMEM", "SQLITE_CANTOPEN"])
+def test_repair_moves_nothing_where_the_file_cannot_be_reached(
+    path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    def fail(*_: object) -> None:
+        error = sqlite3.OperationalError("no")
+        error.sqlite_errorname = code
+        raise error
+
+    for name in ("kurabe.contest.repair.prepare", "kurabe.contest.journal_file._check_rows"):
+        with monkeypatch.context() as patch:
+            patch.setattr(name, fail)
+            with pytest.raises(JournalError):
+                repair(path)
+    assert [file.name for file in path.parent.glob("*.damaged*")] == []
+    assert len(evidence(path).entries) == 1
 
 
 def test_calls_under_way_are_saved_too(path: Path) -> None:

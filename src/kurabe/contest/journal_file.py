@@ -133,6 +133,11 @@ def is_read_only(error: sqlite3.Error) -> bool:
     return _name(error).startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM"))
 
 
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether SQLite says that the file's content is wrong, and not that it could not get at it."""
+    return _name(error).startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT"))
+
+
 def explanation(path: Path, error: sqlite3.Error) -> str:
     """What went wrong with SQLite, in words that say what to do."""
     name = _name(error)
@@ -162,10 +167,9 @@ def _name(error: sqlite3.Error) -> str:
 
 
 def _is_trouble(error: sqlite3.Error) -> bool:
-    """Whether an error says nothing of the file's content: it is in use, or can't be read or written."""
-    return is_read_only(error) or _name(error).startswith(
-        ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOTADB", "SQLITE_CORRUPT")
-    )
+    """Whether an error is not about our tables: the file is in use, out of reach, or damaged as a whole."""
+    troubles = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOMEM")
+    return is_read_only(error) or is_damage(error) or _name(error).startswith(troubles)
 
 
 def _can_grow(path: Path) -> bool:

@@ -14,8 +14,9 @@ from kurabe.contest.journal_file import (
     TABLES,
     connect,
     copied,
+    explanation,
     insert,
-    is_read_only,
+    is_damage,
     prepare,
 )
 from kurabe.errors import JournalError
@@ -35,7 +36,7 @@ def repair(path: Path) -> tuple[int, Path | None]:
     Raises
     ------
     JournalError
-        Where there is no journal, or it cannot be written.
+        Where there is no journal, or it is in use or cannot be read or written for another reason than damage.
     """
     if not path.exists():
         raise JournalError(f"there is no journal at {path}; start with: kurabe run TASK")
@@ -44,8 +45,8 @@ def repair(path: Path) -> tuple[int, Path | None]:
             prepare(db, path)
             return int(db.execute("SELECT count(*) FROM predictions").fetchone()[0]), None
     except sqlite3.Error as error:
-        if is_read_only(error):
-            raise JournalError(f"the journal {path} cannot be written: {error}") from None
+        if not is_damage(error):  # a sound file stays where it is
+            raise JournalError(explanation(path, error)) from None
     except JournalError as error:
         if "is damaged" not in str(error):
             raise
