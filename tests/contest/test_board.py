@@ -143,6 +143,20 @@ def test_json_is_plain_and_complete() -> None:
     assert document["rows"][0]["rank_range"] == [1, 3]
 
 
+@pytest.mark.parametrize("few", [2, 4, 6, 10, 150])
+def test_a_partial_run_changes_no_test_of_those_that_are_done(few: int) -> None:
+    random = np.random.default_rng(0)
+    truth = np.zeros(250)
+    both = entry("a", np.abs(random.normal(0, 1, 250))), entry("b", np.abs(random.normal(0, 1.22, 250)))
+    answered = np.arange(250) < few
+    half = entry("half", np.where(answered, 2.0, np.nan), "partial", answered)
+    alone = compute_board(evidence("number", "mean_absolute_error", truth, *both), resamples=50)
+    beside = compute_board(evidence("number", "mean_absolute_error", truth, *both, half), resamples=50)
+    assert alone.comparisons[0].p_adjusted < 0.05
+    assert beside.comparisons[0] == alone.comparisons[0]
+    assert [(test.a, test.b) for test in beside.comparisons] == [("a", "b"), ("a", "half"), ("b", "half")]
+
+
 def test_a_partial_run_never_stands_among_ranked_rows_and_these_stand_in_order_of_score() -> None:
     random = np.random.default_rng(1)
     truth = random.lognormal(3, 1, 200)

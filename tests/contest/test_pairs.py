@@ -195,6 +195,32 @@ def test_a_board_tells_apart_what_holm_over_the_same_tests_would() -> None:
     assert (adjusted < 0.05).sum() >= (by_holm < 0.05).sum() > 3
 
 
+@pytest.mark.parametrize("differ", [1, 2, 3, 4, 5, 6, 8, 12])
+def test_a_near_copy_of_one_hides_no_other_pair(differ: int) -> None:
+    truth = np.full(200, "a", dtype=object)
+    first, second = truth.copy(), truth.copy()
+    first[:8], second[8:32] = "b", "b"
+    copy = first.copy()
+    copy[100 : 100 + differ] = "b"
+    tests = compare(
+        METRICS["accuracy"], entered(METRICS["accuracy"], truth, first, second, copy), [(0, 1), (0, 2), (1, 2)]
+    )
+    assert tests[0].p == pytest.approx(mcnemar_exact(24, 8))
+    assert tests[0].p_adjusted < holm([test.p for test in tests])[0] * 1.1
+
+
+def test_a_pair_that_one_row_decides_hides_no_other_pair() -> None:
+    random = np.random.default_rng(5)
+    metric, truth = METRICS["mean_absolute_error"], np.zeros(200)
+    first = 10 + random.normal(0, 1, 200)
+    second = first + random.normal(0.16, 0.8, 200)
+    copy = first + random.normal(0, 0.001, 200)
+    copy[0] += 5
+    found = compare(metric, entered(metric, truth, first, second, copy), [(0, 1), (0, 2), (1, 2)])[0]
+    assert 0.01 < found.p < 0.03
+    assert found.p_adjusted <= 3 * found.p  # Bonferroni's
+
+
 @pytest.mark.parametrize("name", ["mean_absolute_error", "macro_f1"])
 def test_more_units_than_blocks_are_swapped_in_blocks(name: str) -> None:
     metric, random = METRICS[name], np.random.default_rng(3)

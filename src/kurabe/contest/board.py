@@ -76,7 +76,8 @@ class BoardRow:
 @dataclass(frozen=True)
 class Comparison:
     """A paired test of two contestants on the rows both answered. `difference` is score of `a` minus score of `b` with
-    its 95 % interval; `p` is the raw p-value and `p_adjusted` the one adjusted over all comparisons of the board."""
+    its 95 % interval; `p` is the raw p-value and `p_adjusted` the one adjusted over all comparisons of those that are
+    done or, where `a` or `b` is partial, over all comparisons with a partial one."""
 
     a: str
     b: str
@@ -181,7 +182,8 @@ def compute_board(evidence: Evidence, resamples: int = RESAMPLES, seed: int = 0)
     """The board of what the journal holds: the same evidence and seed give the same board.
 
     Contestants that are done or partial are scored over the rows they answered. Each pair is tested on the rows both
-    answered (at least two), and the p-values are adjusted over all pairs. Rows stand in order of score: first those
+    answered (at least two), and the p-values are adjusted over all pairs of those that are done, apart from pairs with
+    one that is partial. Rows stand in order of score: first those
     that are done, which have ranks, then those that are partial, then those without a score.
     """
     metric = metric_for(evidence.metric, evidence.kind)
@@ -315,14 +317,18 @@ def _tested(
     differences: Mapping[tuple[int, int], Comparison],
     seed: int,
 ) -> list[Comparison]:
-    """The comparisons with their p-values."""
+    """The comparisons with their p-values. Only those that are done are ranked, so what a partial one has answered so
+    far must not change their p-values: pairs with a partial one are adjusted for among themselves."""
     local = {position: index for index, position in enumerate(answered)}
-    pairs = [(local[a], local[b]) for a, b in differences]
-    tests = compare(metric, list(answered.values()), pairs, units=evidence.units, seed=seed)
-    return [
-        replace(one, p=test.p, p_adjusted=test.p_adjusted)
-        for one, test in zip(differences.values(), tests, strict=True)
-    ]
+    ranked = {pair: all(evidence.entries[position].status == "done" for position in pair) for pair in differences}
+    found: dict[tuple[int, int], Comparison] = {}
+    for family in (True, False):
+        places = [pair for pair in differences if ranked[pair] is family]
+        pairs = [(local[a], local[b]) for a, b in places]
+        tests = compare(metric, list(answered.values()), pairs, units=evidence.units, seed=seed)
+        for place, test in zip(places, tests, strict=True):
+            found[place] = replace(differences[place], p=test.p, p_adjusted=test.p_adjusted)
+    return [found[place] for place in differences]
 
 
 def _better_first(test: Comparison, metric: Metric) -> tuple[str, str]:

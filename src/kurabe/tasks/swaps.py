@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from kurabe.tasks.metrics import Metric, Statistics
@@ -33,6 +33,7 @@ _CHUNK = 500
 _ROUNDING = 1e-8
 _TAIL = 1 / (4 * ndtr(-np.sqrt(2.0)))  # 3.178
 _LEAST_ERROR = 0.5
+_LEVELS = np.array([0.5, 0.3, 0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 0.005])
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 """From (draws, units) signs, -1 where a unit's answers are swapped, to (draws, pairs) statistics of at least 0."""
@@ -64,8 +65,9 @@ def swap_tests(
 
     p is the share of the draws, with the observed one among them, whose statistic is at least as large. All pairs
     share the random signs, so step-down max-T knows how they hang together: the adjusted p of a pair compares its
-    statistic with the largest over it and all pairs with smaller ones. There, each statistic is divided by the 99.5 %
-    point of a pair's own draws, since statistics have lighter tails where errors have heavier ones.
+    statistic with the largest over it and all pairs with smaller ones. For that, each statistic is put in units of a
+    normal one by how often the pair's own draws reach it, since tails differ: a pair that differs on three rows cannot
+    show much, and must not hide what another pair shows.
 
     More than 2,048 units (256 where the score is not a mean) are swapped in random blocks. Swaps of blocks are a
     subgroup of the swaps of units, so the test stays valid, and the matrix of signs stays small.
@@ -82,16 +84,17 @@ def swap_tests(
     draws = draws or (CURVED_DRAWS if curved else DRAWS)
 
     observed = statistic(np.ones((1, count)))[0]
-    scale = np.quantile(statistic(_signs(PILOT, count, np.random.default_rng([seed, 2, PILOT]))), 0.995, axis=0)
-    scale = np.where(scale > 0, scale, 1.0)
-    order = np.argsort(-observed / scale, kind="stable")
-    least, scale = (observed / scale)[order] * (1 - _ROUNDING), scale[order]
+    pilot = statistic(_signs(PILOT, count, np.random.default_rng([seed, 2, PILOT])))
+    alike = _in_normal_units(pilot)
+    unusual = alike(observed[None])[0]
+    order = np.argsort(-unusual, kind="stable")
+    least, least_unusual = observed * (1 - _ROUNDING), unusual[order] * (1 - _ROUNDING)
 
     def exceeded(start: int) -> np.ndarray:
         signs = _signs(min(_CHUNK, draws - start), count, np.random.default_rng([seed, start]))
-        drawn = statistic(signs)[:, order] / scale
-        largest = np.maximum.accumulate(drawn[:, ::-1], axis=1)[:, ::-1]
-        return np.stack([(drawn >= least).sum(axis=0), (largest >= least).sum(axis=0)])
+        drawn = statistic(signs)
+        largest = np.maximum.accumulate(alike(drawn)[:, order[::-1]], axis=1)[:, ::-1]
+        return np.stack([(drawn >= least).sum(axis=0)[order], (largest >= least_unusual).sum(axis=0)])
 
     # numpy lets go of the interpreter's lock; BLAS's own threads would only get in the way of ours.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -119,6 +122,28 @@ def swap_test(
     both = metric.statistics(np.concatenate([truth, truth]), np.concatenate([first, second]))
     pair = Pair(both[:n], both[n:], np.arange(n), np.ones(n))
     return float(swap_tests(metric, [pair], n, draws=draws, seed=seed).p[0])
+
+
+def _in_normal_units(pilot: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """A function of (draws, pairs) statistics that gives the size a normal one would have that is as seldom reached.
+
+    `pilot`: (draws, pairs) statistics by which each pair's own distribution is known, up to the least of `_LEVELS`;
+    beyond, sizes grow in proportion. The pilot is drawn from the swaps alone, so a test by these sizes stays valid.
+    """
+    curves = [_curve(draws) for draws in pilot.T]
+    return lambda drawn: np.stack([np.interp(one, *curve) for one, curve in zip(drawn.T, curves, strict=True)], axis=1)
+
+
+def _curve(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points of the increasing line from a pair's statistics to normal sizes, from the pair's (draws,) own."""
+    points = np.quantile(draws, 1 - _LEVELS, method="inverted_cdf")
+    points = points[np.diff(points, prepend=0.0) > _ROUNDING * points]
+    reached = (draws[:, None] >= points * (1 - _ROUNDING)).mean(axis=0)
+    sizes = -ndtri(reached / 2)
+    last, size = (points[-1], sizes[-1]) if len(points) else (0.0, 0.0)
+    slope = -ndtri(_LEVELS[-1] / 2) / last if last > 0 else 1.0
+    far = 1e3
+    return np.concatenate([[0.0], points, [last + far]]), np.concatenate([[0.0], sizes, [size + far * slope]])
 
 
 def _of_means(metric: Metric, pairs: Sequence[Pair], blocks: np.ndarray, count: int) -> Statistic:
