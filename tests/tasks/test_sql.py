@@ -10,6 +10,7 @@ import pytest
 from kurabe.api import Task
 from kurabe.contest.prepare import journal_path
 from kurabe.errors import DataError, MissingExtraError, TaskError
+from kurabe.tasks import sql
 from kurabe.tasks.file import parse_spec
 from kurabe.tasks.spec import Query
 from kurabe.tasks.sql import masked, read_query
@@ -56,11 +57,14 @@ def test_a_task_over_a_database_keeps_no_secret(shop: Path, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("sql", "query", "said"),
+    ("connection", "query", "said"),
     [
         ("sqlite:///shop.db", "SELECT * FROM thing", "no such table: thing"),
-        ("sqlite:///shop.db", "DELETE FROM items", "readonly|read-only|query_only"),
-        ("sqlite:///shop.db", "CREATE TABLE other (a)", "readonly|read-only|query_only"),
+        ("sqlite:///shop.db", "DELETE FROM items", "something else than read"),
+        ("sqlite:///shop.db", "CREATE TABLE other (a)", "something else than read"),
+        ("sqlite:///shop.db", "PRAGMA query_only = OFF", "something else than read"),
+        ("sqlite:///shop.db", "VACUUM INTO 'copy.db'", "something else than read"),
+        ("sqlite:///shop.db", "SELECT zeroblob(500000000) AS a", "too big"),
         ("sqlite:///shop.db", "SELECT title, title FROM items", "two columns of the query are called 'title'"),
         ("sqlite:///shp.db", "SELECT 1", "no database 'shp.db'; did you mean 'shop.db'"),
         ("sqlite://", "SELECT 1", "a database in memory is empty"),
@@ -70,11 +74,47 @@ def test_a_task_over_a_database_keeps_no_secret(shop: Path, monkeypatch: pytest.
         ("${NOT_SET_ANYWHERE}", "SELECT 1", "the environment variable NOT_SET_ANYWHERE is not set"),
     ],
 )
-def test_what_goes_wrong_is_one_message_without_secrets(shop: Path, sql: str, query: str, said: str) -> None:
+def test_what_goes_wrong_is_one_message_without_secrets(shop: Path, connection: str, query: str, said: str) -> None:
     with pytest.raises(DataError, match=said) as caught:
-        read_query(Query(sql, query), shop)
+        read_query(Query(connection, query), shop)
     assert SECRET not in str(caught.value)
     assert sqlite3.connect(shop / "shop.db").execute("SELECT count(*) FROM items").fetchone() == (30,)
+
+
+ENDLESS = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT {} FROM c"
+
+
+@pytest.mark.parametrize("shown", ["x", "hex(zeroblob(100000)) AS t"])
+def test_a_query_without_end_ends_at_the_limit_of_memory(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, shown: str
+) -> None:
+    monkeypatch.setattr(sql, "MAX_BYTES", 2**22)
+    with pytest.raises(DataError, match="the query gives more than 4,194,304 bytes, after"):
+        read_query(Query("sqlite:///shop.db", ENDLESS.format(shown)), shop)
+
+
+@pytest.mark.parametrize("shown", ["x", "count(*)"])
+def test_a_query_without_end_ends_at_the_deadline(shop: Path, monkeypatch: pytest.MonkeyPatch, shown: str) -> None:
+    monkeypatch.setattr(sql, "SECONDS", 0.3)
+    with pytest.raises(DataError, match="takes more than 0 seconds"):
+        read_query(Query("sqlite:///shop.db", ENDLESS.format(shown)), shop)
+
+
+@pytest.mark.parametrize("name", ["{}/made.db", "file:{}/made.db?mode=rwc"])
+def test_a_query_makes_no_file(shop: Path, name: str) -> None:
+    with pytest.raises(DataError, match="does something else than read this database"):
+        read_query(Query("sqlite:///shop.db", f"ATTACH DATABASE '{name.format(shop)}' AS made"), shop)
+    assert [path.name for path in shop.iterdir()] == ["shop.db"]
+
+
+def test_full_text_search_and_the_names_of_columns_can_be_read(shop: Path) -> None:
+    with sqlite3.connect(shop / "shop.db") as database:
+        database.execute("CREATE VIRTUAL TABLE texts USING fts5(body)")
+        database.execute("INSERT INTO texts VALUES ('a green lamp'), ('a chair')")
+    database.close()
+    found = read_query(Query("sqlite:///shop.db", "SELECT body FROM texts WHERE texts MATCH 'lamp'"), shop)
+    assert found.frame["body"].to_list() == ["a green lamp"]
+    assert read_query(Query("sqlite:///shop.db", "PRAGMA user_version"), shop).frame.height == 1
 
 
 def test_a_variable_is_the_whole_string_or_nothing(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,10 @@ What a connection string holds beside the database's place, such as a password, 
 
 import os
 import re
+import sqlite3
+import sys
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,13 @@ from kurabe.errors import DataError, MissingExtraError, missing
 from kurabe.tasks.readers import Stretch, Table, column, plain_frame
 from kurabe.tasks.spec import Query
 
+SECONDS = 300.0  # for a query and its rows
+MAX_BYTES = 2**30  # of all rows as Python holds them
+MAX_CELL = 10**8  # bytes of one value of SQLite
+_READING = frozenset({
+    sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE,
+    sqlite3.SQLITE_TRANSACTION,
+})  # fmt: skip
 _VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
@@ -29,7 +40,8 @@ def read_query(source: Query, folder: Path) -> Table:
     Raises
     ------
     DataError
-        Where the database can't be reached or the query fails; the message holds no part of the connection string but
+        Where the database can't be reached, or the query fails, takes more than SECONDS or gives more than MAX_BYTES;
+        the message holds no part of the connection string but
         the kind of database, the host and the database's name.
     MissingExtraError
         Without the extra `sql`.
@@ -50,17 +62,19 @@ def read_query(source: Query, folder: Path) -> Table:
     sqlite = url.get_backend_name() == "sqlite"
     if sqlite:
         url = url.set(database=_sqlite_file(url.database, folder), query={"mode": "ro", "uri": "true"})
+    deadline = time.monotonic() + SECONDS
     try:
-        engine = sqlalchemy.create_engine(url)
+        engine = sqlalchemy.create_engine(url, execution_options={"stream_results": True})
         with engine.connect() as connection:
             if sqlite:
                 connection.exec_driver_sql("PRAGMA query_only = ON")
+                _confine(connection.connection.driver_connection, deadline)
             elif url.get_backend_name() == "postgresql":
                 connection = connection.execution_options(postgresql_readonly=True)
             result = connection.execute(sqlalchemy.text(source.query.replace(":", r"\:")))
             if not result.returns_rows:
                 raise DataError(f"{shown}: the query gives no rows: {source.query[:80]!r}. Write a SELECT")
-            names, rows = list(result.keys()), result.fetchall()
+            names, rows = list(result.keys()), _fetched(result, shown, deadline)
             connection.rollback()
         engine.dispose()
     except NoSuchModuleError:
@@ -68,12 +82,48 @@ def read_query(source: Query, folder: Path) -> Table:
     except ModuleNotFoundError as error:
         raise DataError(f"{shown}: its driver is not installed. Install it with: pip install {error.name}") from None
     except (SQLAlchemyError, ValueError, OSError) as error:
+        if sqlite and time.monotonic() > deadline:
+            raise DataError(_too_slow(shown)) from None
         raise DataError(f"{shown}: {_reason(error, url.password)}") from None
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"{shown}: two columns of the query are called {twice[0]!r}. Rename one with AS")
     values = zip(*rows, strict=True) if rows else ([] for _ in names)
     frame = pl.DataFrame([column(name, list(cells)) for name, cells in zip(names, values, strict=True)])
     return Table(plain_frame(frame), (Stretch(shown, len(rows)),))
+
+
+def _confine(database: Any, deadline: float) -> None:
+    """Let SQLite do nothing but read this one database, until the deadline; ATTACH would make files anywhere."""
+
+    def allowed(action: int, name: str | None, value: str | None, *_: str | None) -> int:
+        # Full-text search declares its table, which counts as an update of the schema though none is written.
+        declares = action == sqlite3.SQLITE_UPDATE and name in ("sqlite_master", "sqlite_schema")
+        asks = action == sqlite3.SQLITE_PRAGMA and value is None
+        return sqlite3.SQLITE_OK if action in _READING or declares or asks else sqlite3.SQLITE_DENY
+
+    database.set_authorizer(allowed)
+    database.set_progress_handler(lambda: time.monotonic() > deadline, 100_000)
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_CELL)
+
+
+def _fetched(result: Iterable[Any], shown: str, deadline: float) -> list[Any]:
+    """The rows, as far as they stay within the limits of time and memory."""
+    rows, size = [], 0
+    for row in result:
+        rows.append(row)
+        size += sys.getsizeof(row) + sum(map(sys.getsizeof, row))
+        if size > MAX_BYTES:
+            raise DataError(
+                f"{shown}: the query gives more than {MAX_BYTES:,} bytes, after {len(rows):,} rows. Select fewer"
+                " columns, add a LIMIT, or export the table as parquet"
+            )
+        if time.monotonic() > deadline:
+            raise DataError(_too_slow(shown))
+    return rows
+
+
+def _too_slow(shown: str) -> str:
+    return f"{shown}: the query takes more than {SECONDS:,.0f} seconds. Make it simpler, or store its rows in a file"
 
 
 def masked(connection: str) -> str:
@@ -119,5 +169,8 @@ def _sqlite_file(name: str | None, folder: Path) -> str:
 
 def _reason(error: Any, password: str | None) -> str:
     """What a driver says, on one line, without the statement and without the password."""
+    orig = getattr(error, "orig", None)
+    if isinstance(orig, sqlite3.Error) and ("not authorized" in str(orig) or orig.sqlite_errorname == "SQLITE_AUTH"):
+        return "the query does something else than read this database. Write a SELECT"
     said = " ".join(str(getattr(error, "orig", None) or error).split())[:300] or type(error).__name__
     return said.replace(password, "***") if password else said
