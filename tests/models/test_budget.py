@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kurabe import errors
-from kurabe.messages import Reply, Usage
+from kurabe.messages import Document, Image, Reply, Usage
 from kurabe.models.transport import limits, loop, retry
 from kurabe.models.transport.budget import Budget
 from kurabe.models.transport.cost import Price
@@ -198,3 +198,67 @@ def test_one_budget_serves_several_models() -> None:
         with pytest.raises(errors.BudgetExceededError):
             server.open("other", **options).chat("x", max_tokens=2)
         assert budget.spent == pytest.approx(0.4)
+
+
+PDF = Document(url="https://example.org/long.pdf", media_type="application/pdf")
+
+
+PICTURE = Image.from_url("https://example.org/a.png")
+
+
+@pytest.mark.parametrize("content", [["x", PDF], ["x", PICTURE]])
+def test_a_part_at_an_address_may_fill_the_whole_context(content: list[Any]) -> None:
+    with Simulator("anthropic", answer=Reply("hi", "stop", Usage(90_000, 1))) as server:
+        little, enough = Budget(0.15), Budget(0.3)
+        with pytest.raises(errors.BudgetExceededError):
+            server.open("claude-haiku-4-5", budget=little, price=Price(1, 1)).chat(content, max_tokens=5)
+        assert (server.calls, little.spent) == (0, 0)
+        server.open("claude-haiku-4-5", budget=enough, price=Price(1, 1)).chat(content, max_tokens=5)
+        assert enough.spent == pytest.approx(90_001e-6)
+
+
+def test_a_part_at_an_address_needs_a_known_context_under_a_budget() -> None:
+    with Simulator("openai") as server:
+        with pytest.raises(errors.ModelError, match="send the file itself"):
+            server.open("m", budget=1.0, price=Price(1, 1)).chat(["x", PICTURE], max_tokens=5)
+        assert server.calls == 0
+        assert server.open("m", price=Price(1, 1)).chat(["x", PICTURE], max_tokens=5).text
+
+
+@pytest.mark.parametrize(
+    ("extra", "named"),
+    [
+        ({"max_tokens": 20_000}, "max_tokens"), ({"max_completion_tokens": 20_000}, "max_completion_tokens"),
+        ({"n": 8}, "n"), ({"options": {"num_predict": -1}}, "options.num_predict"),
+        ({"generationConfig": {"maxOutputTokens": 9}}, "generationConfig.maxOutputTokens"),
+        ({"model": "dearer"}, "model"), ({"messages": []}, "messages"),
+    ],
+)  # fmt: skip
+def test_extra_lifts_no_limit_under_a_budget(extra: dict[str, Any], named: str) -> None:
+    with Simulator("openai") as server:
+        model = server.open("gpt-4.1-mini", budget=1.0)
+        with pytest.raises(errors.ModelError, match=f"extra: with '{named}'.*no budget"):
+            model.chat("x", extra=extra, max_tokens=5)
+        with (
+            pytest.raises(errors.ModelError, match=f"extra: with '{named}'.*no budget"),
+            model.stream("x", extra=extra, max_tokens=5) as stream,
+        ):
+            list(stream)
+        assert server.calls == 0
+        assert model.chat("x", extra={"user": "me"}, max_tokens=5).usd
+
+
+@pytest.mark.parametrize("usage", [Usage(9, 0), Usage(0, 9)])
+@pytest.mark.parametrize("provider", ["openai", "openai-responses", "anthropic", "gemini", "cohere", "bedrock"])
+def test_an_answer_of_no_counted_tokens_costs_what_was_reserved(provider: str, usage: Usage) -> None:
+    with Simulator(provider, answer=Reply("word " * 500, "stop", usage)) as server:
+        budget = Budget(1.0)
+        model = server.open(budget=budget, price=Price(10, 10))
+        assert model.chat("x", max_tokens=1000).usd is None
+        assert budget.spent >= 0.01
+        assert budget.reserved == 0
+        free = server.open(budget=budget, price=Price(10, 10))
+        before = budget.spent
+        with free.stream("x", max_tokens=1000) as stream:
+            list(stream)
+        assert budget.spent >= before + 0.01

@@ -12,6 +12,7 @@ from kurabe.errors import InputError, ModelError, ProviderError
 from kurabe.messages import Delta, Reply, Request, Usage
 from kurabe.models.base import ChatModel
 from kurabe.models.codecs.base import Codec, HttpRequest, Profile, Ranking, as_deltas, merged
+from kurabe.models.codecs.usage import UNKNOWN
 from kurabe.models.reference import COMPATIBLE
 from kurabe.models.request import Content, Unsupported, fit, make_request, without_cache
 from kurabe.models.transport import cost as costs
@@ -140,7 +141,7 @@ class HostedModel(ChatModel):
             return kept
         tokens = len(wire.body) // 4 + (request.max_tokens or GUESSED_OUTPUT)
         until = self.client.until()
-        held = await self._reserve(costs.most_tokens(request), request.max_tokens or 0, until)
+        held = await self._reserve(self._most_tokens(request), request.max_tokens or 0, until)
         paid = held.hold if held is not None else None
         began = time.perf_counter()
         try:
@@ -175,7 +176,7 @@ class HostedModel(ChatModel):
             return
         tokens = len(wire.body) // 4 + (request.max_tokens or GUESSED_OUTPUT)
         until = self.client.until()
-        held = await self._reserve(costs.most_tokens(request), request.max_tokens or 0, until)
+        held = await self._reserve(self._most_tokens(request), request.max_tokens or 0, until)
         paid = held.hold if held is not None else None
         began, first = time.perf_counter(), None
         reply: Reply | None = None
@@ -218,6 +219,26 @@ class HostedModel(ChatModel):
             request = msgspec.structs.replace(request, extra=merged(self._extra, request.extra))
         return request
 
+    def _most_tokens(self, request: Request) -> int:
+        """An upper bound of the request's input tokens, where there is a budget to keep. Raises ModelError where no
+        bound is known."""
+        if self._budget is None:
+            return 0
+        if (setting := costs.unbounded(request.extra)) is not None:
+            raise ModelError(
+                f"extra: with {setting!r} the most that {self.reference} may cost is not known, so no budget can be"
+                " kept; use the setting of chat for it, such as max_tokens, or leave it out"
+            )
+        counted = costs.most_tokens(request)
+        if not costs.has_addresses(request):
+            return counted
+        if self.context is None:
+            raise ModelError(
+                f"how much lies at an address is not known, nor how much {self.reference} reads at most, so no budget"
+                " can be kept; send the file itself, such as Document.from_path"
+            )
+        return max(counted, self.context)
+
     def _routed(self, wire: HttpRequest, kind: str) -> HttpRequest:
         """The request at the address that the provider's row gives instead of the codec's."""
         path = self._paths.get(kind)
@@ -228,7 +249,7 @@ class HostedModel(ChatModel):
 
     def cost(self, usage: Usage) -> float | None:
         """Dollars of a call, or None where the price or the usage is not known."""
-        if not usage.input and not usage.output and not self._local:
+        if not usage.input and not usage.output and not (self._local and self._price is None):
             return None
         if self._price is not None:
             return self._price.usd(usage)
@@ -257,6 +278,11 @@ class HostedModel(ChatModel):
             raise
         return held
 
+    def _reply_cost(self, reply: Reply) -> float | None:
+        """Dollars of an answer. Words that are counted as no tokens, or that answer none, were counted wrongly."""
+        usage = reply.usage
+        return self.cost(UNKNOWN if reply.content and not (usage.input and usage.output) else usage)
+
     def _finished(self, reply: Reply, began: float, first: float | None, request_id: str) -> Reply:
         """The reply with what only the client knows."""
         seconds = time.perf_counter() - began  # first of all: the prices are loaded with the first call
@@ -264,7 +290,7 @@ class HostedModel(ChatModel):
             reply.content,
             reply.finish_reason,
             reply.usage,
-            self.cost(reply.usage),
+            self._reply_cost(reply),
             seconds,
             first,
             reply.model,

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from kurabe.messages import Request, Usage
+from kurabe.messages import Request, ToolResult, Usage
 
 IMAGE_TOKENS = 4_000  # more than any provider counts for one picture that it does not cut into tiles
 TURN_TOKENS = 16  # what a chat format puts around a turn
@@ -87,6 +87,41 @@ def most_tokens(request: Request) -> int:
     for tool in request.tools:
         total += TURN_TOKENS + len(msgspec.json.encode(tool))
     return total + (len(msgspec.json.encode(request.output.schema)) if request.output else 0)
+
+
+def has_addresses(request: Request) -> bool:
+    """Whether a part is given by its address: what lies there may be of any length."""
+    parts = [part for message in request.messages for part in message.parts]
+    inside = [one for part in parts if isinstance(part, ToolResult) for one in part.parts]
+    return any(getattr(part, "url", "") for part in (*parts, *inside))
+
+
+LIMITS: Final = frozenset({
+    "maxtokens", "maxcompletiontokens", "maxoutputtokens", "maxnewtokens", "maxtokenstosample", "maxgenlen",
+    "numpredict", "npredict", "n", "bestof", "candidatecount", "numgenerations",
+})  # fmt: skip
+"""Names of what says how many tokens or answers a provider may write, without case and underscores."""
+WHOLE: Final = frozenset({
+    "model", "models", "messages", "input", "contents", "prompt", "system", "systeminstruction", "instructions",
+    "tools", "servicetier", "speed", "websearchoptions", "plugins",
+})  # fmt: skip
+"""Names at the top of a body of what replaces the request that was counted, or has prices of its own."""
+
+
+def unbounded(extra: dict[str, Any]) -> str | None:
+    """The first setting in `extra`, by its path, by which a call may cost more than what was counted; None where none
+    can."""
+    for name, value in extra.items():
+        plain = _plain(name)
+        if plain in LIMITS or plain in WHOLE:
+            return name
+        if isinstance(value, dict) and (found := next((one for one in value if _plain(one) in LIMITS), None)):
+            return f"{name}.{found}"
+    return None
+
+
+def _plain(name: Any) -> str:
+    return str(name).replace("_", "").replace("-", "").lower()
 
 
 def _usage(usage: Usage) -> Any:
