@@ -26,6 +26,7 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Simulato
     monkeypatch.setattr(jobs, "FIRST_WAIT", 0.001)
     monkeypatch.setattr(jobs, "LONGEST_WAIT", 0.002)
     monkeypatch.setenv("OPENAI_API_KEY", "test-key-0123")
+    monkeypatch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
     monkeypatch.setenv("KURABE_JOBS", str(tmp_path / "jobs"))
     with Simulator("openai", answer=knows) as server:
         yield server
@@ -78,7 +79,7 @@ def test_a_person_is_asked(task: Path, server: Simulator, answer: str, monkeypat
     command = tune.run_task.callback
     assert command is not None
     with nullcontext() if answer == "y\n" else pytest.raises(SystemExit):
-        command(task, (), None, None, False, True)
+        command(task, (), None, None, (), False, True)
     assert asked == ["Send them and start the job?"]
     assert len(server.tuning.jobs) == (1 if answer == "y\n" else 0)
     assert (server.accepted > 0) == (answer == "y\n")

@@ -113,6 +113,7 @@ def test_kills_with_256_calls_in_flight_stay_within_the_budget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, contestant: str, kills: int
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+    monkeypatch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
     each = TOKENS * PRICE["output"] / 1e6
     usd = 1300 * each  # several times what 256 calls in flight may cost
     draw = random.Random(3)
@@ -148,6 +149,7 @@ def _alive(pid: int) -> bool:
 
 def test_a_run_in_peace_leaves_nothing_unaccounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+    monkeypatch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
     from kurabe import Task
 
     with Simulator("openai", answer="5 is the price") as server:

@@ -27,6 +27,7 @@ def test_the_key_is_in_nothing_that_a_contest_leaves(
     fault: Fault | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
     monkeypatch.setattr("kurabe.models.transport.retry.BASE", 0.001)
     with Simulator("openai", answer="I say 12", faults=None if fault is None else (lambda call: fault)) as server:
         pl.DataFrame({"text": [f"thing {n}" for n in range(60)], "price": range(60)}).write_csv(tmp_path / "rows.csv")

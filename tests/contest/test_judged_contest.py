@@ -26,6 +26,7 @@ PRICE = {"input": 1.0, "output": 2.0}
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+    monkeypatch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
     monkeypatch.setattr("kurabe.models.transport.retry.BASE", 0.01)
 
 

@@ -161,6 +161,7 @@ def call(*args: str | Path, text: str | None = None, fails: bool = False) -> str
 @pytest.fixture
 def judged_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+    monkeypatch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
     rows = [{"question": f"Where is order {n}?", "answer": f"Order {n} is on its way!"} for n in range(60)]
     pl.DataFrame(rows).write_csv(tmp_path / "rows.csv")
     with Simulator("openai", answer="neither") as server:

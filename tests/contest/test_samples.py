@@ -92,6 +92,7 @@ def test_another_sample_asks_only_what_is_new_and_what_was_answered_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+    monkeypatch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
     with Simulator("openai", answer=lambda text: "7") as server:
         for rows, calls, answered in ((30, 30, 30), (50, 50, 50), (10, 50, 50), ("all", 240, 240), (None, 240, 240)):
             settings = {"model": "openai:gpt-4o-mini", "options": {"base_url": server.url}, "rows": rows}

@@ -14,6 +14,7 @@ from sklearn.base import clone
 
 from kurabe.api import Task, load_trained
 from kurabe.cli.main import cli
+from kurabe.contest.prepare import make_entrants
 from kurabe.contestants import own, persist, registry
 from kurabe.contestants.checks import table
 from kurabe.errors import ContestantError, InputError, ModelError
@@ -337,3 +338,91 @@ def test_a_damaged_file_is_one_message(tmp_path: Path, name: str) -> None:
         except ContestantError:
             refused += 1
     assert refused > 20
+
+
+@pytest.mark.parametrize(
+    ("entry", "place"),
+    [
+        ("{prompt: {model: 'openai@http://127.0.0.1:9/v1:m?key=MY_BANK_SECRET'}}", "http://127.0.0.1:9"),
+        ("{prompt: {model: 'openai@http://127.0.0.1:8000/v1:m?key=MY_BANK_SECRET'}}", "http://127.0.0.1:8000"),
+        ("{prompt: {model: 'openai@https://api.openai.com/v1:m?key=MY_BANK_SECRET'}}", "https://api.openai.com:443"),
+        ("{prompt: {model: 'fake:m | openai@https://a.org/v1:m?key=MY_BANK_SECRET'}}", "https://a.org:443"),
+        (
+            "{prompt: {model: 'openai:gpt-4.1-mini', options: {base_url: 'http://127.0.0.1:9/v1'}}}",
+            "http://127.0.0.1:9",
+        ),
+        ("{tune: {model: 'openai:gpt-4.1-mini', options: {base_url: 'https://a.org/v1'}}}", "https://a.org:443"),
+        ("{prompt: {model: 'ollama:m?host=http://a.org'}}", "http://a.org:80"),
+        ("{prompt: {model: 'azure:m?endpoint=https://mine.openai.azure.com'}}", "https://mine.openai.azure.com:443"),
+        ("{prompt: {model: 'bedrock:m?region=a.org/x'}}", "https://bedrock-runtime.a.org:443"),
+        ("{prompt: {model: 'anthropic-vertex:m?project=p&location=a.org\\'}}", "https://a.org:443"),
+        ("{sweep: {contestant: prompt, over: {model: ['vllm:m?base_url=http://a.org/v1']}}}", "http://a.org:80"),
+        (
+            "{sweep: {contestant: {prompt: {model: 'openai:m'}}, over: {options: [{base_url: 'https://a.org'}]}}}",
+            "https://a.org:443",
+        ),
+        ("{embeddings_ridge: {embeddings: 'openai@https://a.org/v1:m?key=MY_BANK_SECRET'}}", "https://a.org:443"),
+    ],
+)
+def test_a_key_goes_to_no_address_that_a_task_file_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str, place: str
+) -> None:
+    for variable in ("OPENAI_API_KEY", "MY_BANK_SECRET", "OLLAMA_API_KEY", "AZURE_OPENAI_API_KEY", "VLLM_API_KEY"):
+        monkeypatch.setenv(variable, "planted-0123456789")
+    monkeypatch.delenv("AZURE_OPENAI_ENDPOINT", raising=False)
+    path = folder(tmp_path, entry)
+    with pytest.raises(ContestantError, match="your consent") as refused:
+        make_entrants(Task.from_file(path / "task.yaml"), 0)
+    assert f"add --allow-code {place} " in str(refused.value)
+    assert "planted" not in str(refused.value)
+    assert make_entrants(Task.from_file(path / "task.yaml", allow_code=[place]), 0)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "{prompt: {model: 'openai:gpt-4.1-mini'}}",
+        "{prompt: {model: 'openai:gpt-4.1-mini', options: {base_url: 'https://api.openai.com/v1'}}}",
+        "{prompt: {model: 'openai@https://api.openai.com/v1:m?key=OPENAI_API_KEY'}}",
+        "{prompt: {model: 'openai@http://127.0.0.1:9/v1:m'}}",
+        "{prompt: {model: 'ollama:m?host=http://127.0.0.1:9'}}",
+        "{prompt: {model: 'azure:m?endpoint=https://env.openai.azure.com'}}",
+        "{prompt: {model: 'bedrock:m?region=eu-west-1'}}",
+        "{prompt: {model: 'anthropic-vertex:m?project=p&location=europe-west4'}}",
+    ],
+)
+def test_a_providers_own_address_needs_no_consent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: str) -> None:
+    monkeypatch.setenv("KURABE_NO_KEYRING", "1")
+    monkeypatch.setenv("OPENAI_API_KEY", "planted-0123456789")
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "planted-0123456789")
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://env.openai.azure.com")
+    monkeypatch.delenv("OLLAMA_API_KEY", raising=False)
+    assert make_entrants(Task.from_file(folder(tmp_path, entry) / "task.yaml"), 0)
+
+
+def test_a_judges_key_needs_consent_for_its_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "planted-0123456789")
+    task = folder(tmp_path, "tfidf_ridge")
+    judge = "{rubric: short, judge: 'openai:m', against: constant, options: {base_url: 'http://127.0.0.1:9/v1'}}"
+    with (task / "task.yaml").open("a") as file:
+        file.write(f"checks: [{{style: {judge}}}]\n")
+    with pytest.raises(ContestantError, match=r"add --allow-code http://127\.0\.0\.1:9 "):
+        Task.from_file(task / "task.yaml").compete()
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("{prompt: {model: 'openai:m', options: {cache: PATH}}}", "cache: a task file says true or false"),
+        ("{sweep: {contestant: prompt, over: {options: [{cache: PATH}]}}}", "cache: a task file says true or false"),
+        ("{sweep: {contestant: tfidf_ridge, folder: PATH}}", "folder cannot be set in a task file"),
+        ("{tune: {model: 'hf:m', folder: PATH}}", "folder cannot be set in a task file"),
+        ("{sweep: {contestant: {tune: {folder: PATH}}}}", "folder cannot be set in a task file"),
+        ("{sweep: {contestant: tune, over: {folder: [PATH]}}}", "folder cannot be set in a task file"),
+    ],
+)
+def test_a_task_file_names_no_file_that_kurabe_opens_for_its_own_use(tmp_path: Path, entry: str, message: str) -> None:
+    path = folder(tmp_path, entry.replace("PATH", str(tmp_path / "elsewhere" / "file")))
+    with pytest.raises(ContestantError, match=message):
+        make_entrants(Task.from_file(path / "task.yaml"), 0)
+    assert not (tmp_path / "elsewhere").exists()

@@ -361,6 +361,7 @@ def test_dollars_end_a_sweep_with_the_best_so_far(model: Any, tmp_path: Path) ->
 
 def test_dollars_are_never_exceeded_by_calls_in_flight(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+    monkeypatch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
     X, y = table(50)
     held = table(100, first=900)
     with Simulator("openai", answer=lambda text: text.split()[-1], delay=0.01) as server:
@@ -418,6 +419,7 @@ def test_jobs_at_a_provider_are_begun_while_the_dollars_last(monkeypatch: pytest
     monkeypatch.setattr(jobs, "FIRST_WAIT", 0.001)
     monkeypatch.setattr(jobs, "LONGEST_WAIT", 0.002)
     monkeypatch.setenv("OPENAI_API_KEY", "test-key-0123")
+    monkeypatch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
     monkeypatch.setenv("KURABE_JOBS", str(tmp_path / "jobs"))
     X, y = table(40)
     with Simulator("openai", answer=lambda text: text.split()[-1]) as server:
@@ -463,6 +465,7 @@ def test_a_job_that_was_begun_is_gone_on_with_though_its_dollars_are_spent(
 ) -> None:
     monkeypatch.setattr(jobs, "FIRST_WAIT", 0.001)
     monkeypatch.setenv("OPENAI_API_KEY", "test-key-0123")
+    monkeypatch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
     monkeypatch.setenv("KURABE_JOBS", str(tmp_path / "jobs"))
     X, y = table(40)
     held = X.head(10), y[:10]
@@ -492,6 +495,7 @@ def test_a_job_that_was_begun_is_gone_on_with_though_its_dollars_are_spent(
 def test_a_job_that_failed_and_is_deleted_is_tried_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(jobs, "FIRST_WAIT", 0.001)
     monkeypatch.setenv("OPENAI_API_KEY", "test-key-0123")
+    monkeypatch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
     monkeypatch.setenv("KURABE_JOBS", str(tmp_path / "jobs"))
     X, y = table(40)
     held = X.head(10), y[:10]
@@ -635,6 +639,7 @@ def test_answers_that_are_taken_over_keep_their_cost(model: Any, tmp_path: Path)
              "over": {"system": ["Be off by 1", "Be off by 2"]}}  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+        patch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
         (first,) = contest(tmp_path, {"sweep": entry}, budget={"usd": 5.0}).compete().rows
         calls = asked.calls
         (again,) = contest(tmp_path, {"sweep": {**entry, "minutes": 60}}, budget={"usd": 5.0}).compete().rows
@@ -650,6 +655,7 @@ def test_the_tasks_dollars_hold_for_a_sweep_too(model: Any, tmp_path: Path) -> N
     task = contest(tmp_path, entry, budget={"usd": 0.5})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+        patch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
         board = task.compete()
     (row,) = board.rows
     assert row.usd is not None

@@ -31,6 +31,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(jobs, "FIRST_WAIT", 0.001)
     monkeypatch.setattr(jobs, "LONGEST_WAIT", 0.002)
     monkeypatch.setenv("OPENAI_API_KEY", "test-key-0123")
+    monkeypatch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
     monkeypatch.setenv("KURABE_JOBS", str(tmp_path / "jobs"))
 
 
@@ -251,7 +252,9 @@ def test_whether_answers_have_a_price(
     model: str, given: dict[str, Any], known: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AZURE_OPENAI_API_KEY", "test-key-0123")
+    monkeypatch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
     monkeypatch.setenv("MISTRAL_API_KEY", "test-key-0123")
+    monkeypatch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
     assert (TuneHosted(model=model, **given).unpriced() is None) == known
 
 
@@ -317,6 +320,7 @@ def test_azure_needs_a_deployment() -> None:
         given: dict[str, Any] = {"model": f"azure:gpt-4.1-mini?endpoint={server.address}", "confirm_usd": "unknown"}
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("AZURE_OPENAI_API_KEY", "test-key-0123")
+            patch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
             with pytest.raises(ContestantError, match=r"'ft:gpt-4.1-mini:org:.*' answers once it is deployed"):
                 TuneHosted(**given).fit(X, y)
             made = TuneHosted(deployment="mine", **given).fit(X, y)

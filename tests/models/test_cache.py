@@ -133,3 +133,13 @@ def test_an_answer_that_can_t_be_kept_is_not_lost(tmp_path: Path) -> None:
     with Simulator("openai", answer=call) as server:
         reply = server.open(cache=tmp_path / "cache.sqlite").chat("x")
         assert reply.tool_calls[0].arguments == {"stars": 2**70}
+
+
+def test_a_file_that_is_no_cache_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("something else, and longer than the header of a database")
+    path.chmod(0o644)
+    with pytest.raises(errors.InputError, match="can't be used"):
+        Cache(path)
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert path.read_text().startswith("something else")

@@ -24,8 +24,8 @@ allow_code_option = click.option(
     "--allow-code",
     multiple=True,
     metavar="NAME",
-    help="Let the task file run this code of others: a module with estimators, a program, or a model's own code; may be"
-    " given several times.",
+    help="Let the task file run this code of others (a module with estimators, a program, or a model's own code), or"
+    " send a key to this address (https://HOST); may be given several times.",
 )
 task_argument = click.argument("task", type=click.Path(path_type=Path), default=Path())
 

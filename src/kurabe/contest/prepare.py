@@ -259,7 +259,9 @@ def make_record(task: Task, test: Part, seed: int, limit: int | None) -> RunReco
     Raises TaskError for a judge whose options are not valid, or must not be kept, and ContestantError for one that
     would run code of its own.
     """
-    check_references([check.style.judge for check in task.spec.checks if check.style is not None], task.allow_code)
+    for check in task.spec.checks:
+        if check.style is not None:
+            check_references({"judge": check.style.judge, "options": check.style.options}, task.allow_code)
     judges(task.spec, task.folder)
     learned = part_digest([task.train, task.validation])
     inputs = input_digests(test.X)

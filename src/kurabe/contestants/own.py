@@ -18,7 +18,7 @@ import msgspec
 from sklearn.base import BaseEstimator, clone
 
 from kurabe.errors import ContestantError, InputError, ModelError, missing
-from kurabe.models.reference import parse_reference
+from kurabe.models.reference import parse_reference, shown_reference
 from kurabe.tasks.file import contestant_entry
 from kurabe.tasks.spec import ContestantSpec
 
@@ -71,9 +71,9 @@ def own_estimator(spec: ContestantSpec, allow_code: Collection[str] = ()) -> Any
 
 
 def check_consent(spec: ContestantSpec, allow_code: Collection[str]) -> None:
-    """Raise ContestantError where a contestant of a task file would run a program, or code that comes with a model,
-    without the user's consent; `own_estimator` asks for that to import a module."""
-    check_references(spec.settings, allow_code)
+    """Raise ContestantError where a contestant of a task file would run a program, or code that comes with a model, or
+    send a key elsewhere, without the user's consent; `own_estimator` asks for that to import a module."""
+    check_references({spec.name: spec.settings}, allow_code)
     for program in _programs(spec):
         if program not in allow_code and program not in _users_own():
             raise ContestantError(_refusal(spec.name, f"the program {program!r}", program))
@@ -94,10 +94,12 @@ def _programs(spec: ContestantSpec) -> list[str]:
 
 
 def check_references(values: Any, allow_code: Collection[str]) -> None:
-    """Raise ContestantError where a model that a task file names would run code of its own without the user's consent.
+    """Raise ContestantError where a model that a task file names would run code of its own, or a key would go to an
+    address of the file's choice, without the user's consent.
 
     `values`: settings, with references anywhere in them. `?remote_code=NAME` in a reference is the consent of who wrote
-    the file; that of the user is NAME among `allow_code` or in the user's settings.
+    the file; that of the user is NAME among `allow_code` or in the user's settings. That to an address is
+    `https://host` among the same.
     """
     for reference, name in _remote(values):
         if name not in allow_code and name not in _users_own():
@@ -105,6 +107,69 @@ def check_references(values: Any, allow_code: Collection[str]) -> None:
                 f"{reference!r} would run code that comes with the model, which needs your consent. If you trust it,"
                 f" add --allow-code {shlex.quote(name)} (in Python, allow_code=[{name!r}])"
             )
+    _check_destinations(values, allow_code)
+    _check_paths(values)
+
+
+def _check_destinations(values: Any, allow_code: Collection[str]) -> None:
+    """Raise ContestantError where a key would go to an address that the user has not allowed."""
+    mappings, texts = _parts(values)
+    if not any(":" in text for text in texts):
+        return
+    from kurabe.models.destinations import covers, foreign_origins
+
+    addresses = {one for found in mappings for one in _texts(found.get("base_url"))}
+    for text in sorted(texts):
+        for place in foreign_origins(text, addresses):
+            if not any(covers(one, place) for one in (*allow_code, *_users_own())):
+                raise ContestantError(
+                    f"{shown_reference(text)!r} would send your key to {place}, which needs your consent. If you trust"
+                    f" it, add --allow-code {place} (in Python, allow_code=[{place!r}])"
+                )
+
+
+def _check_paths(values: Any) -> None:
+    """Raise ContestantError where a task file says which files kurabe opens for its own use."""
+    for found in _parts(values)[0]:
+        for options in (found.get("options"), *_listed(found.get("options"))):
+            if isinstance(options, Mapping) and not isinstance(options.get("cache", False), bool | None):
+                raise ContestantError(
+                    "options: cache: a task file says true or false; only Python may name a file, as in"
+                    " open_model(…, cache=PATH)"
+                )
+        named = (found.get(name) for name in ("tune", "sweep", "over"))
+        if any(isinstance(settings, Mapping) and "folder" in settings for settings in named):
+            raise ContestantError("folder cannot be set in a task file: answers are kept in .kurabe beside it")
+
+
+def _parts(values: Any) -> tuple[list[Mapping[Any, Any]], set[str]]:
+    """The mappings and the texts among some values and in what they hold."""
+    mappings: list[Mapping[Any, Any]] = []
+    texts: set[str] = set()
+    stack, seen = [values], set[int]()
+    while stack:
+        value = stack.pop()
+        if isinstance(value, str):
+            texts.add(value)
+        elif id(value) not in seen:
+            seen.add(id(value))
+            if isinstance(value, Mapping):
+                mappings.append(value)
+                stack += [*value, *value.values()]
+            elif isinstance(value, list | tuple | set | frozenset):
+                stack += value
+            elif isinstance(value, BaseEstimator):
+                mappings.append(vars(value))
+                stack += vars(value).values()
+    return mappings, texts
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def _texts(value: Any) -> list[str]:
+    return [one for one in (value, *_listed(value)) if isinstance(one, str)]
 
 
 def remote_code(values: Any) -> set[str]:
@@ -114,21 +179,7 @@ def remote_code(values: Any) -> set[str]:
 
 def _remote(values: Any) -> set[tuple[str, str]]:
     """(reference, the name that its `?remote_code=` gives) of each."""
-    found: set[tuple[str, str]] = set()
-    stack, seen = [values], set[int]()
-    while stack:
-        value = stack.pop()
-        if isinstance(value, str):
-            found |= {(value, name) for name in _remote_names(value)}
-        elif id(value) not in seen:
-            seen.add(id(value))
-            if isinstance(value, Mapping):
-                stack += [*value, *value.values()]
-            elif isinstance(value, list | tuple | set | frozenset):
-                stack += value
-            elif isinstance(value, BaseEstimator):
-                stack += vars(value).values()
-    return found
+    return {(text, name) for text in _parts(values)[1] for name in _remote_names(text)}
 
 
 def _remote_names(text: str) -> set[str]:

@@ -45,7 +45,7 @@ def connect(
 ) -> HostedModel:
     """The model that a reference names; no connection is made yet. See `kurabe.models.open_model`, and for `patient`
     Client."""
-    provider = _row(reference, api_key)
+    provider = provider_of(reference, api_key)
     options = options_of(reference, provider)
     codec = codec_of(provider)
     address = codec.address(base_url or reference.address or fill(provider.base_url, options))
@@ -95,7 +95,7 @@ def connect(
 
 def unavailable(reference: Reference) -> str | None:
     """Why a hosted model can't be asked here (no key, an option that is not set), or None where it can."""
-    provider = _row(reference)
+    provider = provider_of(reference)
     try:
         authorize(provider, find_key(provider), options_of(reference, provider))
     except (InputError, ModelError) as error:
@@ -103,7 +103,7 @@ def unavailable(reference: Reference) -> str | None:
     return None
 
 
-def _row(reference: Reference, api_key: str | None = None) -> Provider:
+def provider_of(reference: Reference, api_key: str | None = None) -> Provider:
     """The provider's row; with `openai@…?key=VARIABLE`, its key is in that variable. The one for calls with a key takes
     its place where a key is given, or where one is set and what the cloud's own credentials need is not, as in
     google-genai."""

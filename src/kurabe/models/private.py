@@ -3,6 +3,10 @@
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+_SQLITE: Final = b"SQLite format 3\0"
+"""How a file of SQLite begins."""
 
 
 def make_private(path: Path) -> None:
@@ -12,10 +16,17 @@ def make_private(path: Path) -> None:
 
 
 def create_private(path: Path) -> None:
-    """Make an empty file that only its owner can read, where there is none, and close one that is there to others.
+    """Make an empty file for SQLite that only its owner can read; close a database that is there to others.
 
-    What SQLite keeps beside its file gets the same mode. Raises OSError.
+    What SQLite keeps beside its file gets the same mode. A file of another kind keeps its mode: it is not ours. Raises
+    OSError.
     """
-    with suppress(FileExistsError):
+    try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    make_private(path)
+    except FileExistsError:
+        if not path.is_file():
+            return
+        with path.open("rb") as file:
+            if file.read(len(_SQLITE)) not in (b"", _SQLITE):
+                return
+        make_private(path)
