@@ -113,6 +113,45 @@ def test_thoughts_are_no_part_of_an_answer_and_missing_answers_do_not_count() ->
     assert (found["one"].value, found["one"].rows) == (1.0, 30)
 
 
+def test_formats_and_styles_count_groups_of_rows_and_not_rows() -> None:
+    """Ten groups of 30 rows, in each of which all rows are alike."""
+    group = np.arange(300) // 30
+    rows = pl.DataFrame({"input": [f"row {n}" for n in range(300)], "c": group})
+    truth = np.array(["t"] * 300, dtype=object)
+    first, second = (["{}" if one > least else "bad" for one in group] for least in (0, 3))
+    entries = entry("first", first, first), entry("second", second, second)
+    grouped = Evidence("t", "text", "token_f1", truth, rows, "t", entries, checks=(Check(format="json"),), cluster="c")
+    found = results(grouped, "format")
+    assert found["second"].p == pytest.approx(0.25, abs=0.02)  # of three groups, all one way: 2 / 2**3
+    assert [found[name].value for name in found] == pytest.approx([0.9, 0.6])
+    assert found["second"].interval is not None
+    low, high = found["second"].interval
+    assert low < wilson_interval(6, 10)[0] + 0.03
+    assert high > wilson_interval(6, 10)[1] - 0.03
+
+    style = Style(rubric="short", judge="test:judge", rows=300)
+    judged = replace(grouped, checks=(Check(style=style),))
+    liked = ["{}", "t", "bad"]
+    verdicts = {
+        shown.key: FIRST if liked.index(shown.first) < liked.index(shown.second) else SECOND
+        for shown in left_to_judge(judged, style, ["second"], {})
+    }
+    share = results(replace(judged, judged={0: Judged(verdicts)}), "style")["second"]
+    assert share.value == pytest.approx(0.6)
+    assert share.interval is not None
+    assert share.interval[1] - share.interval[0] > 0.4
+
+
+def test_a_slice_without_an_error_has_an_interval_too() -> None:
+    far = np.where(np.arange(N) % 3 == 0, TRUTH, TRUTH + 5)
+    for metric in ("mean_absolute_error", "median_absolute_error", "root_mean_squared_error"):
+        right = numbers(entry("right in Japan", far), checks=(Check(slice="origin == 'JP'"),))
+        found = results(replace(right, metric=metric), "origin == 'JP'")["right in Japan"]
+        assert found.value == 0
+        assert found.interval is not None
+        assert found.interval[1] > 1
+
+
 def test_a_slice_has_the_score_of_its_rows_alone() -> None:
     guesses = TRUTH + np.where(np.array(ROWS["origin"]) == "JP", np.arange(N), 0.0)
     half = np.arange(N) < 30

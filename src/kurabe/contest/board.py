@@ -13,7 +13,7 @@ import numpy as np
 from kurabe.contest.caution import Flattery, RowsToTell, flattery, rows_to_tell
 from kurabe.contest.checks import CheckResult, check_columns
 from kurabe.contest.controls import adjusted
-from kurabe.contest.evidence import Evidence, Status, usable
+from kurabe.contest.evidence import Evidence, Status, fallback_score, usable
 from kurabe.contest.forgetting import Forgetting, forgetting
 from kurabe.contest.history import Uses
 from kurabe.contest.intervals import (
@@ -240,7 +240,7 @@ def _figures(
     answered a sample are scored for all rows by the errors of those that answered all, where that narrows the interval.
     """
     units = evidence.units
-    typical = _score_of_fallback(evidence, metric)
+    typical = fallback_score(evidence, metric)
     by_rows: defaultdict[bytes, list[int]] = defaultdict(list)
     for position, one in answered.items():
         by_rows[one.mask.tobytes()].append(position)
@@ -270,14 +270,6 @@ def _figures(
                 few = found[position].half_made_by
                 found[position] = _Figures(better.score, better.interval, better.gain, few)
     return found
-
-
-def _score_of_fallback(evidence: Evidence, metric: Metric) -> float:
-    """The score of answers that know nothing, in whose unit an error of 0 is uncertain."""
-    if metric.kind != "number":
-        return 0.0
-    score = metric.score(evidence.truth, np.full(len(evidence.truth), float(evidence.fallback)))
-    return score if math.isfinite(score) else 0.0
 
 
 def _comparisons(

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kurabe.contest.evidence import Entry, Evidence, usable
-from kurabe.contest.intervals import Interval, score_intervals, scored, wilson_interval
-from kurabe.contest.pairs import mcnemar_exact
+from kurabe.contest.evidence import Entry, Evidence, fallback_score, usable
+from kurabe.contest.intervals import Interval, score_intervals, scored
+from kurabe.contest.pairs import Answered, compare
 from kurabe.contest.person_verdicts import PersonAgreement, corrected, person_agreement
 from kurabe.contest.statistics import holm
-from kurabe.contest.style import answer_texts, pairs, preference
+from kurabe.contest.style import answer_texts, outcome, pairs, preference, rows_shown
 from kurabe.tasks.checks import Follows, labelled, read_format, slice_rows
-from kurabe.tasks.metrics import metric_for
+from kurabe.tasks.metrics import METRICS, metric_for
 from kurabe.tasks.spec import Style
 
 
@@ -25,10 +25,11 @@ class CheckResult:
     """One check of one contestant.
 
     `value`: a share of `rows`, 0 to 1 (format, style), or the task's metric over them (slice); `interval`: its 95 %
-    interval, None where there is none. `p`: McNemar's exact p-value against the contestant `against`, adjusted by
-    Holm's method over the column (format). `agreement`: the share of pairs on which the judge's two orders agreed
-    (style), None where no pair had to be judged. `person`: how a person's verdicts on some of these pairs agree with
-    the judge's, None where there are none; `uncorrected`: the judge's share, where `value` is corrected by them.
+    interval, None where there is none. `p`: the p-value of a paired test against the contestant `against` (McNemar's
+    exact one where each row is independent), adjusted by Holm's method over the column (format). `agreement`: the share
+    of pairs on which the judge's two orders agreed (style), None where no pair had to be judged. `person`: how a
+    person's verdicts on some of these pairs agree with the judge's, None where there are none; `uncorrected`: the
+    judge's share, where `value` is corrected by them.
     """
 
     value: float
@@ -42,6 +43,7 @@ class CheckResult:
 
 
 Column = dict[str, CheckResult]
+_SHARE = METRICS["exact_match"]  # any share of rows
 
 
 def check_columns(
@@ -63,7 +65,7 @@ def check_columns(
 
 
 def _format_column(evidence: Evidence, follows: Follows, ranked: Sequence[Entry]) -> Column:
-    """The share of each contestant's answers that follow the format, with Wilson's interval, beside that of the best
+    """The share of each contestant's answers that follow the format, with its interval, beside that of the best
     contestant that says something or, of a tuned model, of itself untuned."""
     right: dict[str, np.ndarray] = {}  # 1 where an answer follows the format, 0 where not, NaN where there is none
     for entry in ranked:
@@ -76,18 +78,25 @@ def _format_column(evidence: Evidence, follows: Follows, ranked: Sequence[Entry]
     for entry in ranked:
         if entry.name not in right:
             continue
-        ours = right[entry.name][np.isfinite(right[entry.name])]
-        result = CheckResult(float(ours.mean()), wilson_interval(float(ours.sum()), len(ours)), len(ours))
+        result = _share(evidence, right[entry.name])
         other = _untuned(entry, [one for one in ranked if one.name in right]) or next(iter(right))
         both = np.isfinite(right[entry.name]) & np.isfinite(right[other])
         if other != entry.name and both.any():
-            us, them = right[entry.name][both] == 1, right[other][both] == 1
-            p = mcnemar_exact(int((us & ~them).sum()), int((them & ~us).sum()))
+            parts = [Answered(both, one[both][:, None]) for one in (right[entry.name], right[other])]
+            p = compare(_SHARE, parts, [(0, 1)], units=evidence.units)[0].p
             result = replace(result, p=p, against=other)
         column[entry.name] = result
     tested = {frozenset((name, result.against)): result.p for name, result in column.items() if result.p is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))  # two held against each other are one test
     return {name: replace(result, p=adjusted.get(frozenset((name, result.against)))) for name, result in column.items()}
+
+
+def _share(evidence: Evidence, values: np.ndarray) -> CheckResult:
+    """The mean of (n,) `values` from 0 to 1, NaN left out, with its interval: over independent units, as scores are."""
+    there = np.isfinite(values)
+    one = scored(_SHARE, values[there][:, None], evidence.units.on(there))
+    ends = score_intervals(_SHARE, [one])[0] if one.units.count > 1 else None
+    return CheckResult(one.score(_SHARE), ends, int(there.sum()))
 
 
 def _untuned(entry: Entry, others: Sequence[Entry]) -> str | None:
@@ -101,6 +110,7 @@ def _slice_column(evidence: Evidence, members: np.ndarray, resamples: int, seed:
     """The metric over the slice's rows with its interval, of those answered. Contestants that answered the same rows
     share the resamples."""
     metric = metric_for(evidence.metric, evidence.kind)
+    typical = fallback_score(evidence, metric)
     masks = {entry.name: usable(entry) & members for entry in evidence.entries if entry.status in ("done", "partial")}
     column: Column = {}
     by_rows = sorted(
@@ -115,7 +125,11 @@ def _slice_column(evidence: Evidence, members: np.ndarray, resamples: int, seed:
         truth, units = evidence.truth[mask], evidence.units.on(mask)
         values = [scored(metric, metric.statistics(truth, entry.guesses[mask]), units) for entry in entries]
         many = units.count > 1
-        made = score_intervals(metric, values, resamples=resamples, seed=seed) if many else [None] * len(values)
+        made = (
+            score_intervals(metric, values, typical=typical, resamples=resamples, seed=seed)
+            if many
+            else [None] * len(values)
+        )
         for entry, one, ends in zip(entries, values, made, strict=True):
             score = one.score(metric)
             if math.isfinite(score):
@@ -125,7 +139,7 @@ def _slice_column(evidence: Evidence, members: np.ndarray, resamples: int, seed:
 
 
 def _style_column(evidence: Evidence, place: int, style: Style) -> Column:
-    """How often each contestant's answers are preferred, ties counting half, with Wilson's interval (a little wide
+    """How often each contestant's answers are preferred, ties counting half, with its interval (a little wide
     where there are many ties). Where a person has judged enough of the same pairs, how often a person prefers them."""
     column: Column = {}
     if (judged := evidence.judged.get(place)) is None:
@@ -134,13 +148,15 @@ def _style_column(evidence: Evidence, place: int, style: Style) -> Column:
         shown = pairs(evidence, style, entry)
         found = preference(shown, judged.verdicts)
         if found.pairs:
-            share, by_person = found.points / found.pairs, corrected(shown, judged)
-            column[entry.name] = CheckResult(
-                value=by_person.value if by_person else share,
-                interval=by_person.interval if by_person else wilson_interval(found.points, found.pairs),
-                rows=found.pairs,
+            won = np.full(len(evidence.truth), np.nan)
+            won[rows_shown(evidence, style, entry)] = [outcome(pair, judged.verdicts) for pair in shown]
+            by_judge, by_person = _share(evidence, won), corrected(shown, judged)
+            column[entry.name] = replace(
+                by_judge,
+                value=by_person.value if by_person else by_judge.value,
+                interval=by_person.interval if by_person else by_judge.interval,
                 person=person_agreement(shown, judged),
-                uncorrected=share if by_person else None,
+                uncorrected=by_judge.value if by_person else None,
                 against=style.against,
                 agreement=found.agreed / found.judged if found.judged else None,
             )

@@ -1,5 +1,6 @@
 """What the journal holds of one run, in memory: everything a board is computed from, and nothing else."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -10,6 +11,7 @@ import polars as pl
 
 from kurabe.contest.history import Uses
 from kurabe.contest.units import Units, find_units
+from kurabe.tasks.metrics import Metric
 from kurabe.tasks.spec import Check, Kind
 
 Status = Literal["done", "partial", "skipped", "failed"]
@@ -113,3 +115,11 @@ class Evidence:
 def _units(evidence: Evidence) -> Units:
     clusters = evidence.rows.to_dict(as_series=True).get(evidence.cluster or "")
     return find_units(evidence.truth, evidence.inputs, clusters)
+
+
+def fallback_score(evidence: Evidence, metric: Metric) -> float:
+    """The score of answers that know nothing, in whose unit an error of 0 is uncertain."""
+    if metric.kind != "number":
+        return 0.0
+    score = metric.score(evidence.truth, np.full(len(evidence.truth), float(evidence.fallback)))
+    return score if math.isfinite(score) else 0.0

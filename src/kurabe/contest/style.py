@@ -91,13 +91,26 @@ def answer_texts(evidence: Evidence, entry: Entry) -> list[str | None] | None:
 def pairs(evidence: Evidence, style: Style, entry: Entry) -> list[Showing]:
     """The answers of a contestant, each first beside the one that it is held against; [] where there is nothing to
     compare."""
+    return list(_by_row(evidence, style, entry).values())
+
+
+def rows_shown(evidence: Evidence, style: Style, entry: Entry) -> list[int]:
+    """The test row of each of `pairs`, from 0."""
+    return list(_by_row(evidence, style, entry))
+
+
+def _by_row(evidence: Evidence, style: Style, entry: Entry) -> dict[int, Showing]:
     texts = answer_texts(evidence, entry)
     others = _others(evidence, style, entry)
     if texts is None or others is None:
-        return []
+        return {}
     questions = evidence.rows["input"].to_list()
-    shown = zip(questions[: style.rows], texts, others, strict=False)
-    return [Showing(q or "", text, other) for q, text, other in shown if text is not None and other is not None]
+    shown = enumerate(zip(questions[: style.rows], texts, others, strict=False))
+    return {
+        row: Showing(question or "", text, other)
+        for row, (question, text, other) in shown
+        if text is not None and other is not None
+    }
 
 
 def _others(evidence: Evidence, style: Style, entry: Entry) -> Sequence[str | None] | None:

@@ -242,7 +242,7 @@ def _format_note(board: Board, label: str, form: str | dict[str, Any]) -> str:
     says = "are JSON" if form == JSON else f"follow {wanted}"
     others = dict.fromkeys(row.checks[label].against for row in board.rows if label in row.checks)
     against = [f"“{fmt.shorten(fmt.plain(other), 60)}”" for other in others if other]
-    tested = f"; p is McNemar's exact test against {' or '.join(against)}, Holm-adjusted" if against else ""
+    tested = f"; p is from a paired test against {' or '.join(against)}, Holm-adjusted" if against else ""
     return f"share of answers that {says}, with 95 % intervals{tested}."
 
 
