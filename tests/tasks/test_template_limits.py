@@ -105,6 +105,8 @@ def test_a_template_that_takes_too_long_says_so_and_the_next_one_is_rendered() -
         ("{{ row['title'][:50] }}", True),
         ("{{ title * 2 }}", False),
         ("{% for c in title %}{% endfor %}", False),
+        ("{{ price | round(2) }}", True),
+        ("{{ title ~ title }}", False),
         ("{{ title.upper() }}", False),
         ("{% set a = title ~ title %}", False),
         ("{{ title | replace('a', title) }}", False),
@@ -112,6 +114,22 @@ def test_a_template_that_takes_too_long_says_so_and_the_next_one_is_rendered() -
 )
 def test_plain_templates_need_no_process(template: str, plain: bool) -> None:
     assert is_bounded(SANDBOX.parse(template)) == plain
+
+
+@pytest.mark.parametrize(
+    "places", ["-60000000", "60000000", "-10 ** 9", "precision=-60000000", "1e9", "-60000000, 'ceil'"]
+)
+def test_a_number_is_rounded_to_a_sensible_number_of_places(places: str) -> None:
+    with pytest.raises(TaskError, match=r"rounding to .* places; it may be up to 400"):
+        render_inputs(f"{{{{ price | int | round({places}) }}}}", FRAME[:1])
+    assert render_inputs("{{ price | round(0) }} {{ price | int | round(-1) }}", FRAME[:1]) == ["2 0"]
+
+
+def test_long_cells_put_together_take_no_memory_here() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(TaskError):
+        render_inputs("{{ " + " ~ ".join(["t"] * 400) + " }}", pl.DataFrame({"t": ["a" * 10**6]}))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KiB
 
 
 def test_both_ways_render_alike() -> None:

@@ -20,6 +20,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 MAX_OUTPUT = 32 * 1024 * 1024  # characters of one rendered row
 MAX_STEPS = 1_000_000  # numbers from `range` for one row
 MAX_WIDTH = 1000  # of a formatted value
+MAX_PLACES = 400  # that a number is rounded to; a float has up to 324
 ROW = "row"
 _PERCENT = re.compile(r"%(?:\([^)]*\))?[-#0 +]*(\*|\d*)(?:\.(\*|\d*))?")
 _GROWING = frozenset("center expandtabs format format_map ljust replace rjust zfill".split())  # noqa: SIM905
@@ -75,6 +76,10 @@ def _check_size(name: str, value: Any, args: Sequence[Any]) -> None:
         if wrong := [width for width in widths if width in ("*", "{") or int(width or 0) > MAX_WIDTH]:
             raise SecurityError(f"a format of width {wrong[0]}; it may be up to {MAX_WIDTH:,}, written as a number")
         return
+    if name == "round":  # to -10**8 places is a division by a number of as many digits
+        if places := [arg for arg in args if isinstance(arg, int | float) and not abs(arg) <= MAX_PLACES]:
+            raise SecurityError(f"rounding to {places[0]} places; it may be up to {MAX_PLACES:,}")
+        return
     text = value if isinstance(value, str) else ""
     if name == "replace":
         size = text.count(str(args[0])) * len(str(args[1])) if len(args) > 1 else 0
@@ -108,7 +113,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        for name in ("batch", "center", "format", "indent", "replace", "slice"):
+        for name in ("batch", "center", "format", "indent", "replace", "round", "slice"):
             self.filters[name] = _guarded(name, self.filters[name])
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
@@ -173,12 +178,14 @@ _BOUNDED_FILTERS = frozenset({
 _BOUNDED = (
     nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name, nodes.Const, nodes.If, nodes.CondExpr, nodes.Compare,
     nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Test, nodes.Getattr, nodes.Getitem, nodes.Keyword,
-    nodes.Slice, nodes.Concat, nodes.Add, nodes.Sub, nodes.Neg, nodes.Pos,
+    nodes.Slice, nodes.Add, nodes.Sub, nodes.Neg, nodes.Pos,
 )  # fmt: skip
 
 
 def is_bounded(tree: nodes.Template) -> bool:
     """Whether a template can do no more than show cells and constants: its output grows with them and its own length.
+
+    `~` is not among it: it puts any number of long cells together before the length of the output is looked at.
 
     >>> is_bounded(SANDBOX.parse("{{ title | upper }}")), is_bounded(SANDBOX.parse("{% for x in row %}{% endfor %}"))
     (True, False)
