@@ -14,7 +14,7 @@ from scipy.special import stdtrit
 from sklearn.metrics import cohen_kappa_score
 
 from kurabe.contest.evidence import Evidence, Judged
-from kurabe.contest.intervals import CONFIDENCE, Interval
+from kurabe.contest.intervals import CONFIDENCE, Interval, wilson_interval
 from kurabe.contest.style import FIRST, SECOND, Showing, Verdicts, orders, outcome, pairs
 from kurabe.tasks.spec import Style
 
@@ -132,6 +132,4 @@ def _share_interval(share: float, error: float, n: int) -> Interval:
     with Student's t for n verdicts."""
     t = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
     rows = max(share * (1 - share), 0.25 / n) / error**2
-    center = (share + t * t / (2 * rows)) / (1 + t * t / rows)
-    reach = t / (1 + t * t / rows) * math.sqrt(share * (1 - share) / rows + t * t / (4 * rows * rows))
-    return max(0.0, center - reach), min(1.0, center + reach)
+    return wilson_interval(share * rows, rows, z=t)
