@@ -46,6 +46,7 @@ class Learner(Contestant):
 
     searches: ClassVar[bool] = False  # whether `_search` chooses anything
     takes_columns: ClassVar[bool] = False  # whether it can learn from the columns alone
+    logs_columns: ClassVar[bool] = True  # whether it may do so on the log scale without being told to
     kind: Kind | None
     metric: str | None
     view_: View = "all"  # one that was saved before there were views has none
@@ -107,11 +108,12 @@ class Learner(Contestant):
         self, X: pl.DataFrame, y: np.ndarray, held: Validation | None, both_X: pl.DataFrame, both_y: np.ndarray
     ) -> None:
         log = getattr(self, "log", False)
-        scales = [False]
+        scales: Sequence[bool] = [False]
         if self.kind_ == "number":
             scales = [bool(log)] if log != "auto" else [False, True] if log_fits(both_y) else [False]
-        smears = self.kind_ == "number" and True in scales and scored_by(self.metric, self.kind_).name in SQUARED
         views = self.views(both_X)
+        scales = scales if len(views) > 1 else self._scales(views[0], scales)
+        smears = self.kind_ == "number" and True in scales and scored_by(self.metric, self.kind_).name in SQUARED
         self.view_, chosen, settings, smear = views[0], scales[0], Settings(), 1.0
         if self.searches or smears or len(scales) > 1 or len(views) > 1:
             self.view_, chosen, settings, smear = self._choose(X, y, held, views, scales, smears)
@@ -168,12 +170,15 @@ class Learner(Contestant):
             self.view_ = view
             features = self._features()
             F, held_F = features.fit_transform(X), features.transform(held[0])
-            for log in scales:
+            for log in self._scales(view, scales):
                 score, settings, smear = self._score(F, y, held_F, held[1], log, smears)
                 if best is None or score < best[0]:
                     best = (score, view, log, settings, smear)
         assert best is not None
         return best[1:]
+
+    def _scales(self, view: View, scales: Sequence[bool]) -> Sequence[bool]:
+        return [False] if view == "columns" and not self.logs_columns and len(scales) > 1 else scales
 
     def _score(
         self, F: Any, y: np.ndarray, held_F: Any, held_y: np.ndarray, log: bool, smears: bool

@@ -31,6 +31,7 @@ class RandomForest(Learner):
     """
 
     takes_columns: ClassVar[bool] = True
+    logs_columns: ClassVar[bool] = False  # its means of logarithms were worse on each table tried
 
     def __init__(
         self,
