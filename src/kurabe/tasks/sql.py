@@ -111,7 +111,8 @@ def _fetched(result: Iterable[Any], shown: str, deadline: float) -> list[Any]:
     rows, size = [], 0
     for row in result:
         rows.append(row)
-        size += sys.getsizeof(row) + sum(map(sys.getsizeof, row))
+        cells = tuple(row)  # a row of SQLAlchemy holds one, which its own size leaves out
+        size += sys.getsizeof(row) + sys.getsizeof(cells) + sum(map(sys.getsizeof, cells))
         if size > MAX_BYTES:
             raise DataError(
                 f"{shown}: the query gives more than {MAX_BYTES:,} bytes, after {len(rows):,} rows. Select fewer"
