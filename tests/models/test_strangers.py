@@ -73,7 +73,7 @@ def serving(status: int, headers: dict[str, str], body: bytes, times: int = 1) -
 # ── Size ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 ASK = """
-import resource, sys
+import sys
 from kurabe import errors, open_model
 model = open_model("openai:m", base_url=sys.argv[1], api_key="test-key", attempts=2)
 try:
@@ -81,7 +81,8 @@ try:
     stream.reply if stream else model.chat("x")
 except errors.ProviderError as error:
     print(type(error).__name__, error.status)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+status = open("/proc/self/status").read()  # ru_maxrss would count what the parent held before exec, too
+print(int(status.split("VmHWM:")[1].split()[0]) // 1024)
 """
 
 
