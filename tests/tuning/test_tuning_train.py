@@ -184,7 +184,7 @@ def start(name, share):
             if done >= share * count:
                 time.sleep(random.Random(share).random() * 0.05)
                 os.kill(child, signal.SIGKILL)
-                break
+                steps += [int(line.split()[0]) for line in lines]
     ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     print(steps[0], steps[-1], count, ended, flush=True)
 
