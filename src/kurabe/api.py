@@ -89,7 +89,7 @@ class Board(contest_board.Board):
 
     @property
     def winner(self) -> "Trained":
-        """The first of `finishers` that is no person, trained. Raises ContestantError where there is none."""
+        """The best of `finishers` other than a person, trained. Raises ContestantError if nobody else finished."""
         return load_winner(self.task.folder, self, self.task)
 
     def trained(self, contestant: str) -> "Trained":
@@ -177,8 +177,8 @@ class Trained:
 def load_winner(
     folder: Path, board: contest_board.Board, task: tasks.Task | TaskSpec, allow_code: Collection[str] = ()
 ) -> Trained:
-    """The first of `board.finishers` that is no person; `allow_code` as of `Task.from_file`, which a Task
-    brings itself. Raises ContestantError where there is none."""
+    """The best of `board.finishers` other than a person. `allow_code` is that of `Task.from_file`; a Task brings its
+    own. Raises ContestantError if nobody else finished."""
     for name in board.finishers:
         try:
             return load_trained(folder, board.evidence.run, name, task, allow_code)

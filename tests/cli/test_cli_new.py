@@ -1,4 +1,4 @@
-"""`kurabe new`: where the table comes from, and what is said when there is none."""
+"""`kurabe new`: where the table comes from, and what is said without one."""
 
 from pathlib import Path
 

@@ -65,7 +65,7 @@ def kept() -> Iterator[KeptChat]:
 
 
 def last() -> KeptChat:
-    """The latest conversation. Raises InputError where there is none."""
+    """The latest conversation. Raises InputError where no conversation was kept."""
     if (chat := next(kept(), None)) is None:
         raise InputError("there is no earlier conversation to continue; start one with: kurabe chat REF")
     return chat

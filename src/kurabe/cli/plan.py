@@ -9,7 +9,7 @@ from rich.console import Console
 from kurabe.api import Task
 from kurabe.cli.json_output import print_json
 from kurabe.cli.main import Command
-from kurabe.cli.shared import allow_code_option, task_argument, task_file
+from kurabe.cli.shared import allow_code_option, seed_option, task_argument, task_file
 from kurabe.report.plan import PlanTable
 
 
@@ -21,7 +21,7 @@ from kurabe.report.plan import PlanTable
 )
 @click.option("--only", multiple=True, metavar="NAME", help="Plan only this contestant; may be given several times.")
 @allow_code_option
-@click.option("--seed", type=int, help="Seed of the split and of everything random; without it the task file's.")
+@seed_option
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as one JSON object.")
 def command(
     task: Path,

@@ -1,7 +1,6 @@
 """The text of a web page: what a reader sees of it, without menus, scripts and markup."""
 
 import codecs
-import os
 import re
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import msgspec
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from kurabe.errors import DownloadError
+from kurabe.models.memory_limit import limit_memory
 from kurabe.models.transport.page import Page
 
 SMALL = 50_000
@@ -70,14 +70,7 @@ def _read_apart(page: Page) -> str:
 
 def _main_apart() -> None:
     """Read the page on standard input, within limits, and write its text."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        pass
-    else:
-        with open("/proc/self/statm" if os.path.exists("/proc/self/statm") else os.devnull) as file:
-            taken = int((file.read().split() or ["0"])[0]) * resource.getpagesize()  # by libraries that are loaded
-        resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
+    limit_memory(MEMORY)
     page = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Page)
     try:
         text, code = _page_text(page), 0

@@ -15,6 +15,7 @@ from kurabe.cli.shared import (
     in_first,
     load_board,
     print_board,
+    seed_option,
     task_argument,
     task_file,
 )
@@ -34,7 +35,7 @@ from kurabe.report.progress import Progress
 )
 @click.option("--only", multiple=True, metavar="NAME", help="Run only this contestant; may be given several times.")
 @allow_code_option
-@click.option("--seed", type=int, help="Seed of the split and of everything random; without it the task file's.")
+@seed_option
 @click.option("--json", "as_json", is_flag=True, help="Print the board as one JSON object.")
 @in_first
 def command(

@@ -27,6 +27,9 @@ allow_code_option = click.option(
     help="Let the task file run this code of others (a module with estimators, a program, or a model's own code), or"
     " send a key to this address (https://HOST); may be given several times.",
 )
+seed_option = click.option(
+    "--seed", type=int, help="Seed of the split and of everything random; without it the task file's."
+)
 task_argument = click.argument("task", type=click.Path(path_type=Path), default=Path())
 
 

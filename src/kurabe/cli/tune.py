@@ -19,6 +19,7 @@ from kurabe.cli.shared import (
     exit_without_score,
     in_first,
     print_board,
+    seed_option,
     task_argument,
     task_file,
 )
@@ -64,7 +65,7 @@ command.params.append(debug_option())
 @click.option("--contestant", "names", multiple=True, metavar="NAME", help="Only this one; may be given several times.")
 @click.option("--limit", type=click.IntRange(min=1), help="Use only the first so many test rows.")
 @allow_code_option
-@click.option("--seed", type=int, help="Seed of the split and of everything random; without it the task file's.")
+@seed_option
 @click.option("--yes", is_flag=True, help="Accept what providers take for it, as it is estimated, without a question.")
 @click.option("--json", "as_json", is_flag=True, help="Print the board as one JSON object.")
 @in_first

@@ -25,7 +25,7 @@ class CheckResult:
     """One check of one contestant.
 
     `value`: a share of `rows`, 0 to 1 (format, style), or the task's metric over them (slice); `interval`: its 95 %
-    interval, None where there is none. `p`: the p-value of a paired test against the contestant `against` (McNemar's
+    interval, or None. `p`: the p-value of a paired test against the contestant `against` (McNemar's
     exact one where each row is independent), adjusted by Holm's method over the column (format). `agreement`: the share
     of pairs on which the judge's two orders agreed (style), None where no pair had to be judged. `person`: how a
     person's verdicts on some of these pairs agree with the judge's, None where there are none; `uncorrected`: the

@@ -22,7 +22,7 @@ RARE_SHARE = 0.001
 unless both texts are long. What a whole catalogue has in common (`Women's Solid Casual Shirt`) makes no rows near."""
 LEAST_WORDS = 6.0
 """Shorter texts, and rows of facts, are near each other by chance: they are only compared exactly. A character of a
-script without spaces is half a word, a number is none."""
+script without spaces counts as half a word, and a number does not count."""
 PROSE_WORDS = 3.0
 PROSE_VARIETY = 0.05
 """A column is prose if its values have so many words on average and this share of them differ. Others are facts."""

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from kurabe.contestants.base import Contestant, Validation
-from kurabe.contestants.frames import TEXT, as_frame, as_target, concat, require
+from kurabe.contestants.frames import TEXT, as_frame, as_target, held_part, joined, require
 from kurabe.contestants.learner import checked_kind, scored_by
 from kurabe.errors import ContestantError
 from kurabe.tasks.prose import prose_columns
@@ -75,11 +75,7 @@ class AutoGluon(Contestant):
         """Train on the training and the validation part; AutoGluon holds out rows of its own."""
         X = as_frame(X)
         self.kind_ = checked_kind(self, y)
-        y = as_target(y, self.kind_, X.height)
-        if validation is not None and len(validation[1]):
-            held = as_frame(validation[0])
-            y = np.concatenate([y, as_target(validation[1], self.kind_, held.height)])
-            X = concat(X, held)
+        X, y = joined(X, as_target(y, self.kind_, X.height), held_part(validation, self.kind_))
         if self.kind_ == "label":  # codes come through a CSV file as they went, whatever the labels look like
             self.classes_, y = np.unique(y, return_inverse=True)
         self.constant_ = y[0] if (y == y[0]).all() else None

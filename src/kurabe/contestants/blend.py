@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from kurabe.contestants.base import Contestant, Validation
 from kurabe.contestants.features import analysed_once
-from kurabe.contestants.frames import as_frame, as_target, concat
+from kurabe.contestants.frames import as_frame, as_target, held_part, joined
 from kurabe.contestants.learner import View, checked_kind, expand, scored_by
 from kurabe.contestants.linear import LinearFeatures, TfidfRidge
 from kurabe.contestants.plain import fit_plain
@@ -62,11 +62,7 @@ class Blend(Contestant):
     def fit(self, X: Any, y: Any, validation: Validation | None = None) -> Self:
         X = as_frame(X)
         self.kind_ = checked_kind(self, y)
-        y = as_target(y, self.kind_, X.height)
-        if validation is not None and len(validation[1]):
-            held = as_frame(validation[0])
-            y = np.concatenate([y, as_target(validation[1], self.kind_, held.height)])
-            X = concat(X, held)
+        X, y = joined(X, as_target(y, self.kind_, X.height), held_part(validation, self.kind_))
         if self.kind_ == "label":
             self.classes_ = np.unique(y)
         members = self._members(X)

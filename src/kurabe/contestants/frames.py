@@ -94,6 +94,20 @@ def as_target(y: Any, kind: Kind, rows: int) -> np.ndarray:
     return numbers
 
 
+def held_part(validation: tuple[Any, Any] | None, kind: Kind) -> tuple[pl.DataFrame, np.ndarray] | None:
+    """The validation part as `as_frame` and `as_target` make it, None where there is no row of it."""
+    if validation is None or not len(validation[1]):
+        return None
+    return as_frame(validation[0]), as_target(validation[1], kind, len(validation[1]))
+
+
+def joined(
+    X: pl.DataFrame, y: np.ndarray, held: tuple[pl.DataFrame, np.ndarray] | None
+) -> tuple[pl.DataFrame, np.ndarray]:
+    """Both parts, for what learns from both."""
+    return (X, y) if held is None else (concat(X, held[0]), np.concatenate([y, held[1]]))
+
+
 def concat(one: pl.DataFrame, other: pl.DataFrame) -> pl.DataFrame:
     """The rows of both; columns that only one has are dropped."""
     shared = [name for name in one.columns if name in other.columns]

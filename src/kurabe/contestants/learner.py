@@ -15,7 +15,7 @@ from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 from kurabe.contestants.base import Contestant, Validation
 from kurabe.contestants.encoding import ColumnEncoder
 from kurabe.contestants.features import Features
-from kurabe.contestants.frames import as_frame, as_target, concat, infer_kind
+from kurabe.contestants.frames import as_frame, as_target, held_part, infer_kind, joined
 from kurabe.contestants.target import SQUARED, Scale, log_fits
 from kurabe.errors import ContestantError
 from kurabe.models.embeddings import DEFAULT, unavailable
@@ -91,10 +91,8 @@ class Learner(Contestant):
         X = as_frame(X)
         self.kind_ = checked_kind(self, y)
         y = as_target(y, self.kind_, X.height)
-        both_X, both_y, held = X, y, None
-        if validation is not None and len(validation[1]):
-            held = (as_frame(validation[0]), as_target(validation[1], self.kind_, len(validation[1])))
-            both_X, both_y = concat(X, held[0]), np.concatenate([y, held[1]])
+        held = held_part(validation, self.kind_)
+        both_X, both_y = joined(X, y, held)
         self.constant_ = both_y[0] if (both_y == both_y[0]).all() else None
         if self.kind_ != "number":
             self.classes_ = np.unique(both_y)

@@ -180,7 +180,7 @@ def _sourced(kind: str, part: Mapping[str, Any], where: str) -> Part:
 
 
 def _tool_calls(calls: Any, where: str) -> list[Part]:
-    """OpenAI's `tool_calls`, whose arguments are a JSON text; None is none."""
+    """OpenAI's `tool_calls`, whose arguments are a JSON text; None means no calls."""
     made: list[Part] = []
     if calls is None:
         return made

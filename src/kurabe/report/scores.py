@@ -62,7 +62,7 @@ def scored(evidence: Evidence, entry: Entry) -> Scored:
 
 
 def estimate(metric: Metric, rows: Statistics, units: Units) -> Estimate:
-    """Score and 95 % interval of some rows' statistics, (n, k), which are of these units; NaN where there is none.
+    """Score and 95 % interval of some rows' statistics, (n, k), which are of these units; NaN where they have no score.
 
     The intervals are the board's, with Student's quantiles in place of resampled ones.
     """

@@ -20,6 +20,7 @@ from types import ModuleType
 import polars as pl
 
 from kurabe.errors import DataError, MissingExtraError, missing
+from kurabe.models.memory_limit import limit_memory
 from kurabe.tasks.readers import EXCEL, Stretch, Table, plain_frame
 
 MAX_UNPACKED = 2**30
@@ -92,18 +93,6 @@ def _try_apart(path: Path, name: str, suffix: str, sheet: str | None) -> None:
             f"{name} can't be read: its reader crashes, or takes far more memory than the file's size explains. It is"
             " damaged, or was made to do so"
         )
-
-
-def _limit_memory(size: int) -> None:
-    """Let this process take no more memory for a file of so many bytes than a table of that size can need."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return
-    with open("/proc/self/statm" if os.path.exists("/proc/self/statm") else os.devnull) as file:
-        taken = int((file.read().split() or ["0"])[0]) * os.sysconf("SC_PAGE_SIZE")
-    limit = taken + max(_SPARE, MAX_RATIO * size)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def _read_columnar(path: Path, name: str, suffix: str) -> Table:
@@ -201,7 +190,7 @@ def _excel_column(series: pl.Series) -> pl.Series:
 def main(path: str, suffix: str, sheet: str) -> None:
     """Read a file within limits, to see whether that can be done. Files that are refused in order are no failure."""
     excel = _excel_library(path) if suffix in EXCEL else None
-    _limit_memory(os.stat(path).st_size)
+    limit_memory(max(_SPARE, MAX_RATIO * os.stat(path).st_size))
     try:
         if excel:
             _read_excel(excel, Path(path), path, sheet)
