@@ -4,6 +4,7 @@ import random
 import resource
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -90,7 +91,7 @@ def test_any_template_ends(pieces: list[str]) -> None:
 
 
 def test_a_template_that_takes_too_long_says_so_and_the_next_one_is_rendered() -> None:
-    with pytest.raises(TaskError, match=r"input: the template takes more than 2 seconds or 1,024 MiB of memory"):
+    with pytest.raises(TaskError, match=r"input: the template takes more than 2 seconds or 896 MiB of memory"):
         render_inputs(
             "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}", FRAME
         )
@@ -166,6 +167,17 @@ def test_work_that_takes_too_much_memory_fails_and_the_next_does_not() -> None:
         with pytest.raises(bounded.LimitError):
             bounded.call("builtins:bytes", 4 << 30, seconds=20)
         assert bounded.call("builtins:len", "abc", seconds=20) == 3
+
+
+def test_what_a_call_leaves_does_not_keep_the_next_from_loading_its_modules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "keeper.py").write_text("kept = []\ndef keep(size):\n    kept.append(bytearray(size))\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    bounded.stop()
+    bounded.call("keeper:keep", 800 << 20, seconds=20)
+    assert bounded.call("kurabe.tasks.checks:labels_of", (), seconds=20) == []
+    bounded.stop()
 
 
 def test_what_work_raises_is_told() -> None:

@@ -4,6 +4,7 @@ The process is started with the first call and kept for the next ones. One that 
 too much memory fails, and this process goes on.
 """
 
+import atexit
 import json
 import os
 import pickle
@@ -14,8 +15,10 @@ from contextlib import suppress
 from importlib import import_module
 from typing import IO, Any, Final
 
-MEMORY: Final = 1 << 30
-"""Bytes of address space."""
+from kurabe.models.memory_limit import limit_memory
+
+MEMORY: Final = 7 << 27
+"""Bytes that a call may take; what it is made of has been loaded before, and counts for nothing."""
 MAX_ANSWER: Final = 1 << 30
 _START: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from kurabe.models.bounded import serve; serve()"
@@ -52,7 +55,7 @@ def call(target: str, *args: Any, seconds: float) -> Any:
             _send(process.stdin, pickle.dumps((target, args, seconds)))
             answer = json.loads(_receive(process.stdout))
         except BaseException as error:
-            _stop()
+            stop()
             if isinstance(error, OSError | EOFError | ValueError):
                 raise LimitError(f"more than {seconds:.0f} seconds or {MEMORY >> 20:,} MiB of memory") from None
             raise
@@ -61,6 +64,8 @@ def call(target: str, *args: Any, seconds: float) -> Any:
     if "error" in answer:
         kind, text = answer["error"]
         if kind == "MemoryError":
+            with _lock:
+                stop()  # what the call has left would stand in the way of the next one
             raise LimitError(f"more than {MEMORY >> 20:,} MiB of memory")
         raise FailedError(kind, text)
     return answer["value"]
@@ -70,18 +75,21 @@ def serve() -> None:
     """Answer calls until standard input ends: what the process does."""
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    _limit_memory()
+    _leave_no_core()
     while True:
         try:
             target, args, seconds = pickle.loads(_receive(requests))  # noqa: S301 - it is our own parent's
         except EOFError:
             return
-        _limit_time(seconds)
         try:
             module, _, name = target.partition(":")
-            answer = json.dumps({"value": getattr(import_module(module), name)(*args)})
+            function = getattr(import_module(module), name)
+            limit_memory(MEMORY)
+            _limit_time(seconds)
+            answer = json.dumps({"value": function(*args)})
         except BaseException as error:
             answer = json.dumps({"error": [type(error).__name__, str(error)[:1000]]})
+        limit_memory(None)
         _send(answers, answer.encode())
 
 
@@ -100,7 +108,8 @@ def _running() -> "subprocess.Popen[bytes]":
     return _process
 
 
-def _stop() -> None:
+def stop() -> None:
+    """End the process; the next call starts another."""
     global _process
     if _process is not None:
         _process.kill()
@@ -131,11 +140,10 @@ def _exactly(pipe: IO[bytes], size: int) -> bytes:
     return data
 
 
-def _limit_memory() -> None:
+def _leave_no_core() -> None:
     with suppress(ImportError, ValueError, OSError):  # Windows has no such limits
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
@@ -154,5 +162,6 @@ def _forget() -> None:
     _process, _lock = None, threading.Lock()
 
 
+atexit.register(stop)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
