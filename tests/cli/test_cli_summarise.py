@@ -168,12 +168,35 @@ def test_an_empty_page_is_not_sent(site: tuple[str, dict[str, bytes]]) -> None:
         assert server.calls == 0
 
 
-def test_a_page_of_very_many_attributes_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The parser's time grows with the square of an element's attributes."""
-    monkeypatch.setattr("kurabe.cli.readable.SECONDS", 2.0)
+@pytest.mark.parametrize(
+    "page",
+    [
+        "<p {}>hi</p>",
+        "<!-- <p x=' --><p y=\"'>\" {}>hi</p>",
+        "<script>'<p x=\"'</script><p y='\">' {}>hi</p>",
+        "<p a=1 {}",
+    ],
+)
+def test_a_page_of_very_many_attributes_is_refused_before_it_is_parsed(page: str) -> None:
+    """The parser's time grows with the square of the names."""
     attributes = " ".join(f"a{number}=1" for number in range(400_000))
+    with pytest.raises(DownloadError, match="more than 10,000 different names of attributes"):
+        page_text(html(page.format(attributes)))
+
+
+def test_many_attributes_in_a_page_are_no_harm() -> None:
+    rows = "".join(f"<p id=n{n} data-{n % 100}=\"a b c>\" title='x y'>x</p> n{n}\n" for n in range(20_000))
+    comment = "<!-- <p " + " ".join(f"b{n}" for n in range(20_000)) + " -->"
+    script = "<script>x = '<p " + " ".join(f"c{n}" for n in range(20_000)) + "'</script>"
+    text = page_text(html(rows + comment + script))
+    assert text.startswith("x\nn0\nx\nn1\n")
+    assert text.endswith("x\nn19999")
+
+
+def test_a_page_that_takes_the_parser_long_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kurabe.cli.readable.SECONDS", 2.0)
     with pytest.raises(DownloadError, match="takes more than 2 s to read"):
-        page_text(html(f"<p {attributes}>hi</p>"))
+        page_text(html("<x>" * 300_000 + "</y>" * 300_000))
 
 
 def test_a_large_page_is_read_as_a_small_one() -> None:

@@ -21,6 +21,8 @@ MEMORY = 800_000_000
 _REFUSED = 3
 DEEPEST = 2_000
 """Nested blocks. Browsers stop at some 500, and the parser's time grows with the square."""
+MOST_NAMES = 10_000
+"""Different names of attributes in a page, which has some hundreds. The parser's time grows with their square."""
 NOISE = (
     "script, style, noscript, template, svg, math, iframe, object, canvas, nav, footer, aside, form, button, select,"
     " dialog, menu, body > header, [hidden], [aria-hidden=true], [role=navigation], [role=banner], [role=contentinfo],"
@@ -40,13 +42,22 @@ _BLOCK_TAG = re.compile(
     r"|header|hgroup|listing|main|menu|nav|ol|pre|search|section|summary|table|ul)\b",
     re.IGNORECASE,
 )
+_COMMENT_OR_TAG = re.compile(r"<!--(?:-?>|.*?(?:--!?>|\Z))|<([a-z][^\s/>]*+)", re.IGNORECASE | re.DOTALL)
+_ATTRIBUTE = re.compile(
+    r"[\s/]*+([^\s/>][^\s/>=]*+)(?:\s*+=\s*+(?:\"[^\"]*+(?:\"|\Z)|'[^']*+(?:'|\Z)|[^\s>\"'][^\s>]*+)?)?"
+)
+_RAW_ENDS = {
+    name: re.compile(rf"</{name}\b", re.IGNORECASE)
+    for name in ("script", "style", "textarea", "title", "xmp", "iframe", "noembed", "noframes")
+}
+"""Where elements end in which the parser takes tags for text."""
 
 
 def page_text(page: Page) -> str:
     """The page's title and text, a line a block. Raises DownloadError where it is no text, or takes too much to read.
 
-    A large page is read by a process with limits: the parser's time grows with the square of an element's attributes,
-    and no look at the markup beforehand says how many it has.
+    A page that nests too deep or has too many names of attributes is refused before it is parsed. A large page is
+    parsed by a process with limits, for the parser has other ways to take long.
     """
     return _page_text(page) if len(page.body) <= SMALL else _read_apart(page)
 
@@ -111,6 +122,8 @@ def _html_text(html: str, url: str) -> str:
         depth += -1 if tag[1] else 1
         if depth > DEEPEST:
             raise DownloadError(f"{url} can't be read: its elements are nested more than {DEEPEST:,} deep")
+    if _has_too_many_names(html):
+        raise DownloadError(f"{url} can't be read: it has more than {MOST_NAMES:,} different names of attributes")
     tree = LexborHTMLParser(html)
     title = tree.css_first("title")
     body = tree.body
@@ -126,6 +139,29 @@ def _html_text(html: str, url: str) -> str:
     text = _lines(_main(body).text())
     name = _lines(title.text()).replace("\n", " ") if title is not None else ""
     return f"{name}\n\n{text}" if name and not text.startswith(name) else text
+
+
+def _has_too_many_names(html: str) -> bool:
+    """Whether the tags have more than MOST_NAMES different names of attributes; takes time in proportion to the text.
+
+    It reads tags as the HTML standard's tokenizer does (https://html.spec.whatwg.org/#tokenization), but doesn't know
+    the elements around them, so markup that is made to deceive it can.
+    """
+    names: set[str] = set()
+    at = 0
+    while (opening := _COMMENT_OR_TAG.search(html, at)) is not None:
+        at = opening.end()
+        if (tag := opening[1]) is None:  # a comment
+            continue
+        while (attribute := _ATTRIBUTE.match(html, at)) is not None:
+            at = attribute.end()
+            names.add(attribute[1].lower())
+            if len(names) > MOST_NAMES:
+                return True
+        if (end := _RAW_ENDS.get(tag.lower())) is not None:
+            closing = end.search(html, at)
+            at = closing.start() if closing is not None else len(html)
+    return False
 
 
 def _main(body: LexborNode) -> LexborNode:
