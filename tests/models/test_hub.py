@@ -20,6 +20,7 @@ from kurabe.models.hub import HubName, cache_folder, cached, hub_name, kept, spl
 from kurabe.models.local import located, pull_command
 from kurabe.models.pull import pull
 from kurabe.models.reference import parse_reference
+from kurabe.models.small_files import MOST_BYTES
 from kurabe.testing.hub import Hub
 
 WEIGHTS = os.urandom(1_500_000)
@@ -183,6 +184,42 @@ def test_other_bytes_than_the_hub_promised_are_thrown_away(hub: Hub, monkeypatch
     with pytest.raises(DownloadError, match="it was thrown away"):
         pull("gguf:owner/gguf/tiny.Q4_0.gguf")
     assert list(cache_folder().rglob("*.incomplete")) == []
+
+
+@pytest.mark.parametrize(
+    ("stated", "come", "says"),
+    [
+        (5, 2_000_000, "config.json has more than the 5 bytes"),
+        (5, 2, "config.json has 2 bytes, not the 5"),
+        (None, MOST_BYTES + 1, "config.json has more than the 134,217,728 bytes"),
+    ],
+)
+def test_a_small_file_has_no_more_bytes_than_it_may(stated: int | None, come: int, says: str, hub: Hub) -> None:
+    hub.models["owner/small"]["config.json"] = b" " * come
+    hub.states["config.json"] = stated
+    with pytest.raises(DownloadError, match=re.escape(says)):
+        pull(REFERENCE)
+    assert [path for path in cache_folder().rglob("*") if path.is_file() and path.stat().st_size == come] == []
+    assert sum(path.stat().st_size for path in cache_folder().rglob("*.incomplete")) <= MOST_BYTES
+
+
+def test_a_small_file_of_a_size_that_is_not_stated(hub: Hub) -> None:
+    hub.states["config.json"] = None
+    assert names(pull(REFERENCE)) == NEEDED
+
+
+@pytest.mark.parametrize(
+    ("name", "stated", "says"),
+    [
+        ("tokenizer.json", MOST_BYTES + 1, "a tokenizer.json of 134,217,729 bytes, more than any model needs"),
+        ("model.safetensors", None, "None is not a file's size"),
+    ],
+)
+def test_a_size_that_no_file_has_is_refused_before_it_comes(name: str, stated: int | None, says: str, hub: Hub) -> None:
+    hub.states[name] = stated
+    with pytest.raises(DownloadError, match=says):
+        pull(REFERENCE)
+    assert hub.fetched() == []
 
 
 def test_a_gated_model_needs_the_token(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

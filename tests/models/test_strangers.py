@@ -37,8 +37,8 @@ OSC = "\x1b]52;c;aGVsbG8=\x07\x1b[2J\x9b31m\u202e\u2066x"
 
 
 @contextmanager
-def serving(status: int, headers: dict[str, str], body: bytes, times: int = 1) -> Iterator[str]:
-    """A server that sends so many copies of the body to whoever asks."""
+def serving(status: int, headers: dict[str, str], body: bytes, times: int = 1, *, stated: bool = True) -> Iterator[str]:
+    """A server that sends so many copies of the body to whoever asks. `stated`: it says their length."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -46,7 +46,8 @@ def serving(status: int, headers: dict[str, str], body: bytes, times: int = 1) -
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
-            self.send_header("content-length", str(len(body) * times))
+            if stated:
+                self.send_header("content-length", str(len(body) * times))
             self.end_headers()
             try:
                 for _ in range(times):
@@ -485,6 +486,41 @@ def test_a_folder_with_deep_json_is_an_error_of_ours(name: str, tmp_path: Path) 
     with pytest.raises(errors.ModelError):
         headers.tokenizer_size(tmp_path) if name == "tokenizer.json" else headers.read_path(tmp_path)
     assert hub.weight_files(tmp_path) == []
+
+
+@pytest.mark.parametrize("reference", ["hf", "sentence-transformers", "model2vec"])
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("tokenizer_config.json", None, "more than 128 MiB"),
+        ("vocab.txt", None, "more than 128 MiB"),
+        ("tokenizer.json", b"[" + b"[]," * 2_200_000 + b"0]", "more than 4,194,304 values"),
+    ],
+)
+def test_a_small_file_that_would_take_much_memory_is_not_read(
+    reference: str, name: str, content: bytes | None, words: str, tmp_path: Path
+) -> None:
+    from kurabe.models.embeddings import open_embedder
+
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / "model.safetensors").touch()
+    with (tmp_path / name).open("wb") as file:
+        file.write(content or b"")
+        if content is None:
+            file.truncate((1 << 27) + 1)
+    opened = open_model if reference == "hf" else open_embedder
+    with pytest.raises(errors.ModelError, match=words):
+        opened(f"{reference}:{tmp_path}")
+
+
+def test_a_file_is_not_written_past_its_size(tmp_path: Path) -> None:
+    from kurabe.models.download import download, new_client
+
+    part = tmp_path / "m.part"
+    wrong = pytest.raises(FetchError, match="holds more than 150,000 bytes")
+    with serving(200, {}, b"x" * 100_000, times=50, stated=False) as url, new_client() as client, wrong:
+        download(client, url, part, 150_000, lambda *_: None)
+    assert part.stat().st_size <= 150_000
 
 
 FILE = {"filename": "m-1.0-py3-none-any.whl", "url": "x.whl"}

@@ -7,9 +7,11 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from kurabe.errors import ModelError
 from kurabe.models import gguf
 from kurabe.models.dimensions import dimensions
 from kurabe.models.headers import Header
+from kurabe.models.small_files import read_small
 from kurabe.models.special_tokens import beyond, numbered_apart, unknown_in_template
 
 _IDS: Final = ("bos", "eos", "eot", "eom", "unknown", "separator", "padding")
@@ -106,6 +108,6 @@ def _names(path: Path) -> dict[str, int]:
 def _json(path: Path) -> dict[str, Any]:
     """The values of a file beside the model; none where it is not there or can't be read."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return msgspec.json.decode(read_small(path), type=dict[str, Any])
+    except (OSError, ModelError, msgspec.DecodeError, UnicodeDecodeError):
         return {}

@@ -18,6 +18,8 @@ Progress = Callable[[int, int], None]
 _TIMEOUT: Final = httpx2.Timeout(30, connect=10)
 MOST_BYTES: Final = 1 << 26
 """Of an answer that is read whole, such as a list of files, after it is unpacked."""
+_MOST_UNSTATED: Final = 1 << 34
+"""Bytes of a file whose length nobody states."""
 _STALLS: Final = 4  # attempts in a row that bring nothing
 
 
@@ -131,6 +133,7 @@ def _attempt(client: httpx2.Client, url: str, part: Path, size: int | None, prog
         start = have if response.status_code == 206 else 0
         length = response.headers.get("Content-Length")
         total = start + int(length) if length else size or 0
+        most = size if size is not None else _MOST_UNSTATED
         if size is not None and length and total != size:
             raise FetchError(f"{without_password(url)} holds {total:,} bytes, not the {size:,} that were expected")
         try:
@@ -138,6 +141,8 @@ def _attempt(client: httpx2.Client, url: str, part: Path, size: int | None, prog
                 file.seek(start)
                 for chunk in response.iter_raw():
                     start += len(chunk)
+                    if start > most:
+                        raise FetchError(f"{without_password(url)} holds more than {most:,} bytes")
                     file.write(chunk)
                     progress(start, total)
         except OSError as error:

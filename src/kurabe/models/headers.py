@@ -15,6 +15,7 @@ from kurabe.models.gguf import BLOCK_TYPES, read_header
 from kurabe.models.hub import INDEX, hub_name, snapshot
 from kurabe.models.local import located, pull_command
 from kurabe.models.reference import Reference, parse_reference
+from kurabe.models.small_files import check_small_files, read_small
 from kurabe.models.store import named_path
 
 # Bytes of one element, by the names of the safetensors format.
@@ -165,7 +166,9 @@ def _folder(path: Path) -> Header:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    """The folder's config.json. Raises ModelError where there is none or it can't be read."""
+    """The folder's config.json. Raises ModelError where there is none, it can't be read, or a file beside it is larger
+    than any of a model."""
+    check_small_files(path)
     return _json(path / CONFIG)
 
 
@@ -194,7 +197,7 @@ def _safetensors(path: Path) -> list[Tensor]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        return msgspec.json.decode(read_small(path), type=dict[str, Any])
     except FileNotFoundError:
         raise ModelError(
             f"there is no {path.name} in {path.parent}; name a GGUF file or a folder with config.json and .safetensors"

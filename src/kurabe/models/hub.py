@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from kurabe.errors import ModelError
+from kurabe.models.small_files import read_small
 
 MAIN: Final = "main"
 _REPOSITORY: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9_][A-Za-z0-9_.-]{0,95}")
@@ -132,8 +133,8 @@ def weight_files(folder: Path) -> list[Path]:
     if not index.is_file():
         return sorted(folder.glob("*.safetensors"))
     try:
-        listed = msgspec.json.decode(index.read_bytes(), type=dict[str, Any]).get("weight_map")
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        listed = msgspec.json.decode(read_small(index), type=dict[str, Any]).get("weight_map")
+    except (OSError, ModelError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return []
     names = {str(name) for name in listed.values()} if isinstance(listed, dict) else set()
     files = [folder / name for name in sorted(names)]

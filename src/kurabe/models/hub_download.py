@@ -21,8 +21,8 @@ from kurabe.errors import DownloadError, missing
 from kurabe.models import download as http
 from kurabe.models.download import FetchError, Progress
 from kurabe.models.hub import INDEX, HubName, cache_folder, cached, check_links, repository_folder, split_parts
+from kurabe.models.small_files import ENDINGS, MOST_BYTES
 
-_PLAIN: Final = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 _PICKLES: Final = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -31,11 +31,16 @@ _SECONDS: Final = 15.0
 
 
 class _File(NamedTuple):
-    """A file of a repository; `sha256` where it is kept as a large one."""
+    """A file of a repository; `size` is None where the hub doesn't say, `sha256` where it isn't kept as a large one."""
 
     name: str
-    size: int
+    stated: int | None
     sha256: str | None
+
+    @property
+    def size(self) -> int:
+        """The bytes that the hub states, else 0."""
+        return self.stated or 0
 
 
 def fetch(name: HubName, progress: Progress) -> Path:
@@ -115,7 +120,7 @@ def _listing(name: HubName) -> tuple[str, list[_File]]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DownloadError(f"the hub's listing of '{name}' can't be used: {error}") from None
     files = [
-        _File(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else None)
+        _File(file.rfilename, file.size, file.lfs.sha256 if file.lfs else None)
         for file in found.siblings or ()
         if is_inside(file.rfilename)
     ]
@@ -135,8 +140,12 @@ def _check(name: HubName, commit: object, files: Sequence[_File]) -> None:
     for file in files:
         if file.sha256 is not None and not (isinstance(file.sha256, str) and _SHA256.fullmatch(file.sha256)):
             raise DownloadError(f"the hub's listing of '{name}' can't be used: {file.sha256!r:.80} is not a SHA-256")
-        if not isinstance(file.size, int) or file.size < 0:
-            raise DownloadError(f"the hub's listing of '{name}' can't be used: {file.size!r:.80} is not a file's size")
+        if file.stated is None and file.sha256 is None:
+            continue
+        if not isinstance(file.stated, int) or file.stated < 0:
+            raise DownloadError(
+                f"the hub's listing of '{name}' can't be used: {file.stated!r:.80} is not a file's size"
+            )
 
 
 def is_inside(name: object) -> bool:
@@ -168,9 +177,16 @@ def _wanted(name: HubName, files: Sequence[_File]) -> list[_File]:
         weights = split if INDEX in by_name and split else usual
     if not weights:
         raise DownloadError(_no_weights(name, [file.name for file in files]))
-    endings = (*_PLAIN, ".py") if name.code else _PLAIN
+    endings = (*ENDINGS, ".py") if name.code else ENDINGS
     modules = [file for file in files if re.match(r"\d+_\w+/[^/]+\.(json|safetensors)$", file.name)]
-    return [file for file in top if file.name.endswith(endings)] + weights + modules
+    plain = [file for file in top if file.name.endswith(endings)]
+    for file in plain + modules:
+        if file.size > MOST_BYTES and not file.name.endswith(".safetensors"):
+            raise DownloadError(
+                f"{name.repository} on the Hugging Face hub has a {file.name} of {file.size:,} bytes, more than any"
+                " model needs; look for another copy of the model"
+            )
+    return plain + weights + modules
 
 
 def _no_weights(name: HubName, files: list[str]) -> str:
@@ -238,26 +254,41 @@ def _link(name: HubName, commit: str, files: Sequence[_File]) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*symlinks.*")  # a file system without them is served all the same
         for file in files:
-            hf_hub_download(
+            path = hf_hub_download(
                 name.repository,
                 file.name,
                 revision=name.revision if name.revision != commit else commit,
                 cache_dir=cache_folder(),
                 endpoint=_endpoint(),
                 library_name="kurabe",
-                tqdm_class=_silent(),
+                tqdm_class=_counter(file),
             )
+            size = Path(path).stat().st_size
+            if size != (size if file.stated is None else file.stated):
+                for place in (Path(path).resolve(), Path(path)):
+                    place.unlink(missing_ok=True)
+                raise FetchError(f"{file.name} has {size:,} bytes, not the {file.size:,} that the hub lists")
 
 
-def _silent() -> Any:
-    """A bar of tqdm's that never shows: the progress is our own."""
+def _counter(file: _File) -> Any:
+    """A bar of tqdm's that never shows, for the progress is our own, and that ends a file with more bytes than listed.
+
+    The library writes what comes to the disk, however much it is."""
     from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-    class Silent(tqdm):  # type: ignore[misc]
+    most = MOST_BYTES if file.stated is None else file.stated
+
+    class Counter(tqdm):  # type: ignore[misc]
         def __init__(self, *args: Any, **settings: Any) -> None:
+            self.come = settings.get("initial") or 0
             super().__init__(*args, **(settings | {"disable": True}))
 
-    return Silent
+        def update(self, n: float | None = 1) -> None:
+            self.come += n or 0
+            if self.come > most:
+                raise FetchError(f"{file.name} has more than the {most:,} bytes that it may have")
+
+    return Counter
 
 
 @contextmanager

@@ -22,7 +22,8 @@ _CHUNK = 64 << 10
 class Hub:
     """`models`: files by repository and name. `tags`: other revisions, as (repository, name) → files. `gated`:
     repositories that want the `token`. `log`: (method, path, Range) of each request. `cuts`: bytes after which the next
-    large files break off. `pause`: called between the pieces of a file. `fails`: a status for every answer."""
+    large files break off. `pause`: called between the pieces of a file. `fails`: a status for every answer. `states`:
+    the sizes that its listings give for files of these names."""
 
     models: dict[str, dict[str, bytes]] = field(default_factory=dict)
     tags: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict)
@@ -32,6 +33,7 @@ class Hub:
     cuts: list[int] = field(default_factory=list)
     pause: Callable[[], None] = lambda: None
     fails: int | None = None
+    states: dict[str, int | None] = field(default_factory=dict)
     url: str = ""
 
     def __enter__(self) -> Self:
@@ -173,7 +175,8 @@ def _info(hub: Hub, repository: str, revision: str, files: dict[str, bytes]) -> 
     for name, content in files.items():
         large = {"sha256": _etag(name, content), "size": len(content), "pointerSize": 130}
         lfs = {"lfs": large} if name.endswith(_LARGE) else {}
-        siblings.append({"rfilename": name, "size": len(content), "blobId": _etag(name, content)[:40], **lfs})
+        size = hub.states.get(name, len(content))
+        siblings.append({"rfilename": name, "size": size, "blobId": _etag(name, content)[:40], **lfs})
     gated = "manual" if repository in hub.gated else False
     sha = hub.commit(repository, revision)
     return {"id": repository, "modelId": repository, "sha": sha, "gated": gated, "siblings": siblings}

@@ -11,6 +11,7 @@ import numpy as np
 from kurabe.errors import ModelError
 from kurabe.models.embeddings.base import LocalEmbedder, Task, files_fingerprint, model_folder
 from kurabe.models.reference import Reference
+from kurabe.models.small_files import check_small_files
 
 
 class Model2Vec(LocalEmbedder):
@@ -19,6 +20,7 @@ class Model2Vec(LocalEmbedder):
     def __init__(self, parsed: Reference) -> None:
         super().__init__(parsed)
         folder = model_folder(parsed)
+        check_small_files(folder)
         from model2vec import StaticModel
 
         try:

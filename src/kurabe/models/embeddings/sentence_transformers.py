@@ -11,6 +11,7 @@ from kurabe.errors import ModelError
 from kurabe.models.embeddings.base import LocalEmbedder, Task, files_fingerprint, model_folder
 from kurabe.models.engines.hf_quiet import quiet
 from kurabe.models.reference import Reference
+from kurabe.models.small_files import check_small_files, read_small
 
 BATCH: Final = 32
 """Texts of nearly one length in one pass."""
@@ -27,6 +28,7 @@ class SentenceTransformers(LocalEmbedder):
     def __init__(self, parsed: Reference) -> None:
         super().__init__(parsed)
         folder = model_folder(parsed)
+        check_small_files(folder)
         trusted = _trusted(parsed, folder)
         with quiet():  # as importing and loading print advice, deprecations and progress bars
             from sentence_transformers import SentenceTransformer
@@ -96,7 +98,7 @@ def _trusted(parsed: Reference, folder: Path) -> bool:
     if named != parsed.name:
         raise ModelError(f"'{parsed}': ?remote_code= must name the model whose code may run, {parsed.name!r}")
     for path in folder.glob("**/*.json"):
-        for owner in re.findall(rb'"([\w.-]+/[\w.-]+)--[\w.]+"', path.read_bytes()):
+        for owner in re.findall(rb'"([\w.-]+/[\w.-]+)--[\w.]+"', read_small(path)):
             if owner.decode() != parsed.name:
                 raise ModelError(f"'{parsed}': its code lies in the repository {owner.decode()!r}, which is not run")
     return True

@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 
 from kurabe.errors import MissingExtraError, ModelError
 from kurabe.models.reference import Reference
+from kurabe.models.small_files import read_small
 
 
 def add_adapter(model: Any, folder: Path, parsed: Reference, *, merge: bool) -> Any:
@@ -70,7 +71,7 @@ def _held(folder: Path) -> set[str]:
         pickled = "; pickled adapters (.bin) are never loaded" if (folder / "adapter_model.bin").is_file() else ""
         raise ModelError(f"{folder} is no adapter: it needs adapter_config.json and adapter_model.safetensors{pickled}")
     try:
-        config = msgspec.json.decode((folder / "adapter_config.json").read_bytes(), type=dict[str, Any])
+        config = msgspec.json.decode(read_small(folder / "adapter_config.json"), type=dict[str, Any])
         with safe_open(file, framework="numpy") as opened:
             names = set(opened.keys())
             largest = max((size for name in names for size in opened.get_slice(name).get_shape()), default=0)

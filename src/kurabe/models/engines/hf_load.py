@@ -16,6 +16,7 @@ from kurabe.errors import KurabeError, MissingExtraError, ModelError
 from kurabe.models.footprint import require_fit
 from kurabe.models.precisions import FLOATS, QUANTIZED
 from kurabe.models.reference import Reference
+from kurabe.models.small_files import check_small_files
 
 try:
     import torch
@@ -110,6 +111,8 @@ def read_tokenizer(path: Path, parsed: Reference) -> tuple[Any, Any]:
     """(config, tokenizer) of the folder or GGUF file, as they are and without the weights. Raises what `load` does."""
     with _faults(parsed, path), quiet(), _reading(path):
         header = None if path.is_dir() else read_checked(path)
+        if path.is_dir():
+            check_small_files(path)
         config, source = _config(path, allow_code(path, parsed))
         tokenizer = AutoTokenizer.from_pretrained(**source)
         if header is not None:

@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from kurabe.errors import TuningError
+from kurabe.models.small_files import read_small
 from kurabe.tuning.export.architecture import Architecture
 
 _PREFIX = "base_model.model."
@@ -38,7 +39,7 @@ class Lora(NamedTuple):
 def read_lora(folder: Path, architecture: Architecture, scale: float) -> Lora:
     """Read the adapter, times `scale`. Raises TuningError where it can't be read or does what llama.cpp's can't."""
     try:
-        config = msgspec.json.decode((folder / "adapter_config.json").read_bytes(), type=dict[str, Any])
+        config = msgspec.json.decode(read_small(folder / "adapter_config.json"), type=dict[str, Any])
         tensors = {name: each.float().numpy() for name, each in load_file(folder / "adapter_model.safetensors").items()}
     except (OSError, SafetensorError, msgspec.DecodeError) as error:
         raise TuningError(f"the adapter {folder} cannot be read: {error}") from None
