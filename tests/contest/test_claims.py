@@ -132,7 +132,8 @@ def boards_with_a_claim(metric: str, draw: Draw, n: int, contestants: int, board
         truth, guesses = draw(random, n, contestants)
         parts = [part.statistics for part in answers(one, truth, guesses, [everywhere] * contestants)]
         pairs = [Pair(parts[a], parts[b], np.arange(n), np.ones(n)) for a, b in couples]
-        found: SwapTests = swap_tests(one, pairs, n, draws=999 if one.gradient is None else 299, seed=board)
+        draws = 999 if one.gradient is None else 299
+        found: SwapTests = swap_tests(one, pairs, n, couples=couples, draws=draws, seed=board)
         claims += bool((found.adjusted < 0.05).any())
     return claims / boards
 
@@ -188,6 +189,29 @@ def graded(random: np.random.Generator, n: int, step: float, contestants: int) -
         guesses = truth + size * random.choice([-1, 1], n)
         entries.append(Entry(f"c{place}", None, "done", None, guesses, everywhere, ~everywhere))
     return Evidence("t", "number", "mean_absolute_error", truth, pl.DataFrame({"input": [""] * n}), 0.0, tuple(entries))
+
+
+def equals_told_apart(boards: int, n: int, step: float, contestants: int = 12, alike: int = 3) -> float:
+    """The share of boards on which a pair of equals is told apart, where most pairs are of different contestants."""
+    random, metric = np.random.default_rng(8), METRICS["mean_absolute_error"]
+    couples = list(itertools.combinations(range(contestants), 2))
+    equal = np.array([a // alike == b // alike for a, b in couples])
+    wrong = 0
+    for board in range(boards):
+        place = step / np.sqrt(n) * (np.arange(contestants) // alike)[:, None]
+        rows = np.exp(0.6 * random.normal(0, 1, n) + 0.8 * random.normal(0, 1, (contestants, n)) + place)
+        pairs = [Pair(rows[a][:, None], rows[b][:, None], np.arange(n), np.ones(n)) for a, b in couples]
+        found = swap_tests(metric, pairs, n, couples=couples, draws=1999, seed=board)
+        wrong += bool((found.adjusted[equal] < 0.05).any())
+    return wrong / boards
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [60, 250])
+@pytest.mark.parametrize("step", [1.5, 4.0, 20.0])
+@pytest.mark.parametrize(("contestants", "alike"), [(12, 3), (8, 4)])
+def test_equals_among_others_are_seldom_told_apart(n: int, step: float, contestants: int, alike: int) -> None:
+    assert equals_told_apart(400, n, step, contestants, alike) <= 0.05 + room(400)
 
 
 def covered(boards: int, n: int, step: float) -> float:

@@ -28,8 +28,8 @@ from kurabe.contest.pairs import Answered, answers, compare
 from kurabe.contest.ranks import RankRange, rank_ranges
 from kurabe.errors import ContestantError, missing
 from kurabe.tasks.metrics import Metric, metric_for, second_metrics
+from kurabe.tasks.swaps import SIGNIFICANCE
 
-SIGNIFICANCE = 0.05
 _STATUS_ORDER: tuple[Status, ...] = ("done", "partial", "failed", "skipped")
 
 

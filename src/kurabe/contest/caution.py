@@ -13,9 +13,9 @@ from kurabe.contest.evidence import Evidence, usable
 from kurabe.contest.intervals import Interval, influences, scored
 from kurabe.contest.pairs import answers
 from kurabe.tasks.metrics import Metric, metric_for
+from kurabe.tasks.swaps import SIGNIFICANCE
 
 POWER = 0.8
-SIGNIFICANCE = 0.05
 DRAWS = 4_000
 CONTENDERS = 2.5
 """Standard errors of the difference from the winner, up to which a contestant may be as good."""

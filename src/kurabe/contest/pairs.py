@@ -78,7 +78,7 @@ def compare(
         # Mostly both answered all rows; copies for each pair would take hundreds of megabytes.
         kept = (units.codes, units.weights) if mask.all() else (units.codes[mask], units.weights[mask])
         entered.append(Pair(*rows, *kept))
-    tests = swap_tests(metric, entered, units.count, seed=seed)
+    tests = swap_tests(metric, entered, units.count, couples=pairs, seed=seed)
     p = tests.p.copy()
     for place, pair in enumerate(entered):
         if metric.proportion and (exact := _mcnemar(pair, units.count)) is not None:

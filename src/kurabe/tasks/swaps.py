@@ -7,8 +7,9 @@ told apart either, at least with many rows.
 
 Sources: Fisher (1935) for the test; Chung and Romano, "Exact and asymptotically robust permutation tests" (2013) for
 studentising; Romano and Wolf, "Exact and approximate stepdown methods for multiple hypothesis testing" (2005) for
-step-down max-T; Bentkus and Dzindzalieta, "A tight Gaussian bound for weighted sums of Rademacher random variables"
-(2015) for the tails; Phipson and Smyth (2010) for counting the observed value among the draws.
+step-down max-T, of which `kurabe.tasks.closure` says what can be equal together; Bentkus and Dzindzalieta, "A tight
+Gaussian bound for weighted sums of Rademacher random variables" (2015) for the tails; Phipson and Smyth (2010) for
+counting the observed value among the draws.
 """
 
 import os
@@ -21,14 +22,19 @@ from scipy import sparse
 from scipy.special import ndtr, ndtri
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from kurabe.tasks.closure import Couple, most_reached
 from kurabe.tasks.metrics import Metric, Statistics
 
+SIGNIFICANCE = 0.05
+"""Two are told apart where the adjusted p is below it."""
 DRAWS = 9_999
 CURVED_DRAWS = 1_999
 PILOT = 2_000
 BLOCKS = 2048
 CURVED_BLOCKS = 256
 LEAST_P = 1e-12
+MOST_CLOSED = 300
+"""Pairs, those of 25 contestants, up to which it is looked at which can be equal together."""
 _CHUNK = 500
 _ROUNDING = 1e-8
 _TAIL = 1 / (4 * ndtr(-np.sqrt(2.0)))  # 3.178
@@ -59,7 +65,13 @@ class Pair:
 
 
 def swap_tests(
-    metric: Metric, pairs: Sequence[Pair], units: int, *, draws: int | None = None, seed: int = 0
+    metric: Metric,
+    pairs: Sequence[Pair],
+    units: int,
+    *,
+    couples: Sequence[Couple] | None = None,
+    draws: int | None = None,
+    seed: int = 0,
 ) -> SwapTests:
     """Tests of pairs of contestants whose rows belong to the same `units`; deterministic in `seed`.
 
@@ -68,6 +80,9 @@ def swap_tests(
     statistic with the largest over it and all pairs with smaller ones. For that, each statistic is put in units of a
     normal one by how often the pair's own draws reach it, since tails differ: a pair that differs on three rows cannot
     show much, and must not hide what another pair shows.
+
+    `couples`: which two contestants each pair is of. With them a pair that would not be told apart so is compared with
+    the pairs only that can be equal together with it (truncated closure; Westfall and Tobias, 2007).
 
     More than 2,048 units (256 where the score is not a mean) are swapped in random blocks. Swaps of blocks are a
     subgroup of the swaps of units, so the test stays valid, and the matrix of signs stays small.
@@ -90,22 +105,54 @@ def swap_tests(
     order = np.argsort(-unusual, kind="stable")
     least, least_unusual = observed * (1 - _ROUNDING), unusual[order] * (1 - _ROUNDING)
 
-    def exceeded(start: int) -> np.ndarray:
+    closed = couples is not None and len(pairs) <= MOST_CLOSED
+
+    def drawn(start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         signs = _signs(min(_CHUNK, draws - start), count, np.random.default_rng([seed, start]))
-        drawn = statistic(signs)
-        largest = np.maximum.accumulate(alike(drawn)[:, order[::-1]], axis=1)[:, ::-1]
-        return np.stack([(drawn >= least).sum(axis=0)[order], (largest >= least_unusual).sum(axis=0)])
+        sizes = statistic(signs)
+        alone = (sizes >= least).sum(axis=0)[order]
+        sizes = alike(sizes)[:, order]
+        largest = np.maximum.accumulate(sizes[:, ::-1], axis=1)[:, ::-1]
+        return alone, (largest >= least_unusual).sum(axis=0), sizes if closed else sizes[:0]
 
     # numpy lets go of the interpreter's lock; BLAS's own threads would only get in the way of ours.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
-        alone, among = np.sum(list(pool.map(exceeded, range(0, draws, _CHUNK))), axis=0)
+        parts = list(pool.map(drawn, range(0, draws, _CHUNK)))
+    alone, among = (np.sum(counts, axis=0) for counts in list(zip(*parts, strict=True))[:2])
 
     bound = np.ones(len(order)) if curved else 2 * _TAIL * ndtr(-observed[order])
     p = _with_tail(alone, draws, bound)
     adjusted = _with_tail(among, draws, bound * np.arange(len(order), 0, -1))
     adjusted = np.maximum.accumulate(np.maximum(adjusted, p))
+    if couples is not None and closed:
+        sizes = np.concatenate([part[2] for part in parts])
+        adjusted = _closed(adjusted, p, sizes, least_unusual, [couples[place] for place in order])
     back = np.argsort(order, kind="stable")
     return SwapTests(p[back], adjusted[back])
+
+
+def _closed(
+    adjusted: np.ndarray, p: np.ndarray, sizes: np.ndarray, least: np.ndarray, couples: Sequence[Couple]
+) -> np.ndarray:
+    """The adjusted p-values, (pairs,), of which some become smaller where not all pairs can be equal together.
+
+    All are in the order of how unusual the pairs are. `sizes`: (draws, pairs), `least`: (pairs,) what a draw must
+    reach. A pair is looked at anew only where that can decide whether it is told apart.
+    """
+    lower, reached = adjusted.copy(), 0.0
+    for place, (before, alone) in enumerate(zip(adjusted, p, strict=True)):
+        if before >= SIGNIFICANCE:
+            if alone >= SIGNIFICANCE:
+                break
+            bits = np.packbits(sizes[:, place:] >= least[place], axis=0)
+            draws = [int.from_bytes(column.tobytes(), "big") for column in bits.T]
+            among = most_reached(couples[place:], draws, couples[:place])
+            before = max(alone, (1 + among) / (len(sizes) + 1))
+        reached = max(reached, before)
+        lower[place] = reached
+        if reached >= SIGNIFICANCE:
+            break
+    return lower
 
 
 def swap_test(
