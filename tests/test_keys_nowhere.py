@@ -18,8 +18,8 @@ from rich.traceback import Traceback
 from kurabe import errors
 from kurabe.models.auth import SERVICE
 from kurabe.models.providers import providers
-from kurabe.models.transport import breaker, limits, retry
 from kurabe.models.transport.http import Timeouts
+from kurabe.models.transport.policy import Policy
 from kurabe.testing import Fault, Simulator
 
 KEY = "planted0c63Value9e77"  # of no form that a provider's keys have
@@ -36,6 +36,7 @@ FAULTS = (
     Fault.error_event(ECHO, after=0),
     *(fault for fault in Fault.every() if fault.kind not in ("status", "html", "invalid_json", "error_event")),
 )
+QUICK = Policy(first_wait=0.001, first_pause=0.001, least_rate=10**9, failures=10**9)
 
 
 class Safe(keyring.backend.KeyringBackend):
@@ -68,11 +69,7 @@ def logs() -> Iterator[io.StringIO]:
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "BASE", 0.001)
-    monkeypatch.setattr(limits, "FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(limits, "LEAST", 10**9)
-    monkeypatch.setattr(breaker, "FAILURES", 10**9)
+def _no_other_key(monkeypatch: pytest.MonkeyPatch) -> None:
     for provider in MODELS:
         for variable in providers()[provider].key:
             monkeypatch.delenv(variable, raising=False)
@@ -86,7 +83,7 @@ def plant(place: str, provider: str, monkeypatch: pytest.MonkeyPatch) -> Callabl
         monkeypatch.delenv("KURABE_NO_KEYRING", raising=False)
         monkeypatch.setattr(keyring.core, "_keyring_backend", Safe())  # type: ignore[no-untyped-call]
     key = KEY if place == "option" else None
-    return lambda server, **options: server.open(MODELS[provider], api_key=key, **options)
+    return lambda server, **options: server.open(MODELS[provider], api_key=key, policy=QUICK, **options)
 
 
 def around(text: str) -> str:

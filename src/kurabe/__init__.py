@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from kurabe.models.transport.budget import Budget
     from kurabe.models.transport.cost import Price
     from kurabe.models.transport.http import Timeouts
+    from kurabe.models.transport.policy import Policy
 
 __version__ = "0.1.0"
 
@@ -59,6 +60,7 @@ __all__ = [
     "KurabeError",
     "Message",
     "ModelError",
+    "Policy",
     "Prediction",
     "Price",
     "ProviderError",
@@ -108,6 +110,7 @@ _HOMES = {
     "KurabeError": "kurabe.errors",
     "Message": "kurabe.messages",
     "ModelError": "kurabe.errors",
+    "Policy": "kurabe.models.transport.policy",
     "Prediction": "kurabe.contestants.base",
     "Price": "kurabe.models.transport.cost",
     "ProviderError": "kurabe.errors",

@@ -23,8 +23,6 @@ def knows(text: str) -> str:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Simulator]:
-    monkeypatch.setattr(jobs, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr(jobs, "LONGEST_WAIT", 0.002)
     monkeypatch.setenv("OPENAI_API_KEY", "test-key-0123")
     monkeypatch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
     monkeypatch.setenv("KURABE_JOBS", str(tmp_path / "jobs"))
@@ -40,7 +38,8 @@ def task(tmp_path: Path, server: Simulator) -> Path:
     path = tmp_path / "task.yaml"
     path.write_text(
         "name: colours\ndata:\n  source: words.csv\ntarget: colour\nkind: label\ninput: '{{ word }}'\ncontestants:\n"
-        f"- constant\n- tune:\n    model: openai:gpt-4.1-mini\n    options: {{base_url: '{server.url}'}}\n"
+        "- constant\n- tune:\n    model: openai:gpt-4.1-mini\n"
+        f"    options: {{base_url: '{server.url}', policy: {{first_look: 0.001}}}}\n"
     )
     return path
 

@@ -29,7 +29,6 @@ PASSING = [
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
     monkeypatch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
-    monkeypatch.setattr("kurabe.models.transport.retry.BASE", 0.01)
 
 
 def price(text: str) -> str:
@@ -42,7 +41,7 @@ def make_task(folder: Path, rows: int, server: Simulator, *, usd: float | None =
     values = [n % 90 + 10 for n in range(rows)]
     frame = pl.DataFrame({"text": [f"thing {n} at {value}" for n, value in enumerate(values)], "price": values})
     frame.write_csv(folder / "rows.csv")
-    given = {"base_url": server.url, "price": PRICE, **options}
+    given = {"base_url": server.url, "price": PRICE, "policy": {"first_wait": 0.01}, **options}
     test = rows - 200
     (folder / "task.yaml").write_text(
         textwrap.dedent(f"""
@@ -185,7 +184,7 @@ def make_waiting_task(folder: Path, server: Simulator, budget: str = "") -> Path
     pl.DataFrame({"text": [f"thing at {n}" for n in range(60)], "price": list(range(60))}).write_csv(
         folder / "rows.csv"
     )
-    options = repr({"base_url": server.url, "price": PRICE, "concurrency": 4})
+    options = repr({"base_url": server.url, "price": PRICE, "policy": {"first_wait": 0.01}, "concurrency": 4})
     (folder / "task.yaml").write_text(TWO_THAT_WAIT.replace("OPTIONS", options) + budget, encoding="utf-8")
     return folder / "task.yaml"
 

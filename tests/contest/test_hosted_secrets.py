@@ -28,10 +28,10 @@ def test_the_key_is_in_nothing_that_a_contest_leaves(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
-    monkeypatch.setattr("kurabe.models.transport.retry.BASE", 0.001)
     with Simulator("openai", answer="I say 12", faults=None if fault is None else (lambda call: fault)) as server:
         pl.DataFrame({"text": [f"thing {n}" for n in range(60)], "price": range(60)}).write_csv(tmp_path / "rows.csv")
-        options = f"{{base_url: {server.url!r}, concurrency: 2, attempts: 2, price: {{input: 1, output: 1}}}}"
+        waits = "attempts: 2, policy: {first_wait: 0.001}"
+        options = f"{{base_url: {server.url!r}, concurrency: 2, {waits}, price: {{input: 1, output: 1}}}}"
         task = tmp_path / "task.yaml"
         task.write_text(
             "name: t\ndata: {source: rows.csv, split: {test: 10, seed: 0}}\ninput: '{{ text }}'\ntarget: price\n"

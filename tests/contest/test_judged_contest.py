@@ -27,13 +27,12 @@ PRICE = {"input": 1.0, "output": 2.0}
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
     monkeypatch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
-    monkeypatch.setattr("kurabe.models.transport.retry.BASE", 0.01)
 
 
 def make_task(folder: Path, server: Simulator, *, usd: float | None = None, **options: Any) -> Task:
     rows = [{"question": f"Where is order {n}?", "answer": f"Order {n} is on its way!"} for n in range(60)]
     pl.DataFrame(rows).write_csv(folder / "rows.csv")
-    given = {"base_url": server.url, "price": PRICE, "concurrency": 4, **options}
+    given = {"base_url": server.url, "price": PRICE, "policy": {"first_wait": 0.01}, "concurrency": 4, **options}
     (folder / "task.yaml").write_text(
         textwrap.dedent(f"""
         name: replies

@@ -33,6 +33,8 @@ from kurabe.tuning.hosted import jobs, record
 from kurabe.tuning.hosted.connection import Connection
 from kurabe.tuning.hosted.services import parse_base
 
+QUICK = {"first_look": 0.001, "longest_look": 0.002}
+
 
 class Off(Contestant):
     """Says the truth, which stands in a column, and is `by` off; `noise` is less the more rows it learned from. Writes
@@ -416,8 +418,6 @@ def test_it_says_how_far_it_is() -> None:
 
 
 def test_jobs_at_a_provider_are_begun_while_the_dollars_last(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(jobs, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr(jobs, "LONGEST_WAIT", 0.002)
     monkeypatch.setenv("OPENAI_API_KEY", "test-key-0123")
     monkeypatch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
     monkeypatch.setenv("KURABE_JOBS", str(tmp_path / "jobs"))
@@ -425,12 +425,12 @@ def test_jobs_at_a_provider_are_begun_while_the_dollars_last(monkeypatch: pytest
     with Simulator("openai", answer=lambda text: text.split()[-1]) as server:
         base = TuneHosted(
             model="openai:gpt-4.1-mini", kind="number", user="{{ input }}", confirm_usd=1.0,
-            options={"base_url": server.url, "price": {"input": 1.0, "output": 2.0}},
+            options={"base_url": server.url, "price": {"input": 1.0, "output": 2.0}, "policy": QUICK},
         )  # fmt: skip
         over = {"epochs": [1, 2, 3]}
         with pytest.raises(ContestantError, match="say what all may cost, as usd: 20"):
             sweep(base, over=over).fit(X, y)
-        without = clone(base).set_params(options={"base_url": server.url})
+        without = clone(base).set_params(options={"base_url": server.url, "policy": QUICK})
         with pytest.raises(
             ContestantError, match=r"sweep: what the answers of gpt-4.1-mini, tuned, .* add options: {price: {input"
         ):
@@ -463,7 +463,6 @@ class Killed(BaseException):
 def test_a_job_that_was_begun_is_gone_on_with_though_its_dollars_are_spent(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(jobs, "FIRST_WAIT", 0.001)
     monkeypatch.setenv("OPENAI_API_KEY", "test-key-0123")
     monkeypatch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
     monkeypatch.setenv("KURABE_JOBS", str(tmp_path / "jobs"))
@@ -472,7 +471,7 @@ def test_a_job_that_was_begun_is_gone_on_with_though_its_dollars_are_spent(
     with Simulator("openai", answer=lambda text: text.split()[-1]) as server:
         base = TuneHosted(
             model="openai:gpt-4.1-mini", kind="number", user="{{ input }}", confirm_usd=1.0,
-            options={"base_url": server.url, "price": {"input": 0.1, "output": 0.2}},
+            options={"base_url": server.url, "price": {"input": 0.1, "output": 0.2}, "policy": QUICK},
         )  # fmt: skip
         one = base.plan(X, y).usd
         assert one is not None
@@ -493,7 +492,6 @@ def test_a_job_that_was_begun_is_gone_on_with_though_its_dollars_are_spent(
 
 
 def test_a_job_that_failed_and_is_deleted_is_tried_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(jobs, "FIRST_WAIT", 0.001)
     monkeypatch.setenv("OPENAI_API_KEY", "test-key-0123")
     monkeypatch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
     monkeypatch.setenv("KURABE_JOBS", str(tmp_path / "jobs"))
@@ -503,7 +501,7 @@ def test_a_job_that_failed_and_is_deleted_is_tried_anew(monkeypatch: pytest.Monk
         server.tuning.states = ["failed"]
         base = TuneHosted(
             model="openai:gpt-4.1-mini", kind="number", user="{{ input }}", confirm_usd=1.0,
-            options={"base_url": server.url, "price": {"input": 1.0, "output": 2.0}},
+            options={"base_url": server.url, "price": {"input": 1.0, "output": 2.0}, "policy": QUICK},
         )  # fmt: skip
         made = sweep(base, over={"epochs": [3]}, usd=5.0, folder=str(tmp_path / "trials"))
         for _ in range(2):

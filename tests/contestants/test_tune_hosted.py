@@ -20,16 +20,15 @@ from kurabe.report.notes import notes
 from kurabe.tasks.spec import ContestantSpec
 from kurabe.testing import Fault, Simulator, Tuning
 from kurabe.tuning.general import questions
-from kurabe.tuning.hosted import jobs, record
+from kurabe.tuning.hosted import record
 
+QUICK = {"first_look": 0.001, "longest_look": 0.002}
 COLOURS = {"rot": "red", "blau": "blue", "gelb": "yellow"}
 MODEL = "openai:gpt-4.1-mini"
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(jobs, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr(jobs, "LONGEST_WAIT", 0.002)
     monkeypatch.setenv("OPENAI_API_KEY", "test-key-0123")
     monkeypatch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
     monkeypatch.setenv("KURABE_JOBS", str(tmp_path / "jobs"))
@@ -47,7 +46,8 @@ def knows(text: str) -> str:
 
 
 def tuner(server: Simulator, **settings: Any) -> TuneHosted:
-    given: dict[str, Any] = {"confirm_usd": 1.0, "options": {"base_url": server.url}, "target": "colour"}
+    options = {"base_url": server.url, "policy": QUICK}
+    given: dict[str, Any] = {"confirm_usd": 1.0, "options": options, "target": "colour"}
     return TuneHosted(model=MODEL, **given | settings)
 
 
@@ -154,7 +154,7 @@ def test_a_cost_that_is_not_known_can_be_accepted() -> None:
 def contest(folder: Path, server: Simulator, budget: Any = None, **settings: Any) -> Any:
     X, y = table(60)
     frame = X.with_columns(colour=pl.Series(y.tolist()))
-    options = {"base_url": server.url, "price": {"input": 1.0, "output": 2.0}}
+    options = {"base_url": server.url, "price": {"input": 1.0, "output": 2.0}, "policy": QUICK}
     given = {"model": MODEL, "options": options} | settings
     return kurabe.Task.from_frame(
         frame, target="colour", kind="label", contestants=["constant", {"tune": given}], folder=folder,
@@ -214,7 +214,7 @@ def test_a_cost_that_is_not_known_keeps_no_budget(tmp_path: Path) -> None:
 def test_answers_without_a_price_keep_no_budget(tmp_path: Path) -> None:
     """It is found before a job is paid for; without a budget the board says what is known."""
     with Simulator("openai", answer=knows) as server:
-        given: dict[str, Any] = {"confirm_usd": 1.0, "options": {"base_url": server.url}}
+        given: dict[str, Any] = {"confirm_usd": 1.0, "options": {"base_url": server.url, "policy": QUICK}}
         board = run(contest(tmp_path, server, budget={"usd": 3.0}, **given))
         row = next(row for row in board.rows if row.status == "skipped")
         assert row.reason is not None
@@ -317,7 +317,8 @@ def test_what_is_forgotten_is_asked_once(tmp_path: Path) -> None:
 def test_azure_needs_a_deployment() -> None:
     X, y = table(12)
     with Simulator("azure", answer=knows) as server:
-        given: dict[str, Any] = {"model": f"azure:gpt-4.1-mini?endpoint={server.address}", "confirm_usd": "unknown"}
+        model = f"azure:gpt-4.1-mini?endpoint={server.address}"
+        given: dict[str, Any] = {"model": model, "confirm_usd": "unknown", "options": {"policy": QUICK}}
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("AZURE_OPENAI_API_KEY", "test-key-0123")
             patch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from kurabe import errors
 from kurabe.messages import Document, Image, Reply, Usage
-from kurabe.models.transport import limits, loop, retry
+from kurabe.models.transport import loop
 from kurabe.models.transport.budget import Budget
 from kurabe.models.transport.cost import Price
 from kurabe.models.transport.http import Timeouts
+from kurabe.models.transport.policy import Policy
 from kurabe.testing import Fault, Simulator
 
 
@@ -134,9 +135,7 @@ def test_a_budget_bounds_the_answer() -> None:
 
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "streamed"])
 def test_a_storm_does_not_exceed_it(stream: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "BASE", 0.001)
-    monkeypatch.setattr(limits, "FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(limits, "LEAST", 10**9)  # faults at random are no limit to learn
+    quick = Policy(first_wait=0.001, first_pause=0.001, least_rate=10**9)  # faults at random are no limit to learn
     chance = random.Random(3)
     charged: list[float] = []
     price = Price(1e3, 1e4)
@@ -148,7 +147,8 @@ def test_a_storm_does_not_exceed_it(stream: bool, monkeypatch: pytest.MonkeyPatc
 
     with Simulator("openai", answer=answer, faults=Fault.mix(0.2, seed=1)) as server:
         budget = Budget(20.0)
-        model = server.open(budget=budget, price=price, attempts=3, timeout=Timeouts(5, 0.3, 0.3, 0.3))
+        times = Timeouts(5, 0.3, 0.3, 0.3)
+        model = server.open(budget=budget, price=price, attempts=3, timeout=times, policy=quick)
         watched: list[float] = []
         settle = budget.settle
 

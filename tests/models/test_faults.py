@@ -14,8 +14,9 @@ import pytest
 
 from kurabe import errors
 from kurabe.messages import Reply
-from kurabe.models.transport import limits, loop, retry
+from kurabe.models.transport import loop
 from kurabe.models.transport.http import Timeouts
+from kurabe.models.transport.policy import Policy
 from kurabe.testing import Fault, Simulator
 
 Wait = Callable[[Callable[[], bool]], None]  # the fixture `settled`
@@ -45,12 +46,7 @@ IN_STREAM = ("cut", "end", "stall", "truncated", "error_event", "invalid_event")
 ONCE = ("silence", "stall")
 """Not asked again: the provider may be at work on an answer that will be paid for."""
 
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "BASE", 0.001)
-    monkeypatch.setattr(limits, "FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(limits, "LEAST", 10**9)  # faults at random are no limit to learn
+QUICK = Policy(first_wait=0.001, first_pause=0.001, least_rate=10**9)  # faults at random are no limit to learn
 
 
 def ask(model: Any, stream: bool) -> Reply:
@@ -90,8 +86,8 @@ def check_error(error: errors.ProviderError, fault: Fault, provider: str, stream
 @pytest.mark.parametrize("provider", MODELS)
 def test_each_fault_has_its_error(provider: str, stream: bool, settled: Wait) -> None:
     with Simulator(provider, answer=ANSWER) as server:
-        model = server.open(MODELS[provider], attempts=1)
-        hasty = server.open(MODELS[provider], attempts=1, timeout=SHORT)
+        model = server.open(MODELS[provider], attempts=1, policy=QUICK)
+        hasty = server.open(MODELS[provider], attempts=1, timeout=SHORT, policy=QUICK)
         for fault in Fault.every():
             server.faults(fault)
             with pytest.raises(errors.ProviderError) as caught:
@@ -109,7 +105,8 @@ def test_a_fault_that_passes_is_followed_by_the_answer(provider: str, stream: bo
     """What may succeed later is asked again; a stream only while nothing of it was passed on."""
     with Simulator(provider, answer=ANSWER) as server:
         for fault in Fault.every():
-            model = server.open(MODELS[provider], attempts=3, timeout=SHORT if fault.kind in ONCE else None)
+            timeout = SHORT if fault.kind in ONCE else None
+            model = server.open(MODELS[provider], attempts=3, timeout=timeout, policy=QUICK)
             refused = fault.kind == "status" and fault.code in (400, 401, 403, 404, 413, 422)
             passed_on = stream and fault.kind in IN_STREAM
             before = server.calls
@@ -126,18 +123,18 @@ def test_a_fault_that_passes_is_followed_by_the_answer(provider: str, stream: bo
 def test_attempts_come_to_an_end() -> None:
     with Simulator("openai", faults=Fault.status(503)) as server:
         with pytest.raises(errors.OverloadedError, match="3 attempts") as caught:
-            server.open(attempts=3).chat("x")
+            server.open(attempts=3, policy=QUICK).chat("x")
         assert (server.calls, caught.value.attempts) == (3, 3)
 
 
 def test_a_wait_that_is_asked_for_is_kept_unless_it_is_too_long() -> None:
     with Simulator("openai", faults=[Fault.status(429, retry_after=0.2)]) as server:
         began = time.perf_counter()
-        assert server.open().chat("x").text == "x"
+        assert server.open(policy=QUICK).chat("x").text == "x"
         assert 0.2 <= time.perf_counter() - began < 20
-    with Simulator("openai", faults=Fault.status(503, retry_after=limits.PATIENCE + 1)) as server:
+    with Simulator("openai", faults=Fault.status(503, retry_after=QUICK.patience + 1)) as server:
         with pytest.raises(errors.OverloadedError):
-            server.open().chat("x")
+            server.open(policy=QUICK).chat("x")
         assert server.calls == 1
 
 
@@ -145,7 +142,7 @@ def test_a_stream_that_breaks_gives_its_deltas_first() -> None:
     with Simulator("openai", answer=ANSWER, faults=Fault.cut(after=4)) as server:
         seen: list[str] = []
         with pytest.raises(errors.ProviderError) as caught:
-            seen.extend(delta.text for delta in server.open().stream("x"))
+            seen.extend(delta.text for delta in server.open(policy=QUICK).stream("x"))
         assert "".join(seen) == "one two three" == caught.value.partial.text
         assert server.calls == 1
 
@@ -159,7 +156,7 @@ def storm(calls: int, most: int, settled: Wait) -> None:
     gc.collect()
     threads = threading.active_count()
     with Simulator("openai", answer=ANSWER, faults=Fault.mix(0.2, seed=7), keep=10) as server:
-        model = server.open("gpt-4.1-mini", attempts=2, timeout=Timeouts(5, 2, 2, 10))
+        model = server.open("gpt-4.1-mini", attempts=2, timeout=Timeouts(5, 2, 2, 10), policy=QUICK)
 
         async def one(number: int, ends: Counter[str], places: asyncio.Semaphore) -> None:
             async with places:

@@ -15,16 +15,9 @@ from kurabe import errors
 from kurabe.errors import InputError, ModelError
 from kurabe.messages import Message, Request, System, User
 from kurabe.models.fallback import Fallback
-from kurabe.models.transport import limits, retry
 from kurabe.models.transport.budget import Budget
 from kurabe.models.transport.cost import Price
 from kurabe.testing import Fault, Simulator
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "BASE", 0.001)
-    monkeypatch.setattr(limits, "FIRST_PAUSE", 0.001)
 
 
 def test_a_reply_says_what_only_the_client_knows() -> None:

@@ -11,9 +11,9 @@ from kurabe.messages import Message, Request
 from kurabe.models import open_model
 from kurabe.models.fallback import Fallback
 from kurabe.models.hosted import HostedModel
-from kurabe.models.transport import breaker, retry
 from kurabe.models.transport.budget import Budget
 from kurabe.models.transport.cost import Price
+from kurabe.models.transport.policy import Policy
 from kurabe.testing import EchoModel, Fault, Simulator
 
 
@@ -33,6 +33,11 @@ def test_a_model_is_named_by_a_text(reference: Any) -> None:
         ({"timeout": "5"}, "timeout must be seconds"),
         ({"timeout": 0}, "timeout must be seconds"),
         ({"attempts": 0}, "attempts must be"),
+        ({"policy": 5}, "policy must be a Policy or a mapping such as"),
+        ({"policy": {"failures": 0}}, "policy: failures must be a whole number above 0"),
+        ({"policy": {"failures": 2.5}}, r"policy: .*`int`.* at `\$.failures`; it takes first_wait, "),
+        ({"policy": {"rest": -1}}, "policy: rest must be a number above 0"),
+        ({"policy": {"faliures": 5}}, r"policy: .*`faliures`; it takes .* failures, "),
         ({"requests_per_minute": 0}, "requests_per_minute must be"),
         ({"tokens_per_minute": -1}, "tokens_per_minute must be"),
         ({"concurrency": -1}, "concurrency must be"),
@@ -78,22 +83,20 @@ def test_a_chain_has_one_budget() -> None:
 def test_a_provider_that_is_left_alone_is_not_waited_for_where_there_is_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(retry, "BASE", 0.001)
-    monkeypatch.setattr(breaker, "FAILURES", 4)
     with Simulator("openai", faults=Fault.status(503)) as down, Simulator("openai", answer="here") as up:
         monkeypatch.setenv("SERVER_KEY", "k")
-        chain = open_model(f"openai@{down.url}:m?key=SERVER_KEY | openai@{up.url}:m?key=SERVER_KEY")
+        policy = Policy(first_wait=0.001, failures=4)
+        chain = open_model(f"openai@{down.url}:m?key=SERVER_KEY | openai@{up.url}:m?key=SERVER_KEY", policy=policy)
         began = time.perf_counter()
         assert [chain.chat("x").text, chain.stream("x").reply.text] == ["here", "here"]
         assert down.calls == 4
         assert time.perf_counter() - began < 10
 
 
-def test_waiting_for_a_turn_takes_nothing_from_the_time_for_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "BASE", 0.001)
-    monkeypatch.setattr("kurabe.models.transport.limits.WINDOW", 0.5)
+def test_waiting_for_a_turn_takes_nothing_from_the_time_for_attempts() -> None:
+    quick = Policy(first_wait=0.001, window=0.5)
     with Simulator("openai", faults=lambda call: Fault.status(500) if call.number == 1 else None) as server:
-        model = server.open(requests_per_minute=1, timeout=0.3, concurrency=2)
+        model = server.open(requests_per_minute=1, timeout=0.3, concurrency=2, policy=quick)
         replies = list(model.chat_many([Request((Message("user", text),)) for text in ("one", "two")]))
         assert sorted(reply.text for _, reply in replies) == ["one", "two"]
         assert server.calls == 3

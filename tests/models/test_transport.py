@@ -26,8 +26,8 @@ from cryptography.x509.oid import NameOID
 
 from kurabe import errors
 from kurabe.models import open_model
-from kurabe.models.transport import retry
 from kurabe.models.transport.http import Timeouts
+from kurabe.models.transport.policy import Policy
 from kurabe.testing import Fault, Simulator
 from kurabe.testing.server import HttpCall, Response, Server
 
@@ -62,9 +62,9 @@ def full() -> Iterator[str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a full backlog refuses elsewhere")
-def test_no_connection_in_time_is_tried_again(full: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "BASE", 0.001)
-    model = open_model("openai:x", base_url=full, api_key="k", timeout=Timeouts(connect=0.2), attempts=2)
+def test_no_connection_in_time_is_tried_again(full: str) -> None:
+    times, quick = Timeouts(connect=0.2), Policy(first_wait=0.001)
+    model = open_model("openai:x", base_url=full, api_key="k", timeout=times, attempts=2, policy=quick)
     with pytest.raises(errors.CallTimeoutError, match="no connection in time") as caught:
         model.chat("x")
     assert (caught.value.sent, caught.value.attempts) == (False, 2)

@@ -11,10 +11,12 @@ from kurabe.messages import Request, User
 from kurabe.models.base import ChatModel
 from kurabe.models.transport.budget import Budget
 from kurabe.models.transport.cost import Price
-from kurabe.models.transport.limits import PATIENCE, Limiter
+from kurabe.models.transport.limits import Limiter
+from kurabe.models.transport.policy import Policy
 from kurabe.testing import Fault, Simulator
 
 YEAR = 365 * 86_400
+PATIENCE = Policy().patience
 
 
 def hello() -> Request:
@@ -117,8 +119,7 @@ def test_a_fault_of_a_batch_is_not_held_back_by_calls_that_wait() -> None:
         assert server.calls == 1
 
 
-def test_a_batch_waits_for_turns_longer_than_one_call_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kurabe.models.transport.limits.WINDOW", 0.5)
+def test_a_batch_waits_for_turns_longer_than_one_call_may_take() -> None:
     with Simulator("openai") as server:
-        model = server.open(timeout=1, requests_per_minute=1, concurrency=8)
+        model = server.open(timeout=1, requests_per_minute=1, concurrency=8, policy=Policy(window=0.5))
         assert len(list(model.chat_many([hello() for _ in range(4)]))) == 4

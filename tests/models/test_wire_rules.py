@@ -12,7 +12,7 @@ from kurabe.models.codecs.base import Profile
 from kurabe.models.connect import codec_of
 from kurabe.models.providers import Provider, providers
 from kurabe.models.tools import tool
-from kurabe.models.transport import retry
+from kurabe.models.transport.policy import Policy
 from kurabe.testing import Fault, Simulator
 from kurabe.testing.server import Response
 
@@ -23,7 +23,6 @@ ROWS: dict[str, Provider] = {row.protocol: row for row in reversed(providers().v
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "BASE", 0.001)
     monkeypatch.setenv("AWS_BEARER_TOKEN_BEDROCK", "test-key")
     monkeypatch.delenv("OLLAMA_API_KEY", raising=False)
 
@@ -233,9 +232,9 @@ def test_what_the_provider_says_of_a_repeat_is_obeyed(status: int, says: str | N
                 response.headers["x-should-retry"] = says
             return response
 
-    with Telling("openai", faults=Fault.status(status)) as server, server.open(attempts=2) as model:
+    with Telling("openai", faults=Fault.status(status)) as server:
         with pytest.raises(errors.ProviderError):
-            model.chat("a")
+            server.open(attempts=2, policy=Policy(first_wait=0.001)).chat("a")
         assert server.calls == calls
 
 

@@ -18,7 +18,7 @@ from kurabe import errors, open_model
 from kurabe.errors import TuningError
 from kurabe.messages import Message
 from kurabe.models.reference import parse_reference
-from kurabe.models.transport import breaker, limits, retry
+from kurabe.models.transport.policy import Policy
 from kurabe.testing import Fault, Simulator, Tuning
 from kurabe.tuning.hosted import jobs, record
 from kurabe.tuning.hosted.base import Limits, Row, Settings, State
@@ -31,6 +31,7 @@ from kurabe.tuning.hosted.tune import tune
 
 MODEL = "gpt-4.1-mini"
 KEY = "planted0c63Value9e77"
+QUICK = Policy(first_wait=0.001, first_pause=0.001, failures=10**9, first_look=0.001, longest_look=0.002)
 
 
 def rows(number: int = 12, answer: str = "The capital is Paris, row {n}") -> list[Row]:
@@ -44,16 +45,11 @@ def planned(server: Simulator, given: list[Row] | None = None, **settings: Any) 
 
 
 def connected(server: Simulator, plan: Plan, key: str = "test-key") -> Connection:
-    return Connection(plan.base, base_url=server.url, api_key=key)
+    return Connection(plan.base, base_url=server.url, api_key=key, policy=QUICK)
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr(jobs, "LONGEST_WAIT", 0.002)
-    monkeypatch.setattr(retry, "BASE", 0.001)
-    monkeypatch.setattr(limits, "FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(breaker, "FAILURES", 10**9)
+def _no_other_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
@@ -145,8 +141,9 @@ def test_another_process_goes_on(tmp_path: Path) -> None:
             "import sys; from pathlib import Path; from kurabe.tuning.hosted import jobs, record;"
             "from kurabe.tuning.hosted.connection import Connection;"
             "from kurabe.tuning.hosted.services import parse_base;"
-            "jobs.FIRST_WAIT = 0.001; folder = Path(sys.argv[1]); job = record.read(folder);"
-            "c = Connection(parse_base(job.base), base_url=job.base_url, api_key='test-key');"
+            "folder = Path(sys.argv[1]); job = record.read(folder);"
+            "c = Connection(parse_base(job.base), base_url=job.base_url, api_key='test-key',"
+            "               policy={'first_look': 0.001});"
             "print(jobs.follow(folder, c).reference)"
         )
         done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
@@ -166,7 +163,6 @@ from kurabe.tuning.hosted.plan import make_plan
 from kurabe.tuning.hosted.services import parse_base
 from kurabe.tuning.hosted.tune import tune
 
-jobs.FIRST_WAIT = jobs.LONGEST_WAIT = 0.001
 home, url = Path(sys.argv[1]), sys.argv[2]
 
 def run(number, last):
@@ -185,7 +181,7 @@ def run(number, last):
     record.write, Http.send = counted_write, counted_send
     rows = [Row((Message("user", f"{number} {n}"),), f"answer {n}") for n in range(10)]
     plan = make_plan(parse_base("openai:gpt-4.1-mini"), rows, Settings())
-    connection = Connection(plan.base, base_url=url, api_key="test-key")
+    connection = Connection(plan.base, base_url=url, api_key="test-key", policy={"first_look": 0.001})
     jobs.begin(home / plan.key, plan, connection, confirmed=True)
     print(jobs.follow(home / plan.key, connection, plan).reference, flush=True)
 
@@ -479,7 +475,7 @@ def test_azure(tmp_path: Path, azure: Simulator) -> None:
     base = parse_base(f"azure:gpt-4.1-mini?endpoint={azure.address}")
     plan = make_plan(base, rows(), Settings())
     assert plan.usd is None
-    connection = Connection(base, api_key="test-key")
+    connection = Connection(base, api_key="test-key", policy=QUICK)
     jobs.begin(tmp_path, plan, connection, confirmed=True)
     job = jobs.follow(tmp_path, connection, plan)
     assert job.model is not None
@@ -496,7 +492,7 @@ def test_in_one_call(tmp_path: Path) -> None:
         return False
 
     with Simulator("openai") as server:
-        given: dict[str, Any] = {"folder": tmp_path, "base_url": server.url, "api_key": "test-key"}
+        given: dict[str, Any] = {"folder": tmp_path, "base_url": server.url, "api_key": "test-key", "policy": QUICK}
         with pytest.raises(TuningError, match="Nothing was sent"):
             tune(f"openai:{MODEL}", pairs, no, **given)
         assert server.accepted == 0

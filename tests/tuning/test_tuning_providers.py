@@ -10,7 +10,7 @@ import pytest
 from kurabe import open_model
 from kurabe.errors import TuningError
 from kurabe.messages import Message
-from kurabe.models.transport import breaker, limits, retry
+from kurabe.models.transport.policy import Policy
 from kurabe.testing import Fault, Simulator
 from kurabe.tuning.hosted import jobs, record
 from kurabe.tuning.hosted.base import Row, Settings, State, UnknownStateError
@@ -59,15 +59,11 @@ ROWS = [
     Row((Message("system", "Answer in German."), Message("user", f"Frage {n}?")), f"Antwort Nummer {n}")
     for n in range(12)
 ]
+QUICK = Policy(first_wait=0.001, first_pause=0.001, failures=10**9, first_look=0.001, longest_look=0.002)
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr(jobs, "LONGEST_WAIT", 0.002)
-    monkeypatch.setattr(retry, "BASE", 0.001)
-    monkeypatch.setattr(limits, "FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(breaker, "FAILURES", 10**9)
+def _no_other_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE0000")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret-example-000")
     monkeypatch.delenv("AWS_BEARER_TOKEN_BEDROCK", raising=False)
@@ -91,7 +87,7 @@ def planned(provider: str) -> Plan:
 
 def connected(server: Simulator, plan: Plan) -> Connection:
     key = None if plan.base.scheme == "bedrock" else "test-key"
-    return Connection(plan.base, base_url=server.url, api_key=key)
+    return Connection(plan.base, base_url=server.url, api_key=key, policy=QUICK)
 
 
 def test_an_unknown_state_is_told(provider: str, server: Simulator, tmp_path: Path) -> None:
@@ -162,7 +158,7 @@ def test_the_whole_road(provider: str, server: Simulator, tmp_path: Path) -> Non
     assert case.note in note
     assert bool(case.note) == bool(note)
     key = None if provider == "bedrock" else "test-key"
-    with open_model(job.reference, base_url=server.url, api_key=key) as model:
+    with open_model(job.reference, base_url=server.url, api_key=key, policy=QUICK) as model:
         assert model.complete("Frage?") == "Antwort"
 
 

@@ -148,7 +148,8 @@ class TuneHosted(Prompt):
         if (why := self.unconfirmed(plan)) is not None:
             raise BudgetExceededError(why)
         before = self._general(folder, "before", self._name(), plan.usd)
-        connection = Connection(plan.base, base_url=(self.options or {}).get("base_url"))
+        given = self.options or {}
+        connection = Connection(plan.base, base_url=given.get("base_url"), policy=given.get("policy"))
         jobs.begin(folder, plan, connection, confirmed=True)
         job = jobs.follow(folder, connection, plan, stall_hours=self.stall_hours, told=partial(_tell, self.stall_hours))
         assert job.model is not None

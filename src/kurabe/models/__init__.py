@@ -18,6 +18,7 @@ def open_model(reference: str, **options: Any) -> ChatModel:
 
     A local model is loaded; no connection to a hosted one is made yet. `options` of hosted models: `api_key` and
     `base_url` instead of the environment's and the provider's; `timeout`, seconds in all or a `Timeouts`; `attempts`;
+    `policy`, a `Policy` or a mapping of its fields, for the waits of retries, limits and breaker;
     `requests_per_minute`, `tokens_per_minute`; `concurrency`, calls of a contest in flight; `budget`, dollars or a
     `Budget` that models share; `cache`, True or the path of a file; `price`, a `Price` in dollars per million tokens;
     `unsupported`, `error` or `drop` for settings that the model does not take; `headers`, sent with each call. The

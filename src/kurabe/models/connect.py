@@ -20,6 +20,7 @@ from kurabe.models.transport.client import Client, lane
 from kurabe.models.transport.cost import Price
 from kurabe.models.transport.http import Timeouts, shared
 from kurabe.models.transport.limits import Limiter
+from kurabe.models.transport.policy import USUAL, Policy
 from kurabe.models.transport.retry import ATTEMPTS
 
 ACCESS_TOKEN = "ya29."
@@ -33,6 +34,7 @@ def connect(
     base_url: str | None = None,
     timeout: float | Timeouts | None = None,
     attempts: int = ATTEMPTS,
+    policy: Policy | dict[str, float] | None = None,
     requests_per_minute: int | None = None,
     tokens_per_minute: int | None = None,
     concurrency: int | None = None,
@@ -53,9 +55,10 @@ def connect(
     times = timeout if isinstance(timeout, Timeouts) else _timeouts(timeout)
     found = (Key(api_key), "") if api_key is not None else find_key(provider)
     key = found[0] if found else None
-    shared_lane = lane(address, key.reveal() if key else "")
+    shared_lane = lane(address, key.reveal() if key else "", _policy(policy))
     if requests_per_minute is not None or tokens_per_minute is not None:
-        shared_lane = msgspec.structs.replace(shared_lane, limiter=Limiter(requests_per_minute, tokens_per_minute))
+        limiter = Limiter(requests_per_minute, tokens_per_minute, shared_lane.policy)
+        shared_lane = msgspec.structs.replace(shared_lane, limiter=limiter)
     client = Client(
         where=reference.scheme if not reference.address else f"openai@{reference.address}",
         model=reference.name,
@@ -154,6 +157,7 @@ OPTIONS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "base_url": (lambda value: isinstance(value, str), "an address such as https://host/v1"),
     "timeout": (lambda value: isinstance(value, Timeouts) or _is_amount(value, 1e-3), "seconds above 0 or a Timeouts"),
     "attempts": (_is_count, "a whole number above 0"),
+    "policy": (lambda value: isinstance(value, Policy | dict), "a Policy or a mapping such as {failures: 50, rest: 5}"),
     "requests_per_minute": (_is_count, "a whole number above 0"),
     "tokens_per_minute": (_is_count, "a whole number above 0"),
     "concurrency": (_is_count, "a whole number above 0"),
@@ -242,6 +246,16 @@ def _timeouts(seconds: float | None) -> Timeouts:
         return Timeouts()
     usual = Timeouts()
     return Timeouts(min(usual.connect, seconds), min(usual.first, seconds), min(usual.between, seconds), seconds)
+
+
+def _policy(policy: Policy | dict[str, float] | None) -> Policy:
+    if not isinstance(policy, dict):
+        return policy or USUAL
+    try:
+        return msgspec.convert(policy, Policy)
+    except msgspec.ValidationError as error:
+        known = ", ".join(Policy.__struct_fields__)
+        raise InputError(f"policy: {error}; it takes {known}") from None
 
 
 def _price(price: Price | dict[str, float] | None) -> Price | None:

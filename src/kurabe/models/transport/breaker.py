@@ -3,24 +3,21 @@
 import threading
 
 from kurabe.errors import OverloadedError
-
-FAILURES = 20
-"""In a row, before the provider is left alone."""
-REST = 15.0
-"""Seconds until one call is let through to see."""
+from kurabe.models.transport.policy import USUAL, Policy
 
 
 class Breaker:
     """Counts failures in a row of one provider and key. Times are seconds of a monotonic clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy = USUAL) -> None:
+        self.policy = policy
         self._failures = 0
         self._open_until = 0.0
         self._lock = threading.Lock()
 
     def check(self, now: float) -> None:
         """Raises OverloadedError while the provider is left alone; after that, one call is let through at a time."""
-        if self._failures < FAILURES:
+        if self._failures < self.policy.failures:
             return
         with self._lock:
             if now < self._open_until:
@@ -29,7 +26,7 @@ class Breaker:
                     retry_after=self._open_until - now,
                     sent=False,
                 )
-            self._open_until = now + REST
+            self._open_until = now + self.policy.rest
 
     def succeeded(self) -> None:
         """An answer came, if only to say that the request is wrong."""
@@ -39,5 +36,5 @@ class Breaker:
         """The provider failed or could not be reached."""
         with self._lock:
             self._failures += 1
-            if self._failures == FAILURES:
-                self._open_until = now + REST
+            if self._failures == self.policy.failures:
+                self._open_until = now + self.policy.rest

@@ -28,6 +28,7 @@ from kurabe.models.codecs.base import Codec, Decoder, HttpRequest, as_deltas
 from kurabe.models.transport.breaker import Breaker
 from kurabe.models.transport.http import Http
 from kurabe.models.transport.limits import Limiter, Turn, retry_after
+from kurabe.models.transport.policy import USUAL, Policy
 from kurabe.models.transport.retry import ATTEMPTS, delay, worth_retrying
 from kurabe.models.transport.waiting import in_batch, wait
 
@@ -50,19 +51,20 @@ _SHOULD_RETRY = {"true": True, "false": False}
 
 
 class Lane(msgspec.Struct, frozen=True):
-    """What all models that are called with one key of one provider share."""
+    """What all models that are called with one key of one provider, by one policy, share."""
 
+    policy: Policy
     limiter: Limiter
     breaker: Breaker
 
 
-_lanes: dict[tuple[str, str], Lane] = {}
+_lanes: dict[tuple[str, str, Policy], Lane] = {}
 
 
-def lane(base_url: str, secret: str) -> Lane:
-    """The lane of this address and key; the key itself is not kept."""
-    name = (base_url, hashlib.sha256(secret.encode()).hexdigest())
-    return _lanes.get(name) or _lanes.setdefault(name, Lane(Limiter(), Breaker()))
+def lane(base_url: str, secret: str, policy: Policy = USUAL) -> Lane:
+    """The lane of this address, key and policy; the key itself is not kept."""
+    name = (base_url, hashlib.sha256(secret.encode()).hexdigest(), policy)
+    return _lanes.get(name) or _lanes.setdefault(name, Lane(policy, Limiter(policy=policy), Breaker(policy)))
 
 
 class Client:
@@ -239,7 +241,7 @@ class Client:
             self.lane.breaker.succeeded()
         left_alone = isinstance(error, OverloadedError) and not error.sent
         again = attempt < self._attempts and worth_retrying(error) and (self._patient or not left_alone)
-        seconds = delay(error, attempt) if again else None
+        seconds = delay(error, attempt, self.lane.policy) if again else None
         # the breaker is our own choice and rests for seconds, so a call may wait for it beyond its time
         if seconds is None or (now + seconds > until and not left_alone):
             raise self._named(error, attempt) from None

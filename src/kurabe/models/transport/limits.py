@@ -10,16 +10,12 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-WINDOW = 60.0
-FIRST_PAUSE = 1.0  # seconds, after a 429 that names no time; doubled with each one that follows
-LONGEST_PAUSE = 60.0
-PATIENCE = 120.0
-"""Seconds: a provider that asks to wait longer is not waited for, and holds nobody back for longer either."""
+from kurabe.models.transport.policy import USUAL, Policy
+
 MOST_DIGITS = 9
 """Of a number in a header; one of more digits is no limit."""
 CUT = 0.8  # of the rate, with each 429 of a provider that states no limit
 GROWTH = 1.01  # of that learned rate, with each answer: 23 answers make up for a cut, so stray 429s do no harm
-LEAST = 60  # requests per minute that a learned limit leaves
 MOST = 100_000  # requests per minute from which on a learned limit is none
 
 
@@ -40,7 +36,8 @@ class Limiter:
     Times are seconds of a monotonic clock that the caller reads. Safe from threads.
     """
 
-    def __init__(self, requests: int | None = None, tokens: int | None = None) -> None:
+    def __init__(self, requests: int | None = None, tokens: int | None = None, policy: Policy = USUAL) -> None:
+        self.policy = policy
         self.requests = requests
         self.tokens = tokens
         self._given = (requests is not None, tokens is not None)
@@ -65,16 +62,16 @@ class Limiter:
             if self.requests is None and self.tokens is None:
                 return Turn(start, tokens)
             dropped: list[Turn] = []
-            while self._turns and self._turns[0].start <= start - WINDOW:
+            while self._turns and self._turns[0].start <= start - self.policy.window:
                 dropped.append(self._drop())
             if self.requests is not None:
                 while len(self._turns) >= self.requests:
                     dropped.append(self._drop())
-                    start = max(start, dropped[-1].start + WINDOW)
+                    start = max(start, dropped[-1].start + self.policy.window)
             if self.tokens is not None:
                 while self._turns and self._used + tokens > self.tokens:
                     dropped.append(self._drop())
-                    start = max(start, dropped[-1].start + WINDOW)
+                    start = max(start, dropped[-1].start + self.policy.window)
             turn = Turn(start, tokens)
             if start > latest:
                 self._put_back(dropped)
@@ -103,17 +100,18 @@ class Limiter:
                     turn.tokens = tokens
 
     def limited(self, now: float, retry_after: float | None) -> None:
-        """A 429 came: nothing starts for a while, of PATIENCE at most, and with no limit known, one is learned from the
-        last minute."""
+        """A 429 came: nothing starts for a while, of the policy's patience at most, and with no limit known, one is
+        learned from the last minute."""
+        policy = self.policy
         if retry_after is not None:
-            retry_after = min(retry_after, PATIENCE)
+            retry_after = min(retry_after, policy.patience)
         with self._lock:
             if now >= self._pause_until:  # the first of those that were under way together
                 self._pauses += 1
-                pause = min(FIRST_PAUSE * 2 ** (self._pauses - 1), LONGEST_PAUSE)
+                pause = min(policy.first_pause * 2 ** (self._pauses - 1), policy.longest_pause)
                 self._pause_until = now + (pause if retry_after is None else retry_after)
                 if self._learned is not None or self.requests is None:
-                    self._learned = max(LEAST, CUT * (self._learned or self._rate(now)))
+                    self._learned = max(policy.least_rate, CUT * (self._learned or self._rate(now)))
                     self.requests = int(self._learned)
             elif retry_after is not None:
                 self._pause_until = max(self._pause_until, now + retry_after)
@@ -155,14 +153,15 @@ class Limiter:
             self._recent[-1][1] += 1
             return
         self._recent.append([second, 1])
-        while self._recent[0][0] <= now - WINDOW - 1:
+        while self._recent[0][0] <= now - self.policy.window - 1:
             self._recent.popleft()
 
     def _rate(self, now: float) -> float:
         """Calls per minute of the last minute, or of the time since the first call where that is shorter."""
-        calls = sum(count for second, count in self._recent if second > now - WINDOW)
+        window = self.policy.window
+        calls = sum(count for second, count in self._recent if second > now - window)
         since = self._recent[0][0] if self._recent else now
-        return calls * WINDOW / min(max(now - since, 1.0), WINDOW)
+        return calls * window / min(max(now - since, 1.0), window)
 
 
 def stated_limits(headers: Any) -> tuple[int | None, int | None]:

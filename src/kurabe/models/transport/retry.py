@@ -14,13 +14,9 @@ from kurabe.errors import (
     ServerError,
     UnreadableAnswerError,
 )
-from kurabe.models.transport.limits import PATIENCE
+from kurabe.models.transport.policy import USUAL, Policy
 
 ATTEMPTS = 4
-BASE = 0.5
-"""Seconds: the first wait is up to this, each further one up to twice the one before (full jitter,
-https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/)."""
-LONGEST = 30.0
 
 
 def worth_retrying(error: ProviderError) -> bool:
@@ -47,9 +43,12 @@ def worth_retrying(error: ProviderError) -> bool:
     return error.status == 409
 
 
-def delay(error: ProviderError, attempt: int, chance: Callable[[], float] = random.random) -> float | None:
-    """Seconds before attempt number `attempt + 1`, or None where the provider asks for more than PATIENCE."""
-    wait = chance() * min(LONGEST, BASE * 2.0 ** (attempt - 1))
+def delay(
+    error: ProviderError, attempt: int, policy: Policy = USUAL, chance: Callable[[], float] = random.random
+) -> float | None:
+    """Seconds before attempt number `attempt + 1`, or None where the provider asks for more than the policy's
+    patience."""
+    wait = chance() * min(policy.longest_wait, policy.first_wait * 2.0 ** (attempt - 1))
     if error.retry_after is None:
         return wait
-    return None if error.retry_after > PATIENCE else error.retry_after + wait
+    return None if error.retry_after > policy.patience else error.retry_after + wait

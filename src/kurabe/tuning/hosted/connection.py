@@ -13,6 +13,7 @@ from kurabe.models.reference import Reference
 from kurabe.models.sigv4 import signer
 from kurabe.models.transport import loop
 from kurabe.models.transport.client import Client, lane
+from kurabe.models.transport.policy import Policy
 from kurabe.models.transport.retry import ATTEMPTS, delay, worth_retrying
 from kurabe.tuning.hosted.base import Steps
 from kurabe.tuning.hosted.services import service_of
@@ -21,9 +22,16 @@ T = TypeVar("T")
 
 
 class Connection:
-    """One provider with one key. `base_url` and `api_key` as in `kurabe.open_model`."""
+    """One provider with one key. `base_url`, `api_key` and `policy` as in `kurabe.open_model`."""
 
-    def __init__(self, base: Reference, *, base_url: str | None = None, api_key: str | None = None) -> None:
+    def __init__(
+        self,
+        base: Reference,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        policy: Policy | dict[str, float] | None = None,
+    ) -> None:
         self.base, self.base_url = base, base_url
         self._clients: dict[tuple[str, bool], Client] = {}
         service, provider = service_of(base), providers()[base.scheme]
@@ -32,14 +40,15 @@ class Connection:
         key = (Key(api_key), "") if api_key is not None else find_key(provider)
         for again in (True, False):
             attempts = ATTEMPTS if again else 1
-            client = connect(base, base_url=address, api_key=api_key, attempts=attempts).client
+            client = connect(base, base_url=address, api_key=api_key, attempts=attempts, policy=policy).client
+            self.policy = client.lane.policy
             self._clients["", again] = client
             for place, (where, signed) in service.places.items():
                 there = _host(base_url) if base_url else fill(where, options)
                 proved = signer(options["region"], signed) if signed else authorize(provider, key, options)
                 self._clients[place, again] = Client(
                     where=base.scheme, model=base.name, base_url=there, query={}, headers={}, codec=codec_of(provider),
-                    authorize=proved, http=client.http, lane=lane(there, ""), key=key[0] if key else None,
+                    authorize=proved, http=client.http, lane=lane(there, "", self.policy), key=key[0] if key else None,
                     attempts=attempts,
                 )  # fmt: skip
 
@@ -78,7 +87,7 @@ class Connection:
             except ProviderError as error:
                 lost = perhaps_done(error)
                 again = attempt < ATTEMPTS and (lost or worth_retrying(error))
-                wait = delay(error, attempt) if again else None
+                wait = delay(error, attempt, self.policy) if again else None
                 if wait is None:
                     raise
             time.sleep(wait)

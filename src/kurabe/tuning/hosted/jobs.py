@@ -17,9 +17,6 @@ from kurabe.tuning.hosted.plan import Plan
 from kurabe.tuning.hosted.record import Job
 from kurabe.tuning.hosted.services import service_of, title
 
-FIRST_WAIT = 2.0
-LONGEST_WAIT = 60.0
-"""Seconds between two looks at a job: they grow from the first to the longest."""
 READY_SECONDS = 3600.0
 """How long a provider may take to check an uploaded file."""
 STALL_HOURS = 24.0
@@ -104,7 +101,8 @@ class _Begin:
 
     def _await_file(self, file: str) -> None:
         until = time.monotonic() + READY_SECONDS
-        wait = FIRST_WAIT / 2
+        policy = self.connection.policy
+        wait = policy.first_look / 2
         while not self.connection.run(self.service.ready(file)):
             if time.monotonic() > until:
                 raise TuningError(
@@ -112,7 +110,7 @@ class _Begin:
                     f" {READY_SECONDS / 60:.0f} minutes; run it again to go on, nothing is sent twice"
                 )
             time.sleep(wait)
-            wait = min(wait * 1.5, LONGEST_WAIT)
+            wait = min(wait * 1.5, policy.longest_look)
 
 
 def look(folder: Path, connection: Connection, plan: Plan | None = None) -> Job:
@@ -194,7 +192,7 @@ def follow(
     A job of which nothing new is heard for `stall_hours` is cancelled, unless it runs at a provider that says nothing
     of jobs that run. Raises TuningError where it failed, was cancelled or stalled; ProviderError.
     """
-    wait = FIRST_WAIT
+    wait = connection.policy.first_look
     while True:
         with _hiding(plan):
             job = look(folder, connection, plan)
@@ -214,7 +212,7 @@ def follow(
                 f" far it was, and `kurabe tune delete {job.key}` lets it be started anew"
             )
         time.sleep(wait)
-        wait = min(wait * 1.5, LONGEST_WAIT)
+        wait = min(wait * 1.5, connection.policy.longest_look)
 
 
 def _speaks(job: Job) -> bool:
