@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -72,6 +73,35 @@ def test_the_next_model_of_a_chain_is_asked_at_once() -> None:
         chain = Fallback([first.open(timeout=5), second.open()])
         assert chain.chat("y").text == "y"
         assert (first.calls, second.calls) == (1, 1)
+
+
+def left_alone(server: Simulator, rest: float, **options: Any) -> ChatModel:
+    """A model of a provider that has just failed twice, is left alone for so long, and is well again."""
+    policy = Policy(first_wait=0.001, failures=2, rest=rest)
+    server.faults(Fault.status(500))
+    for _ in range(policy.failures):
+        with pytest.raises(errors.ServerError, match="simulated"):
+            server.open(attempts=1, policy=policy).chat("x")
+    server.faults(None)
+    return server.open(policy=policy, **options)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_waits_for_the_breaker_as_long_as_it_may_take(stream: bool) -> None:
+    with Simulator("openai") as server:
+        model = left_alone(server, rest=0.3, timeout=60)
+        assert (model.stream("y").reply if stream else model.chat("y")).text == "y"
+    with Simulator("openai") as server:
+        model = left_alone(server, rest=30, timeout=1)
+        with pytest.raises(errors.OverloadedError, match="left alone for") as caught:
+            _ = model.stream("y").reply if stream else model.chat("y")
+        assert (server.calls, caught.value.sent, caught.value.attempts) == (2, False, 1)
+
+
+def test_a_batch_waits_for_the_breaker_longer_than_one_call_may_take() -> None:
+    with Simulator("openai") as server:
+        model = left_alone(server, rest=3, timeout=2)
+        assert [reply.text for _, reply in model.chat_many([hello()])] == ["hello"]
 
 
 def test_a_call_does_not_wait_for_the_budget_past_its_time() -> None:

@@ -242,14 +242,14 @@ class Client:
         left_alone = isinstance(error, OverloadedError) and not error.sent
         again = attempt < self._attempts and worth_retrying(error) and (self._patient or not left_alone)
         seconds = delay(error, attempt, self.lane.policy) if again else None
-        # the breaker is our own choice and rests for seconds, so a call may wait for it beyond its time
-        if seconds is None or (now + seconds > until and not left_alone):
+        queued = left_alone and in_batch()  # a batch waits for the breaker as it does for turns
+        if seconds is None or (now + seconds > until and not queued):
             raise self._named(error, attempt) from None
         perhaps_paid = error.sent and error.status is None
         await wait(seconds, sent=perhaps_paid)
         if paid is not None and perhaps_paid:
             await paid(until)
-        return until + seconds if left_alone else until
+        return until + seconds if queued else until
 
     def _request_id(self, headers: Any) -> str:
         """The id that the provider gave the request, without the key, as some servers send back what they were sent."""
