@@ -5,6 +5,7 @@ board = task.compete()
 board.winner.predict(["A 486 with 8 MB of memory"])
 """
 
+import shlex
 import sys
 import warnings
 from collections.abc import Collection, Mapping, Sequence
@@ -25,7 +26,7 @@ from kurabe.contest.run import run
 from kurabe.contestants import persist, registry
 from kurabe.contestants.human import Human
 from kurabe.contestants.own import check_consent
-from kurabe.errors import AnswerMissingError, ContestantError, missing
+from kurabe.errors import AnswerMissingError, ContestantError, NotTrainedError, missing
 from kurabe.report.notebook_progress import NotebookProgress, in_notebook
 from kurabe.report.progress import Progress
 from kurabe.tasks import task as tasks
@@ -192,8 +193,8 @@ def load_trained(
 ) -> Trained:
     """A trained contestant of a run from the folder's `.kurabe`.
 
-    One that could not be saved is fitted again where `task` has its data. Raises ContestantError and JournalError, and
-    AnswerMissingError for a person.
+    One that could not be saved is fitted again where `task` has its data. Raises ContestantError, NotTrainedError where
+    the saved one can't be loaded, JournalError, and AnswerMissingError for a person.
     """
     with Journal(journal_path(folder), create=False) as journal:
         entries = {entry.label: entry for entry in journal.entries(run_id)}
@@ -205,14 +206,20 @@ def load_trained(
     if isinstance(made, Human):
         raise AnswerMissingError("a person can't be asked by `predict`; choose another contestant")
     where = trained_path(folder, found.entry)
+    allowed = allow_code if isinstance(task, TaskSpec) else task.allow_code
     if where.exists():
-        estimator = persist.load(where, made)
+        try:
+            estimator = persist.load(where, made, allowed)
+        except NotTrainedError as error:
+            again = f"`kurabe run` with --only {shlex.quote(contestant)}, or compete(only=[{contestant!r}])"
+            raise NotTrainedError(f"{error}. To train it again: {again}") from None
     elif isinstance(task, tasks.Task) and found.status == "done":
         estimator = fit(made, task)
     else:
         why = f" ({found.reason})" if found.reason else ""
-        raise ContestantError(
-            f"{contestant} is not there as a trained contestant: its state is {found.status!r}{why}; run the task again"
+        raise NotTrainedError(
+            f"{contestant} is not there as a trained contestant: its state is {found.status!r}{why}. To train it again:"
+            f" `kurabe run` with --only {shlex.quote(contestant)}"
         )
     return Trained(contestant, estimator, msgspec.json.decode(spec, type=TaskSpec), columns)
 

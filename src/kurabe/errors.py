@@ -33,6 +33,10 @@ class ContestantError(KurabeError):
     """An unknown contestant or setting, or a contestant that does not fit the task's kind."""
 
 
+class NotTrainedError(ContestantError):
+    """A trained contestant is missing, damaged, of another version or of somebody else, and has to be trained again."""
+
+
 class MissingExtraError(KurabeError):
     """A part of kurabe that is installed separately is not there; the message holds the `pip install` line."""
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -285,6 +286,25 @@ def test_a_journal_of_another_version(folder: Path) -> None:
     done = spawn("run", folder)
     assert done.returncode == 2
     assert "version 99" in done.stderr
+
+
+def test_a_contestant_that_somebody_else_saved_needs_consent_or_training(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ok("run", folder, "--only", "constant")
+    expected = ok("predict", folder, "red 1")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "mine"))
+    refused = spawn("predict", folder, "red 1")
+    assert refused.returncode == 2
+    assert "saved by another user" in refused.stderr
+    assert "`kurabe run` with --only constant" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    (name,) = set(re.findall(r"sha256:[0-9a-f]{64}", refused.stderr))
+    assert ok("predict", folder, "red 1", "--allow-code", name) == expected
+    ok("run", folder)  # all answers are there: nothing is trained without need
+    assert call("predict", folder, "red 1", "--contestant", "constant").exit_code == 2
+    ok("run", folder, "--only", "constant")
+    assert ok("predict", folder, "red 1") == expected
 
 
 def test_ctrl_c_stops_cleanly(folder: Path) -> None:

@@ -212,7 +212,7 @@ def test_a_saved_file_may_hold_the_types_of_the_contestant_and_no_more_of_its_mo
     digest = hashlib.sha256(data).hexdigest()
     (tmp_path / "saved" / persist.MANIFEST).write_text(manifest.replace(before, digest))
     with pytest.raises(ContestantError, match=r"not trusted: their_code\.Beside"):
-        persist.load(tmp_path / "saved", built)
+        persist.load(tmp_path / "saved", built, [f"sha256:{digest}"])
 
 
 REMOTE = "sentence-transformers:./model?remote_code=./model"
@@ -334,7 +334,7 @@ def test_a_damaged_file_is_one_message(tmp_path: Path, name: str) -> None:
         before, after = (hashlib.sha256(one).hexdigest() for one in (data, other))
         (tmp_path / "saved" / persist.MANIFEST).write_text(manifest.replace(before, after))
         try:
-            persist.load(tmp_path / "saved", made)
+            persist.load(tmp_path / "saved", made, [f"sha256:{after}"])
         except ContestantError:
             refused += 1
     assert refused > 20

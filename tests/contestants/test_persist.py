@@ -2,8 +2,13 @@
 
 import hashlib
 import json
+import os
+import random
+import re
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +18,13 @@ import skops.io
 from sklearn.base import BaseEstimator
 from sklearn.utils import all_estimators
 
-from kurabe.contestants import persist
+from kurabe.contestants import persist, signature
 from kurabe.contestants.checks import table
 from kurabe.contestants.constant import Constant
 from kurabe.contestants.linear import LinearFeatures
-from kurabe.errors import ContestantError
+from kurabe.contestants.prompt import Prompt
+from kurabe.contestants.trees import GradientBoosting, RandomForest
+from kurabe.errors import ContestantError, NotTrainedError
 
 
 @pytest.fixture
@@ -34,7 +41,7 @@ def test_saving_again_replaces_and_leaves_nothing_beside(saved: Path) -> None:
 
 
 def test_nothing_saved(tmp_path: Path) -> None:
-    with pytest.raises(ContestantError, match="no saved contestant can be read"):
+    with pytest.raises(ContestantError, match="there is no saved contestant"):
         persist.load(tmp_path / "nothing")
 
 
@@ -47,24 +54,163 @@ def test_a_changed_file_is_refused(saved: Path) -> None:
         persist.load(saved)
 
 
-def _forge(folder: Path, data: bytes) -> None:
-    """Put other data in place, with a manifest that agrees."""
-    manifest = json.loads((folder / persist.MANIFEST).read_bytes())
-    manifest["sha256"] = hashlib.sha256(data).hexdigest()
+def _forge(folder: Path, data: bytes) -> str:
+    """Put other data in place, with a manifest that agrees; return what allows it."""
+    digest = hashlib.sha256(data).hexdigest()
+    manifest = json.loads((folder / persist.MANIFEST).read_bytes()) | {"sha256": digest}
     (folder / persist.FILE).write_bytes(data)
     (folder / persist.MANIFEST).write_text(json.dumps(manifest))
+    return f"sha256:{digest}"
 
 
 def test_a_forged_file_with_another_type_is_refused(saved: Path) -> None:
-    _forge(saved, skops.io.dumps(Own()))
+    allowed = _forge(saved, skops.io.dumps(Own()))
     with pytest.raises(ContestantError, match=r"types that are not trusted: .*Own"):
-        persist.load(saved)
+        persist.load(saved, None, [allowed])
 
 
 @pytest.mark.parametrize("data", [b"", b"not a zip", b"PK\x05\x06" + bytes(18)])
 def test_a_forged_file_that_is_no_archive_is_refused(saved: Path, data: bytes) -> None:
-    _forge(saved, data)
+    allowed = _forge(saved, data)
     with pytest.raises(ContestantError, match="cannot be read"):
+        persist.load(saved, None, [allowed])
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from kurabe.contestants import persist
+from kurabe.contestants.checks import table
+from kurabe.errors import ContestantError, NotTrainedError
+try:
+    persist.load(Path(sys.argv[1]), None, sys.argv[2:]).predict(table("number")[0])
+except ContestantError as error:
+    print(error)
+"""
+
+
+def _with_a_child_out_of_range(forest: Any) -> Any:
+    tree = forest.model_.estimators_[0].tree_
+    state = tree.__getstate__()
+    nodes = state["nodes"].copy()
+    nodes["left_child"][0] = nodes["right_child"][0] = 10**9
+    tree.__setstate__({**state, "nodes": nodes})
+    return forest
+
+
+def _with_a_text_that_lightgbm_cannot_read(boosting: Any) -> Any:
+    first = boosting.model_["boosters"][0]
+    first.text = first.text.replace("left_child=", "left_child=100000000 ", 1)
+    return boosting
+
+
+@pytest.mark.parametrize(
+    ("contestant", "forged"),
+    [
+        (RandomForest(trees=3), _with_a_child_out_of_range),
+        (GradientBoosting(rounds=3), _with_a_text_that_lightgbm_cannot_read),
+    ],
+    ids=["forest", "boosting"],
+)
+def test_what_crashes_the_process_is_not_loaded_from_somebody_else(
+    contestant: Any, forged: Callable[[Any], Any], tmp_path: Path
+) -> None:
+    X, y = table("number")
+    persist.save(contestant.fit(X, y), tmp_path / "one")
+    allowed = _forge(tmp_path / "one", skops.io.dumps(forged(contestant)))
+    command = [sys.executable, "-c", CHILD, str(tmp_path / "one")]
+    crashed = subprocess.run([*command, allowed], capture_output=True, text=True, timeout=120)
+    assert crashed.returncode < 0, "the forgery does no harm, so this test shows nothing"
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert f"--allow-code {allowed}" in refused.stdout
+
+
+def test_a_file_of_another_user_needs_consent(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    X, _ = table("number")
+    expected = persist.load(saved).predict(X)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "other"))
+    for _ in range(2):  # without a key, and with one
+        with pytest.raises(ContestantError, match="saved by another user") as refused:
+            persist.load(saved)
+        persist.save(Constant(strategy="mean").fit(*table("number")), tmp_path / "two")
+    name = re.search(r"--allow-code (\S+)", str(refused.value))[1]  # type: ignore[index]
+    assert (persist.load(saved, None, [name]).predict(X) == expected).all()
+    monkeypatch.setenv("KURABE_ALLOW_CODE", name)
+    persist.load(saved)
+    for digest in ("0" * 64, "../../etc"):
+        manifest = json.loads((saved / persist.MANIFEST).read_bytes()) | {"sha256": digest}
+        (saved / persist.MANIFEST).write_text(json.dumps(manifest))
+        with pytest.raises(ContestantError, match=r"saved by another user|is damaged"):
+            persist.load(saved)
+
+
+def test_a_file_of_an_earlier_version_without_a_signature_needs_consent(saved: Path) -> None:
+    manifest = json.loads((saved / persist.MANIFEST).read_bytes())
+    del manifest["signature"]
+    (saved / persist.MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ContestantError, match="by an earlier version"):
+        persist.load(saved)
+    persist.load(saved, None, [f"sha256:{manifest['sha256']}"])
+
+
+def test_an_address_in_a_file_of_somebody_else_needs_consent_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+    asked = Prompt(model="openai:gpt-4o-mini", kind="number", options={"base_url": "http://198.51.100.1/v1"})
+    persist.save(asked.fit(*table("number")), tmp_path / "one")
+    persist.load(tmp_path / "one")  # the user's own
+    allowed = _forge(tmp_path / "one", (tmp_path / "one" / persist.FILE).read_bytes() + b"\0")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "other"))
+    with pytest.raises(ContestantError, match=r"would send your key to http://198\.51\.100\.1:80"):
+        persist.load(tmp_path / "one", None, [allowed])
+    persist.load(tmp_path / "one", None, [allowed, "http://198.51.100.1"])
+
+
+def test_the_key_is_made_once_and_for_its_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(signature.sign, ["0" * 64] * 8))) == 1
+    (key,) = (tmp_path / "kurabe").iterdir()
+    assert (key.stat().st_mode & 0o777, key.stat().st_size) == (0o600, 32)
+    key.write_bytes(b"")
+    assert not signature.is_signed("0" * 64, "")
+    with pytest.raises(ContestantError, match="is not a key of kurabe's: remove it"):
+        signature.sign("0" * 64)
+
+
+def test_where_no_key_can_be_kept_it_is_said_and_nothing_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
+    with pytest.raises(ContestantError, match=r"the key that signs it, .*contestants\.key, cannot be read or made"):
+        persist.save(Constant(strategy="mean").fit(*table("number")), tmp_path / "one")
+    assert not (tmp_path / "one").exists()
+
+
+def test_whatever_is_changed_in_a_manifest_nothing_but_what_was_saved_is_loaded(saved: Path) -> None:
+    X, _ = table("number")
+    expected, text = persist.load(saved).predict(X), (saved / persist.MANIFEST).read_bytes()
+    draw = random.Random(3)
+    refused = 0
+    for _ in range(300):
+        changed = bytearray(text)
+        for _ in range(draw.randrange(1, 4)):
+            changed[draw.randrange(len(changed))] = draw.randrange(256)
+        (saved / persist.MANIFEST).write_bytes(changed)
+        try:
+            assert (persist.load(saved).predict(X) == expected).all()
+        except NotTrainedError:
+            refused += 1
+    assert refused > 200
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no named pipes")
+def test_a_pipe_in_place_of_a_manifest_is_not_waited_for(saved: Path) -> None:
+    (saved / persist.MANIFEST).unlink()
+    os.mkfifo(saved / persist.MANIFEST)
+    with pytest.raises(NotTrainedError, match="there is no saved contestant"):
         persist.load(saved)
 
 

@@ -8,7 +8,7 @@ import click
 
 from kurabe.api import load_trained
 from kurabe.cli.main import Command
-from kurabe.cli.shared import find_run, task_file
+from kurabe.cli.shared import allow_code_option, find_run, task_file
 from kurabe.contest.journal import EntryRecord, Journal
 from kurabe.contest.prepare import journal_path
 from kurabe.contestants.sweep import Sweep
@@ -28,8 +28,18 @@ from kurabe.tuning.export import FORMS, TYPES, export
 )
 @click.option("--type", "kind", type=click.Choice(TYPES["gguf"]), help="The type of the numbers.")
 @click.option("--run", "run_id", metavar="ID", help="A run as `kurabe runs` lists it; without it the newest.")
+@allow_code_option
 @click.option("--force", is_flag=True, help="Replace what an earlier export wrote.")
-def command(what: str, contestant: str | None, to: Any, out: Path, kind: Any, run_id: str | None, force: bool) -> None:
+def command(
+    what: str,
+    contestant: str | None,
+    to: Any,
+    out: Path,
+    kind: Any,
+    run_id: str | None,
+    allow_code: tuple[str, ...],
+    force: bool,
+) -> None:
     """Write a tuned model as files for others.
 
     Give a TASK and its tuned CONTESTANT, which may be left out where there is one, or a MODEL such as
@@ -46,19 +56,19 @@ def command(what: str, contestant: str | None, to: Any, out: Path, kind: Any, ru
             raise InputError("a model is exported by its reference alone; leave out the contestant and --run")
         model, origin = what, None
     else:
-        model, origin = _tuned(Path(what), contestant, run_id)
+        model, origin = _tuned(Path(what), contestant, run_id, allow_code)
     export(model, to, out, type=kind, origin=origin, force=force)
     click.echo(f"Wrote {out}")
 
 
-def _tuned(task: Path, contestant: str | None, run_id: str | None) -> tuple[str, str]:
+def _tuned(task: Path, contestant: str | None, run_id: str | None, allow_code: tuple[str, ...]) -> tuple[str, str]:
     """The references of what tuning made, and of what it was made of."""
     path = task_file(task)
     spec = load_spec(path)
     with Journal(journal_path(path.parent), create=False) as journal:
         run = find_run(journal, path, run_id)
         contestant = contestant or _only_tuned(spec, journal.entries(run))
-    estimator = load_trained(path.parent, run, contestant, spec).estimator
+    estimator = load_trained(path.parent, run, contestant, spec, allow_code).estimator
     if isinstance(estimator, Sweep):
         estimator = estimator.chosen_
     if not isinstance(estimator, Tune):

@@ -98,7 +98,7 @@ def run(
         observer.began(tuple(entrant.label for entrant in entrants), len(test), journal.path)
         for warning in task.warnings:
             observer.note(warning)
-        contest = _Contest(task, test, record, journal, observer, entrants, seed, clock)
+        contest = _Contest(task, test, record, journal, observer, entrants, seed, clock, named=bool(only))
         try:
             contest.enter_all()
             contest.judge()
@@ -120,8 +120,9 @@ class _Contest:
         entrants: Sequence[Entrant],
         seed: int,
         clock: Clock,
+        named: bool,
     ) -> None:
-        self.seed, self.clock = seed, clock
+        self.seed, self.clock, self.named = seed, clock, named
         self.task, self.test, self.record, self.journal, self.observer = task, test, record, journal, observer
         self.metric = metric_for(task.metric, task.kind)
         self.schedule: Schedule | None = None
@@ -157,6 +158,8 @@ class _Contest:
         """Run one contestant to its end, whatever that is, and write down how it ended."""
         work = Work(entrant, self.record, self.journal)
         if work.complete or entrant.reason is not None:
+            if entrant.reason is None and self.named:
+                self._train_again(work)
             self._end(work, *work.stopped(entrant.reason or ""))
         else:
             work.end("partial", "running")
@@ -193,6 +196,15 @@ class _Contest:
                 traceback.print_exc()
             return "failed", _first_line(error)
         return "done", None
+
+    def _train_again(self, work: Work) -> None:
+        """Train a contestant whose answers are all there, where the trained one is not or can't be loaded; the user has
+        asked for it by its name."""
+        if persist.is_usable(trained_path(self.task.folder, work.entrant.key), self.task.allow_code):
+            return
+        status, reason = self._attempt(work)
+        if status != "done":
+            self.observer.note(f"{work.entrant.label} could not be trained again: {reason}")
 
     def judge(self) -> None:
         """Have the judges of style say what they have not said yet, and write down why one stopped."""
@@ -282,7 +294,7 @@ class _Contest:
         folder = trained_path(self.task.folder, entrant.key)
         if folder.exists():
             try:
-                return persist.load(folder, entrant.estimator)
+                return persist.load(folder, entrant.estimator, self.task.allow_code)
             except ContestantError as error:
                 self.observer.note(f"{entrant.label}: {error}; fitting anew")
         self.observer.fitting(entrant.label)

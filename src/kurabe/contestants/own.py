@@ -70,12 +70,17 @@ def own_estimator(spec: ContestantSpec, allow_code: Collection[str] = ()) -> Any
     return _made(spec, found)
 
 
+def is_allowed(name: str, allow_code: Collection[str]) -> bool:
+    """Whether the user allows this, by `allow_code`, the environment or the settings file."""
+    return name in allow_code or name in _users_own()
+
+
 def check_consent(spec: ContestantSpec, allow_code: Collection[str]) -> None:
     """Raise ContestantError where a contestant of a task file would run a program, or code that comes with a model, or
     send a key elsewhere, without the user's consent; `own_estimator` asks for that to import a module."""
     check_references({spec.name: spec.settings}, allow_code)
     for program in _programs(spec):
-        if program not in allow_code and program not in _users_own():
+        if not is_allowed(program, allow_code):
             raise ContestantError(_refusal(spec.name, f"the program {program!r}", program))
 
 
@@ -102,7 +107,7 @@ def check_references(values: Any, allow_code: Collection[str]) -> None:
     `https://host` among the same.
     """
     for reference, name in _remote(values):
-        if name not in allow_code and name not in _users_own():
+        if not is_allowed(name, allow_code):
             raise ContestantError(
                 f"{reference!r} would run code that comes with the model, which needs your consent. If you trust it,"
                 f" add --allow-code {shlex.quote(name)} (in Python, allow_code=[{name!r}])"

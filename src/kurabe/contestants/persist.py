@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -16,13 +16,15 @@ from zipfile import ZIP_STORED, ZipFile
 
 import msgspec
 
-from kurabe.contestants.own import remote_code
+from kurabe.contestants.own import check_references, is_allowed, remote_code
 from kurabe.contestants.plain import wrapped
+from kurabe.contestants.signature import is_signed, sign
 from kurabe.contestants.sweep import Sweep
-from kurabe.errors import ContestantError
+from kurabe.errors import ContestantError, NotTrainedError
 
 FILE = "estimator.skops"
 MANIFEST = "manifest.json"
+MAX_MANIFEST = 1 << 20  # bytes
 FORMAT = 1
 
 # Beyond scikit-learn's estimators, and what skops trusts by itself (numpy's and scipy's arrays, Python's plain types).
@@ -76,13 +78,15 @@ TRUSTED = frozenset(
 
 
 class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What lies beside the file: its digest, what it was written with, and the module of a class of the user's own."""
+    """What lies beside the file: its digest, what it was written with, the module of a class of the user's own, and the
+    signature of who saved it, which earlier versions of kurabe did not write."""
 
     format: int
     sha256: str
     type: str
     module: str | None
     versions: dict[str, str]
+    signature: str = ""
 
 
 def _own_types(estimator: Any) -> frozenset[str]:
@@ -154,7 +158,8 @@ def _is_of_sklearn(name: str) -> bool:
 def save(estimator: Any, folder: Path) -> None:
     """Write a fitted estimator to a folder, which is made anew; a folder half written is never left behind.
 
-    Raises ContestantError where the estimator holds something that cannot be saved without pickle.
+    Raises ContestantError where the estimator holds something that cannot be saved without pickle, and where the key
+    that signs it cannot be made.
     """
     folder = Path(folder)
     module = type(estimator.base() if isinstance(estimator, Sweep) else wrapped(estimator)).__module__
@@ -169,9 +174,8 @@ def save(estimator: Any, folder: Path) -> None:
         raise
     except Exception as error:  # skops raises what the objects inside do
         raise ContestantError(f"{type(estimator).__name__} cannot be saved without pickle: {error}") from error
-    manifest = _Manifest(
-        FORMAT, hashlib.sha256(data).hexdigest(), f"{module}.{type(estimator).__qualname__}", own, _versions()
-    )
+    digest = hashlib.sha256(data).hexdigest()
+    manifest = _Manifest(FORMAT, digest, f"{module}.{type(estimator).__qualname__}", own, _versions(), sign(digest))
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -183,7 +187,7 @@ def save(estimator: Any, folder: Path) -> None:
     new.rename(folder)
 
 
-def load(folder: Path, estimator: Any = None) -> Any:
+def load(folder: Path, estimator: Any = None, allow_code: Collection[str] = ()) -> Any:
     """The estimator that `save` wrote there.
 
     Parameters
@@ -193,39 +197,77 @@ def load(folder: Path, estimator: Any = None) -> Any:
     estimator
         The same contestant, not fitted, as the task describes it; None where the task no longer names it. The file may
         hold the types that this is made of, beside kurabe's own and those that skops trusts.
+    allow_code
+        What the user allows: `sha256:DIGEST` for a file that another user saved, or this one on another machine.
 
     Raises
     ------
-    ContestantError
-        Where the files are missing, damaged, changed, of other versions, or hold another contestant or any other type.
+    NotTrainedError
+        Where the files are missing, damaged, changed, of other versions or of somebody else, or hold another contestant
+        or any other type.
     """
     folder = Path(folder)
+    manifest, signed = _checked_manifest(folder, allow_code)
     try:
-        manifest = msgspec.json.decode((folder / MANIFEST).read_bytes(), type=_Manifest)
         data = (folder / FILE).read_bytes()
     except OSError as error:
-        raise ContestantError(f"no saved contestant can be read in {folder}: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ContestantError(f"{folder / MANIFEST} is damaged: {error}") from None
-    if manifest.format != FORMAT or manifest.versions != _versions():
-        written = ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
-        raise ContestantError(f"the contestant in {folder} was saved by other versions ({written}): train it again")
+        raise NotTrainedError(f"no saved contestant can be read in {folder}: {error.strerror}") from None
     if hashlib.sha256(data).hexdigest() != manifest.sha256:
-        raise ContestantError(f"{folder / FILE} was changed after it was saved: train it again")
+        raise NotTrainedError(f"{folder / FILE} was changed after it was saved")
     try:
         _check_archive(data)
         _check_types(data, estimator)
         loaded = _skops().loads(data, trusted=_untrusted(data))
-    except ContestantError:
-        raise
+    except ContestantError as error:
+        raise NotTrainedError(f"{folder / FILE}: {error}") from None
     except Exception as error:
-        raise ContestantError(f"{folder / FILE} cannot be read: {type(error).__name__}: {error}") from error
+        raise NotTrainedError(f"{folder / FILE} cannot be read: {type(error).__name__}: {error}") from error
     if estimator is not None and type(estimator) not in (type(loaded), type(wrapped(loaded))):
         names = f"{type(wrapped(loaded)).__name__}, and the task describes {type(estimator).__name__}"
-        raise ContestantError(f"{folder / FILE} holds {names}: train it again")
+        raise NotTrainedError(f"{folder / FILE} holds {names}")
     if remote_code(loaded) - remote_code(estimator):
-        raise ContestantError(f"{folder / FILE} names a model that runs code of its own, and the task does not")
+        raise NotTrainedError(f"{folder / FILE} names a model that runs code of its own, and the task does not")
+    if not signed:
+        check_references(loaded, allow_code)
     return loaded
+
+
+def is_usable(folder: Path, allow_code: Collection[str] = ()) -> bool:
+    """Whether a saved contestant lies there that this version may load, as far as can be told without loading it."""
+    try:
+        _checked_manifest(folder, allow_code)
+    except NotTrainedError:
+        return False
+    return (folder / FILE).is_file()
+
+
+def _checked_manifest(folder: Path, allow_code: Collection[str]) -> tuple[_Manifest, bool]:
+    """(manifest, whether this user has saved the contestant)."""
+    path = folder / MANIFEST
+    if not path.is_file():  # a pipe would be waited for
+        raise NotTrainedError(f"there is no saved contestant in {folder}")
+    try:
+        with path.open("rb") as file:
+            manifest = msgspec.json.decode(file.read(MAX_MANIFEST), type=_Manifest)
+    except OSError as error:
+        raise NotTrainedError(f"no saved contestant can be read in {folder}: {error.strerror}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise NotTrainedError(f"{path} is damaged: {error}") from None
+    if manifest.format != FORMAT or manifest.versions != _versions():
+        written = ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
+        raise NotTrainedError(f"the contestant in {folder} was saved by other versions ({written})")
+    if signed := is_signed(manifest.sha256, manifest.signature):
+        return manifest, signed
+    if re.fullmatch("[0-9a-f]{64}", manifest.sha256) is None:
+        raise NotTrainedError(f"{path} is damaged: its sha256 is not 64 hexadecimal digits")
+    name = f"sha256:{manifest.sha256}"
+    if not is_allowed(name, allow_code):
+        raise NotTrainedError(
+            f"the contestant in {folder} was saved by another user, on another machine or by an earlier version. A file"
+            " of somebody else's can crash kurabe, or do worse, so it needs your consent: if you trust who saved it,"
+            f" add --allow-code {name} (in Python, allow_code=[{name!r}])"
+        )
+    return manifest, signed
 
 
 def _check_archive(data: bytes) -> None:
@@ -233,7 +275,7 @@ def _check_archive(data: bytes) -> None:
     with ZipFile(io.BytesIO(data)) as archive:
         members = archive.infolist()
     if sum(one.file_size for one in members) > len(data) or any(one.compress_type != ZIP_STORED for one in members):
-        raise ContestantError("it is packed, and a saved contestant is not: train it again")
+        raise ContestantError("it is packed, and a saved contestant is not")
 
 
 def _untrusted(data: bytes) -> list[str]:
