@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kurabe import errors
-from kurabe.messages import Document, Image, Reply, Usage
+from kurabe.messages import Assistant, Document, Image, Reply, Text, ToolCall, ToolResult, Usage, User
 from kurabe.models.transport import loop
 from kurabe.models.transport.budget import Budget
 from kurabe.models.transport.cost import Price
@@ -223,6 +223,29 @@ def test_a_part_at_an_address_needs_a_known_context_under_a_budget() -> None:
             server.open("m", budget=1.0, price=Price(1, 1)).chat(["x", PICTURE], max_tokens=5)
         assert server.calls == 0
         assert server.open("m", price=Price(1, 1)).chat(["x", PICTURE], max_tokens=5).text
+
+
+PHOTO = Image(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes([0, 0, 15, 192, 0, 0, 11, 208]), "image/png")  # 4032 by 3024
+LOOK = Assistant(ToolCall("1", "look", {}))
+
+
+@pytest.mark.parametrize(
+    ("provider", "model", "most", "content"),
+    [
+        ("openai", "gpt-6", 14_364, ["x", PHOTO]),
+        ("openai", "gpt-4o-mini", 48_169, ["x", PHOTO]),
+        ("anthropic", "claude-opus-5-5", 4_784, ["x", PHOTO]),
+        ("anthropic", "claude-opus-5-5", 4_784, [LOOK, User(ToolResult("1", "look", (Text("x"), PHOTO)))]),
+    ],
+)
+def test_a_picture_reserves_what_it_may_cost(provider: str, model: str, most: int, content: list[Any]) -> None:
+    with Simulator(provider, answer=Reply("hi", "stop", Usage(most, 1))) as server:
+        little, enough = Budget(most * 1e-6), Budget(most * 1.3e-6)
+        with pytest.raises(errors.BudgetExceededError):
+            server.open(model, budget=little, price=Price(1, 1)).chat(content, max_tokens=1)
+        assert (server.calls, little.spent) == (0, 0)
+        server.open(model, budget=enough, price=Price(1, 1)).chat(content, max_tokens=1)
+        assert enough.spent == pytest.approx((most + 1) * 1e-6)
 
 
 @pytest.mark.parametrize(

@@ -229,7 +229,7 @@ class HostedModel(ChatModel):
                 f"extra: with {setting!r} the most that {self.reference} may cost is not known, so no budget can be"
                 " kept; use the setting of chat for it, such as max_tokens, or leave it out"
             )
-        counted = costs.most_tokens(request)
+        counted = costs.most_tokens(request, self.model, self.provider)
         if not costs.has_addresses(request):
             return counted
         if self.context is None:

@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import msgspec
 
-from kurabe.messages import Request, ToolResult, Usage
+from kurabe.messages import Image, Request, ToolResult, Usage
+from kurabe.models.transport.pictures import most_picture_tokens
 
-IMAGE_TOKENS = 4_000  # more than any provider counts for one picture that it does not cut into tiles
 TURN_TOKENS = 16  # what a chat format puts around a turn
 PRICE = "options: {price: {input: …, output: …}}"
 """How a task file says what a model's answers cost."""
@@ -77,13 +77,16 @@ def known_cost(provider: str, model: str, hour: int) -> Cost | None:
     ).usd
 
 
-def most_tokens(request: Request) -> int:
-    """An upper bound of the request's input tokens: a token is a byte of text or more."""
+def most_tokens(request: Request, model: str, provider: str) -> int:
+    """An upper bound of the request's input tokens: a token is a byte of text or more, and a picture what such a model
+    may count for its size."""
     total = len(request.prefill.encode("utf-8", "replace"))
     for message in request.messages:
         total += TURN_TOKENS
         for part in message.parts:
-            total += IMAGE_TOKENS if part.__class__.__name__ == "Image" else len(msgspec.json.encode(part))
+            shown = [part, *(part.parts if isinstance(part, ToolResult) else ())]
+            total += sum(most_picture_tokens(one, model, provider) for one in shown if isinstance(one, Image))
+            total += 0 if isinstance(part, Image) else len(msgspec.json.encode(part))
     for tool in request.tools:
         total += TURN_TOKENS + len(msgspec.json.encode(tool))
     return total + (len(msgspec.json.encode(request.output.schema)) if request.output else 0)
