@@ -116,6 +116,7 @@ def test_a_journal_of_another_version_is_refused_and_unchanged(tmp_path: Path) -
     path = tmp_path / "j"
     Journal(path).close()
     with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE of_later_versions (x)")
         db.execute("PRAGMA user_version=99")
     db.close()
     before = path.read_bytes()

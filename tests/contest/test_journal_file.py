@@ -25,14 +25,19 @@ from kurabe.contest.lock import locked
 from kurabe.contest.repair import repair
 from kurabe.errors import JournalError
 
-OLD = Path(__file__).with_name("data") / "journal-2.sqlite"
+DATA = Path(__file__).with_name("data")
 ASKED = b"a" * 16
 ROWS = 60
 
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    return Path(shutil.copy(OLD, tmp_path / "journal.sqlite"))
+    return Path(shutil.copy(DATA / "journal-2.sqlite", tmp_path / "journal.sqlite"))
+
+
+@pytest.fixture
+def old_3(tmp_path: Path) -> Path:
+    return Path(shutil.copy(DATA / "journal-3.sqlite", tmp_path / "journal.sqlite"))
 
 
 @pytest.fixture
@@ -67,6 +72,91 @@ def test_a_journal_of_version_2_keeps_its_answers(old: Path) -> None:
         assert journal.spent([ENTRY, ASKED]) == (0.25, 0.25)
         journal.add(ASKED, [Row(inputs(4)[1], 3.0, "3", 0.5)], 0.1)
         assert journal.spent([ASKED]) == (0.75, 0.5)
+
+
+def test_a_journal_of_version_3_keeps_its_answers_and_what_calls_under_way_may_cost(old_3: Path) -> None:
+    for _ in range(2):
+        ridge, asked = evidence(old_3).entries
+        np.testing.assert_array_equal(ridge.guesses, [0, 1, 2, 3])
+        assert asked.raw == ("7 dollars é", None, "no idea", None)
+    with Journal(old_3) as journal:
+        assert journal.spent([ENTRY, ASKED]) == (0.75, 0.25)
+        with journal.ledger(ASKED) as ledger:
+            ledger.change(0.5)
+        assert journal.spent([ASKED]) == (1.25, 0.25)
+    assert len(evidence(old_3).entries) == 2
+
+
+def test_repair_of_a_journal_of_version_3_keeps_what_calls_under_way_may_cost(old_3: Path) -> None:
+    change(old_3, "UPDATE entries SET reason = 'else'")
+    assert repair(old_3)[0] == 6
+    with Journal(old_3) as journal:
+        assert journal.spent([ASKED]) == (0.75, 0.25)
+
+
+def change(path: Path, statement: str) -> None:
+    """Change a journal behind its back."""
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(statement)
+
+
+def test_what_calls_may_cost_is_held_against_its_checksum(path: Path) -> None:
+    with Journal(path) as journal, journal.ledger(ENTRY) as ledger, journal.ledger(ASKED) as other:
+        for one in (ledger, ledger, other):
+            one.change(0.1)
+    assert len(evidence(path).entries) == 1
+    change(path, f"UPDATE in_flight SET usd = 0.0 WHERE owner = x'{ENTRY.hex()}'")
+    with pytest.raises(JournalError, match=r"1 of the rows of in_flight are not what was written.*--repair"):
+        evidence(path)
+    repair(path)
+    with Journal(path) as journal:
+        assert journal.spent([ASKED])[0] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("pragma", ["application_id = 7", "user_version = 99", "user_version = 2", "user_version = 3"])
+def test_a_header_that_was_changed_is_one_message_and_repaired(path: Path, pragma: str) -> None:
+    right = evidence(path)
+    change(path, f"PRAGMA {pragma}")
+    for create in (False, True):
+        with pytest.raises(JournalError, match=r"its header .*60 predictions can be saved: `kurabe runs .* --repair`"):
+            Journal(path, create=create)
+    count, damaged = repair(path)
+    assert (count, damaged is None) == (ROWS, False)
+    assert same(evidence(path), right)
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_header_of_an_older_journal_is_repaired_too(tmp_path: Path, version: int) -> None:
+    path = Path(shutil.copy(DATA / f"journal-{version}.sqlite", tmp_path / "journal.sqlite"))
+    right = evidence(Path(shutil.copy(path, tmp_path / "right.sqlite")))
+    change(path, "PRAGMA user_version = 77")
+    with pytest.raises(JournalError, match=f"says version 77, and its tables are of version {version}"):
+        Journal(path)
+    repair(path)
+    assert same(evidence(path), right)
+
+
+def test_every_bit_of_the_header_is_one_message_or_no_matter(path: Path) -> None:
+    right, original = evidence(path), path.read_bytes()
+    refused = 0
+    for bit in range(800):
+        flipped = bytearray(original)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        try:
+            assert same(evidence(path), right), f"bit {bit} of the header: a board that is wrong was not noticed"
+        except JournalError:
+            refused += 1
+        for end in ("-wal", "-shm"):
+            path.with_name(path.name + end).unlink(missing_ok=True)
+    assert refused > 200
+
+
+def test_another_program_s_file_is_no_journal(tmp_path: Path) -> None:
+    change(tmp_path / "journal.sqlite", "CREATE TABLE predictions (x)")
+    for act in (Journal, repair):
+        with pytest.raises(JournalError, match="is not a kurabe journal; move it away"):
+            act(tmp_path / "journal.sqlite")
 
 
 def test_a_migration_that_is_cut_short_changes_nothing(old: Path) -> None:
@@ -200,8 +290,9 @@ def test_repair_moves_nothing_where_the_file_cannot_be_reached(
 
 
 def test_calls_under_way_are_saved_too(path: Path) -> None:
+    with Journal(path) as journal, journal.ledger(ENTRY) as ledger:
+        ledger.change(0.5)
     with sqlite3.connect(path) as db:
-        db.execute("INSERT INTO in_flight VALUES (?, 0.5)", (ENTRY,))
         db.execute("UPDATE entries SET reason = 'else'")
     db.close()
     repair(path)
@@ -312,6 +403,35 @@ def test_a_link_in_the_folder_leads_nowhere(tmp_path: Path, name: str) -> None:
     assert precious.read_text() == "a key"
 
 
+@pytest.mark.parametrize("place", ["trained", "tuned", "sweeps"])
+@pytest.mark.parametrize("form", ["folder", "below", "file", "dangling"])
+def test_a_link_among_what_contestants_keep_leads_nowhere(path: Path, tmp_path: Path, place: str, form: str) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "precious").write_text("a key")
+    link = path.parent / place / ("" if form in ("folder", "dangling") else "0123/inner")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    target = {"file": outside / "precious", "dangling": outside / "new"}.get(form, outside)
+    link.symlink_to(target, target_is_directory=target == outside)
+    for create in (False, True):
+        with pytest.raises(
+            JournalError, match=f"{place}.* is a symbolic link, which kurabe does not follow; remove it"
+        ):
+            Journal(path, create=create)
+    assert [file.read_text() for file in outside.iterdir()] == ["a key"]
+    link.unlink()
+    assert len(evidence(path).entries) == 1
+
+
+def test_a_journal_that_is_a_link_is_neither_read_nor_repaired(path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "other" / "journal.sqlite"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    for act in (lambda: Journal(link, create=False), lambda: repair(link)):
+        with pytest.raises(JournalError, match="is a symbolic link"):
+            act()
+
+
 @pytest.fixture
 def read_only(path: Path, tmp_path: Path) -> Iterator[Path]:
     """A journal on a file system that nothing can be written to, with what a killed writer left in the -wal file."""
@@ -342,5 +462,5 @@ def test_a_journal_is_read_where_nothing_can_be_written(read_only: Path) -> None
         Journal(read_only)
 
 
-def test_the_version_is_3() -> None:
-    assert VERSION == 3
+def test_the_version_is_4() -> None:
+    assert VERSION == 4

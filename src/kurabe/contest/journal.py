@@ -25,7 +25,6 @@ from kurabe.contest.arrow_size import unpacked_size
 from kurabe.contest.evidence import Entry, Evidence, Judged, Leaks, Status
 from kurabe.contest.history import Rate, rates, uses
 from kurabe.contest.journal_file import (
-    CHECKSUM,
     connect,
     copied,
     explanation,
@@ -33,10 +32,12 @@ from kurabe.contest.journal_file import (
     is_read_only,
     prepare,
     refuse_links,
+    refuse_links_beside,
 )
 from kurabe.contest.style import person_key, style_key
 from kurabe.contest.under_way import tuning_so_far
 from kurabe.errors import JournalError
+from kurabe.models.checksum import CHECKSUM
 from kurabe.models.private import create_private
 from kurabe.models.transport.cost import total
 from kurabe.models.transport.ledger import Ledger, unaccounted
@@ -120,8 +121,9 @@ class Journal:
         with self._explained():
             try:
                 self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                refuse_links(self.path)
+                refuse_links_beside(self.path)
                 if create:
-                    refuse_links(self.path)
                     create_private(self.path)
             except OSError as error:
                 raise JournalError(f"cannot make the folder {self.path.parent}: {error.strerror}") from error

@@ -4,21 +4,23 @@ Every row carries a checksum. When a journal is opened, SQLite checks the struct
 held against its checksum, so that whatever is read afterwards is what was written.
 """
 
+import itertools
 import os
 import shutil
 import sqlite3
 import tempfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from kurabe.errors import JournalError, is_disk_full
-from kurabe.models.transport.ledger import IN_FLIGHT
+from kurabe.models.checksum import CHECKSUM, add_checksum
+from kurabe.models.transport.ledger import IN_FLIGHT, add_checksums
 
-VERSION: Final = 3
+VERSION: Final = 4
+KEPT: Final = ("trained", "tuned", "sweeps")
+"""The folders beside a journal in which contestants keep what they have learned."""
 APPLICATION_ID: Final = 0x6B757261  # "kura" in ASCII: tells a journal from other SQLite files
-CHECKSUM: Final = "kurabe_checksum"
 
 TABLES: Final = {
     "tests": "id BLOB PRIMARY KEY, rows BLOB NOT NULL, inputs BLOB NOT NULL",
@@ -40,6 +42,8 @@ COLUMNS: Final = {
 }  # fmt: skip
 """How many columns of each table the checksum, which stands after them, is taken of."""
 NAMES: Final = {table: tuple(part.split()[0] for part in columns.split(", ")) for table, columns in TABLES.items()}
+_CHECKED: Final = {**NAMES, "in_flight": ("owner", "usd")}
+"""The columns that a checksum is taken of, by table."""
 
 
 def insert(table: str) -> str:
@@ -55,7 +59,7 @@ def insert(table: str) -> str:
 def connect(path: Path | str) -> sqlite3.Connection:
     """An open connection that knows the checksum."""
     db = sqlite3.connect(path, isolation_level=None, timeout=10)
-    db.create_function(CHECKSUM, -1, _checksum, deterministic=True)
+    add_checksum(db)
     return db
 
 
@@ -72,9 +76,14 @@ def prepare(db: sqlite3.Connection, path: Path) -> None:
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
     fresh = not db.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()
-    if not fresh and _value(db, "PRAGMA application_id") != APPLICATION_ID:
-        raise JournalError(f"{path} is not a kurabe journal; move it away and run again")
     version = VERSION if fresh else _value(db, "PRAGMA user_version")
+    tables = VERSION if fresh else version_of_tables(db)
+    if not fresh and _value(db, "PRAGMA application_id") != APPLICATION_ID:
+        if tables is None:
+            raise JournalError(f"{path} is not a kurabe journal; move it away and run again")
+        raise JournalError(damage(path, "its header is not that of a journal, and its tables are"))
+    if tables not in (None, version):
+        raise JournalError(damage(path, f"its header says version {version}, and its tables are of version {tables}"))
     if version != VERSION and version not in MIGRATIONS:
         raise JournalError(
             f"the journal {path} has version {version}, and this kurabe reads versions {min(MIGRATIONS)} to {VERSION}. "
@@ -110,7 +119,21 @@ def refuse_links(*paths: Path) -> None:
     for path in paths:
         for one in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))):
             if one.is_symlink():
-                raise JournalError(f"{one} is a symbolic link, which kurabe does not write through; remove it")
+                raise _link(one)
+
+
+def refuse_links_beside(path: Path) -> None:
+    """Raise JournalError where a symbolic link is among what contestants keep beside the journal: a folder from
+    elsewhere could have kurabe read and write through it."""
+    tops = [path.parent / name for name in KEPT]
+    below = (Path(folder) / name for top in tops for folder, *names in os.walk(top) for name in itertools.chain(*names))
+    for one in itertools.chain(tops, below):
+        if one.is_symlink():
+            raise _link(one)
+
+
+def _link(path: Path) -> JournalError:
+    return JournalError(f"{path} is a symbolic link, which kurabe does not follow; remove it")
 
 
 def copied(path: Path) -> tuple[Path, "tempfile.TemporaryDirectory[str]"]:
@@ -184,10 +207,6 @@ def _can_grow(path: Path) -> bool:
     return True
 
 
-def _checksum(*values: Any) -> int:
-    return zlib.crc32(repr(values).encode("utf-8", "surrogatepass"))
-
-
 def _value(db: sqlite3.Connection, query: str) -> Any:
     return db.execute(query).fetchone()[0]
 
@@ -224,11 +243,27 @@ def _from_2(db: sqlite3.Connection) -> None:
         names = ", ".join(NAMES[table])
         db.execute(f"INSERT INTO {table} SELECT {names}, {CHECKSUM}({names}) FROM old_{table}")
         db.execute(f"DROP TABLE old_{table}")
-    db.execute(IN_FLIGHT)
+    db.execute("CREATE TABLE in_flight (owner BLOB PRIMARY KEY, usd REAL NOT NULL) WITHOUT ROWID")
 
 
-MIGRATIONS: Final[dict[int, Callable[[sqlite3.Connection], None]]] = {2: _from_2}
-"""How a journal of each version becomes one of the next."""
+MIGRATIONS: Final[dict[int, Callable[[sqlite3.Connection], None]]] = {2: _from_2, 3: add_checksums}
+"""How a journal of each version becomes one of the next. Version 4 gives what calls under way may cost a checksum."""
+
+
+def version_of_tables(db: sqlite3.Connection) -> int | None:
+    """The version whose tables and columns these are; None where they are of no version."""
+    found: dict[str, tuple[str, ...]] = {}
+    for table, column in db.execute(
+        "SELECT m.name, c.name FROM sqlite_schema AS m JOIN pragma_table_info(m.name) AS c ORDER BY m.name, c.cid"
+    ):
+        found[table] = (*found.get(table, ()), column)
+    checked = {table: (*names, "checksum") for table, names in NAMES.items()}
+    of_version = {
+        2: NAMES,
+        3: {**checked, "in_flight": ("owner", "usd")},
+        4: {**checked, "in_flight": ("owner", "usd", "checksum")},
+    }
+    return next((version for version, tables in of_version.items() if tables == found), None)
 
 
 def _structure(db: sqlite3.Connection) -> str | None:
@@ -242,7 +277,7 @@ def _check_rows(db: sqlite3.Connection, path: Path) -> None:
     expected = {_definition(table) for table in TABLES} | {IN_FLIGHT}
     if {sql for (sql,) in db.execute("SELECT sql FROM sqlite_schema")} != expected:
         raise JournalError(damage(path, "its tables are defined in another way"))
-    for table, names in NAMES.items():
+    for table, names in _CHECKED.items():
         columns = ", ".join(names)
         wrong = _value(db, f"SELECT count(*) FROM {table} WHERE checksum IS NOT {CHECKSUM}({columns})")
         if wrong:

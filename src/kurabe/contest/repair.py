@@ -1,15 +1,13 @@
 """Saving what can be saved of a damaged journal."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from kurabe.contest.journal_file import (
-    CHECKSUM,
-    COLUMNS,
     NAMES,
     TABLES,
     connect,
@@ -18,11 +16,11 @@ from kurabe.contest.journal_file import (
     insert,
     is_damage,
     prepare,
+    refuse_links,
 )
 from kurabe.errors import JournalError
+from kurabe.models.checksum import CHECKSUM
 from kurabe.models.private import create_private
-
-IN_FLIGHT = "in_flight"
 
 
 def repair(path: Path) -> tuple[int, Path | None]:
@@ -36,10 +34,12 @@ def repair(path: Path) -> tuple[int, Path | None]:
     Raises
     ------
     JournalError
-        Where there is no journal, or it is in use or cannot be read or written for another reason than damage.
+        Where there is no journal, or it is a symbolic link, in use, or cannot be read or written for another reason than
+        damage.
     """
     if not path.exists():
         raise JournalError(f"there is no journal at {path}; start with: kurabe run TASK")
+    refuse_links(path)
     try:
         with closing(connect(path)) as db:
             prepare(db, path)
@@ -88,36 +88,41 @@ def _save(path: Path, target: sqlite3.Connection) -> int:
     with folder, closing(connect(copy)) as source:
         with suppress(sqlite3.Error):
             source.execute("PRAGMA writable_schema=ON")  # tables are read though another one is not defined right
-        version = 0
-        with suppress(sqlite3.Error, ValueError):
-            version = int(source.execute("PRAGMA user_version").fetchone()[0])
         target.execute("BEGIN")
         for table in TABLES:
-            for row in _rows(source, table, checked=version != 2):
+            for row in _rows(source, table, NAMES[table]):
                 target.execute(insert(table), row)
-        with suppress(sqlite3.Error, ValueError):
-            for owner, usd in source.execute(f"SELECT owner, usd FROM {IN_FLIGHT}").fetchall():
-                if isinstance(owner, bytes) and isinstance(usd, float):
-                    target.execute(f"INSERT OR REPLACE INTO {IN_FLIGHT} VALUES (?, ?)", (owner, usd))
+        for owner, usd in _rows(source, "in_flight", ("owner", "usd")):
+            if isinstance(owner, bytes) and isinstance(usd, float):
+                target.execute(f"INSERT OR REPLACE INTO in_flight VALUES (?1, ?2, {CHECKSUM}(?1, ?2))", (owner, usd))
         _complete(target)
         target.execute("COMMIT")
         return int(target.execute("SELECT count(*) FROM predictions").fetchone()[0])
 
 
-def _rows(db: sqlite3.Connection, table: str, *, checked: bool) -> Iterator[tuple[Any, ...]]:
+def _rows(db: sqlite3.Connection, table: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     """The rows of a table that can be read from its beginning and from its end, up to where it is damaged."""
-    names = ", ".join(NAMES[table])
-    keys = {"entries": "run, label", "predictions": "entry, input"}.get(table, NAMES[table][0])
-    right = f", checksum IS {CHECKSUM}({names})" if checked else ", 1"
+    names = ", ".join(columns)
+    keys = {"entries": "run, label", "predictions": "entry, input"}.get(table, columns[0])
+    right = f"checksum IS {CHECKSUM}({names})" if _has_checksums(db, table) else "1"
     for order in ("", " DESC"):
         ordered = ", ".join(key + order for key in keys.split(", "))
         try:
-            for row in db.execute(f"SELECT {names}{right} FROM {table} ORDER BY {ordered}"):
+            for row in db.execute(f"SELECT {names}, {right} FROM {table} ORDER BY {ordered}"):
                 if row[-1]:
-                    yield row[: COLUMNS[table]]
+                    yield row[:-1]
             return
         except (sqlite3.Error, ValueError, OverflowError):
             continue
+
+
+def _has_checksums(db: sqlite3.Connection, table: str) -> bool:
+    """Whether the table has the column; older versions have not. True where that can't be read."""
+    try:
+        found = db.execute("SELECT name FROM pragma_table_info(?)", (table,)).fetchall()
+    except (sqlite3.Error, ValueError):
+        return True
+    return not found or ("checksum",) in found
 
 
 def _complete(db: sqlite3.Connection) -> None:

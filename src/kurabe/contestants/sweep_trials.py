@@ -8,8 +8,9 @@ from typing import Self
 
 from kurabe.contestants.base import Prediction
 from kurabe.errors import JournalError
+from kurabe.models.checksum import add_checksum
 from kurabe.models.private import create_private
-from kurabe.models.transport.ledger import IN_FLIGHT, Ledger, unaccounted
+from kurabe.models.transport.ledger import IN_FLIGHT, Ledger, add_checksums, unaccounted
 
 OWNER = b"trials"
 
@@ -40,10 +41,21 @@ class Evaluations:
             try:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=FULL")
-                self._db.executescript(_SCHEMA + IN_FLIGHT.replace("TABLE", "TABLE IF NOT EXISTS"))
+                add_checksum(self._db)
+                self._prepare()
             except BaseException:
                 self._db.close()
                 raise
+
+    def _prepare(self) -> None:
+        self._db.executescript(_SCHEMA)
+        columns = [name for (name,) in self._db.execute("SELECT name FROM pragma_table_info('in_flight')")]
+        with self._db:
+            if not columns:
+                self._db.execute(IN_FLIGHT)
+            elif "checksum" not in columns:  # of an earlier version
+                self._db.execute("BEGIN")
+                add_checksums(self._db)
 
     def __enter__(self) -> Self:
         return self

@@ -7,10 +7,21 @@ from pathlib import Path
 from typing import Final, Self
 
 from kurabe.errors import JournalError
+from kurabe.models.checksum import CHECKSUM, add_checksum
 
-IN_FLIGHT: Final = "CREATE TABLE in_flight (owner BLOB PRIMARY KEY, usd REAL NOT NULL) WITHOUT ROWID"
+IN_FLIGHT: Final = (
+    "CREATE TABLE in_flight (owner BLOB PRIMARY KEY, usd REAL NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID"
+)
 """The table, in the SQLite file that also keeps the answers. A row holds dollars that no answer of its owner accounts
 for: of calls under way, of calls that a killed process had under way, and of attempts that may have been paid for."""
+
+
+def add_checksums(db: sqlite3.Connection) -> None:
+    """Give the rows of a table without checksums theirs."""
+    db.execute("ALTER TABLE in_flight RENAME TO old_in_flight")
+    db.execute(IN_FLIGHT)
+    db.execute(f"INSERT INTO in_flight SELECT owner, usd, {CHECKSUM}(owner, usd) FROM old_in_flight")
+    db.execute("DROP TABLE old_in_flight")
 
 
 def unaccounted(db: sqlite3.Connection, owner: bytes) -> float:
@@ -33,8 +44,9 @@ class Ledger:
         self._asked = self._written = 0
         try:
             self._db = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
+            add_checksum(self._db)
             self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("INSERT OR IGNORE INTO in_flight VALUES (?, 0.0)", (owner,))
+            self._db.execute(f"INSERT OR IGNORE INTO in_flight VALUES (?1, 0.0, {CHECKSUM}(?1, 0.0))", (owner,))
         except sqlite3.Error as error:
             raise self._failure(error) from error
 
@@ -72,7 +84,10 @@ class Ledger:
                 change, upto = self._change, max(self._asked, turn)
                 self._change = 0.0
             try:
-                self._db.execute("UPDATE in_flight SET usd = usd + ? WHERE owner = ?", (change, self._owner))
+                self._db.execute(
+                    f"UPDATE in_flight SET usd = usd + ?1, checksum = {CHECKSUM}(owner, usd + ?1) WHERE owner = ?2",
+                    (change, self._owner),
+                )
             except sqlite3.Error as error:
                 with self._changing:
                     self._change += change

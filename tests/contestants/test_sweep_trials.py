@@ -1,0 +1,26 @@
+"""What the trials of a sweep answered, in a file."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from kurabe.contestants.base import Prediction
+from kurabe.contestants.sweep_trials import OWNER, Evaluations
+
+
+def test_a_file_without_checksums_keeps_what_calls_under_way_may_cost(tmp_path: Path) -> None:
+    path = tmp_path / "trials.sqlite"
+    with Evaluations(path) as store:
+        store.add("one", [Prediction(3, 2.5, "2.5", 0.125)], 1.0)
+    with closing(sqlite3.connect(path)) as db, db:  # as version 0.1 made it
+        db.execute("DROP TABLE in_flight")
+        db.execute("CREATE TABLE in_flight (owner BLOB PRIMARY KEY, usd REAL NOT NULL) WITHOUT ROWID")
+        db.execute("INSERT INTO in_flight VALUES (?, 0.5)", (OWNER,))
+    for held in (0.5, 0.75):
+        with Evaluations(path) as store:
+            assert store.unaccounted() == held
+            assert store.answers("one") == {3: 2.5}
+            ledger = store.ledger()
+            assert ledger is not None
+            with ledger:
+                ledger.change(0.25)
