@@ -34,8 +34,7 @@ def repair(path: Path) -> tuple[int, Path | None]:
     Raises
     ------
     JournalError
-        Where there is no journal, or it is a symbolic link, in use, or cannot be read or written for another reason than
-        damage.
+        Where there is no journal, or it is a symbolic link, in use, or out of reach for another reason than damage.
     """
     if not path.exists():
         raise JournalError(f"there is no journal at {path}; start with: kurabe run TASK")
