@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 
 from kurabe import Task
+from kurabe.contestants.prompt import Prompt
 from kurabe.testing import Fault, Simulator
 
 PRICE = {"input": 1.0, "output": 2.0}
@@ -114,6 +115,7 @@ def test_a_missing_key_is_a_reason_on_the_board(tmp_path: Path, monkeypatch: pyt
 RUN = """
 import sys
 from kurabe import Task
+from kurabe.contestants.prompt import Prompt
 Task.from_file(sys.argv[1]).compete()
 """
 
@@ -214,3 +216,22 @@ def test_the_first_ctrl_c_ends_a_wait_of_hours(tmp_path: Path) -> None:
             time.sleep(0.5)
             process.send_signal(signal.SIGINT)
             assert process.wait(timeout=60) == 130
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_a_model_object_is_asked_in_later_runs_too(
+    chained: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    monkeypatch.setenv("KURABE_NO_KEYRING", "1")  # so that its reference alone opens no other
+    frame = pl.DataFrame({"text": [f"thing {n} at {n % 90 + 10}" for n in range(200)]})
+    frame = frame.with_columns(price=pl.col("text").str.extract("at ([0-9]+)").cast(pl.Int64))
+    with Simulator("openai", answer="50") as server:
+        model = server.open("gpt-4o-mini")
+        asked = Prompt(model=model | server.open("gpt-4o") if chained else model, rows="all")
+        task = Task.from_frame(frame, target="price", kind="number", contestants=[("it", asked)], folder=tmp_path)
+        for rows in (10, 20):
+            (row,) = task.compete(limit=rows).rows
+            assert (row.status, row.reason, server.calls) == ("done", None, rows)
+        assert task.compete(limit=20).winner.predict(["thing at 40"]) == [50]
+        assert server.calls == 21

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -18,9 +18,11 @@ import msgspec
 
 from kurabe.contestants.own import check_references, is_allowed, remote_code
 from kurabe.contestants.plain import wrapped
+from kurabe.contestants.prompt import Prompt
 from kurabe.contestants.signature import is_signed, sign
 from kurabe.contestants.sweep import Sweep
 from kurabe.errors import ContestantError, NotTrainedError
+from kurabe.models.base import ChatModel
 
 FILE = "estimator.skops"
 MANIFEST = "manifest.json"
@@ -229,7 +231,35 @@ def load(folder: Path, estimator: Any = None, allow_code: Collection[str] = ()) 
         raise NotTrainedError(f"{folder / FILE} names a model that runs code of its own, and the task does not")
     if not signed:
         check_references(loaded, allow_code)
+    _give_models(loaded, estimator)
     return loaded
+
+
+def _give_models(loaded: Any, estimator: Any) -> None:
+    """Let prompts ask the models that the task's contestant was given as objects, for which references are saved: to
+    open another one by its reference would lose its key, address and budget, and some have none that opens."""
+    given = {value.reference: value for value in _values(estimator) if isinstance(value, ChatModel)}
+    for value in _values(loaded) if given else ():
+        if isinstance(value, Prompt) and isinstance(value.model, str):
+            value.model = given.get(value.model, value.model)
+
+
+def _values(estimator: Any) -> Iterator[Any]:
+    """An estimator, and what it and the estimators in it hold."""
+    seen: set[int] = set()
+    stack = [estimator]
+    while stack:
+        value = stack.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        yield value
+        if isinstance(value, Mapping):
+            stack += value.values()
+        elif isinstance(value, list | tuple):
+            stack += value
+        elif hasattr(value, "get_params") and not isinstance(value, type):
+            stack += vars(value).values()
 
 
 def is_usable(folder: Path, allow_code: Collection[str] = ()) -> bool:

@@ -117,6 +117,11 @@ class ChatModel(ABC):
     def close(self) -> None:  # noqa: B027 - most hold nothing of their own
         """Release what the model holds."""
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Itself: it holds connections or weights, of which copies of a contestant (scikit-learn's `clone`) make no
+        second ones."""
+        return self
+
     def __enter__(self) -> Self:
         return self
 
