@@ -287,7 +287,8 @@ def test_a_number_written_in_any_locale_is_read_back(
 HOSTILE = [
     "one hundred ", "ein", "few ", "rose 3 to ", "\\frac{1}{", "①", "십 ", "A, ", "no ", "whether ",
     "1", "1,", "1 ", "123 ", "1.", "-", "(", "$", "**", "a", "万", "三", "twenty ", "1e", "so ", "is ", "not ", "½",
-    "\n", "{,", "1/",
+    "\n", "{,", "1/", "a third ", "1-", "√1", "10^", "Q1 ", "1 x ", "although ",
+    "but it is ", "the 2020 ", "1:1 ", "三分之",
 ]  # fmt: skip
 
 

@@ -14,6 +14,8 @@ import numpy as np
 
 from kurabe.errors import DataError
 from kurabe.models.engines.thoughts import behind_thoughts
+from kurabe.tasks.number_marks import MONEY
+from kurabe.tasks.number_words import in_digits
 from kurabe.tasks.numbers import read_number, without_thoughts
 from kurabe.tasks.spec import Kind
 
@@ -46,23 +48,50 @@ def read_text(text: str) -> str | None:
     return behind_thoughts(text).replace("\x00", "").strip() or None
 
 
-_CUE = re.compile(
-    r"(?:\b(?:answer|label|category|class|classification|sentiment|rating|result|prediction|output|choice|option"
-    r"|classified as|classify (?:it|this) as|belongs (?:to|in)|would be|i'd say"
-    r"|antwort|réponse|respuesta|resposta|risposta|ответ)"
-    r"|答え|回答|答案|分類|类别|정답)(?: (?:is|ist|est|es|é|as|to|in|should be|would be|the|a|category|class|label))*"
-    r"\s*(?:[:=→は是]|->)?\W{0,6}(?:the )?$",
+_ANSWER = (
+    r"answer|label|category|class|classification|sentiment|emotion|topic|language|intent|priority|type|tone"
+    r"|verdict|rating"
+    r"|prediction|choice"
 )
+_CUE = re.compile(
+    rf"(?:\b(?:{_ANSWER}|result|output|option"
+    r"|classified as|classify (?:it|this) as|belongs (?:to|in)|would be|i'd say|choose|pick|select|opt for"
+    r"|go(?:ing)? with"
+    r"|antwort|réponse|respuesta|resposta|risposta|ответ)"
+    r"|答え|回答|答案|分類|類别|정답)(?: (?:is|ist|est|es|é|as|to|in|should be|would be|the|a|category|class|label))*"
+    r"\s*(?:[:=→は是]|->)?(?!\. ?\n)\W{0,6}(?:the )?$",
+)
+_HEADED = re.compile(
+    rf"(?:(?:^|\n)\W*(?:(?:(?:the|my|final|correct|best|predicted) )*(?:{_ANSWER})|antwort|réponse|respuesta"
+    rf"|resposta|risposta"
+    rf"|ответ|答え|回答|答案|정답) ?\W{{0,3}}[:=：]|\b(?:the|my) (?:\w+ )?(?:{_ANSWER}) (?:is|would be))\W*$"
+)
+"""What gives the answer in so many words: `Answer: B` on a line of its own, `the answer is B`."""
+_CONCEDED = re.compile(
+    r"\b(?:although|though|even if|despite|while|whereas|in spite of|with (?:some|a few|slight|hints? of"
+    r"|a (?:hint|touch) of)"
+    r"|obwohl|trotz|bien que|malgré|aunque|anche se|embora|хотя)\b[^,.;:!?\n]{0,80}$"
+)
+"""A clause that grants something and answers otherwise: `although the negative point …`."""
+_CONTRASTED = re.compile(
+    r"\b(?:but|however),? (?:[a-z]+,? )?(?:it(?:'s| is)|this is|that's|that is|i(?:'d| would)"
+    r"|the answer is)\b[^.!?\n]{0,30}$"
+)
+"""What takes the place of what was said before: `it looks like spam, but it is not spam`."""
 _CONCLUSION = re.compile(r"(?:boxed\W*|\b(?:final answer|therefore|thus|hence|so|overall)\b[^.\n]{0,60})$")
 _NEGATED = re.compile(
     r"(?:(?:\b(?:not|no|never|neither|nor|nothing|hardly|without|cannot be|than|instead of"
-    r"|kein\w{0,2}|nicht|weder|noch|pas|ni|não|nem|né|не|нет|ни)|n't)"
-    r"(?: (?:\w+ ){0,2}| ?\W?)|\bnon ?|(?:不是?|并非|非|没有)(?:太|很)?)$"
+    r"|eliminat(?:e|es|ed|ing)|rul(?:e|es|ed|ing) out|exclud(?:e|es|ed|ing)"
+    r"|(?:eher|mehr) \w+ als|(?:plutôt|plus) \w+ que|más \w+ que|(?:piuttosto|più) \w+ che|mais \w+ (?:do )?que"
+    r"|kein\w{0,2}|nicht|weder|noch|pas|ni|não|nem|né|не|нет|ни|чем)|n't)"
+    r"(?: (?:(?!(?:but|rather|sondern|aber|mais|sino|pero|ma|mas|bensì|но|а) )\w+ ){0,2}| ?\W?)|\bnon ?|(?:不是?"
+    r"|并非|非|没有)(?:太|很)?)$"
 )
 _NEGATED_AFTER = re.compile(
-    r"\W?(?:で(?:は|も)?(?:な|無|あり)|じゃな|でも.{1,12}でもな|[이가은는도]? ?아[니님닙닌]|도 ?.{1,8}도 ?아[니님닙닌]"
+    r"\W?(?: ?[:=] ?\W?(?:no|not|false)\b|で(?:は|も)?(?:な|無|あり)|じゃな|でも.{1,12}でもな"
+    r"|[이가은는도]? ?아[니님닙닌]|도 ?.{1,8}도 ?아[니님닙닌]"
     r"|[이가] ?없"
-    r"| (?:is|was|seems)(?:n't| not| wrong\b| incorrect\b| false\b))"
+    r"| (?:is|was|seems|would be|can(?:no|')t be)(?:n't| not| wrong\b| incorrect\b| false\b))"
 )
 _ASKED = re.compile(r"\b(?:whether|(?:clear|sure|know|tell|say) if)\b[^.!?,]{0,40}$")
 _PART_OF_A_WORD = re.compile(r"\b(?:anti|pseudo|semi|quasi|ex|pre|post|pro|sub) $")
@@ -74,7 +103,8 @@ _OF_ITS_OWN = (
 _BEFORE_A_NOUN = re.compile(rf" (?!(?:{_OF_ITS_OWN})\b|no\b)[^\W\d]")
 """After the label `no` or `other`: a noun that it belongs to, as in `no idea`."""
 _JOINT = re.compile(
-    r"\W*?(?:[,/|&、，・\s~-]|\b(?:and|or|to|und|oder|bis|et|ou|y|o|e|и|или)\b|または|もしくは|あるいは|还是|或者?|和|与|또는|와|과|[かとや])\W*"
+    r"\W*?(?:[,/|&、，・\s~-]|\b(?:and|or|to|und|oder|bis|et|ou|y|o|e|и|или)\b|または|もしくは|あるいは|还是"
+    r"|或者?|和|与|또는|와|과|[かとや])\W*"
 )
 """What joins two labels that are both named, so that neither is the answer."""
 _WIDE = r"[^\W\u2e80-\u9fff\uac00-\ud7af\u0e00-\u0eff_]"
@@ -122,6 +152,7 @@ class _Mention:
         self.before, self.after = text[max(0, start - 90) : start], text[end : end + 24]
         self.bold = self.before.rstrip(" \"'").endswith("**") and self.after.lstrip(" \"'.").startswith("**")
         self.negated = bool(_NEGATED.search(self.before) or _NEGATED_AFTER.match(self.after))
+        self.conceded = _CONCEDED.search(self.before) is not None
 
 
 class _Names:
@@ -171,10 +202,15 @@ class _Names:
 
     def _is_option(self, char: str, mention: _Mention) -> bool:
         """Whether a one-letter label is meant, and not the article `a` or the pronoun `I`."""
-        closed = not mention.after.strip() or mention.after[:1] in ").:,;]}*\n\"'"
-        if closed and (char.isupper() or _CUE.search(mention.before) or mention.before.endswith("(")):
+        closed = not mention.after.strip() or mention.after[:1] in ").:,;?]}*\n\"'"
+        marked = mention.before.endswith("(") or mention.after.startswith(")")
+        if closed and (char.isupper() or marked or _CUE.search(mention.before)):
             return True
         if char.isupper() and _CUE.search(mention.before):
+            return True
+        if char.isupper() and mention.before.endswith(("only ", "Only ")):
+            return True
+        if char.isupper() and not mention.before.strip() and re.match(r" [-—] ", mention.after):
             return True
         if re.match(r" (?:is|was|it is)\b", mention.after) and (char.isupper() or not mention.before.strip()):
             return True
@@ -255,15 +291,19 @@ def _bounded(bare: str) -> str:
 
 def _by_cue(mentions: list[_Mention]) -> str | None:
     sure = [m for m in mentions if not (m.negated or m.open)]
-    concluding = [m.name for m in sure if _CONCLUSION.search(m.before)]
+    headed = {m.name for m in sure if _HEADED.search(m.before)}
+    if len(headed) == 1:
+        return headed.pop()
+    concluding = [m for m in sure if _CONCLUSION.search(m.before) and not m.conceded]
     if concluding:
-        return concluding[-1]
+        return next((m.name for m in reversed(concluding) if m.bold), concluding[-1].name)
     cued = {m.name for m in sure if _CUE.search(m.before)}
     return cued.pop() if len(cued) == 1 else None
 
 
 def _by_mention(mentions: list[_Mention], names: list[str]) -> str | None:
     sure = [m for m in mentions if not m.negated]
+    sure = [m for m in sure if not m.conceded] or sure
     bold = {m.name for m in sure if m.bold}
     if len(bold) == 1:
         return bold.pop()
@@ -272,6 +312,9 @@ def _by_mention(mentions: list[_Mention], names: list[str]) -> str | None:
         return None
     if len(named) == 1:
         return named.pop()
+    contrasted = {m.name for m in sure if _CONTRASTED.search(m.before)}
+    if len(contrasted) == 1:
+        return contrasted.pop()
     left = set(names) - {m.name for m in mentions}
     if mentions and not named and len(left) == 1:
         return left.pop()
@@ -299,7 +342,12 @@ def _rated(text: str, labels: Sequence[str]) -> str:
         value, scale = (match["value"], match["scale"]) if match["value"] else (match["value2"], match["scale2"])
         return value if float(scale) == highest else ""
 
-    text = _RATING.sub(rating, unicodedata.normalize("NFKC", text))
+    text = unicodedata.normalize("NFKC", text)
+    if not re.search(r"\d", text):
+        text = re.sub(
+            r"\b(?:minus|negative) (?=\d)", "-", in_digits(text, MONEY, has_digits=False), flags=re.IGNORECASE
+        )
+    text = _RATING.sub(rating, text)
     if not re.search(r"\d", text):
         text = re.sub("(?:[★⭐🌟]\ufe0f?)+[☆]*", lambda m: str(len(re.findall("[★⭐🌟]", m[0]))), text)
     return text
@@ -307,7 +355,8 @@ def _rated(text: str, labels: Sequence[str]) -> str:
 
 _RATING = re.compile(
     r"(?<![\d.,])(?:(?P<value>\d{1,3}(?:\.\d{1,2})?)\s?(?:[/／]|out of|of|von|sur|de|di|из|van|av)\s?(?P<scale>\d{1,3})"
-    r"|(?P<scale2>\d{1,3})\s?(?:点|段階|つ|つ星|星)?(?:満点)?(?:評価)?中、?(?:の)?\s?(?P<value2>\d{1,3}(?:\.\d{1,2})?))(?![\d/])",
+    r"|(?P<scale2>\d{1,3})\s?(?:点|段階|つ|つ星"
+    r"|星)?(?:満点)?(?:評価)?中、?(?:の)?\s?(?P<value2>\d{1,3}(?:\.\d{1,2})?))(?![\d/])",
     re.IGNORECASE,
 )
 

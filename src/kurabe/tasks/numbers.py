@@ -5,13 +5,14 @@ below, and weighed by what stands around it (`number_marks`); the weightiest win
 `\\boxed{}` or after `####`, one that follows a conclusion (`final answer`, `therefore`), one before `in total`, one
 with a currency, one after an answer cue (`price is`, `answer:`, `costs`) or after a change (`rose by 20% to`), one
 after `=`, one in bold; against it count a unit (`64 GB`), a counted noun (`3 rows`), `each`, a year, a name (`iPhone
-15`), a list bullet. Of equals the last wins where it follows a conclusion or `=`, since who reasons ends with the
-answer, and otherwise the first, since who just answers begins with it. A number that is part of a name (`Galaxy S23`,
-`KD-55X80K`) or a year after a preposition (`in 2021`) is no answer even where it is the only one.
+15`), the end of a scale (`out of 100`), a list bullet. Of equals the last wins where it follows a conclusion or `=`,
+since who reasons ends with the answer, and otherwise the first, since who just answers begins with it. A number that
+is part of a name (`Galaxy S23`, `KD-55X80K`), a year that tells when (`in 2021`, `the 2020 edition`), or a length by
+a width (`2 x 4`) is no answer even where it is the only one.
 
 Conventions:
 - `1,234` is a thousand and more, `12,5` and `0,123` are decimals; `1.234` is a decimal unless the text writes decimal
-  commas elsewhere or the currency's countries write thousands with a point (`1.234 €`).
+  commas elsewhere or the currency's countries write thousands with a point (`1.234 €`). `$1,2345` is no amount.
 - A space, an apostrophe or an underscore separates thousands only before exactly three digits.
 - A range is its midpoint, but `rose from 40 to 60` is 60. `20%` is 20. `99 cents` is 0.99. `8/10` is 8, and halves,
   thirds, quarters, sixths, eighths, sixteenths are fractions: `1/2` is 0.5. `free` alone is 0.
@@ -97,9 +98,11 @@ def _normalise(text: str) -> str:
     text = re.sub(r"(?![0-9])\d", lambda m: str(unicodedata.decimal(m[0])), text)
     text = text.translate(_PLAIN)
     text = re.sub(r"\\(?=[$%,])|(?<=\d)\{(?=,\})|(?<=,)\}(?=\d)", "", text)
+    text = marks.POWER_OF_TEN.sub(lambda m: m[0] if m["times"] else f"{m['space']}1e{m['power']}", text)
     text = marks.LATEX_FRACTION.sub(_ratio, text)
+    text = marks.EAST_FRACTION.sub(_east_ratio, text)
     text = marks.MIXED.sub(_ratio, text)
-    text = marks.MINUS.sub("-", text)
+    text = marks.MINUS.sub("-", marks.AND_MORE.sub("", text))
     text = marks.HANGUL.sub(lambda m: f"{_sum_east(m[0].replace(' ', '')):.0f}", text)
     text = in_digits(text, marks.MONEY, has_digits=re.search(r"\d", text) is not None)
     return marks.TWO_PARTS.sub(lambda m: f".{m[2]}{m[1]}" if m[1] else f".{m[4]} {m[3]}", text)
@@ -117,6 +120,11 @@ def _fraction(match: re.Match[str]) -> str:
 def _ratio(match: re.Match[str]) -> str:
     whole, above, below = (float(part or 0) for part in match.groups())
     return f"{whole + above / below:.15g}" if below else match[0]
+
+
+def _east_ratio(match: re.Match[str]) -> str:
+    below, above = (_sum_east(part) for part in match.groups())
+    return f"{above / below:.15g}" if above is not None and below else match[0]
 
 
 def _starts(text: str, number: _Found) -> bool:
@@ -227,12 +235,18 @@ def _complete(text: str, start: int, end: int, match: re.Match[str], point_thous
     exponent = match["e"] or (f"e{match['power']}" if match["power"] else "")
     body = re.split(r"[eE]|\s?[x×*\\]", match[0], maxsplit=1)[0] if exponent else match[0]
     around = text[max(0, start - 4) : start] + "\x00" + text[end : end + 10]
-    value = _plain_value(body, point_thousands or marks.POINT_THOUSANDS.search(around) is not None)
+    european = point_thousands or marks.POINT_THOUSANDS.search(around) is not None
+    value = _plain_value(body, european)
     if value is None:
         return None
     value = float(f"{value!r}{exponent}") if exponent and "e" not in repr(value) else value
     number = _with_marks(text, _Found(start, end, value))
-    glued = marks.GLUED_BEFORE.search(text[max(0, start - 2) : start]) or (
+    if number.currency and not european and marks.LONG_DECIMALS.fullmatch(body):
+        return None
+    across = marks.DIMENSION_AFTER.match(text, end) or marks.DIMENSION_BEFORE.search(text[max(0, start - 12) : start])
+    if across and not exponent:
+        number = replace(number, against=8, name=True)
+    glued = marks.GLUED_BEFORE.search(text[max(0, start - 7) : start]) or (
         marks.GLUED_AFTER.match(text, number.end) and (number.against >= 8 or text[number.end] in "DG")
     )
     if glued and not number.currency:
@@ -281,7 +295,8 @@ def _with_marks(text: str, number: _Found) -> _Found:
 
 
 def _has_currency(text: str, start: int, end: int) -> bool:
-    before = marks.CURRENCY_BEFORE.search(text[max(0, start - 6) : start])
+    lead = text[max(0, start - 20) : start]
+    before = marks.CURRENCY_BEFORE.search(lead[-6:]) or marks.RANGE_OF_MONEY.search(lead)
     return before is not None or marks.CURRENCY_AFTER.match(text, end) is not None
 
 
@@ -303,7 +318,7 @@ def _join(text: str, found: list[_Found]) -> list[_Found]:
 
 def _merged(text: str, a: _Found, b: _Found) -> _Found | None:
     between = text[a.end : b.start]
-    if len(between) > 8:
+    if len(between) > 16:
         return None
     if b.cents and a.currency and not a.cents and re.fullmatch(r",? ?(?:and |und |et |y |e )?", between):
         return replace(a, end=b.end, value=a.value + b.value)
@@ -315,7 +330,8 @@ def _merged(text: str, a: _Found, b: _Found) -> _Found | None:
         return None
     high = b.value
     is_range = marks.RANGE.fullmatch(between) or (
-        marks.RANGE_WITH_A.fullmatch(between) and marks.BETWEEN.search(text[max(0, a.start - 12) : a.start])
+        (marks.RANGE_WITH_A.fullmatch(between) and marks.BETWEEN.search(text[max(0, a.start - 12) : a.start]))
+        or (marks.TO_HIGHEST.fullmatch(between) and marks.LOWEST.search(text[max(0, a.start - 12) : a.start]))
     )
     if not is_range and high < 0 and not between.strip():  # `10 -20`
         is_range, high = marks.RANGE.fullmatch("-"), -high
@@ -336,6 +352,8 @@ def _is_name(text: str, number: _Found) -> bool:
     before = text[max(0, number.start - 80) : number.start]
     if number.name or (number.year and marks.DATED.search(before)):
         return True
+    if number.year and marks.EDITION[0].search(before) and marks.EDITION[1].match(text, number.end):
+        return True
     if any(pattern.search(before) for pattern in (marks.CUE, marks.SOFT, marks.BOXED, marks.CONCLUSION)):
         return False
     named = marks.NAMED.search(before)
@@ -351,6 +369,11 @@ def _is_name(text: str, number: _Found) -> bool:
     )
 
 
+def _ends_change(before: str) -> bool:
+    """Whether the number after `before` is what something changed to: `rose by 20% to`, `down to`."""
+    return bool(marks.DOWN_TO.search(before) or (marks.CHANGED_TO.search(before) and marks.CHANGE.search(before)))
+
+
 def _weigh(text: str, number: _Found) -> tuple[int, bool]:
     """(weight, whether of equals the last wins)."""
     before, after = text[max(0, number.start - 80) : number.start], text[number.end : number.end + 40]
@@ -360,24 +383,31 @@ def _weigh(text: str, number: _Found) -> tuple[int, bool]:
         weight += 4
     if marks.BOXED.search(before):
         weight, last = weight + 12, True
-    elif marks.CONCLUSION.search(before):
-        weight, last = weight + 6, True
-    elif (cue and not aside) or (marks.CHANGED_TO.search(before) and marks.CHANGE.search(before)):
-        weight += 4
+    elif marks.CONCLUDED.search(before):
+        direct = marks.CONCLUSION.search(before) is not None
+        weight, last = weight + (6 if direct else 8 if marks.EQUALS.search(before) else 5), True
+    elif (cue and not aside) or _ends_change(before):
+        weight += 5 if marks.HEADED.search(before) else 4
     elif marks.EQUALS.search(before):
-        weight, last = weight + 3, True
+        weight, last = weight + 3 + (number.against if number.against <= 4 else 0), True
     elif marks.SOFT.search(before):
         weight += 1
     if re.search(r"\*\*[^*\n]{0,30}$", before) and re.match(r"[^*\n]{0,30}\*\*", after):
         weight += 2
+    if marks.AT_FIRST.search(before):
+        weight -= 5
     if aside:
         weight += 2 if cue and not marks.NOT_NOW.search(before) else -3
     if marks.TOTAL.match(after):
-        weight, last = weight + 5, True
+        weight, last = weight + 7, True
     elif marks.EACH.match(after):
         weight -= 2
+    elif marks.LESS.match(after) or marks.ONE_IN.match(after) or marks.SCALE_OF.search(before):
+        weight -= 4
     elif marks.SURE.match(after):
         weight -= 5
+    elif marks.GUESSED.match(after):
+        weight += 5
     if number.start < 40 and marks.ALONE_BEFORE.fullmatch(text[: number.start]) and marks.ALONE_AFTER.match(after):
         weight += 6
     if (
