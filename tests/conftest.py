@@ -3,16 +3,20 @@
 import os
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from kurabe.models.pull import pull, pulled_path
+from kurabe.models.reference import Reference
 from kurabe.testing.hub import Hub
+
+if TYPE_CHECKING:
+    from kurabe.models.engines.llama_server import Servers
 
 # One thread in each library and child: the tests themselves run side by side, threads that wait for a core spin, and
 # models as small as those of the tests lose time by sharing their work.
@@ -90,6 +94,19 @@ def smollm2() -> Path:
         with network():
             path = pull("smollm2-135m")
     return path
+
+
+@pytest.fixture(scope="session")
+def llama_servers() -> "Callable[[Path, Reference], AbstractContextManager[Servers]]":
+    """llama.cpp's own servers over a file, to be asked what the engine does not say, or to judge what it says."""
+    from kurabe.models.engines.llama_server import Servers, fitted, read_file, read_options
+
+    def start(path: Path, parsed: Reference) -> AbstractContextManager[Servers]:
+        header, size = read_file(path)
+        options = read_options(parsed, header)
+        return closing(Servers(str(parsed), path, options, fitted(path, options, size, writes=True)))
+
+    return start
 
 
 @pytest.fixture

@@ -383,7 +383,7 @@ def test_express_mode(given: str, recorder: Any, same: Any, monkeypatch: pytest.
     assert recorder.last.path == theirs.path
     assert recorder.last.headers["x-goog-api-key"] == theirs.headers["x-goog-api-key"] == "AIza-test"
     assert "authorization" not in recorder.last.headers.keys() | theirs.headers.keys()
-    address = open_model("vertex:gemini-3-pro", api_key=key).client._base_url  # type: ignore[attr-defined]
+    address = open_model("vertex:gemini-3-pro", api_key=key).client.base_url  # type: ignore[attr-defined]
     with genai.Client(vertexai=True, api_key=key) as client:
         assert address == f"{str(client._api_client._http_options.base_url).rstrip('/')}/v1beta1"
 

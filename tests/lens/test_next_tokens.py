@@ -2,7 +2,8 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,43 +12,45 @@ import pytest
 
 from kurabe.errors import InputError, ModelError
 from kurabe.lens.next_tokens import Sampling, Walk, after, next_tokens
-from kurabe.models.engines.base import LocalModel
 from kurabe.models.engines.llama_cpp import LlamaCpp
+from kurabe.models.engines.llama_server import Servers
+from kurabe.models.engines.transformers import Transformers
 from kurabe.models.reference import Reference
 from kurabe.testing.tiny import tiny_model
 
 PROMPT = "The capital of France is"
 
 
+def walking(file: Path, text: str) -> Walk:
+    return Walk(f"gguf:{file}?context=256", text)
+
+
 @pytest.fixture(scope="module")
 def walk(smollm2: Path) -> Iterator[Walk]:
-    with Walk(f"gguf:{smollm2}?context=256", PROMPT) as opened:
+    """At PROMPT; a test that goes on from there goes back."""
+    with walking(smollm2, PROMPT) as opened:
         yield opened
 
 
-def engine(walk: Walk) -> LlamaCpp:
-    """The walk's model, for what only llama.cpp can be asked."""
-    assert isinstance(walk._model, LlamaCpp)
-    return walk._model
+@pytest.fixture(scope="module")
+def llama(
+    smollm2: Path, llama_servers: Callable[[Path, Reference], AbstractContextManager[Servers]]
+) -> Iterator[Servers]:
+    """llama.cpp over the same file, for what only it can be asked."""
+    with llama_servers(smollm2, Reference("gguf", "x", {"context": "256"})) as servers:
+        yield servers
 
 
-def fresh(walk: Walk, text: str) -> list[int]:
-    """Set the walk to the beginning of a text."""
-    walk.ids = [piece.id for piece in walk._model.tokenize(text)]
-    walk._data = text.encode()
-    return walk.ids
-
-
-def test_the_first_is_the_greedy_one_and_the_sum_is_at_most_1(walk: Walk) -> None:
-    for text in (PROMPT, "def add(a, b):\n    return", "1, 2, 3,", "Repeat 日本語: 日"):
-        fresh(walk, text)
+@pytest.mark.parametrize("text", [PROMPT, "def add(a, b):\n    return", "1, 2, 3,", "Repeat 日本語: 日"])
+def test_the_first_is_the_greedy_one_and_the_sum_is_at_most_1(text: str, smollm2: Path, llama: Servers) -> None:
+    with walking(smollm2, text) as walk:
         seen = walk.look(count=50)
         shares = [each.probability for each in seen.tokens]
         assert shares == sorted(shares, reverse=True)
         assert 0.2 < sum(shares) <= 1
         assert seen.rest == pytest.approx(1 - sum(shares))
         greedy: list[Any] = []
-        engine(walk)._servers.lanes[0].server.handle_completions(
+        llama.lanes[0].server.handle_completions(
             {"prompt": text, "max_tokens": 8, "temperature": 0.0, "id_slot": 0}, greedy.append
         )
         said = greedy[0]["choices"][0]["text"]
@@ -61,7 +64,6 @@ def test_the_first_is_the_greedy_one_and_the_sum_is_at_most_1(walk: Walk) -> Non
 
 
 def test_the_whole_vocabulary_sums_to_1(walk: Walk) -> None:
-    fresh(walk, PROMPT)
     seen = walk.look(Sampling(temperature=1.3), count=100_000)
     assert len(seen.tokens) == 49_152
     assert sum(each.probability for each in seen.tokens) == pytest.approx(1, abs=1e-9)
@@ -80,14 +82,13 @@ def test_the_whole_vocabulary_sums_to_1(walk: Walk) -> None:
         Sampling(temperature=0.3),
     ],
 )
-def test_what_can_be_drawn_is_what_llama_cpp_draws_from(walk: Walk, sampling: Sampling) -> None:
-    ids = fresh(walk, PROMPT)
+def test_what_can_be_drawn_is_what_llama_cpp_draws_from(walk: Walk, llama: Servers, sampling: Sampling) -> None:
     body = {
-        "prompt": list(ids), "n_predict": 1, "n_probs": 25, "post_sampling_probs": True, "min_p": 0.0,
+        "prompt": list(walk.ids), "n_predict": 1, "n_probs": 25, "post_sampling_probs": True, "min_p": 0.0,
         "temperature": 1.0 if sampling.temperature is None else sampling.temperature, "top_k": sampling.top_k or 0,
         "top_p": 1.0 if sampling.top_p is None else sampling.top_p,
     }  # fmt: skip
-    theirs = engine(walk)._servers.post("/completion", body)["completion_probabilities"][0]["top_probs"]
+    theirs = llama.post("/completion", body)["completion_probabilities"][0]["top_probs"]
     seen = walk.look(sampling, count=25)
     ours = {each.token.id: each.drawn for each in seen.tokens if each.drawn > 0}
     assert set(list(ours)[: len(theirs)]) >= {each["id"] for each in theirs if each["prob"] > 1e-4}
@@ -117,16 +118,17 @@ def test_after_by_hand() -> None:
         assert found == kept, sampling
 
 
-def test_a_walk_continues_what_is_taken(walk: Walk) -> None:
-    fresh(walk, PROMPT)
+def test_a_walk_continues_what_is_taken(walk: Walk, smollm2: Path) -> None:
     second = walk.look().tokens[1].token
     walk.take(second)
     assert walk.text == PROMPT + " the"
     assert walk.look().text == PROMPT + " the"
     assert walk.look().ids[-1] == second.id
-    before = walk.look().tokens
-    fresh(walk, PROMPT + " the")
-    assert walk.look().tokens == before
+    with walking(smollm2, PROMPT + " the") as other:
+        assert other.look().tokens == walk.look().tokens
+    assert walk.back()
+    assert walk.text == PROMPT
+    assert not walk.back()
 
 
 def test_chat_goes_through_the_template_and_special_tokens_have_names(smollm2: Path) -> None:
@@ -139,7 +141,7 @@ def test_chat_goes_through_the_template_and_special_tokens_have_names(smollm2: P
         assert json.loads(json.dumps(opened.look().as_dict()))["text"].startswith("<|im_start|>")
 
 
-def test_log_probabilities_of_an_answer_are_the_same(walk: Walk, smollm2: Path) -> None:
+def test_log_probabilities_of_an_answer_are_the_same(smollm2: Path) -> None:
     with LlamaCpp(smollm2, Reference("gguf", "x", {"context": "256"})) as model:
         reply = model.chat("Count from 1 to 8.", prefill="1, 2, 3,", max_tokens=4, logprobs=2)
         plain = model.chat("Count from 1 to 8.", prefill="1, 2, 3,", max_tokens=4)
@@ -167,8 +169,7 @@ def test_a_model_of_transformers(tmp_path: Path) -> None:
     tiny_model(tmp_path)
     with Walk(f"hf:{tmp_path}", "The red kettle") as opened:
         seen = opened.look(Sampling(temperature=0.5), count=3)
-        model = opened._model
-        assert isinstance(model, LocalModel)
+    with Transformers(tmp_path, Reference("hf", str(tmp_path))) as model:
         row = model.logits("The red kettle")[-1].astype(np.float64)
     shares = np.exp(row - np.logaddexp.reduce(row))
     best = np.argsort(-shares)[:3]
@@ -178,7 +179,7 @@ def test_a_model_of_transformers(tmp_path: Path) -> None:
     assert [each.drawn for each in seen.tokens] == pytest.approx(sharper[best].tolist(), rel=1e-3)
 
 
-def test_bad_input(walk: Walk, smollm2: Path) -> None:
+def test_bad_input(smollm2: Path) -> None:
     with pytest.raises(InputError, match="does not show what comes next"):
         next_tokens("openai:gpt-5.1", "x")
     for setting, says in (
@@ -191,9 +192,6 @@ def test_bad_input(walk: Walk, smollm2: Path) -> None:
     ):
         with pytest.raises(InputError, match=says):
             next_tokens("gguf:none.gguf", "x", **setting)
-    fresh(walk, "")
-    with pytest.raises(ModelError, match="the text is empty"):
-        walk.look()
-    fresh(walk, "word " * 400)
-    with pytest.raises(ModelError, match=r"longer than its context"):
-        walk.look()
+    for text, says in (("", "the text is empty"), ("word " * 400, "longer than its context")):
+        with walking(smollm2, text) as walk, pytest.raises(ModelError, match=says):
+            walk.look()

@@ -1,5 +1,7 @@
 """The cache of replies: the same request hits, anything that shapes the answer misses."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +95,8 @@ def test_a_file_damaged_under_way(tmp_path: Path) -> None:
     with Simulator("openai", answer="y " * 5000) as server:
         model = server.open(cache=path)
         model.chat("x")
-        database = model._cache._table._database  # type: ignore[attr-defined]
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        database.execute("UPDATE replies_1 SET value = x'00'")
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute("UPDATE replies_1 SET value = x'00'")
         with pytest.raises(errors.InputError, match=r"replies\.sqlite is damaged: .*delete it"):
             model.chat("x")
         database.close()

@@ -34,7 +34,7 @@ def talk(n: int, most: int) -> Request:
 
 
 def bytes_held(model: Transformers) -> int:
-    layers = model._worker.call(lambda worker: list(worker.runner.slots.layers.values()))
+    layers = model.worker.call(lambda worker: list(worker.runner.slots.layers.values()))
     return sum(tensor.nbytes for layer in layers for tensor in (layer.keys, layer.values))
 
 
@@ -47,7 +47,7 @@ def test_choices_are_scored_while_all_places_are_taken(tiny_chat: Path) -> None:
         streams = [model.stream(request.messages, max_tokens=150, temperature=2.0, seed=n)
                    for n, request in enumerate(long)]  # fmt: skip
         begun = [next(iter(stream)).text for stream in streams]
-        assert not model._worker.idle
+        assert not model.worker.idle
         assert model.score("x", ["red", "blue"]) == pytest.approx(expected, abs=1e-4)
         assert [
             one + "".join(delta.text for delta in stream) for one, stream in zip(begun, streams, strict=True)
@@ -79,14 +79,14 @@ def test_a_text_is_cut_alike_while_another_thread_counts(tiny_chat: Path) -> Non
 
 def test_a_row_that_comes_as_the_model_is_closed_is_told_so(tiny_chat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = opened(tiny_chat)
-    require = model._worker._require_open
+    require = model.worker.require_open
 
     def then_closed() -> None:
         require()
         monkeypatch.undo()
         model.close()
 
-    monkeypatch.setattr(model._worker, "_require_open", then_closed)
+    monkeypatch.setattr(model.worker, "require_open", then_closed)
     faults: list[BaseException] = []
 
     def ask() -> None:
@@ -105,13 +105,13 @@ def test_a_row_that_comes_as_the_model_is_closed_is_told_so(tiny_chat: Path, mon
 def test_one_long_row_does_not_make_room_for_itself_in_every_place(tiny_chat: Path, lengths: list[int]) -> None:
     with opened(tiny_chat) as model, opened(tiny_chat) as other:
         list(other.chat_many([talk(1, 2)]))
-        token = other._worker.call(lambda worker: worker.runner.slots.token_bytes)
-        model._worker._memory = 32 * 100 * token
+        token = other.worker.call(lambda worker: worker.runner.slots.token_bytes)
+        model.worker.memory = 32 * 100 * token
         order = [talk(n, 2) for n in lengths]
         first, second = (order[:-1], order[-1:]) if lengths[0] == 1 else (order[:1], order[1:])
         list(model.chat_many(first))
         got = dict(model.chat_many(second))
-        assert bytes_held(model) < 1.6 * model._worker._memory
+        assert bytes_held(model) < 1.6 * model.worker.memory
         expected = dict(other.chat_many(second))
         assert [got[n].text for n in range(len(got))] == [expected[n].text for n in range(len(got))]
 
@@ -124,11 +124,11 @@ def test_answers_that_grow_beyond_the_memory_go_on_in_smaller_company(
     with opened(tiny_chat) as model:
         expected = dict(model.chat_many(requests))
         assert max(reply.usage.output for reply in expected.values()) > 100
-        token = model._worker.call(lambda worker: worker.runner.slots.token_bytes)
-        model._worker._memory = 250 * token
-        model._worker.call(lambda worker: worker._reset())
+        token = model.worker.call(lambda worker: worker.runner.slots.token_bytes)
+    with opened(tiny_chat) as model:
+        model.worker.memory = 250 * token
         got = dict(model.chat_many(requests))
-        assert bytes_held(model) < 3 * model._worker._memory
+        assert bytes_held(model) < 3 * model.worker.memory
     assert {n: reply.text for n, reply in got.items()} == {n: reply.text for n, reply in expected.items()}
 
 
@@ -177,11 +177,11 @@ with Transformers(Path(sys.argv[1]), Reference("hf", sys.argv[1], {})) as model:
             pass
         gc.collect()
         objects.append(len(gc.get_objects()))
-        tensors.append(model._worker.call(held))
+        tensors.append(model.worker.call(held))
     assert objects[-1] - objects[1] < 200, objects
     assert tensors[-1] == tensors[1] > 0, tensors
-    assert sorted(model._worker._free) == list(range(33))
-    assert not model._worker._active
+    assert model.worker.free_slots == 33
+    assert model.worker.idle
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(tiny_chat)], check=True, timeout=240)
 

@@ -260,11 +260,12 @@ def test_leaving_without_closing_is_quiet(smollm2: Path) -> None:
 def test_a_model_may_be_closed_as_soon_as_it_is_open(tmp_path: Path) -> None:
     """On a busy machine: a server that was let go of before its loop had begun waited for it for ever."""
     code = (
-        "from kurabe.models.engines.llama_server import Servers\n"
-        "model = LlamaCpp(path, Reference('gguf', 'x', {'context': '64', 'threads': '1'}))\n"
+        "from kurabe.models.engines.llama_server import Servers, fitted, read_file, read_options\n"
+        "header, size = read_file(path)\n"
+        "options = read_options(Reference('gguf', 'x', {'context': '64', 'threads': '1'}), header)\n"
+        "place = fitted(path, options, size, writes=True)\n"
         "for _ in range(60):\n"
-        "    Servers('x', path, model._options, model._servers.layout).close()\n"
-        "model.close()\n"
+        "    Servers('x', path, options, place).close()\n"
         "print('closed')\n"
     )
     file = str(tiny_llama(tmp_path / "tiny.gguf"))

@@ -87,7 +87,7 @@ def test_a_context_is_held_to_though_llama_cpp_rounds_it_up(tiny: Path) -> None:
 
 def test_flash_attention_off_gpu_layers_and_threads(smollm2: Path) -> None:
     with opened(smollm2, flash_attention="off", context=256, gpu_layers=0, threads=1) as model:
-        assert model._servers.layout == (1, 1, 2)
+        assert model.concurrency == 2  # with two threads there would be two servers of two places
         assert counts(model)
 
 

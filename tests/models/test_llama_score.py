@@ -1,7 +1,8 @@
 """Tokens, probabilities and answers with their inside: the real model, held to its own whole distribution."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from kurabe.errors import ContextTooLongError, InputError
 from kurabe.messages import Request, User
 from kurabe.models.engines.choices import Node
 from kurabe.models.engines.llama_cpp import LlamaCpp
-from kurabe.models.engines.llama_score import WHOLE, likeliest, likelihoods, shares
+from kurabe.models.engines.llama_score import WHOLE, likeliest, likelihoods
+from kurabe.models.engines.llama_server import Servers
 from kurabe.models.grammar import label_grammar
 from kurabe.models.reference import Reference
 from kurabe.testing.tiny_gguf import tiny_llama
@@ -37,51 +39,56 @@ def question(text: str) -> Request:
     return Request((User(f"Which queue is this for? {text}"),))
 
 
-def test_probabilities_of_chosen_tokens_are_those_of_the_whole_vocabulary(tiny: LlamaCpp) -> None:
+def behind(model: LlamaCpp, request: Request, tokens: list[int], *before: int, whole: bool = True) -> list[float]:
+    """The log-probabilities of tokens behind the prompt and the tokens `before`."""
+    ((_, (found,)),) = model.node_logprobs([request], (Node(before, tuple(tokens)),), whole=whole)
+    return [float(value) for value in found]
+
+
+def test_probabilities_of_chosen_tokens_are_those_of_the_whole_vocabulary(
+    tiny: LlamaCpp, tmp_path: Path, llama_servers: Callable[[Path, Reference], AbstractContextManager[Servers]]
+) -> None:
     random = np.random.default_rng(0)
-    with tiny._servers.lane() as lane:
+    anchor = tiny.tokenize("a", special=False)[-1].id
+    with llama_servers(tiny_llama(tmp_path / "tiny.gguf"), Reference("gguf", "tiny")) as servers:
+        lane = servers.lanes[0]
         for length in range(1, 200):
             ids = random.integers(0, tiny.vocabulary, length).tolist()
             tokens = random.choice(tiny.vocabulary, 1 + length % 40, replace=False).tolist()
-            every = {each.id: each for each in likeliest(tiny._servers, lane, ids, WHOLE, tiny._anchor)}
+            every = {each.id: each for each in likeliest(servers, lane, ids, WHOLE, anchor)}
             assert len(every) == tiny.vocabulary
-            for each in likelihoods(tiny._servers, lane, ids, tokens, tiny._anchor):
+            for each in likelihoods(servers, lane, ids, tokens, anchor):
                 assert each.logprob == pytest.approx(every[each.id].logprob, abs=1e-3)
                 assert each.bytes == every[each.id].bytes
 
 
 def test_probabilities_of_chosen_tokens_of_the_real_model(model: LlamaCpp) -> None:
-    ids = model.prompt_ids(question("I was charged twice"))
+    asked = question("I was charged twice")
     tokens = [*np.random.default_rng(1).choice(model.vocabulary, 60, replace=False).tolist(), model.end, 241, 115]
-    with model._servers.lane() as lane:
-        every = {each.id: each.logprob for each in likeliest(model._servers, lane, ids, WHOLE, model._anchor)}
-        found = likelihoods(model._servers, lane, ids, tokens, model._anchor)
+    every = {piece.id: logprob for piece, logprob in model.next_tokens(model.prompt_ids(asked), model.vocabulary)}
     assert len(every) == model.vocabulary == 49152
     assert np.logaddexp.reduce(list(every.values())) == pytest.approx(0, abs=1e-3)
-    assert [each.logprob for each in found] == pytest.approx([every[token] for token in tokens], abs=1e-3)
+    assert behind(model, asked, tokens) == pytest.approx([every[token] for token in tokens], abs=1e-3)
 
 
 def test_scores_of_choices(model: LlamaCpp) -> None:
     """Against the product of each choice's tokens' probabilities, one by one."""
-    prompt = model.prompt_ids(question("I was charged twice"))
-    whole = model.score(question("I was charged twice").messages, LABELS, whole=True)
+    asked = question("I was charged twice")
+    prompt = model.prompt_ids(asked)
+    whole = model.score(asked.messages, LABELS, whole=True)
     for label, score in zip(LABELS, whole, strict=True):
-        ids, total = list(prompt), 0.0
-        for token in model.prompt_ids(question("I was charged twice"), label)[len(prompt) :]:
-            with model._servers.lane() as lane:
-                total += likelihoods(model._servers, lane, ids, [token], model._anchor)[0].logprob
-            ids.append(token)
+        tokens = model.prompt_ids(asked, label)[len(prompt) :]
+        total = sum(behind(model, asked, [token], *tokens[:at])[0] for at, token in enumerate(tokens))
         assert score == pytest.approx(total, abs=1e-3)
-    shares = model.score(question("I was charged twice").messages, LABELS)
+    shares = model.score(asked.messages, LABELS)
     assert np.exp(shares).sum() == pytest.approx(1, abs=1e-9)
 
 
 def test_shares_are_likelihoods_less_one_constant(model: LlamaCpp) -> None:
-    ids = model.prompt_ids(question("I was charged twice"))
+    asked = question("I was charged twice")
     tokens = [*range(300, 330), model.end]
-    with model._servers.lane() as lane:
-        absolute = [each.logprob for each in likelihoods(model._servers, lane, ids, tokens, model._anchor)]
-        found = [each.logprob for each in shares(model._servers, lane, ids, tokens, model._anchor)]
+    absolute = behind(model, asked, tokens)
+    found = behind(model, asked, tokens, whole=False)
     less = found[0] - absolute[0]
     assert abs(less) > 1
     assert found == pytest.approx([value + less for value in absolute], abs=1e-3)
@@ -90,13 +97,13 @@ def test_shares_are_likelihoods_less_one_constant(model: LlamaCpp) -> None:
 def test_a_node_takes_one_request_but_for_the_likelihoods_of_several_tokens(
     tiny: LlamaCpp, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, asked = tiny._servers.complete, list[object]()
+    run, asked = Servers.complete, list[object]()
 
-    def counted(lane: Any, body: dict[str, Any], take: Any) -> None:
+    def counted(servers: Servers, lane: Any, body: dict[str, Any], take: Any) -> None:
         asked.append(body)
-        run(lane, body, take)
+        run(servers, lane, body, take)
 
-    monkeypatch.setattr(tiny._servers, "complete", counted)
+    monkeypatch.setattr(Servers, "complete", counted)
     for following, whole, requests in (((300,), True, 1), ((300, 301), True, 2), ((300, 301), False, 1)):
         asked.clear()
         list(tiny.node_logprobs([question("x")], (Node((), following),), whole=whole))

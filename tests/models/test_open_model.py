@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from kurabe.errors import InputError
-from kurabe.messages import Message, Request
+from kurabe.errors import BudgetExceededError, InputError
+from kurabe.messages import Message, Reply, Request, Usage
 from kurabe.models import open_model
 from kurabe.models.fallback import Fallback
-from kurabe.models.hosted import HostedModel
 from kurabe.models.transport.budget import Budget
 from kurabe.models.transport.cost import Price
 from kurabe.models.transport.policy import Policy
@@ -72,12 +71,15 @@ def test_the_key_of_one_provider_goes_to_no_other(option: dict[str, Any], monkey
 
 
 def test_a_chain_has_one_budget() -> None:
-    chain = open_model("openai:gpt-4.1 | openai:gpt-4.1-mini", api_key="k", budget=1.0)
-    assert isinstance(chain, Fallback)
-    first, second = chain.models
-    assert isinstance(first, HostedModel)
-    assert isinstance(second, HostedModel)
-    assert first._budget is second._budget is not None
+    with Simulator("openai", answer=lambda _: Reply("y", "stop", Usage(1, 120_000))) as server:
+        names = "openai:gpt-4.1 | openai:gpt-4.1-mini"
+        chain = open_model(names, base_url=server.url, api_key="test-key", budget=1.0)
+        assert isinstance(chain, Fallback)
+        first, second = chain.models
+        assert first.chat("x", max_tokens=120_000).usd == pytest.approx(0.96, rel=1e-3)
+        with pytest.raises(BudgetExceededError):
+            second.chat("x", max_tokens=50_000)  # $0.08 at most
+        assert second.chat("x", max_tokens=10).text == "y"
 
 
 def test_a_provider_that_is_left_alone_is_not_waited_for_where_there_is_another(

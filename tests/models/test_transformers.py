@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from kurabe.errors import ContextTooLongError, InputError, ModelError
 from kurabe.messages import Assistant, Image, Message, Reply, Request, System, Tool, User
 from kurabe.models.base import ChatModel
+from kurabe.models.engines import transformers as engine
 from kurabe.models.engines.hf_quiet import quiet
+from kurabe.models.engines.hf_text import TokenBytes
 from kurabe.models.engines.transformers import Transformers
 from kurabe.models.grammar import label_grammar, number_grammar
 from kurabe.models.reference import Reference
@@ -73,9 +75,10 @@ def test_is_a_model(model: Transformers, tiny_chat: Path) -> None:
 
 def test_many_answers_are_those_of_generate(model: Transformers) -> None:
     requests = [talk(n, max_tokens=1 + n % 9, logprobs=0) for n in range(40)]
+    names = TokenBytes(model.loaded.tokenizer)
     for request, reply in zip(requests, ask(model, requests), strict=True):
         answer = own_answer(model, request)
-        expected = b"".join(piece.data for piece in map(model_piece(model), answer)).decode("utf-8", "replace")
+        expected = b"".join(names[token] for token in answer).decode("utf-8", "replace")
         assert reply.text == expected
         ended = reply.finish_reason == "stop"
         assert len(reply.logprobs) == len(answer) + ended == reply.usage.output
@@ -83,12 +86,6 @@ def test_many_answers_are_those_of_generate(model: Transformers) -> None:
         assert reply.usage.input == len(model.prompt_ids(request))
         assert reply.finish_reason == ("length" if len(answer) == request.max_tokens else "stop")
         assert reply.usd == 0.0
-
-
-def model_piece(model: Transformers) -> Any:
-    from kurabe.models.engines.base import Piece
-
-    return lambda token: Piece(token, model._names[token])
 
 
 def test_a_shared_prefix_is_read_once_and_kept(tiny_chat: Path) -> None:
@@ -173,9 +170,9 @@ def test_a_stream_that_is_given_up_ends_the_row(model: Transformers) -> None:
     next(iter(stream))
     stream.close()
     deadline = time.monotonic() + 5
-    while not model._worker.idle and time.monotonic() < deadline:
+    while not model.worker.idle and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert model._worker.idle
+    assert model.worker.idle
 
 
 def test_many_threads_and_tasks_at_once(model: Transformers) -> None:
@@ -349,7 +346,7 @@ def test_running_out_of_memory_halves_the_rows(
     requests = [talk(n, max_tokens=5) for n in range(12)]
     with opened(tiny_chat, batch="8") as small:
         expected = [reply.text for reply in ask(small, requests)]
-        runner = small._worker.call(lambda worker: worker.runner)
+        runner = small.worker.call(lambda worker: worker.runner)
         step, most = runner.step, 3
 
         def tight(feeds: Any) -> Any:
@@ -372,17 +369,17 @@ def test_running_out_of_memory_halves_the_rows(
 def test_no_memory_to_begin_with(tiny_chat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(tiny_chat) as model:
 
-        def make() -> Any:
+        def make(*_: Any) -> Any:
             raise RuntimeError("could not create a primitive")
 
-        monkeypatch.setattr(model._worker, "_make", make)
+        monkeypatch.setattr(engine, "runner", make)
         with pytest.raises(ModelError, match="not enough memory for one answer"):
             model.chat("x", max_tokens=3)
 
 
 def test_a_failing_step_fails_its_rows_alone(tiny_chat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with opened(tiny_chat) as broken:
-        runner = broken._worker.call(lambda worker: worker.runner)
+        runner = broken.worker.call(lambda worker: worker.runner)
 
         def fail(feeds: Any) -> Any:
             raise RuntimeError("a kernel broke")

@@ -71,7 +71,7 @@ def test_vertex_with_a_key_is_express_mode(monkeypatch: pytest.MonkeyPatch) -> N
             assert "authorization" not in call.headers
         open_model("vertex:m?project=p-1", base_url=server.url, api_key="ya29.token").chat("Hi")
         assert server.requests[-1].headers["authorization"] == "Bearer ya29.token"
-    assert open_model("vertex:m", api_key="AIza-test").client._base_url == providers()["vertex-express"].base_url  # type: ignore[attr-defined]
+    assert open_model("vertex:m", api_key="AIza-test").client.base_url == providers()["vertex-express"].base_url  # type: ignore[attr-defined]
 
 
 def test_the_rules_of_vertex_are_those_of_express_mode() -> None:

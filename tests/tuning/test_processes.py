@@ -90,7 +90,6 @@ def work(name, end, broken):
             loaded.model.model.layers[1].register_forward_pre_hook(fail)
         engine = Transformers.of(loaded, str(reference))
         said.append(engine.chat("a kettle", max_tokens=4, temperature=0.0).text)
-        engine._worker.close()
         return float(len(said))
     for step in train(model, rows, settings, out / name, pad=0, evaluate=evaluate, base=reference):
         if step.number == end:

@@ -40,7 +40,7 @@ class Worker:
         self._reference = reference
         self._most = self._limit = rows
         self._step_tokens = step_tokens
-        self._memory = memory
+        self.memory = memory
         self._pads = pads
         self._runner: Runner | None = None
         self._inbox: SimpleQueue[Any] = SimpleQueue()
@@ -57,14 +57,14 @@ class Worker:
 
     def submit(self, rows: Iterable[Row]) -> None:
         """Let rows join; they are told of their end by their sinks."""
-        self._require_open()
+        self.require_open()
         self._inbox.put(list(rows))
         if self._closed or not self._thread.is_alive():  # it was closed meanwhile, or this is a fork of its process
             self.close()
 
     def call(self, function: Callable[["Worker"], T]) -> T:
         """The result of a function that runs between two steps, in the thread that owns the model."""
-        self._require_open()
+        self.require_open()
         future: Future[T] = Future()
 
         def run() -> None:
@@ -96,14 +96,15 @@ class Worker:
         self._collect(wait=False)
         self._fail_all(ModelError(_CLOSED.format(self._reference)))
 
-    def _require_open(self) -> None:
+    def require_open(self) -> None:
+        """Raises ModelError once it is closed."""
         if self._closed:
             raise ModelError(_CLOSED.format(self._reference))
 
     @property
     def runner(self) -> Runner:
         """What evaluates tokens; made at its first use, in the worker's thread."""
-        self._require_open()
+        self.require_open()
         if self._runner is None:
             self._runner = self._make()
         return self._runner
@@ -191,7 +192,7 @@ class Worker:
     def _fits(self, row: Row, shared: int) -> bool:
         """Whether the keys and values of one more row are planned for."""
         lengths = [_planned(other, other.shared) for other in self._active] + [_planned(row, shared)]
-        return (len(lengths) * max(lengths) + len(self._prefix)) * self.runner.slots.token_bytes <= self._memory
+        return (len(lengths) * max(lengths) + len(self._prefix)) * self.runner.slots.token_bytes <= self.memory
 
     def _share(self, texts: Sequence[Sequence[int]]) -> None:
         try:
@@ -207,7 +208,7 @@ class Worker:
         begin = min(begin, min(len(text) for text in texts) - 1)
         wanted = list(texts[0][:begin])
         kept = common([wanted, self._prefix])
-        if begin - kept < LEAST_SHARED or begin * self.runner.slots.token_bytes > self._memory // 2:
+        if begin - kept < LEAST_SHARED or begin * self.runner.slots.token_bytes > self.memory // 2:
             return
         slot = self._free[0]
         self._hold([slot], begin - kept)
@@ -265,7 +266,7 @@ class Worker:
         count = 1 + max([*slots, *(row.slot for row in self._active)])
         length = max([length, *(len(row.tokens) - row.shared for row in self._active)])
         kept = self.runner.slots
-        most = self._memory / max(kept.token_bytes, 1)
+        most = self.memory / max(kept.token_bytes, 1)
         held = max(count, kept.slots) * max(length, kept.length)
         if held > most and held >= 2 * count * length:
             kept.trim(count, length)

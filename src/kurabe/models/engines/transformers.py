@@ -55,7 +55,8 @@ class _Takes(Codec):
 class Transformers(LocalModel):
     """A causal model of Transformers. `context`: tokens one request may use, prompt and answer together.
 
-    `loaded` is the model, its tokenizer and its numbers as Transformers has them.
+    `loaded` is the model, its tokenizer and its numbers as Transformers has them. `worker` is the thread that owns it:
+    what is handed to its `call` runs between two steps.
     """
 
     def __init__(self, path: Path, parsed: Reference) -> None:
@@ -89,7 +90,7 @@ class Transformers(LocalModel):
         on_cpu = device.type == "cpu"
         self.concurrency = batch or (ROWS_CPU if on_cpu else ROWS_GPU)
         pad = tokenizer.pad_token_id or 0
-        self._worker = Worker(
+        self.worker = Worker(
             lambda: Plain(model, pad) if kernel else runner(model, pad),
             reference,
             self.concurrency,
@@ -97,7 +98,7 @@ class Transformers(LocalModel):
             _memory(device),
             pads(model),
         )
-        weakref.finalize(self, self._worker.close)  # before the interpreter goes, too
+        weakref.finalize(self, self.worker.close)  # before the interpreter goes, too
 
     @property
     def loaded(self) -> Loaded:
@@ -112,7 +113,7 @@ class Transformers(LocalModel):
         if self._loaded is None:
             return
         loaded, self._loaded = self._loaded, None
-        self._worker.close()
+        self.worker.close()
         self._grammars = None
         unload(loaded)
 
@@ -197,7 +198,7 @@ class Transformers(LocalModel):
                 row.cancelled = True
 
         row = self._row(request, sink)
-        self._worker.submit([row])
+        self.worker.submit([row])
         try:
             while True:
                 event = await come.get()
@@ -221,7 +222,7 @@ class Transformers(LocalModel):
             while True:
                 fresh, ready = drawn.more(2 * self.concurrency)
                 if fresh:
-                    self._worker.submit(fresh)
+                    self.worker.submit(fresh)
                 batch = list(ready)
                 if drawn.pending and not batch:
                     batch += drawn.take(self.reference, wait=True)
@@ -244,7 +245,7 @@ class Transformers(LocalModel):
             make_request(content, **settings),
             lambda _, event: None if isinstance(event, Delta) else come.put(event),
         )
-        self._worker.submit([row])
+        self.worker.submit([row])
         try:
             if (event := come.get()) is not None:
                 raise event
@@ -331,12 +332,12 @@ class Transformers(LocalModel):
                 self._require_fits(len(ids) + deepest)
                 yield ids
 
-        yield from score_nodes(self._worker, prompts(), nodes, self.vocabulary)
+        yield from score_nodes(self.worker, prompts(), nodes, self.vocabulary)
 
     def _forward(self, ids: list[int], *, last: bool) -> torch.Tensor:
         """(tokens, vocabulary), of all tokens or the `last` one alone."""
         _ = self.loaded
-        return self._worker.call(lambda worker: worker.runner.whole(ids, last=last))
+        return self.worker.call(lambda worker: worker.runner.whole(ids, last=last))
 
     def _require_text(self, ids: Sequence[int]) -> None:
         if not ids:

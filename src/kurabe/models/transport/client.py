@@ -92,10 +92,10 @@ class Client:
         self.http = http
         self.lane = lane
         self.host = urlsplit(base_url).hostname or ""
-        self._base_url = base_url.rstrip("/")
+        self.base_url = base_url.rstrip("/")
         self._query = query
         self._headers = {"accept": "application/json", "content-type": "application/json", **headers}
-        place = repr((where, self._base_url, sorted(query.items()), sorted(headers.items())))
+        place = repr((where, self.base_url, sorted(query.items()), sorted(headers.items())))
         self.place = hashlib.sha256(place.encode()).hexdigest()
         """A name for all but the key that is sent with each call, for the cache."""
         self._codec = codec
@@ -207,7 +207,7 @@ class Client:
 
     def _address(self, request: HttpRequest) -> tuple[str, dict[str, str]]:
         """(URL, headers with the key)."""
-        url = self._base_url + request.path
+        url = self.base_url + request.path
         if request.query or self._query:
             url += "?" + urlencode({**self._query, **request.query})
         return url, {**self._headers, **request.headers, **self._authorize(request, url)}
