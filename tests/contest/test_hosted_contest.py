@@ -75,6 +75,9 @@ def test_a_hosted_model_competes_with_faults_on_the_way(tmp_path: Path) -> None:
         again = Task.from_file(tmp_path / "task.yaml").compete()
         assert server.calls == calls  # every answer was in the journal
         assert again.to_dict() == board.to_dict()
+        waits = {"first_wait": 0.01, "failures": 50}
+        board = make_task(tmp_path, 500, server, concurrency=32, attempts=12, policy=waits).compete()
+        assert (board.rows[0].score, server.calls) == (row.score, calls)  # how long is waited changes no answer
 
 
 def test_the_budget_of_dollars_is_never_exceeded_and_nothing_paid_is_lost(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from sklearn.pipeline import make_pipeline
 
 from kurabe.contest.identity import digest, estimator_digest, input_digests, part_digest
 from kurabe.contestants.prompt import Prompt
+from kurabe.contestants.tune_hosted import TuneHosted
 from kurabe.tasks.task import Part
 
 
@@ -56,3 +57,11 @@ def test_how_a_prompted_model_answers_counts() -> None:
     ]
     digests = {estimator_digest(Prompt(kind="label", **some)) for some in settings}
     assert len(digests) == len(settings)
+
+
+def test_how_long_a_provider_is_waited_for_is_no_part_of_it() -> None:
+    for made in (Prompt, TuneHosted):
+        for options in (None, {"base_url": "http://127.0.0.1"}):
+            patient = {**(options or {}), "policy": {"failures": 50}}
+            assert estimator_digest(made(options=patient)) == estimator_digest(made(options=options))
+        assert estimator_digest(made(options={"base_url": "http://127.0.0.1"})) != estimator_digest(made())

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from kurabe import __version__
+from kurabe.contestants.base import effective
 from kurabe.tasks.task import Part
 
 
@@ -75,8 +76,7 @@ def _describe(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     if hasattr(value, "get_params"):
-        without = getattr(value, "no_effect", ())
-        params = {name: one for name, one in value.get_params(deep=False).items() if name not in without}
+        params = effective(value.get_params(deep=False), getattr(value, "no_effect", ()))
         return [_class_of(value), _describe(params)]
     if callable(value) and hasattr(value, "__qualname__"):
         return [f"{value.__module__}.{value.__qualname__}", _source(value)]

@@ -5,7 +5,7 @@ row by row.
 into polars). `y` is a float64 array for kind `number` and an object array of str for `label` and `text`.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
@@ -40,7 +40,8 @@ class Contestant(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label"})
     no_effect: ClassVar[frozenset[str]] = frozenset()
-    """Settings that no answer depends on, such as what may be paid: answers made under other values of them hold."""
+    """Settings that no answer depends on, such as what may be paid: answers made under other values of them hold.
+    `options.policy` is the key `policy` of the mapping `options`."""
 
     def fit(self, X: Any, y: Any, validation: Validation | None = None) -> Self:
         """Learn from the training part. `validation`, (X, y), is for choosing settings; without it a share of the
@@ -58,6 +59,22 @@ class AnswersRowByRow(Protocol):
 
     def iter_predict(self, X: pl.DataFrame) -> Iterator[Prediction]:
         """Yield a Prediction a row, in any order; `Prediction.row` is the position in X."""
+
+
+def effective(params: Mapping[str, Any], no_effect: Iterable[str]) -> dict[str, Any]:
+    """The settings that answers depend on. A mapping that has nothing else left counts as None.
+
+    >>> effective({"rows": 20, "options": {"policy": {}, "price": 1}}, {"rows", "options.policy"})
+    {'options': {'price': 1}}
+    """
+    left = dict(params)
+    for path in no_effect:
+        name, _, key = path.partition(".")
+        if not key:
+            left.pop(name, None)
+        elif isinstance(given := left.get(name), Mapping) and key in given:
+            left[name] = {other: value for other, value in given.items() if other != key} or None
+    return left
 
 
 def collect(answers: Iterable[Prediction], rows: int, kind: Kind, fallback: float | str) -> np.ndarray:

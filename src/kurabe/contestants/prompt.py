@@ -102,7 +102,7 @@ class Prompt(Contestant):
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label", "text"})
-    no_effect = frozenset({"rows"})
+    no_effect = frozenset({"rows", "options.policy"})
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ import numpy as np
 import polars as pl
 from sklearn.base import clone
 
-from kurabe.contestants.base import AnswersRowByRow, Contestant, Prediction, Validation, learning
+from kurabe.contestants.base import AnswersRowByRow, Contestant, Prediction, Validation, effective, learning
 from kurabe.contestants.plain import fit_plain
 from kurabe.contestants.prompt import Prompt
 from kurabe.contestants.sweep_trials import Evaluations
@@ -140,12 +140,10 @@ class Search:
         state = hashlib.blake2b(digest_size=16)
         for part in (self.X.write_ndjson(), _json(self.y.tolist()), self.held_X.write_ndjson()):
             state.update(part.encode("utf-8", "surrogatepass"))
-        params = {name: value for name, value in self.base.get_params().items() if name not in self._no_effect()}
+        no_effect = self.base.no_effect if isinstance(self.base, Contestant) else ()
+        params = effective(self.base.get_params(), no_effect)
         state.update(_json([type(self.base).__qualname__, params, self.sweep.random_state]).encode())
         return state.hexdigest()
-
-    def _no_effect(self) -> frozenset[str]:
-        return self.base.no_effect if isinstance(self.base, Contestant) else frozenset()
 
     def _steps(self) -> list[tuple[int, int]]:
         """(training rows, validation rows) of a trial's evaluations, one after the other."""

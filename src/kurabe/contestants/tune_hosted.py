@@ -64,7 +64,7 @@ class TuneHosted(Prompt):
     forgotten; that costs what asking them costs, which is no part of the estimate.
     """
 
-    no_effect = frozenset({"confirm_usd", "stall_hours", "rows"})
+    no_effect = frozenset({"confirm_usd", "stall_hours", "rows", "options.policy"})
 
     def __init__(
         self,
