@@ -235,11 +235,17 @@ def _bounded_interval(metric: Metric, one: Scored) -> Interval:
 
 
 def share_interval(score: float, error: float, bounds: Interval, units: int) -> Interval:
-    """Wilson's interval of a bounded score, for as many rows as would give a share of this size the standard error."""
+    """Wilson's interval (1927) of a bounded score, for as many rows as would give a share of this size this
+    standard error (Korn and Graubard, 1998), with Student's t for so many units.
+
+    A share within a quarter of a unit of 0 or 1 has no variance to speak of: it counts as one that far from them, with
+    no more rows than units.
+    """
     low, high = bounds
-    share, error = min(max((score - low) / (high - low), 0.0), 1.0), error / (high - low)
-    # Where there is no error, as of a share of 0 or 1, there are as many rows as units.
-    rows = share * (1 - share) / error**2 if 1e-9 < share < 1 - 1e-9 and error > 1e-12 else float(units)
+    share, error = min(max((score - low) / (high - low), 0.0), 1.0), max(error / (high - low), 1e-12)
+    least = 0.25 / units
+    variance = share * (1 - share)
+    rows = variance / error**2 if variance > least else min(least / error**2, float(units))
     ends = wilson_interval(share * rows, rows, z=student_t(units))
     return low + (high - low) * ends[0], low + (high - low) * ends[1]
 

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 from sklearn.metrics import cohen_kappa_score
 
 from kurabe.contest.evidence import Evidence, Judged
-from kurabe.contest.intervals import CONFIDENCE, Interval, wilson_interval
+from kurabe.contest.intervals import Interval, share_interval
 from kurabe.contest.style import FIRST, SECOND, Showing, Verdicts, orders, outcome, pairs
 from kurabe.tasks.spec import Style
 
@@ -64,7 +63,7 @@ def to_ask(evidence: Evidence, style: Style, verdicts: Verdicts) -> list[Showing
 
 
 def person_agreement(shown: Sequence[Showing], judged: Judged) -> PersonAgreement | None:
-    """How the judge and the person agree on the pairs `shown`, None where there is none that both have judged."""
+    """How the judge and the person agree on the pairs `shown`, None if there is no pair that both have judged."""
     both = _both(list({pair.key: pair for pair in shown}.values()), judged)
     if not both:
         return None
@@ -87,7 +86,7 @@ def corrected(shown: Sequence[Showing], judged: Judged) -> Corrected | None:
     value = (alike * 0.5 + len(judge) * mean) / total
     # Two strata: answers that are the same are ties without a judge, and their share varies with the rows too.
     variance = (len(judge) * error / total) ** 2 + alike * len(judge) * (mean - 0.5) ** 2 / total**3
-    return Corrected(value, _share_interval(value, math.sqrt(variance), len(both)))
+    return Corrected(value, share_interval(value, math.sqrt(variance), (0.0, 1.0), len(both)))
 
 
 def _both(shown: Sequence[Showing], judged: Judged) -> list[tuple[float, float]]:
@@ -125,11 +124,3 @@ def mean_by_sample(proxies: np.ndarray, sampled: np.ndarray, true: np.ndarray) -
         mean -= weight * (float(sampled.mean()) - others)
         variance += weight**2 * float(proxies.var()) / unsampled
     return min(max(mean, 0.0), 1.0), math.sqrt(variance)
-
-
-def _share_interval(share: float, error: float, n: int) -> Interval:
-    """Wilson's interval (1927) for as many rows as would give the share this standard error (Korn and Graubard, 1998),
-    with Student's t for n verdicts."""
-    t = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
-    rows = max(share * (1 - share), 0.25 / n) / error**2
-    return wilson_interval(share * rows, rows, z=t)

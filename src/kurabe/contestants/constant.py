@@ -6,7 +6,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from kurabe.contestants.base import Contestant, Validation
-from kurabe.contestants.frames import as_frame, as_target
+from kurabe.contestants.frames import as_frame, as_target, held_part, joined
 from kurabe.contestants.learner import checked_kind, most_frequent, scored_by
 from kurabe.contestants.target import SQUARED
 from kurabe.errors import ContestantError
@@ -34,13 +34,7 @@ class Constant(Contestant):
     def fit(self, X: Any, y: Any, validation: Validation | None = None) -> Self:
         X = as_frame(X)
         self.kind_ = checked_kind(self, y)
-        y = as_target(y, self.kind_, X.height)
-        if validation is not None:
-            y = (
-                np.concatenate([y, as_target(validation[1], self.kind_, len(validation[1]))])
-                if len(validation[1])
-                else y
-            )
+        _, y = joined(X, as_target(y, self.kind_, X.height), held_part(validation, self.kind_))
         self.strategy_ = self.strategy or self._default()
         if self.kind_ != "number":
             if self.strategy_ != "most_frequent":

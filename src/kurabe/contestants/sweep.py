@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 
 from kurabe.contestants.base import Contestant, Validation
-from kurabe.contestants.frames import as_frame, as_target, concat, infer_kind
+from kurabe.contestants.frames import as_frame, as_target, held_part, infer_kind, joined
 from kurabe.contestants.learner import hold_out
 from kurabe.contestants.plain import fit_plain
 from kurabe.contestants.prompt import Prompt
@@ -205,10 +205,10 @@ class Sweep(Contestant):
         y = as_target(y, kind, X.height)
         base = self.base(kind)
         options = self.options(base)
-        if validation is not None and len(validation[1]):
-            learn, held = (X, y), (as_frame(validation[0]), as_target(validation[1], kind, len(validation[1])))
+        validation = held_part(validation, kind)
+        if validation is not None:
+            learn, held = (X, y), validation
         else:
-            validation = None
             inner, outer = hold_out(X.height, self.random_state)
             learn, held = (X[inner], y[inner]), (X[outer], y[outer])
         self.settings_: dict[str, Any] = {}
@@ -247,9 +247,7 @@ class Sweep(Contestant):
             estimator.set_params(folder=str(trial_folder(self.folder, ["chosen", self.settings_])))
         if isinstance(estimator, Contestant):
             return estimator.fit(X, y, validation=validation)
-        if validation is not None:
-            X, y = concat(X, as_frame(validation[0])), np.concatenate([y, validation[1]])
-        return fit_plain(estimator, X, y)
+        return fit_plain(estimator, *joined(X, y, validation))
 
     def predict(self, X: Any) -> np.ndarray:
         """What the contestant with the chosen setting says."""
