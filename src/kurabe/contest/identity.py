@@ -1,19 +1,14 @@
 """What a prediction is identified by: digests of the contestant, of the data it learned from, and of the row."""
 
 import hashlib
-import importlib
-import inspect
 import json
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
-import msgspec
-import numpy as np
 import polars as pl
 
-from kurabe import __version__
-from kurabe.contestants.base import effective
+from kurabe.contestants.former import VERSION, formerly
+from kurabe.contestants.identity import described
 from kurabe.tasks.task import Part
 
 
@@ -47,58 +42,10 @@ def part_digest(parts: Iterable[Part | None]) -> bytes:
 
 
 def estimator_digest(estimator: Any) -> bytes:
-    """A digest of an estimator's class and parameters, and of kurabe's version.
-
-    For a class that is not kurabe's own, its source counts too, so that an edited estimator is run anew.
-    """
-    described = json.dumps(_describe(estimator), sort_keys=True, ensure_ascii=True)
-    return digest(__version__, described)
+    """A digest of what an estimator's answers depend on beside the data: its name, revision and settings."""
+    return digest("contestant", json.dumps(described(estimator), sort_keys=True))
 
 
-def _describe(value: Any) -> Any:
-    """A JSON value that is equal for equal parameters."""
-    if value is None or isinstance(value, str | int | bool):
-        return value
-    if isinstance(value, np.generic):
-        return _describe(value.item())
-    if isinstance(value, float):
-        return repr(value)
-    if isinstance(value, np.ndarray):
-        return ["array", value.shape, str(value.dtype), hashlib.blake2b(value.tobytes()).hexdigest()]
-    if isinstance(value, dict):
-        return {str(key): _describe(item) for key, item in value.items()}
-    if isinstance(value, set | frozenset):
-        return ["set", sorted(json.dumps(_describe(item)) for item in value)]
-    if isinstance(value, Sequence):
-        return [_describe(item) for item in value]
-    if isinstance(value, msgspec.Struct):
-        return [type(value).__name__, _describe(msgspec.to_builtins(value))]
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "get_params"):
-        params = effective(value.get_params(deep=False), getattr(value, "no_effect", ()))
-        return [_class_of(value), _describe(params)]
-    if callable(value) and hasattr(value, "__qualname__"):
-        return [f"{value.__module__}.{value.__qualname__}", _source(value)]
-    if hasattr(value, "reference"):
-        return ["model", value.reference]
-    if hasattr(value, "__dict__"):
-        return [_class_of(value), _describe(vars(value))]
-    return repr(value)
-
-
-def _class_of(value: Any) -> list[str]:
-    owner = type(value)
-    name = f"{owner.__module__}.{owner.__qualname__}"
-    package = owner.__module__.partition(".")[0]
-    if package == "kurabe":
-        return [name]
-    version = getattr(importlib.import_module(package), "__version__", None)
-    return [name, str(version) if version else _source(owner)]
-
-
-def _source(value: Any) -> str:
-    try:
-        return hashlib.blake2b(inspect.getsource(value).encode()).hexdigest()
-    except (OSError, TypeError):
-        return ""
+def estimator_digests(estimator: Any) -> list[bytes]:
+    """`estimator_digest`, and then those that earlier versions of kurabe knew such an estimator by."""
+    return [estimator_digest(estimator), *(digest(VERSION, text) for text in formerly(estimator))]

@@ -25,6 +25,7 @@ from kurabe.contest.arrow_size import unpacked_size
 from kurabe.contest.evidence import Entry, Evidence, Judged, Leaks, Status
 from kurabe.contest.history import Rate, rates, uses
 from kurabe.contest.journal_file import (
+    CHECKED,
     connect,
     copied,
     explanation,
@@ -44,6 +45,9 @@ from kurabe.models.transport.ledger import Ledger, unaccounted
 from kurabe.tasks.spec import Check, Kind, Style
 
 _PREDICTION = insert("predictions")
+_BY_ENTRY = {"predictions": "entry", "measurements": "entry", "entries": "entry", "in_flight": "owner"}
+"""The tables with rows of a contestant, and the column with the digest that it is known by."""
+_IS_KEPT = tuple(f"SELECT 1 FROM {table} WHERE {column}=? LIMIT 1" for table, column in _BY_ENTRY.items())
 MAX_UNPACKED = 1 << 30  # bytes of a run's test rows
 TRUTH = "__truth__"  # the name under which the truth is kept beside the rows of a test part
 PLACE = "__place__"  # likewise each row's place in its source; journals of the first edition lack it
@@ -232,18 +236,31 @@ class Journal:
                 ),
             )  # fmt: skip
 
-    def answer_alike(self, entry: bytes, alike: bytes) -> None:
-        """Give a contestant the predictions of the last one that answered `alike`, a digest of what answers depend on;
-        from now on it is that one itself."""
-        last = self._measured(alike)[2].get("entry")
+    def answer_alike(self, entry: bytes, *alike: bytes) -> None:
+        """Give a contestant the predictions of the last one that answered `alike`, digests of what answers depend on,
+        today's first and then those of earlier versions of kurabe; from now on it is that one itself."""
         with self._explained(), self._transaction():
+            last = next((found for one in alike if (found := self._measured(one)[2].get("entry")) is not None), None)
             if last is not None:
-                self._db.execute(
-                    f"INSERT OR IGNORE INTO predictions SELECT ?1, input, value, raw, usd, seconds,"
-                    f" {CHECKSUM}(?1, input, value, raw, usd, seconds) FROM predictions WHERE entry=?2",
-                    (entry, bytes.fromhex(last)),
-                )
-            self._put("measurements", alike, None, None, json.dumps({"entry": entry.hex()}))
+                self._db.execute(_copy("predictions"), (entry, bytes.fromhex(last)))
+            self._put("measurements", alike[0], None, None, json.dumps({"entry": entry.hex()}))
+
+    def adopt(self, entry: bytes, former: Sequence[bytes]) -> None:
+        """Keep by `entry` all that is kept by one of the `former` digests of the same contestant."""
+        with self._explained():
+            known = [one for one in former if any(self._db.execute(text, (one,)).fetchone() for text in _IS_KEPT)]
+            if not known:
+                return
+            with self._transaction():
+                for one in known:
+                    for table in _BY_ENTRY:
+                        self._db.execute(_copy(table), (entry, one))
+                        self._db.execute(f"DELETE FROM {table} WHERE {_BY_ENTRY[table]}=?", (one,))
+                    self._db.execute(
+                        f"UPDATE measurements SET notes=?1, checksum={CHECKSUM}(entry, fit_seconds, peak_bytes, ?1)"
+                        " WHERE notes=?2",
+                        (json.dumps({"entry": entry.hex()}), json.dumps({"entry": one.hex()})),
+                    )
 
     def touch(self, run: str, now: str) -> None:
         """Note that a run was worked on until now, ISO 8601 in UTC."""
@@ -456,6 +473,19 @@ class Journal:
             yield
         except sqlite3.Error as error:
             raise JournalError(explanation(self.path, error)) from error
+
+
+def _copy(table: str) -> str:
+    """The statement that gives the contestant ?1 the rows of ?2, where it has none with the same key.
+
+    >>> _copy("in_flight")
+    'INSERT OR IGNORE INTO in_flight SELECT ?1, usd, kurabe_checksum(?1, usd) FROM in_flight WHERE owner=?2'
+    """
+    column = _BY_ENTRY[table]
+    values = ", ".join("?1" if name == column else name for name in CHECKED[table])
+    # In `entries` the row itself is the one that is known otherwise.
+    verb = "REPLACE" if table == "entries" else "IGNORE"
+    return f"INSERT OR {verb} INTO {table} SELECT {values}, {CHECKSUM}({values}) FROM {table} WHERE {column}=?2"
 
 
 def _array(values: Sequence[Any], kind: Kind) -> np.ndarray:

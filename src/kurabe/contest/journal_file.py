@@ -42,7 +42,7 @@ COLUMNS: Final = {
 }  # fmt: skip
 """How many columns of each table the checksum, which stands after them, is taken of."""
 NAMES: Final = {table: tuple(part.split()[0] for part in columns.split(", ")) for table, columns in TABLES.items()}
-_CHECKED: Final = {**NAMES, "in_flight": ("owner", "usd")}
+CHECKED: Final = {**NAMES, "in_flight": ("owner", "usd")}
 """The columns that a checksum is taken of, by table."""
 
 
@@ -277,7 +277,7 @@ def _check_rows(db: sqlite3.Connection, path: Path) -> None:
     expected = {_definition(table) for table in TABLES} | {IN_FLIGHT}
     if {sql for (sql,) in db.execute("SELECT sql FROM sqlite_schema")} != expected:
         raise JournalError(damage(path, "its tables are defined in another way"))
-    for table, names in _CHECKED.items():
+    for table, names in CHECKED.items():
         columns = ", ".join(names)
         wrong = _value(db, f"SELECT count(*) FROM {table} WHERE checksum IS NOT {CHECKSUM}({columns})")
         if wrong:

@@ -98,9 +98,10 @@ def make_plan(
         journal = stack.enter_context(Journal(path))
         rates = journal.rates(task.name)
         contestants = tuple(
-            estimate(entrant, task, inputs, set(journal.predictions(entrant.key)), rates) for entrant in entrants
+            estimate(entrant, task, inputs, {row for key in entrant.keys for row in journal.predictions(key)}, rates)
+            for entrant in entrants
         )
-        spent, _ = journal.spent([entrant.key for entrant in entrants])
+        spent, _ = journal.spent([key for entrant in entrants for key in entrant.keys])
         schedule = Schedule.make(entrants, task, inputs, journal)
     split = task.spec.data.split
     cluster = task.spec.cluster or (split.group if split else None)

@@ -17,7 +17,7 @@ import polars as pl
 from sklearn.base import clone
 
 from kurabe import models
-from kurabe.contest.identity import digest, estimator_digest, input_digests, part_digest
+from kurabe.contest.identity import digest, estimator_digests, input_digests, part_digest
 from kurabe.contest.journal import PLACE, RunRecord
 from kurabe.contest.judge import judges
 from kurabe.contest.leaks import find_leaks
@@ -50,8 +50,9 @@ SAMPLE = 100
 class Entrant:
     """A contestant ready to compete: its estimator, or the reason why it is skipped.
 
-    `swept`: of a sweep, what identifies the contestant that is swept and what it learns from. `rows`: it is asked the
-    first so many test rows, which stand in random order; None: all. `name`: what the registry calls it.
+    `key`: what its answers are kept by; `former`: what earlier versions of kurabe kept them by. `swept`: of a sweep,
+    what identifies the contestant that is swept and what it learns from, and then what did so formerly. `rows`: it is
+    asked the first so many test rows, which stand in random order; None: all. `name`: what the registry calls it.
     """
 
     label: str
@@ -60,9 +61,15 @@ class Entrant:
     model: str | None
     key: bytes
     reason: str | None
-    swept: bytes = b""
+    former: tuple[bytes, ...] = ()
+    swept: tuple[bytes, ...] = ()
     rows: int | None = None
     name: str = ""
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """`key` and the former ones."""
+        return (self.key, *self.former)
 
 
 def journal_path(folder: Path) -> Path:
@@ -136,35 +143,44 @@ def _entrant(
     if estimator is None:
         check_consent(spec, context.allow_code)
         estimator = registry.build(spec, context)
-    model, swept = None, b""
+    model, swept = None, list[bytes]()
     if isinstance(estimator, Sweep):
-        estimator, model, key, swept = _placed(estimator, task, learned_from)
+        estimator, model, keys, swept = _placed(estimator, task, learned_from)
     elif isinstance(estimator, Human):
         if estimator.answers is not None:
             estimator = clone(estimator).set_params(answers=str(task.folder / estimator.answers))
-        key = _human_key(estimator, spec.label, task)
+        keys = [_human_key(estimator, spec.label, task)]
     elif isinstance(estimator, Prompt):
         model = reference_of(estimator)
-        key = digest(estimator_digest(estimator), learned_from)
+        keys = [digest(known, learned_from) for known in estimator_digests(estimator)]
         if isinstance(estimator.model, str):
             found = models.beside(estimator.model, task.folder)
-            key = digest(key, models.fingerprint(found))
+            keys = [digest(key, models.fingerprint(found)) for key in keys]
             estimator = clone(estimator).set_params(model=found)
         if isinstance(estimator, Tune) and estimator.folder is None:
-            estimator = estimator.set_params(folder=str(task.folder / FOLDER / "tuned" / key.hex()))
+            estimator = estimator.set_params(folder=str(_kept(task.folder / FOLDER / "tuned", keys)))
     else:
-        key = digest(estimator_digest(estimator), learned_from)
+        keys = [digest(known, learned_from) for known in estimator_digests(estimator)]
         if isinstance(estimator, Learner | Blend):
             # What was learned from texts before columns were learned from alone keeps its key, and so its answers.
             views = estimator.views(task.train.X)
-            key = key if views == ("all",) else digest(key, *views)
+            keys = keys if views == ("all",) else [digest(key, *views) for key in keys]
         if isinstance(estimator, Learner) and "embeddings" in estimator.get_params():
             found = models.beside(estimator.get_params()["embeddings"], task.folder)
-            key = digest(key, embeddings.fingerprint(found))
+            keys = [digest(key, embeddings.fingerprint(found)) for key in keys]
             estimator = clone(estimator).set_params(embeddings=found)
     skipped = getattr(estimator, "skipped_reason", None)
     reason = skipped() if skipped else None
-    return Entrant(spec.label, position, estimator, model, key, reason, swept, _sample(estimator, task), spec.name)
+    rows = _sample(estimator, task)
+    key, *former = keys
+    return Entrant(spec.label, position, estimator, model, key, reason, tuple(former), tuple(swept), rows, spec.name)
+
+
+def _kept(folder: Path, keys: Sequence[bytes]) -> Path:
+    """The folder in which a contestant keeps what it learns: the one that is there, under a former key too, or a new
+    one."""
+    folders = [folder / key.hex() for key in keys]
+    return next((one for one in folders if one.exists()), folders[0])
 
 
 def _sample(estimator: Any, task: Task) -> int | None:
@@ -179,9 +195,9 @@ def _sample(estimator: Any, task: Task) -> int | None:
     return None if rows == "all" else rows
 
 
-def _placed(sweep: Sweep, task: Task, learned_from: bytes) -> tuple[Sweep, str | None, bytes, bytes]:
-    """(the sweep with its files found and a folder of its own, the model that all trials ask, its key, and that of the
-    contestant that is swept).
+def _placed(sweep: Sweep, task: Task, learned_from: bytes) -> tuple[Sweep, str | None, list[bytes], list[bytes]]:
+    """(the sweep with its files found and a folder of its own, the model that all trials ask, its keys, and those of
+    the contestant that is swept; both with the former ones after the first).
 
     The folder goes by the contestant that is swept and by what it learns from: another `over` or a larger budget goes
     on with the answers that are there.
@@ -195,8 +211,10 @@ def _placed(sweep: Sweep, task: Task, learned_from: bytes) -> tuple[Sweep, str |
     if isinstance(base, Learner) and isinstance(params.get("embeddings"), str):
         named = [params["embeddings"], *over.get("embeddings", [])]
         files += [embeddings.fingerprint(models.beside(name, task.folder)) for name in named]
-    known = digest(estimator_digest(base), learned_from, repr(sweep.random_state), *files)
-    key = digest("sweep", estimator_digest(clone(sweep).set_params(contestant=None)), known)
+    swept = [digest(one, learned_from, repr(sweep.random_state), *files) for one in estimator_digests(base)]
+    own, *formerly = estimator_digests(clone(sweep).set_params(contestant=None))
+    pairs = [(own, swept[0]), *itertools.product(formerly, swept[1:])]
+    keys = [digest("sweep", one, known) for one, known in pairs]
     stays = {}
     for name in ("model", "embeddings"):
         if isinstance(params.get(name), str):
@@ -205,8 +223,8 @@ def _placed(sweep: Sweep, task: Task, learned_from: bytes) -> tuple[Sweep, str |
             over[name] = [models.beside(one, task.folder) if isinstance(one, str) else one for one in over[name]]
     sweep.set_params(contestant=sweep.with_settings(stays), over=over)
     if sweep.folder is None:
-        sweep.set_params(folder=str(task.folder / FOLDER / "sweeps" / known.hex()))
-    return sweep, stays.get("model") if "model" not in over else None, key, known
+        sweep.set_params(folder=str(_kept(task.folder / FOLDER / "sweeps", swept)))
+    return sweep, stays.get("model") if "model" not in over else None, keys, swept
 
 
 def swept_labels(task: Task, name: str | None = None) -> list[str]:

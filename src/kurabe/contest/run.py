@@ -1,6 +1,7 @@
 """One run of a task's contestants. Each prediction is in the journal before it counts, so a run can be killed at any
 moment and goes on where it was when it is started again."""
 
+import itertools
 import os
 import signal
 import threading
@@ -10,6 +11,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from kurabe import models
 from kurabe.contest.board import Board, compute_board
 from kurabe.contest.clock import Clock, OutOfTimeError
 from kurabe.contest.evidence import Status
-from kurabe.contest.identity import digest, estimator_digest
+from kurabe.contest.identity import digest, estimator_digests
 from kurabe.contest.journal import Journal, Row, RunRecord
 from kurabe.contest.judge import judges, rows_of
 from kurabe.contest.lock import disk_error, locked
@@ -92,6 +94,8 @@ def run(
     folder = task.folder / FOLDER
     with locked(folder), Journal(journal_path(task.folder)) as journal:
         record = make_record(task, test, seed, limit)
+        for entrant in entrants:
+            _adopt(entrant, task.folder, journal)
         journal.begin(record)
         if not only:
             journal.keep_entries(record.id, [entrant.label for entrant in entrants])
@@ -105,6 +109,15 @@ def run(
         finally:
             journal.touch(record.id, now())
         return compute_board(journal.evidence(record.id))
+
+
+def _adopt(entrant: Entrant, folder: Path, journal: Journal) -> None:
+    """Let a contestant have what an earlier version of kurabe kept of it under another key."""
+    place = trained_path(folder, entrant.key)
+    for former in entrant.former:
+        if (known := trained_path(folder, former)).exists() and not place.exists():
+            known.rename(place)
+    journal.adopt(entrant.key, entrant.former)
 
 
 class _Contest:
@@ -283,7 +296,10 @@ class _Contest:
         minutes or dollars, or among other settings."""
         key = work.entrant.key
         before, _ = self.journal.spent([key])
-        self.journal.answer_alike(key, digest("chosen", estimator_digest(chosen), work.entrant.swept))
+        own, *formerly = estimator_digests(chosen)
+        now, *before_now = work.entrant.swept
+        pairs = [(own, now), *itertools.product(formerly, before_now)]
+        self.journal.answer_alike(key, *(digest("chosen", one, known) for one, known in pairs))
         work.renew(work.entrant)
         after, dearest = self.journal.spent([key])
         self._pay(after - before)

@@ -39,6 +39,9 @@ class Contestant(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label"})
+    revision: ClassVar[int] = 1
+    """Raised when the same settings answer otherwise than before, as with another default: then answers are asked for
+    again."""
     no_effect: ClassVar[frozenset[str]] = frozenset()
     """Settings that no answer depends on, such as what may be paid: answers made under other values of them hold.
     `options.policy` is the key `policy` of the mapping `options`."""

@@ -77,6 +77,16 @@ def release() -> None:
         _open.popitem()[1][0].close()
 
 
+OF_CALLS = frozenset(
+    f"options.{name}"
+    for name in (
+        "attempts", "budget", "cache", "concurrency", "policy", "price", "requests_per_minute", "timeout",
+        "tokens_per_minute",
+    )
+)  # fmt: skip
+"""Options that say how calls are made and what they may cost, and nothing of what is answered."""
+
+
 class Prompt(Contestant):
     """Ask a chat model for each row's answer.
 
@@ -102,7 +112,7 @@ class Prompt(Contestant):
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label", "text"})
-    no_effect = frozenset({"rows", "options.policy"})
+    no_effect = frozenset({"rows", *OF_CALLS})
 
     def __init__(
         self,

@@ -24,7 +24,9 @@ import numpy as np
 import polars as pl
 from sklearn.base import clone
 
-from kurabe.contestants.base import AnswersRowByRow, Contestant, Prediction, Validation, effective, learning
+from kurabe.contestants.base import AnswersRowByRow, Prediction, Validation, learning
+from kurabe.contestants.former import CLASSES
+from kurabe.contestants.identity import described, name_of
 from kurabe.contestants.plain import fit_plain
 from kurabe.contestants.prompt import Prompt
 from kurabe.contestants.sweep_trials import Evaluations
@@ -119,7 +121,9 @@ class Search:
             self.budget.count(self.usd)
             self.budget.ledger = self.store.ledger()
         self._scratch = tempfile.TemporaryDirectory(prefix="kurabe-sweep-")
-        self._digest = self._identity()
+        self._digest = self._identity(described(self.base))
+        for description in self._formerly():
+            self.store.rename(self._identity(description), self._digest)
         self._counted: dict[str, tuple[float, float]] = {}
         self._last: Any = None
 
@@ -135,15 +139,20 @@ class Search:
         if hasattr(self._last, "close"):
             self._last.close()
 
-    def _identity(self) -> str:
-        """What answers depend on beside setting and rows: the data, and the settings that stay."""
+    def _identity(self, description: Any) -> str:
+        """What answers depend on beside setting and rows: the data, and the contestant with the settings that stay."""
         state = hashlib.blake2b(digest_size=16)
         for part in (self.X.write_ndjson(), _json(self.y.tolist()), self.held_X.write_ndjson()):
             state.update(part.encode("utf-8", "surrogatepass"))
-        no_effect = self.base.no_effect if isinstance(self.base, Contestant) else ()
-        params = effective(self.base.get_params(), no_effect)
-        state.update(_json([type(self.base).__qualname__, params, self.sweep.random_state]).encode())
+        state.update(_json([*description, self.sweep.random_state]).encode())
         return state.hexdigest()
+
+    def _formerly(self) -> list[Any]:
+        """What described the contestant in kurabe 0.1.0: its class and settings."""
+        name = name_of(type(self.base))
+        counted = CLASSES[name][1] if name in CLASSES else tuple(self.base.get_params())
+        params = {name: value for name, value in self.base.get_params().items() if name in counted}
+        return [[type(self.base).__qualname__, params]]
 
     def _steps(self) -> list[tuple[int, int]]:
         """(training rows, validation rows) of a trial's evaluations, one after the other."""

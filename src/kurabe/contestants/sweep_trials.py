@@ -72,6 +72,15 @@ class Evaluations:
         with self._explained():
             return unaccounted(self._db, OWNER)
 
+    def rename(self, former: str, now: str) -> None:
+        """Keep by one digest, with which names of evaluations begin, what is kept by another."""
+        with self._explained(), self._db:
+            for table in ("answers", "evaluations"):
+                self._db.execute(
+                    f"UPDATE OR IGNORE {table} SET evaluation=replace(evaluation, ?1, ?2) WHERE instr(evaluation, ?1)",
+                    (former, now),
+                )
+
     def answers(self, evaluation: str) -> dict[int, float | str | None]:
         """The answers by row; None where one could not be read."""
         with self._explained():

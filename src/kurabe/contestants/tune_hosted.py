@@ -13,7 +13,7 @@ import polars as pl
 from kurabe.contestants.base import Validation, learning
 from kurabe.contestants.examples import write_number
 from kurabe.contestants.frames import as_frame, as_target
-from kurabe.contestants.prompt import Decode, Prompt, open_shared, release
+from kurabe.contestants.prompt import OF_CALLS, Decode, Prompt, open_shared, release
 from kurabe.contestants.registry import checked_settings
 from kurabe.contestants.tune_general import Answered, ask_general
 from kurabe.contestants.wording import joint
@@ -64,7 +64,7 @@ class TuneHosted(Prompt):
     forgotten; that costs what asking them costs, which is no part of the estimate.
     """
 
-    no_effect = frozenset({"confirm_usd", "stall_hours", "rows", "options.policy"})
+    no_effect = frozenset({"confirm_usd", "stall_hours", "rows", *OF_CALLS})
 
     def __init__(
         self,

@@ -1,0 +1,113 @@
+"""A folder that kurabe 0.1.0 wrote goes on: no answer is asked for, and nothing is fitted, again.
+
+`data/contest-0.1.0.zip` is a task with eight contestants and what its run left in `.kurabe`: an estimator of
+scikit-learn, a blend, a sweep and a model that was asked at an address where nobody answers any more.
+"""
+
+import sqlite3
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sklearn.linear_model import Ridge
+
+from kurabe.contest.identity import estimator_digest, estimator_digests
+from kurabe.contest.observer import Silent
+from kurabe.contest.plan import make_plan
+from kurabe.contest.prepare import make_entrants
+from kurabe.contest.run import run
+from kurabe.contestants import registry
+from kurabe.contestants.former import CLASSES
+from kurabe.contestants.identity import described, name_of
+from kurabe.contestants.linear import TfidfRidge
+from kurabe.tasks.task import Task
+
+ARCHIVE = Path(__file__).with_name("data") / "contest-0.1.0.zip"
+ADDRESS = "http://127.0.0.1:18999"
+SCORES = {
+    "sklearn.linear_model:Ridge": 7.15, "blend": 7.24, "tfidf_ridge": 7.35, "sweep tfidf_ridge": 8.01,
+    "gradient_boosting": 12.21, "linear_features": 32.90, "constant": 33.09, "prompt v1": 33.70,
+}  # fmt: skip
+
+
+class Fitted(Silent):
+    """Notes who is fitted."""
+
+    def __init__(self) -> None:
+        self.labels: list[str] = []
+
+    def fitting(self, contestant: str, said: str = "") -> None:
+        self.labels.append(contestant)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with zipfile.ZipFile(ARCHIVE) as archive:
+        archive.extractall(tmp_path)
+    return tmp_path
+
+
+def opened(folder: Path) -> Task:
+    return Task.from_file(folder / "task.yaml", allow_code=(ADDRESS,))
+
+
+def kept(folder: Path, database: str, query: str) -> list[Any]:
+    with sqlite3.connect(folder / ".kurabe" / database) as db:
+        return db.execute(query).fetchall()
+
+
+def test_a_folder_of_0_1_0_goes_on_without_a_call_and_without_a_fit(folder: Path) -> None:
+    answers = "SELECT input, value, raw, usd, seconds FROM predictions ORDER BY input, value, seconds"
+    before = kept(folder, "journal.sqlite", answers)
+    (sweep,) = (folder / ".kurabe" / "sweeps").iterdir()
+    assert {one.contestant: one.calls for one in make_plan(opened(folder)).contestants} == dict.fromkeys(SCORES, 0)
+    for _ in range(2):
+        fitted = Fitted()
+        board = run(opened(folder), observer=fitted)
+        assert fitted.labels == []
+        assert {row.contestant: round(row.score or 0, 2) for row in board.rows} == SCORES
+        assert kept(folder, "journal.sqlite", answers) == before
+    assert kept(folder, "journal.sqlite", "SELECT count(DISTINCT entry) FROM predictions") == [(len(SCORES),)]
+    keys = {entrant.key.hex() for entrant in make_entrants(opened(folder), 0)}
+    assert {one.name for one in (folder / ".kurabe" / "trained").iterdir()} == keys
+    assert [one.name for one in (folder / ".kurabe" / "sweeps").iterdir()] == [sweep.name]
+
+
+def test_the_trials_of_a_sweep_of_0_1_0_are_kept(folder: Path) -> None:
+    """With more minutes the sweep is another contestant, and its trials are those made before."""
+    (sweep,) = (folder / ".kurabe" / "sweeps").iterdir()
+    database = f"sweeps/{sweep.name}/trials.sqlite"
+    before = kept(folder, database, "SELECT row, value FROM answers ORDER BY row, value")
+    text = (folder / "task.yaml").read_text()
+    (folder / "task.yaml").write_text(text.replace("trials: 2", "trials: 2, minutes: 5"))
+    run(opened(folder), only=["sweep"])
+    assert kept(folder, database, "SELECT row, value FROM answers ORDER BY row, value") == before
+
+
+def test_answers_of_another_release_of_scikit_learn_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = estimator_digests(Ridge(2.0))
+    monkeypatch.setattr("sklearn.__version__", "1.8.0")
+    assert estimator_digests(Ridge(2.0))[0] == known[0]
+    assert set(known) <= {*estimator_digests(Ridge(2.0)), *known[:2]}
+    assert len(estimator_digests(TfidfRidge())) == 2
+
+
+def test_every_contestant_of_0_1_0_is_registered_under_its_name() -> None:
+    assert set(CLASSES) <= {*registry.CONTESTANTS, "tune_hosted", "kurabe:ColumnEncoder"}
+    for name, listed in registry.CONTESTANTS.items():
+        assert name_of(registry._import(listed)) == name
+
+
+def test_a_release_and_a_moved_file_change_no_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = estimator_digest(TfidfRidge(alpha=3.0))
+    monkeypatch.setattr("kurabe.__version__", "9.9.9")
+    assert estimator_digest(TfidfRidge(alpha=3.0)) == known
+    assert described(TfidfRidge(alpha=3.0)) == ["tfidf_ridge", 1, {"alpha": "3.0"}]
+
+
+def test_a_revision_changes_the_digest_and_a_setting_with_its_default_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = estimator_digest(TfidfRidge())
+    assert estimator_digest(TfidfRidge(min_df=TfidfRidge().min_df)) == known
+    monkeypatch.setattr(TfidfRidge, "revision", 2)
+    assert estimator_digest(TfidfRidge()) != known
