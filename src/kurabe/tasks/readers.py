@@ -239,7 +239,10 @@ def column(name: str, values: list[Any]) -> pl.Series:
     elif kinds & {bool, int, float, str, dict, list}:
         return pl.Series(name, [_json(value) for value in values], dtype=pl.String)
     try:
-        return pl.Series(name, values, dtype=dtype)
+        series = pl.Series(name, values, dtype=dtype)
+        if series.dtype == pl.Object:  # identifiers and addresses of a database
+            return pl.Series(name, [None if value is None else str(value) for value in values], dtype=pl.String)
+        return series
     except (OverflowError, TypeError, ValueError, pl.exceptions.PolarsError):
         return pl.Series(name, [_json(value) for value in values], dtype=pl.String)
 

@@ -7,8 +7,10 @@ import os
 import re
 import sqlite3
 import sys
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from kurabe.tasks.readers import Stretch, Table, column, plain_frame
 from kurabe.tasks.spec import Query
 
 SECONDS = 300.0  # for a query and its rows
+CONNECT_SECONDS = 30  # until a server answers
 MAX_BYTES = 2**30  # of all rows as Python holds them
 MAX_CELL = 10**8  # bytes of one value of SQLite
 _READING = frozenset({
@@ -40,9 +43,8 @@ def read_query(source: Query, folder: Path) -> Table:
     Raises
     ------
     DataError
-        Where the database can't be reached, or the query fails, takes more than SECONDS or gives more than MAX_BYTES;
-        the message holds no part of the connection string but
-        the kind of database, the host and the database's name.
+        If the database can't be reached, or the query fails, takes more than SECONDS or gives more than MAX_BYTES; of
+        the connection string, the message shows the kind of database, the host and the database's name.
     MissingExtraError
         Without the extra `sql`.
     """
@@ -60,29 +62,28 @@ def read_query(source: Query, folder: Path) -> Table:
             " postgresql://reader@localhost/shop or sqlite:///shop.db"
         ) from None
     sqlite = url.get_backend_name() == "sqlite"
+    postgres = url.get_backend_name() == "postgresql"
+    if postgres:
+        named = "postgresql+psycopg" if url.drivername == "postgresql" else url.drivername  # SQLAlchemy 2.0: psycopg2
+        url = url.set(drivername=named)
+    if postgres and "connect_timeout" not in url.query:
+        url = url.update_query_dict({"connect_timeout": str(CONNECT_SECONDS)})
     if sqlite:
         url = url.set(database=_sqlite_file(url.database, folder), query={"mode": "ro", "uri": "true"})
     deadline = time.monotonic() + SECONDS
     try:
-        engine = sqlalchemy.create_engine(url, execution_options={"stream_results": True})
+        engine = sqlalchemy.create_engine(
+            url, execution_options={"stream_results": True}, poolclass=sqlalchemy.pool.NullPool
+        )
         with engine.connect() as connection:
-            if sqlite:
-                connection.exec_driver_sql("PRAGMA query_only = ON")
-                _confine(connection.connection.driver_connection, deadline)
-            elif url.get_backend_name() == "postgresql":
-                connection = connection.execution_options(postgresql_readonly=True)
-            result = connection.execute(sqlalchemy.text(source.query.replace(":", r"\:")))
-            if not result.returns_rows:
-                raise DataError(f"{shown}: the query gives no rows: {source.query[:80]!r}. Write a SELECT")
-            names, rows = list(result.keys()), _fetched(result, shown, deadline)
-            connection.rollback()
-        engine.dispose()
+            names, rows = _answer(connection, source.query, shown, deadline)
     except NoSuchModuleError:
         raise DataError(f"{shown}: SQLAlchemy knows no such database; the dialect stands before ://") from None
-    except ModuleNotFoundError as error:
-        raise DataError(f"{shown}: its driver is not installed. Install it with: pip install {error.name}") from None
+    except ImportError as error:
+        driver = "'kurabe[sql]'" if url.drivername == "postgresql+psycopg" else error.name
+        raise DataError(f"{shown}: its driver is not installed. Install it with: pip install {driver}") from None
     except (SQLAlchemyError, ValueError, OSError) as error:
-        if sqlite and time.monotonic() > deadline:
+        if time.monotonic() > deadline:
             raise DataError(_too_slow(shown)) from None
         raise DataError(f"{shown}: {_reason(error, url.password)}") from None
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -104,6 +105,41 @@ def _confine(database: Any, deadline: float) -> None:
     database.set_authorizer(allowed)
     database.set_progress_handler(lambda: time.monotonic() > deadline, 100_000)
     database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_CELL)
+
+
+def _answer(connection: Any, query: str, shown: str, deadline: float) -> tuple[list[str], list[Any]]:
+    """The names of a query's columns and its rows, from a connection that it can't write with."""
+    from sqlalchemy import text
+
+    database = connection.connection.driver_connection
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA query_only = ON")
+        _confine(database, deadline)
+    postgres = connection.dialect.name == "postgresql"
+    if postgres:
+        connection = connection.execution_options(postgresql_readonly=True)
+    with (
+        _cancelled_at(database, deadline) if postgres else nullcontext(),
+        connection.execute(text(query.replace(":", r"\:"))) as result,
+    ):
+        if not result.returns_rows:
+            raise DataError(f"{shown}: the query gives no rows: {query[:80]!r}. Write a SELECT")
+        names, rows = list(result.keys()), _fetched(result, shown, deadline)
+    connection.rollback()
+    return names, rows
+
+
+@contextmanager
+def _cancelled_at(database: Any, deadline: float) -> Iterator[None]:
+    """Cancel the query at the deadline: while the server computes, nothing here can look at the clock."""
+    timer = threading.Timer(max(deadline - time.monotonic(), 0.0), getattr(database, "cancel", lambda: None))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
 
 
 def _fetched(result: Iterable[Any], shown: str, deadline: float) -> list[Any]:
