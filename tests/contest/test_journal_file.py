@@ -8,8 +8,10 @@ import sqlite3
 import stat
 import struct
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +152,47 @@ def test_every_bit_of_the_header_is_one_message_or_no_matter(path: Path) -> None
         for end in ("-wal", "-shm"):
             path.with_name(path.name + end).unlink(missing_ok=True)
     assert refused > 200
+
+
+NEVER_ENDS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT"
+FORGED = {
+    "a view that never ends": "DROP TABLE predictions; CREATE VIEW predictions AS " + NEVER_ENDS + " x AS entry,"
+    " x AS input, x AS value, x AS raw, x AS usd, x AS seconds, x AS checksum FROM n",
+    "a column that is computed": "DROP TABLE predictions; CREATE TABLE predictions (entry BLOB, input BLOB, value AS"
+    " (hex(zeroblob(200000000))), raw TEXT, usd REAL, seconds REAL, checksum INTEGER); INSERT INTO predictions"
+    " VALUES (x'00', x'00', NULL, NULL, 0.0, 0)",
+    "a trigger": "CREATE TRIGGER late AFTER INSERT ON predictions BEGIN INSERT INTO runs " + NEVER_ENDS
+    + " x, x, x, x, x, x, x, x, x, x, x, x, x FROM n; END",
+    "a large blob": "INSERT INTO tests VALUES (x'00', zeroblob(130000000), x'00', 1)",
+    "a blob that is too large": "INSERT INTO tests VALUES (x'00', zeroblob(900000000), x'00', 1)",
+}  # fmt: skip
+OPENED = """
+import resource, sys
+import kurabe.contest.run
+from kurabe.contest.journal import Journal
+from kurabe.errors import JournalError
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    Journal(sys.argv[1], create=False)
+except JournalError as error:
+    assert "is damaged" in str(error)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.parametrize("statements", FORGED.values(), ids=FORGED)
+def test_a_forged_journal_is_one_message_and_takes_no_gigabyte(path: Path, statements: str) -> None:
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(statements)
+    command = [sys.executable, "-c", OPENED, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert int(done.stdout) < 1 << 20  # kibibytes
+    path.unlink()
+
+
+def test_test_rows_that_are_too_many_for_the_journal_are_one_message(path: Path) -> None:
+    with Journal(path) as journal, pytest.raises(JournalError, match=r"more than 128 MiB; test on fewer rows"):
+        journal.begin(replace(record(), test=b"u" * 16, inputs=[bytes(16)] * (1 << 23)))
 
 
 def test_another_program_s_file_is_no_journal(tmp_path: Path) -> None:

@@ -4,8 +4,11 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from kurabe.contestants.base import Prediction
 from kurabe.contestants.sweep_trials import OWNER, Evaluations
+from kurabe.errors import JournalError
 
 
 def test_a_file_without_checksums_keeps_what_calls_under_way_may_cost(tmp_path: Path) -> None:
@@ -24,3 +27,22 @@ def test_a_file_without_checksums_keeps_what_calls_under_way_may_cost(tmp_path: 
             assert ledger is not None
             with ledger:
                 ledger.change(0.25)
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        "DROP TABLE answers; CREATE VIEW answers AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)"
+        " SELECT x AS evaluation, x AS row, x AS value, x AS usd FROM n",
+        "CREATE TRIGGER late AFTER INSERT ON answers BEGIN DELETE FROM answers; END",
+        "DROP TABLE evaluations; CREATE TABLE evaluations (x)",
+    ],
+    ids=["view", "trigger", "table"],
+)
+def test_a_file_with_other_tables_is_one_message(tmp_path: Path, statements: str) -> None:
+    path = tmp_path / "trials.sqlite"
+    Evaluations(path).__exit__()
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(statements)
+    with pytest.raises(JournalError, match=r"cannot be kept in .*trials\.sqlite.*run again to go on"):
+        Evaluations(path)

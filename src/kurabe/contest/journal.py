@@ -38,8 +38,8 @@ from kurabe.contest.journal_file import (
 from kurabe.contest.style import person_key, style_key
 from kurabe.contest.under_way import tuning_so_far
 from kurabe.errors import JournalError
-from kurabe.models.checksum import CHECKSUM
 from kurabe.models.private import create_private
+from kurabe.models.sqlite_file import CHECKSUM
 from kurabe.models.transport.cost import total
 from kurabe.models.transport.ledger import Ledger, unaccounted
 from kurabe.tasks.spec import Check, Kind, Style

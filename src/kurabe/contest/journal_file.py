@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from kurabe.errors import JournalError, is_disk_full
-from kurabe.models.checksum import CHECKSUM, add_checksum
-from kurabe.models.transport.ledger import IN_FLIGHT, add_checksums
+from kurabe.models.sqlite_file import CHECKSUM, MAX_VALUE, definitions, guard
+from kurabe.models.transport.ledger import IN_FLIGHT, IN_FLIGHT_WITHOUT, add_checksums
 
 VERSION: Final = 4
 KEPT: Final = ("trained", "tuned", "sweeps")
@@ -57,9 +57,9 @@ def insert(table: str) -> str:
 
 
 def connect(path: Path | str) -> sqlite3.Connection:
-    """An open connection that knows the checksum."""
+    """An open connection that knows the checksum; the file may be a stranger's. "" is a new file, gone when closed."""
     db = sqlite3.connect(path, isolation_level=None, timeout=10)
-    add_checksum(db)
+    guard(db)
     return db
 
 
@@ -97,6 +97,8 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     try:
         if (wrong := _structure(db)) is not None:
             raise JournalError(damage(path, wrong))
+        if tables is None:
+            raise JournalError(damage(path, "its tables are defined in another way"))
         while version != VERSION:
             _in_transaction(db, MIGRATIONS[version], version + 1)
             version += 1
@@ -168,6 +170,8 @@ def explanation(path: Path, error: sqlite3.Error) -> str:
         return disk_full(path)
     if name.startswith("SQLITE_NOTADB"):
         return f"{path} is damaged or not a journal ({error}); move it away and run again"
+    if name.startswith("SQLITE_TOOBIG"):
+        return f"the journal {path} holds no value of more than {MAX_VALUE >> 20} MiB; test on fewer rows (--limit)"
     if name.startswith("SQLITE_CORRUPT"):
         return damage(path, str(error))
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
@@ -230,9 +234,16 @@ def _create(db: sqlite3.Connection) -> None:
     db.execute(f"PRAGMA application_id={APPLICATION_ID}")
 
 
-def _definition(table: str) -> str:
-    key = _KEYS.get(table, "")
-    return f"CREATE TABLE {table} ({TABLES[table]}, checksum INTEGER NOT NULL{key}) WITHOUT ROWID"
+def _definition(table: str, checksum: str = ", checksum INTEGER NOT NULL") -> str:
+    return f"CREATE TABLE {table} ({TABLES[table]}{checksum}{_KEYS.get(table, '')}) WITHOUT ROWID"
+
+
+_OF_VERSION: Final = {
+    2: {_definition(table, checksum="") for table in TABLES},
+    3: {*map(_definition, TABLES), IN_FLIGHT_WITHOUT},
+    4: {*map(_definition, TABLES), IN_FLIGHT},
+}
+"""The statements that make the tables of each version."""
 
 
 def _from_2(db: sqlite3.Connection) -> None:
@@ -243,7 +254,7 @@ def _from_2(db: sqlite3.Connection) -> None:
         names = ", ".join(NAMES[table])
         db.execute(f"INSERT INTO {table} SELECT {names}, {CHECKSUM}({names}) FROM old_{table}")
         db.execute(f"DROP TABLE old_{table}")
-    db.execute("CREATE TABLE in_flight (owner BLOB PRIMARY KEY, usd REAL NOT NULL) WITHOUT ROWID")
+    db.execute(IN_FLIGHT_WITHOUT)
 
 
 MIGRATIONS: Final[dict[int, Callable[[sqlite3.Connection], None]]] = {2: _from_2, 3: add_checksums}
@@ -251,19 +262,9 @@ MIGRATIONS: Final[dict[int, Callable[[sqlite3.Connection], None]]] = {2: _from_2
 
 
 def version_of_tables(db: sqlite3.Connection) -> int | None:
-    """The version whose tables and columns these are; None where they are of no version."""
-    found: dict[str, tuple[str, ...]] = {}
-    for table, column in db.execute(
-        "SELECT m.name, c.name FROM sqlite_schema AS m JOIN pragma_table_info(m.name) AS c ORDER BY m.name, c.cid"
-    ):
-        found[table] = (*found.get(table, ()), column)
-    checked = {table: (*names, "checksum") for table, names in NAMES.items()}
-    of_version = {
-        2: NAMES,
-        3: {**checked, "in_flight": ("owner", "usd")},
-        4: {**checked, "in_flight": ("owner", "usd", "checksum")},
-    }
-    return next((version for version, tables in of_version.items() if tables == found), None)
+    """The version whose tables these are, and nothing else; None where there is anything that no version has."""
+    found = definitions(db)
+    return next((version for version, tables in _OF_VERSION.items() if tables == found), None)
 
 
 def _structure(db: sqlite3.Connection) -> str | None:
@@ -273,10 +274,7 @@ def _structure(db: sqlite3.Connection) -> str | None:
 
 
 def _check_rows(db: sqlite3.Connection, path: Path) -> None:
-    """Raise JournalError where a table is defined in another way or a row is not what was written."""
-    expected = {_definition(table) for table in TABLES} | {IN_FLIGHT}
-    if {sql for (sql,) in db.execute("SELECT sql FROM sqlite_schema")} != expected:
-        raise JournalError(damage(path, "its tables are defined in another way"))
+    """Raise JournalError where a row is not what was written."""
     for table, names in CHECKED.items():
         columns = ", ".join(names)
         wrong = _value(db, f"SELECT count(*) FROM {table} WHERE checksum IS NOT {CHECKSUM}({columns})")

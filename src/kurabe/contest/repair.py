@@ -19,8 +19,8 @@ from kurabe.contest.journal_file import (
     refuse_links,
 )
 from kurabe.errors import JournalError
-from kurabe.models.checksum import CHECKSUM
 from kurabe.models.private import create_private
+from kurabe.models.sqlite_file import CHECKSUM
 
 
 def repair(path: Path) -> tuple[int, Path | None]:
@@ -68,7 +68,7 @@ def repair(path: Path) -> tuple[int, Path | None]:
 def salvageable(path: Path) -> str:
     """What can be saved of a damaged journal, and how, in a sentence."""
     try:
-        with closing(connect(":memory:")) as db:
+        with closing(connect("")) as db:
             prepare(db, path)
             count = _save(path, db)
     except (sqlite3.Error, OSError, ValueError):
@@ -100,10 +100,20 @@ def _save(path: Path, target: sqlite3.Connection) -> int:
 
 
 def _rows(db: sqlite3.Connection, table: str, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """The rows of a table that can be read from its beginning and from its end, up to where it is damaged."""
+    """The rows of a table that can be read from its beginning and from its end, up to where it is damaged.
+
+    Nothing where it is no plain table: a view, or a column that is computed, may never end.
+    """
+    try:
+        ((kind,),) = db.execute("SELECT type FROM pragma_table_list WHERE schema='main' AND name=?", (table,))
+        known = dict(db.execute("SELECT name, hidden FROM pragma_table_xinfo(?)", (table,)))
+    except (sqlite3.Error, ValueError):
+        return
+    if kind != "table" or any(known.values()):
+        return
     names = ", ".join(columns)
     keys = {"entries": "run, label", "predictions": "entry, input"}.get(table, columns[0])
-    right = f"checksum IS {CHECKSUM}({names})" if _has_checksums(db, table) else "1"
+    right = f"checksum IS {CHECKSUM}({names})" if "checksum" in known else "1"
     for order in ("", " DESC"):
         ordered = ", ".join(key + order for key in keys.split(", "))
         try:
@@ -113,15 +123,6 @@ def _rows(db: sqlite3.Connection, table: str, columns: Sequence[str]) -> Iterato
             return
         except (sqlite3.Error, ValueError, OverflowError):
             continue
-
-
-def _has_checksums(db: sqlite3.Connection, table: str) -> bool:
-    """Whether the table has the column; older versions have not. True where that can't be read."""
-    try:
-        found = db.execute("SELECT name FROM pragma_table_info(?)", (table,)).fetchall()
-    except (sqlite3.Error, ValueError):
-        return True
-    return not found or ("checksum",) in found
 
 
 def _complete(db: sqlite3.Connection) -> None:

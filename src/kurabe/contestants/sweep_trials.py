@@ -8,20 +8,20 @@ from typing import Self
 
 from kurabe.contestants.base import Prediction
 from kurabe.errors import JournalError
-from kurabe.models.checksum import add_checksum
 from kurabe.models.private import create_private
-from kurabe.models.transport.ledger import IN_FLIGHT, Ledger, add_checksums, unaccounted
+from kurabe.models.sqlite_file import definitions, guard, in_one_line
+from kurabe.models.transport.ledger import IN_FLIGHT, IN_FLIGHT_WITHOUT, Ledger, add_checksums, unaccounted
 
 OWNER = b"trials"
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS answers (
+_TABLES = (
+    """CREATE TABLE answers (
     evaluation TEXT NOT NULL, row INTEGER NOT NULL, value, usd REAL, PRIMARY KEY (evaluation, row)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS evaluations (
+) WITHOUT ROWID""",
+    """CREATE TABLE evaluations (
     evaluation TEXT PRIMARY KEY, seconds REAL NOT NULL, usd REAL NOT NULL, failure TEXT
-) WITHOUT ROWID;
-"""
+) WITHOUT ROWID""",
+)
 
 
 class Evaluations:
@@ -41,21 +41,24 @@ class Evaluations:
             try:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=FULL")
-                add_checksum(self._db)
+                guard(self._db)
                 self._prepare()
             except BaseException:
                 self._db.close()
                 raise
 
     def _prepare(self) -> None:
-        self._db.executescript(_SCHEMA)
-        columns = [name for (name,) in self._db.execute("SELECT name FROM pragma_table_info('in_flight')")]
+        """Make the tables that are not there, and refuse a file that holds anything else."""
+        expected = (*map(in_one_line, _TABLES), IN_FLIGHT)
         with self._db:
-            if not columns:
-                self._db.execute(IN_FLIGHT)
-            elif "checksum" not in columns:  # of an earlier version
-                self._db.execute("BEGIN")
+            self._db.execute("BEGIN")
+            if IN_FLIGHT_WITHOUT in definitions(self._db):
                 add_checksums(self._db)
+            for table in expected:
+                if table not in definitions(self._db):
+                    self._db.execute(table)
+            if definitions(self._db) != set(expected):
+                raise sqlite3.DatabaseError("its tables are not those of a sweep")
 
     def __enter__(self) -> Self:
         return self

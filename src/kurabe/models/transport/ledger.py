@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Final, Self
 
 from kurabe.errors import JournalError
-from kurabe.models.checksum import CHECKSUM, add_checksum
+from kurabe.models.sqlite_file import CHECKSUM, guard
 
 IN_FLIGHT: Final = (
     "CREATE TABLE in_flight (owner BLOB PRIMARY KEY, usd REAL NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID"
 )
 """The table, in the SQLite file that also keeps the answers. A row holds dollars that no answer of its owner accounts
 for: of calls under way, of calls that a killed process had under way, and of attempts that may have been paid for."""
+
+IN_FLIGHT_WITHOUT: Final = "CREATE TABLE in_flight (owner BLOB PRIMARY KEY, usd REAL NOT NULL) WITHOUT ROWID"
+"""The table as it was before it had checksums."""
 
 
 def add_checksums(db: sqlite3.Connection) -> None:
@@ -44,7 +47,7 @@ class Ledger:
         self._asked = self._written = 0
         try:
             self._db = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
-            add_checksum(self._db)
+            guard(self._db)
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute(f"INSERT OR IGNORE INTO in_flight VALUES (?1, 0.0, {CHECKSUM}(?1, 0.0))", (owner,))
         except sqlite3.Error as error:
