@@ -346,7 +346,7 @@ def test_probabilities_of_labels_of_new_rows(tmp_path: Path) -> None:
     frame = pl.DataFrame(
         {"text": ["red wine", "white wine", "a pan", "a pot"] * 10, "kind": ["wine", "wine", "x", "x"] * 10}
     )
-    board = Task.from_frame(frame, target="kind", contestants=["tfidf_logistic"]).compete()
+    board = Task.from_frame(frame, target="kind", contestants=["tfidf_logistic"], folder=tmp_path / "labels").compete()
     shares = board.winner.predict_proba(["red wine", "a pan"])
     assert board.winner.classes == ["wine", "x"]
     assert shares.shape == (2, 2)
