@@ -172,8 +172,9 @@ def test_ctrl_c_keeps_what_was_answered_and_the_run_goes_on(tmp_path: Path) -> N
     with pytest.raises(KeyboardInterrupt):
         task.compete()
     with Journal(journal_path(tmp_path), create=False) as journal:
-        (entry,) = journal.evidence(journal.runs()[0].id).entries
-    assert (entry.status, entry.answered.sum()) == ("partial", 7)
+        entries = {entry.status: entry for entry in journal.evidence(journal.runs()[0].id).entries}
+    entry = entries["partial"]
+    assert (set(entries), entry.answered.sum()) == ({"done", "partial"}, 7)
     assert entry.reason == "7 of 40 rows answered; stopped; run again to go on"
     RowByRow.error = None
     board = task.compete()
@@ -224,6 +225,31 @@ def test_a_budget_of_dollars_stops_and_says_so(tmp_path: Path) -> None:
     (row,) = board.rows
     assert (row.status, row.answered) == ("partial", 4)
     assert row.reason == "4 of 40 rows answered; the budget of $2 is used up; raise it and run again to go on"
+
+
+@pytest.mark.parametrize("order", [slice(None), slice(None, None, -1)])
+def test_a_budget_that_is_used_up_stops_nobody_who_costs_nothing(tmp_path: Path, order: slice) -> None:
+    contestants = [RowByRow(), "constant", RowByRow(2.0), "tfidf_ridge"][order]
+    board = make_task(tmp_path, contestants, budget={"usd": 2.0}).compete()
+    assert sorted(row.status for row in board.rows) == ["done", "done", "partial", "skipped"]
+    again = make_task(tmp_path, [*contestants, "bag_of_words"], budget={"usd": 2.0}).compete()
+    assert {row.contestant for row in again.rows if row.status == "done"} == {
+        "constant",
+        "tfidf_ridge",
+        "bag_of_words",
+    }
+
+
+def test_what_learns_runs_before_what_may_cost(tmp_path: Path) -> None:
+    seen: list[str] = []
+
+    class Seen(Silent):
+        def fitting(self, contestant: str, said: str = "") -> None:
+            seen.append(contestant)
+
+    task = make_task(tmp_path, [RowByRow(), "constant", "tfidf_ridge"])
+    run(task, observer=Seen())
+    assert list(dict.fromkeys(seen)) == ["constant", "tfidf_ridge", "RowByRow"]
 
 
 def test_a_budget_of_minutes_stops_before_the_next_contestant(tmp_path: Path) -> None:

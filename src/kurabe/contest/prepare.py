@@ -22,7 +22,7 @@ from kurabe.contest.journal import PLACE, RunRecord
 from kurabe.contest.judge import judges
 from kurabe.contest.leaks import find_leaks
 from kurabe.contestants import registry
-from kurabe.contestants.base import Contestant
+from kurabe.contestants.base import AnswersRowByRow, Contestant
 from kurabe.contestants.blend import Blend
 from kurabe.contestants.human import Human
 from kurabe.contestants.learner import Learner
@@ -33,6 +33,7 @@ from kurabe.contestants.sweep import Sweep
 from kurabe.contestants.tune import Tune
 from kurabe.errors import ContestantError, missing
 from kurabe.models import embeddings
+from kurabe.models.reference import is_local
 from kurabe.tasks.answers import fallback
 from kurabe.tasks.file import contestant_specs
 from kurabe.tasks.languages import language_of, prompt_in
@@ -258,6 +259,23 @@ def asked_models(estimator: Any) -> list[str]:
             return [one for one in swept if isinstance(one, str)]
         return asked_models(base)
     return [estimator.model] if isinstance(estimator, Prompt) and isinstance(estimator.model, str) else []
+
+
+def may_cost(estimator: Any) -> bool:
+    """Whether answers may cost money: those of hosted models, and of what else answers row by row but for a person."""
+    if models_asked := asked_models(estimator):
+        return not all(map(is_local, models_asked))
+    if isinstance(estimator, Sweep):
+        estimator = estimator.base()
+    if isinstance(estimator, Prompt):
+        return not is_local(reference_of(estimator))
+    return isinstance(estimator, AnswersRowByRow) and not isinstance(estimator, Human)
+
+
+def cheap_first(entrants: Sequence[Entrant]) -> list[Entrant]:
+    """The contestants in the order in which they run: what learns, then models on this machine, then what may cost
+    money; else in the order of the task file."""
+    return sorted(entrants, key=lambda one: (may_cost(one.estimator), bool(asked_models(one.estimator))))
 
 
 def _human_key(person: Human, label: str, task: Task) -> bytes:

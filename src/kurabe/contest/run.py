@@ -33,12 +33,14 @@ from kurabe.contest.prepare import (
     FOLDER,
     Entrant,
     asked_models,
+    cheap_first,
     choose,
     fit,
     head,
     journal_path,
     make_entrants,
     make_record,
+    may_cost,
     now,
     reference_of,
     trained_path,
@@ -150,10 +152,10 @@ class _Contest:
         self.interrupted = False
 
     def enter_all(self) -> None:
-        """Run all contestants; with a limit of minutes those that are worth most for their time first, and not those
-        that can't be ready in what is left."""
+        """Run all contestants, the cheap ones first; with a limit of minutes those that are worth most for their time
+        first, and not those that can't be ready in what is left."""
         if self.clock.minutes is None:
-            for entrant in self.entrants:
+            for entrant in cheap_first(self.entrants):
                 self.enter(entrant)
             return
         self.schedule = Schedule.make(self.entrants, self.task, self.record.inputs, self.journal)
@@ -181,7 +183,9 @@ class _Contest:
     def _attempt(self, work: Work) -> tuple[Status, str | None]:
         """(status, reason) of a contestant after it did what it could. Ctrl-C and a full disk end the run."""
         try:
-            self._check_budget()
+            self.clock.check()
+            if may_cost(work.entrant.estimator):
+                self._check_budget()
             self._pull(work)
             persist.warm_up()
             with PeakMemory() as memory, warnings.catch_warnings():
@@ -443,7 +447,7 @@ class _Contest:
     def _in_pieces(self, estimator: Any, work: Work, left: Sequence[int]) -> None:
         size = max(1, -(-len(self.test) // CHUNKS))
         for start in range(0, len(left), size):
-            self._check_budget()
+            self.clock.check()
             piece = left[start : start + size]
             began = time.perf_counter()
             values = np.asarray(estimator.predict(self.test.X[piece]))
