@@ -1,7 +1,11 @@
 """What experiment trackers are sent, as values; and, where they are installed, what they have stored of it."""
 
+import os
+import pickle
 import re
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +17,7 @@ from kurabe.contest.board import Board
 from kurabe.contest.checks import CheckResult
 from kurabe.contest.evidence import Evidence
 from kurabe.errors import KurabeError, MissingExtraError
-from kurabe.report.tracking import Point, by_step, send, tracked
+from kurabe.report.tracking import _NO_REPORTS, Point, by_step, send, tracked
 
 KEY = "sk-proj-0123456789abcdef"
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -183,6 +187,42 @@ def test_weights_and_biases(
             values = {item.key or item.nested_key[0]: item.value_json for item in record.history.item}
             losses.append((int(values["step"]), float(values["tuning_loss"])))
     assert losses == [(1, 3.0), (2, 2.5), (3, 2.0), (4, 1.5)]
+    told = [getattr(record, record.WhichOneof("record_type")) for record in _records(file, messages)]
+    private = ("host", "program", "executable", "args", "git_repo", "code_path", "root")
+    assert [(name, value) for one in told for name in private if (value := getattr(one, name, None))] == []
+    assert list(file.parent.rglob("requirements.txt")) == []
+
+
+_CHILD = """
+import sys
+
+asked = []
+sys.addaudithook(lambda event, args: asked.append(args[0]) if event == "socket.getaddrinfo" else None)
+
+import pickle, time
+from pathlib import Path
+
+from kurabe.report.tracking import send
+
+send(pickle.load(sys.stdin.buffer), {}, sys.argv[1], None, Path.cwd())
+time.sleep(3)  # MLflow asks in a thread of its own
+print(sorted({host for host in asked if host not in ("127.0.0.1", "localhost", None)}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to", ["mlflow", "trackio", "wandb"])
+def test_a_tracker_tells_its_makers_nothing(to: str, tuned: Board, tmp_path: Path) -> None:
+    pytest.importorskip(to)
+    environment = os.environ | {"WANDB_MODE": "offline", "TRACKIO_DIR": str(tmp_path)}
+    for name in ("CI", "DO_NOT_TRACK", *_NO_REPORTS):
+        environment.pop(name, None)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _CHILD, to], input=pickle.dumps(tuned), env=environment, cwd=tmp_path,
+        capture_output=True, check=False, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode().splitlines()[-1] == "[]"
 
 
 def _named(file: Path, messages: Any) -> str:

@@ -27,6 +27,8 @@ from kurabe.report.html import html_report
 from kurabe.report.learning import sweep_dict
 
 TRACKERS: Final = ("mlflow", "wandb", "trackio")
+_NO_REPORTS: Final = {"MLFLOW_DISABLE_TELEMETRY": "true", "WANDB_ERROR_REPORTING": "false"}
+"""What keeps the trackers from telling their makers of their use; what the user has set stands."""
 _SECRET: Final = ("key", "token", "secret", "password", "header")  # in names of settings that are not sent
 _LONGEST: Final = 500  # characters of a setting; MLflow takes 6,000
 _LONGEST_NAME: Final = 200  # MLflow takes 250
@@ -147,6 +149,8 @@ def send(board: Board, settings: Mapping[str, Mapping[str, Any]], to: str, at: s
     WANDB_MODE is `offline`. Raises MissingExtraError, and KurabeError for what the tracker refuses.
     """
     runs = tracked(board, settings)
+    for name, value in _NO_REPORTS.items():  # read when they are imported, and by processes that they start
+        os.environ.setdefault(name, value)
     with tempfile.TemporaryDirectory() as made:
         files = [Path(made) / "report.html", Path(made) / "board.json"]
         files[0].write_text(html_report(board))
@@ -229,6 +233,11 @@ def _to_wandb(board: Board, runs: Sequence[Tracked], files: Sequence[Path], at: 
     evidence = board.evidence
     project = at or _slug(evidence.task)
     entity, _, project = project.rpartition("/")
+    # Only what `tracked` says is sent: no name of the machine, command line, packages or repository.
+    own = wandb.Settings(
+        silent=True, console="off", host="", disable_code=True, disable_git=True, x_disable_machine_info=True,
+        x_disable_meta=True, x_disable_stats=True, x_save_requirements=False,
+    )  # fmt: skip
     for run in runs:
         offline = os.environ.get("WANDB_MODE") == "offline"
         for old in (folder / "wandb").glob(f"offline-run-*-{run.key}") if offline else ():
@@ -236,7 +245,7 @@ def _to_wandb(board: Board, runs: Sequence[Tracked], files: Sequence[Path], at: 
         with wandb.init(
             entity=entity or None, project=project, dir=str(folder), id=run.key, name=run.name, group=evidence.run,
             config={**run.settings, **run.about}, allow_val_change=True, resume=None if offline else "allow",
-            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
+            settings=own,
         ) as written:  # fmt: skip
             written.define_metric("step")
             for name in sorted({point.curve for point in run.curves}):
