@@ -20,10 +20,11 @@ from click.testing import CliRunner, Result
 
 from kurabe.api import Task
 from kurabe.cli import doctor
-from kurabe.cli.main import COMMANDS, cli
+from kurabe.cli.main import COMMANDS, GROUPS, cli
 from kurabe.contest.lock import locked
 from kurabe.errors import KurabeError
 
+CLI = Path(doctor.__file__).parent
 TASK = """
 name: prices
 data: {source: items.csv, split: {test: 30, validation: 0, seed: 1}}
@@ -68,6 +69,19 @@ def test_the_list_says_what_the_command_says(name: str) -> None:
     assert command.help.split("\n")[0] == COMMANDS[name]
     assert COMMANDS[name] in ok("--help")
     assert "--debug" in ok(name, "--help")
+
+
+def test_the_help_lists_the_commands_by_group() -> None:
+    sections = [
+        section.splitlines() for section in ok("--help").split("\n\n") if section.partition("\n")[0].endswith(":")
+    ]
+    listed = {lines[0].removesuffix(":"): [line.split()[0] for line in lines[1:]] for lines in sections}
+    assert {title: names for title, names in listed.items() if title != "Options"} == {
+        title: list(commands) for title, commands in GROUPS.items()
+    }
+    with_command = {path.stem for path in CLI.glob("*.py") if "\ndef command(" in path.read_text("utf-8")}
+    assert with_command == set(COMMANDS)
+    assert sum(map(len, GROUPS.values())) == len(COMMANDS)
 
 
 def test_help_loads_nothing_heavy() -> None:

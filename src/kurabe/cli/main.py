@@ -10,38 +10,50 @@ import click
 
 from kurabe import __version__
 
-# One line a command, so that help needs no imports; a test holds each line to the command's own help.
-COMMANDS = {
-    "new": "Look at a table and write a first task file.",
-    "plan": "Show what a run will take: calls, tokens, dollars and minutes.",
-    "run": "Let a task's contestants compete and show the board.",
-    "sweep": "Choose settings by a task's sweeps and show what they found.",
-    "board": "Show the board of an earlier run.",
-    "report": "Write a run's report: HTML, Markdown, CSV, JSON or SVG.",
-    "track": "Send a run to an experiment tracker.",
-    "tune": "Tune a task's contestants; look after hosted jobs.",
-    "predict": "Let a trained contestant answer new rows.",
-    "export": "Write a tuned model as files for others.",
-    "human": "Answer a task's test rows yourself and join the board.",
-    "runs": "List the runs in a folder.",
-    "chat": "Talk with a model.",
-    "ask": "Ask several models the same and compare them side by side.",
-    "compare": "Ask several models many prompts and show all answers.",
-    "embed": "Turn texts into vectors of length 1.",
-    "summarise": "Fetch a web page and summarise it.",
-    "models": "List the models that a provider offers.",
-    "providers": "List the providers and whether a key is set.",
-    "keys": "Keep providers' keys in the system's keyring.",
-    "tokens": "Show how tokenizers cut a text, side by side.",
-    "next": "Show what a model thinks comes next.",
-    "similar": "Show which texts are alike.",
-    "architecture": "Show how a model is built.",
-    "memory": "Estimate the memory that a model takes.",
-    "pull": "Fetch a model to this machine.",
-    "doctor": "Show engines, devices, models and keys.",
+# The commands by group, one line each, so that help needs no imports; a test compares each line with the command's own.
+GROUPS = {
+    "Contests": {
+        "new": "Look at a table and write a first task file.",
+        "plan": "Show what a run will take: calls, tokens, dollars and minutes.",
+        "run": "Let a task's contestants compete and show the board.",
+        "board": "Show the board of an earlier run.",
+        "report": "Write a run's report: HTML, Markdown, CSV, JSON or SVG.",
+        "predict": "Let a trained contestant answer new rows.",
+        "human": "Answer a task's test rows yourself and join the board.",
+        "runs": "List the runs in a folder.",
+        "track": "Send a run to an experiment tracker.",
+    },
+    "Tuning": {
+        "tune": "Tune a task's contestants; look after hosted jobs.",
+        "sweep": "Choose settings by a task's sweeps and show what they found.",
+        "export": "Write a tuned model as files for others.",
+    },
+    "Models": {
+        "chat": "Talk with a model.",
+        "ask": "Ask several models the same and compare them side by side.",
+        "compare": "Ask several models many prompts and show all answers.",
+        "embed": "Turn texts into vectors of length 1.",
+        "summarise": "Fetch a web page and summarise it.",
+        "models": "List the models that a provider offers.",
+        "pull": "Fetch a model to this machine.",
+    },
+    "Lens": {
+        "tokens": "Show how tokenizers cut a text, side by side.",
+        "next": "Show what a model thinks comes next.",
+        "similar": "Show which texts are alike.",
+        "architecture": "Show how a model is built.",
+        "memory": "Estimate the memory that a model takes.",
+    },
+    "Setup": {
+        "doctor": "Show engines, devices, models and keys.",
+        "providers": "List the providers and whether a key is set.",
+        "keys": "Keep providers' keys in the system's keyring.",
+    },
 }
+COMMANDS = {name: line for group in GROUPS.values() for name, line in group.items()}
 
 
+_LONGEST = max(map(len, COMMANDS))  # so that the lines of all groups begin in one column
 _PACKAGE = os.path.join(os.path.realpath(os.path.dirname(os.path.dirname(__file__))), "")
 
 
@@ -76,8 +88,9 @@ class Commands(click.Group):
         return super().resolve_command(context, args)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(_LONGEST), line) for name, line in commands.items()])
 
 
 def _set_debug(context: click.Context, option: click.Parameter, value: bool) -> None:
