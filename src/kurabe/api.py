@@ -221,7 +221,9 @@ def load_trained(
             f"{contestant} is not there as a trained contestant: its state is {found.status!r}{why}. To train it again:"
             f" `kurabe run` with --only {shlex.quote(contestant)}"
         )
-    return Trained(contestant, estimator, msgspec.json.decode(spec, type=TaskSpec), columns)
+    known = msgspec.json.decode(spec, type=dict[str, Any])
+    known.pop("run", None)  # what the run was made with is no part of the task
+    return Trained(contestant, estimator, msgspec.convert(known, TaskSpec), columns)
 
 
 def _untrained(contestant: str, task: tasks.Task | TaskSpec, allow_code: Collection[str]) -> Any:

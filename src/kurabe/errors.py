@@ -277,7 +277,7 @@ class AnswerMissingError(KurabeError):
     """A human contestant has not answered the rows that were asked for."""
 
 
-_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
+SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 _SECRET = re.compile(r"\b(?:sk|pk|rk|hf|ghp|gsk|xai)[-_][A-Za-z0-9_-]{12,}")
 SHORTEST_SECRET = 8
 """Characters: a shorter value is no secret, and would blank innocent words."""
@@ -293,7 +293,7 @@ def without_secrets(text: str) -> str:
     'Incorrect API key provided: •••'
     """
     for variable, value in os.environ.items():
-        if len(value) >= SHORTEST_SECRET and _SECRET_NAME.search(variable):
+        if len(value) >= SHORTEST_SECRET and SECRET_NAME.search(variable):
             text = text.replace(value, HIDDEN)
     return _SECRET.sub(HIDDEN, text)
 

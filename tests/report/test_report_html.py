@@ -20,6 +20,7 @@ from kurabe.contest.evidence import Entry, Evidence
 from kurabe.report import format as fmt
 from kurabe.report.axis import within_bounds
 from kurabe.report.html import html_report
+from kurabe.report.made_with import made_with
 from kurabe.tasks.metrics import metric_for
 
 NAMES = ("number", "label", "text", "every_status", "nothing_ran", "one")
@@ -283,17 +284,34 @@ def test_the_page_says_what_it_was_made_with(make_board: Callable[[Evidence], Bo
         "kind": "number",
         "input": "{{ title }}\n{{ text }}",
         "prompt": {"system": "You estimate <b>prices</b>."},
-        "contestants": [{"tfidf_ridge": {"alpha": 3}, "as": first.name}],
+        "contestants": [{"tfidf_ridge": {"alpha": 3, "analyzer": "char"}, "as": first.name}],
         "budget": {"usd": 5.0, "minutes": None},
+        "run": {"seed": 11, "file": "my prices.yaml"},
     }
     text = Page(html_report(make_board(replace(boards["number"].evidence, spec=spec)))).text
     for said in (
         "Data source items.csv", "Split test 0.2", "Seed of the split 7", "{{ title }} {{ text }}",
         "You estimate <b>prices</b>.",
-        "alpha 3", *(entry.name for entry in boards["number"].evidence.entries), "Budget usd 5.0",
-        "Report written by kurabe", 'kurabe predict task.yaml "a text"', "board.winner.predict",
+        "Seed of the run 11", "alpha 3, analyzer char", "Budget usd 5.0",
+        *(entry.name for entry in boards["number"].evidence.entries),
+        "Report written by kurabe", "kurabe predict 'my prices.yaml' \"a text\"", "board.winner.predict",
+        'Task.from_file("my prices.yaml", seed=7).compete(seed=11)',
     ):  # fmt: skip
         assert said in text
+
+
+def test_the_lines_to_copy_fit_a_task_made_in_python_and_an_old_journal(
+    make_board: Callable[[Evidence], Board], boards: dict[str, Board]
+) -> None:
+    def use(spec: dict[str, Any]) -> list[str]:
+        return made_with(make_board(replace(boards["number"].evidence, spec=spec))).use
+
+    in_python = use({"data": {"source": "frame"}, "run": {"seed": 0, "file": None}})
+    assert len(in_python) == 1
+    assert "task.compete()" in in_python[0]
+    assert "task.yaml" not in in_python[0]
+    assert use({"data": {"train": "frame", "test": "frame"}}) == in_python
+    assert use({"data": {"source": "items.csv"}})[0] == 'kurabe predict task.yaml "a text"'
 
 
 def test_axes_keep_to_what_a_score_can_be(boards: dict[str, Board]) -> None:

@@ -2,7 +2,6 @@
 
 import copy
 import itertools
-import math
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from kurabe.contest.identity import digest, estimator_digests, input_digests, pa
 from kurabe.contest.journal import PLACE, RunRecord
 from kurabe.contest.judge import judges
 from kurabe.contest.leaks import find_leaks
+from kurabe.contest.recorded import recorded_spec
 from kurabe.contestants import registry
 from kurabe.contestants.base import AnswersRowByRow, Contestant
 from kurabe.contestants.blend import Blend
@@ -317,26 +317,10 @@ def make_record(task: Task, test: Part, seed: int, limit: int | None) -> RunReco
         fallback=fallback(train.y, task.kind),
         train_rows=len(train),
         leaks=find_leaks(train.X, test.X, (train.y, test.y)),
-        spec=_recorded_spec(task),
+        spec=recorded_spec(task, seed),
         columns=tuple(test.X.columns),
         now=now(),
     )
-
-
-def _recorded_spec(task: Task) -> str:
-    """The task file as the journal keeps it, as JSON. Of a contestant's settings only numbers, true and false are kept:
-    any other may hold a key or an object."""
-    listed = task.spec.contestants
-    if listed is not None:
-        listed = tuple(
-            {spec.name: {key: value for key, value in spec.settings.items() if _is_number(value)}, "as": spec.label}
-            for spec in contestant_specs(task.spec)
-        )
-    return msgspec.json.encode(msgspec.structs.replace(task.spec, contestants=listed)).decode()
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def now() -> str:

@@ -5,6 +5,7 @@ import platform
 import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
+from shlex import quote
 from typing import Any, NamedTuple
 
 from kurabe import __version__
@@ -13,6 +14,7 @@ from kurabe.report import format as fmt
 
 PACKAGES = ("numpy", "scikit-learn", "lightgbm", "polars", "xllamacpp", "torch", "transformers")
 LONGEST = 2000  # characters of a prompt or an input template
+LONGEST_SETTINGS = 400  # characters of a contestant's settings
 
 
 class MadeWith(NamedTuple):
@@ -27,25 +29,42 @@ class MadeWith(NamedTuple):
 def made_with(board: Board) -> MadeWith:
     """What the run was made with, from the journal; the versions are those of the program that writes the report."""
     spec = board.evidence.spec
+    seed = (spec.get("run") or {}).get("seed")
     facts = [*_data(spec), *_prompt(spec), *_contestants(board), *_budget(spec)]
     facts.append(("Run", " · ".join(filter(None, [board.evidence.run, board.evidence.started[:19].replace("T", " ")]))))
+    facts.append(("Seed of the run", "" if seed is None else str(seed)))
     facts.append(("Report written by", _versions()))
     winner = board.winner_name
     return MadeWith(
         [(name, fmt.redact(fmt.shorten(_lines(text), LONGEST))) for name, text in facts if text],
         fmt.plain(winner or ""),
-        [] if winner is None else [
-            'kurabe predict task.yaml "a text"',
-            'from kurabe import Task\n\nboard = Task.from_file("task.yaml").compete()  # nothing is asked again\n'
-            'board.winner.predict(["a text", "another"])',
-        ],
-    )  # fmt: skip
+        [] if winner is None else _use(spec),
+    )
+
+
+def _use(spec: Mapping[str, Any]) -> list[str]:
+    """Lines to copy that let the winner answer, on a command line and in Python."""
+    data, run = spec.get("data") or {}, spec.get("run") or {}
+    made_in_python = run.get("file") is None if run else "frame" in (data.get("source"), data.get("train"))
+    seed = run.get("seed") or 0
+    asked = f"compete({f'seed={seed}' if seed else ''})  # nothing is asked again"
+    answer = 'board.winner.predict(["a text", "another"])'
+    if made_in_python:
+        return [f"board = task.{asked}; `task` is made as for this run\n{answer}"]
+    file = fmt.plain(run.get("file") or "task.yaml")
+    split = (data.get("split") or {}).get("seed")
+    again = f", seed={split}" if seed and split is not None else ""
+    read = f"Task.from_file({json.dumps(file, ensure_ascii=False)}{again})"
+    return [
+        f'kurabe predict {quote(file)} "a text"',
+        f"from kurabe import Task\n\nboard = {read}.{asked}\n{answer}",
+    ]
 
 
 def _data(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
     data = dict(spec.get("data") or {})
-    split = data.pop("split", None) or {}
-    seed = split.pop("seed", None) if isinstance(split, dict) else None
+    split = dict(data.pop("split", None) or {})
+    seed = split.pop("seed", None)
     return [
         ("Data", _words(data)),
         ("Split", _words(split)),
@@ -73,7 +92,7 @@ def _contestants(board: Board) -> list[tuple[str, str]]:
     for entry in board.evidence.entries:
         known = {"model": entry.model, **(settings.get(entry.name) or {})}
         said = _words(known)
-        lines.append(f"{entry.name}: {said}" if said else entry.name)
+        lines.append(fmt.shorten(f"{entry.name}: {said}" if said else entry.name, LONGEST_SETTINGS))
     return [("Contestants", "\n".join(lines))]
 
 

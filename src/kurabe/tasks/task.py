@@ -51,7 +51,8 @@ class Task:
 
     `estimators`: objects given in Python, by their label on the board; `contestant_specs(spec)` has an entry of the
     same label for each. `warnings`: what a person should know of the data, one sentence each. `allow_code`: the modules
-    that `module:object` among the contestants may name.
+    that `module:object` among the contestants may name. `file`: the name of the task file in `folder`, None for a task
+    made in Python.
     """
 
     spec: TaskSpec
@@ -62,6 +63,7 @@ class Task:
     warnings: tuple[str, ...] = ()
     estimators: Mapping[str, Any] = field(default_factory=dict)
     allow_code: tuple[str, ...] = ()
+    file: str | None = None
 
     def __repr__(self) -> str:
         parts = (("training", self.train), ("validation", self.validation), ("test", self.test))
@@ -95,7 +97,7 @@ class Task:
             spec = msgspec.structs.replace(spec, data=msgspec.structs.replace(spec.data, split=split))
         try:
             table, parts = _read(spec.data, path.parent, spec.target)
-            return cls(**_make(spec, table, parts, path.parent), allow_code=tuple(allow_code))
+            return cls(**_make(spec, table, parts, path.parent), allow_code=tuple(allow_code), file=path.name)
         except (TaskError, DataError) as error:
             raise type(error)(f"{path}: {error}") from None
 
