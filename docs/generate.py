@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +19,9 @@ from kurabe.tasks.file import json_schema
 from kurabe.tasks.metrics import ALIASES, METRICS
 
 DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+LAYERS_BEGIN = "<!-- layers: written by docs/generate.py from pyproject.toml -->"
+LAYERS_END = "<!-- end of layers -->"
 SHARED = {  # settings that mean the same everywhere
     "kind": "what must come out; the task's where it is not set",
     "metric": "the metric to do well by; the task's where it is not set",
@@ -102,6 +106,21 @@ def metrics() -> str:
     return "\n".join(parts) + "\n"
 
 
+def contributing() -> str:
+    """CONTRIBUTING.md with the table of layers, from the contract that import-linter holds."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    layers = next(contract for contract in contracts if contract["containers"] == ["kurabe"])["layers"]
+    rows = ["| layer | holds |", "|---|---|"]
+    for layer in layers:
+        for name in layer.split(" : "):
+            holds, _, _ = inspect.cleandoc(import_module(f"kurabe.{name}").__doc__ or "").partition("\n\n")
+            rows.append(f"| `{name}` | {' '.join(holds.split())} |")
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    before, _, rest = page.partition(LAYERS_BEGIN)
+    _, _, after = rest.partition(LAYERS_END)
+    return f"{before}{LAYERS_BEGIN}\n{chr(10).join(rows)}\n{LAYERS_END}{after}"
+
+
 def _dedented(text: str | None) -> str:
     lines = (text or "").strip().splitlines()
     return "\n".join([lines[0], *(line.removeprefix("    ") for line in lines[1:])]) if lines else ""
@@ -110,6 +129,7 @@ def _dedented(text: str | None) -> str:
 def pages() -> dict[Path, str]:
     """Every generated page by its path."""
     return {
+        ROOT / "CONTRIBUTING.md": contributing(),
         DOCS / "command-line.md": command_line(),
         DOCS / "contestants.md": contestants(),
         DOCS / "metrics.md": metrics(),

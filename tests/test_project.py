@@ -5,9 +5,11 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 import kurabe
 
@@ -85,6 +87,38 @@ def test_ci_runs_the_readmes_second_command() -> None:
     commands = re.findall(r"^    (python3 -m venv .*)$", readme, re.MULTILINE)
     assert len(commands) == 2
     assert commands[1] in (ROOT / ".ci" / "run").read_text("utf-8")
+
+
+def test_the_public_workflow_runs_ci_on_every_python_that_the_project_names() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/tests.yml").read_text("utf-8"))
+    classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["classifiers"]
+    pythons = [found[1] for one in classifiers if (found := re.search(r":: Python :: (3\.\d+)$", one))]
+    job = workflow["jobs"]["tests"]
+    assert job["strategy"]["matrix"]["python"] == pythons == ["3.11", "3.12", "3.13", "3.14"]
+    assert job["steps"][-1]["run"] == "bash .ci/run"
+    assert workflow["permissions"] == {"contents": "read"}
+
+
+def test_the_hooks_run_the_checks_of_the_suite() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
+    hooks = [hook["entry"].removeprefix(".venv/bin/") for repo in config["repos"] for hook in repo["hooks"]]
+    assert hooks == [
+        "python -m ruff check --fix",
+        "python -m ruff format",
+        "python docs/generate.py",
+        "python -m mypy",
+        "lint-imports",
+    ]
+
+
+@pytest.mark.parametrize("form", ["bug.yml", "idea.yml"])
+def test_the_issue_forms_ask_something(form: str) -> None:
+    page = yaml.safe_load((ROOT / ".github/ISSUE_TEMPLATE" / form).read_text("utf-8"))
+    assert page["name"]
+    assert page["description"]
+    fields = [field for field in page["body"] if field["type"] != "markdown"]
+    assert len({field["id"] for field in fields}) == len(fields) > 0
+    assert all(field["attributes"]["label"] for field in fields)
 
 
 def test_links_in_the_docs_lead_somewhere() -> None:
