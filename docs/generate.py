@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import re
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -12,23 +11,24 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import click
+import docstring_parser
 
 from kurabe.cli.main import COMMANDS, cli
-from kurabe.contestants.registry import CONTESTANTS
+from kurabe.contestants.registry import CONTESTANTS, HOSTED
 from kurabe.tasks.file import json_schema
 from kurabe.tasks.metrics import ALIASES, METRICS
 
+PIPE = r"\|"  # a pipe inside a cell of a table
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
 LAYERS_BEGIN = "<!-- layers: written by docs/generate.py from pyproject.toml -->"
 LAYERS_END = "<!-- end of layers -->"
 SHARED = {  # settings that mean the same everywhere
-    "kind": "what must come out; the task's where it is not set",
-    "metric": "the metric to do well by; the task's where it is not set",
-    "random_state": "the seed; that of the run where it is not set",
-    "prompt": "the task's prompt where it is not set",
-    "target": "the name of what must come out; the task's where it is not set",
-    "log": "whether numbers are learned on the log scale; `auto`: what the validation part prefers",
+    "kind": "What must come out. None: what the task says.",
+    "metric": "The metric to do well by. None: the task's.",
+    "random_state": "The seed. If you don't set it, the run's.",
+    "prompt": "The prompt. None: the task's.",
+    "target": "The name of what must come out. None: the task's.",
 }
 
 
@@ -50,18 +50,50 @@ def _with_subcommands(name: str, command: click.Command) -> list[tuple[str, clic
 
 def contestants() -> str:
     """The contestants with their kinds and settings."""
-    parts = ["# Contestants\n\nThis page is generated from the registry and the classes' docstrings.\n"]
-    for name, entry in CONTESTANTS.items():
-        module, _, class_name = entry.where.partition(":")
+    parts = [
+        "# Contestants\n\nThis page is generated from the registry and the classes' docstrings. A task file names a"
+        " contestant alone, or with settings: `{tfidf_ridge: {alpha: 1.0}}`.\n"
+    ]
+    headings = {f"`{name}`": listed for name, listed in CONTESTANTS.items()} | {"`tune` of a hosted model": HOSTED}
+    for heading, listed in headings.items():
+        module, _, class_name = listed.where.partition(":")
         cls = getattr(import_module(f"kurabe.contestants.{module}"), class_name)
-        parts.append(f"## `{name}`\n\nFor kind {', '.join(sorted(entry.kinds))}.\n\n{_dedented(cls.__doc__)}\n")
+        parts.append(f"## {heading}\n\nFor kind {', '.join(sorted(listed.kinds))}.\n\n{description(cls)}\n")
         parts.append("| setting | type | default | meaning |\n|---|---|---|---|")
+        meaning = meanings(cls)
         for setting, parameter in inspect.signature(cls, eval_str=True).parameters.items():
-            shown = _type(parameter.annotation).replace("|", "\\|")
-            meaning = _meaning(cls, setting).replace("|", "\\|")
-            parts.append(f"| `{setting}` | {shown} | `{parameter.default!r}` | {meaning} |")
+            cells = (f"`{setting}`", _type(parameter.annotation), f"`{parameter.default!r}`", meaning[setting])
+            parts.append(f"| {' | '.join(cell.replace('|', PIPE) for cell in cells)} |")
         parts.append("")
     return "\n".join(parts)
+
+
+def description(cls: type) -> str:
+    """What a class's docstring says before its sections."""
+    doc = docstring_parser.parse(cls.__doc__ or "", docstring_parser.DocstringStyle.NUMPYDOC)
+    return "\n\n".join(text for text in (doc.short_description, doc.long_description) if text)
+
+
+def meanings(cls: type) -> dict[str, str]:
+    """What each setting of a contestant means, from the section Parameters of its class and of those it derives from.
+
+    Raises LookupError for a setting that no class describes, and for a described one that the contestant doesn't take.
+    """
+    settings = inspect.signature(cls).parameters
+    found = dict(SHARED)
+    for owner in reversed(cls.__mro__):
+        if owner.__module__.startswith("kurabe."):
+            found |= _parameters(owner)
+    if missing := [name for name in settings if not found.get(name)]:
+        raise LookupError(f"{cls.__name__} does not describe {missing}; add them to the Parameters of its docstring")
+    if stale := [name for name in _parameters(cls) if name not in settings]:
+        raise LookupError(f"{cls.__name__} describes {stale}, which are no settings of it")
+    return {name: found[name] for name in settings}
+
+
+def _parameters(cls: type) -> dict[str, str]:
+    doc = docstring_parser.parse(cls.__doc__ or "", docstring_parser.DocstringStyle.NUMPYDOC)
+    return {one.arg_name: " ".join((one.description or "").split()) for one in doc.params}
 
 
 def _type(annotation: Any) -> str:
@@ -77,20 +109,15 @@ def _type(annotation: Any) -> str:
         return "list"
     if isinstance(origin or annotation, type) and issubclass(origin or annotation, Mapping):
         return "mapping"
-    names = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "nothing"}
+    names = {
+        int: "whole number",
+        float: "number",
+        str: "text",
+        bool: "true or false",
+        type(None): "nothing",
+        Any: "anything",
+    }
     return names.get(annotation, getattr(annotation, "__name__", "object"))
-
-
-def _meaning(cls: type, setting: str) -> str:
-    """What the docstring of a class, or of one that it derives from, says of a setting."""
-    named = r"(?:`\w+`(?:, | and ))*"
-    pattern = rf"{named}`{setting}`(?:(?:, | and )`\w+`)*: (.+?)(?= {named}`\w+`(?:(?:, | and )`\w+`)*: |\n\n|$)"
-    for owner in cls.__mro__:
-        paragraphs = re.split(r"\n\s*\n", owner.__doc__ or "") if owner.__module__.startswith("kurabe") else []
-        for paragraph in paragraphs:
-            if found := re.search(pattern, " ".join(paragraph.split())):
-                return found[1].rstrip(".")
-    return SHARED.get(setting, "see above")
 
 
 def metrics() -> str:
@@ -119,11 +146,6 @@ def contributing() -> str:
     before, _, rest = page.partition(LAYERS_BEGIN)
     _, _, after = rest.partition(LAYERS_END)
     return f"{before}{LAYERS_BEGIN}\n{chr(10).join(rows)}\n{LAYERS_END}{after}"
-
-
-def _dedented(text: str | None) -> str:
-    lines = (text or "").strip().splitlines()
-    return "\n".join([lines[0], *(line.removeprefix("    ") for line in lines[1:])]) if lines else ""
 
 
 def pages() -> dict[Path, str]:

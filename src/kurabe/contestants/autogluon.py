@@ -31,13 +31,20 @@ SCORES = {  # AutoGluon's names of our metrics; any other is left to its default
 
 
 class AutoGluon(Contestant):
-    """AutoGluon, which trains many models and weighs them, in a process of its own.
+    """AutoGluon, which trains many models and weights them, in a process of its own.
 
-    `minutes`: how long it may train. `python`: the interpreter of an environment that has it, made by `python -m venv
-    /path/to/venv` and `/path/to/venv/bin/pip install autogluon.tabular`; None: this one. A task file that names one
-    needs your consent, `--allow-code /path/to/venv/bin/python`. `preset`: AutoGluon's own setting of how much is tried.
+    Its models are pickles, which kurabe never loads. So they are not saved, and `predict` trains again.
 
-    Its models are pickles, which kurabe does not load, so it is not saved: `predict` trains it again.
+    Parameters
+    ----------
+    minutes
+        How long it may train.
+    python
+        The interpreter of an environment that has AutoGluon; None: the one that runs kurabe. Make an environment with
+        `python -m venv /path/to/venv` and `/path/to/venv/bin/pip install autogluon.tabular`. If a task file names an
+        interpreter, you have to allow it: `--allow-code /path/to/venv/bin/python`.
+    preset
+        AutoGluon's own setting for how much it tries.
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label"})

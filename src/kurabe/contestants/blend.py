@@ -35,12 +35,19 @@ ENOUGH_ROWS = 1_000  # to weigh a handful of members by
 
 
 class Blend(Contestant):
-    """A weighted mean of contestants. Weights are not negative and sum to 1; they minimise the metric's loss (absolute
-    or squared error, log-loss for labels) of the members' out-of-fold predictions on the training part.
+    """A weighted mean of other contestants.
 
-    `members`: names of contestants or estimators; None: a set of fast ones that differ, others where no
-    column is prose. `folds`: of the training part, each left out in turn, until 1,000 rows have been (400 on columns
-    alone).
+    Weights are not negative and sum to 1. They minimise the metric's loss (absolute or squared error; log-loss for
+    labels) of the members' out-of-fold predictions on the training part.
+
+    Parameters
+    ----------
+    members
+        Names of contestants, or estimators. None: fast contestants that differ from each other; others if no column
+        holds prose.
+    folds
+        How many parts the training part is cut into. Each is left out in turn, until 1,000 rows have been predicted
+        (400 if there are only columns).
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label"})

@@ -56,10 +56,16 @@ class CatBoostModel:
 
 
 class CatBoost(Learner):
-    """CatBoost on the columns, with categories as categories and prose as a few topics; the extra `catboost`.
+    """CatBoost on the columns: categories stay categories, and prose becomes a few topics. Needs the extra `catboost`.
 
-    `rounds`: trees at most; it stops where the validation part gains no more. `learning_rate`: None: CatBoost's choice.
-    `depth`: of each tree.
+    Parameters
+    ----------
+    rounds
+        The most trees. Training stops earlier if the score on the validation part no longer improves.
+    learning_rate
+        The step of each tree. None: CatBoost chooses.
+    depth
+        The depth of each tree.
     """
 
     searches: ClassVar[bool] = True

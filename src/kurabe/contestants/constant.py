@@ -16,7 +16,10 @@ from kurabe.tasks.spec import Kind
 class Constant(Contestant):
     """The mean, the median or the most frequent value of the training target.
 
-    `strategy` None: for numbers the mean where the metric is squared and the median otherwise, else the most frequent.
+    Parameters
+    ----------
+    strategy
+        Which of them. None: the most frequent value; for numbers the mean if the metric is squared, else the median.
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label", "text"})

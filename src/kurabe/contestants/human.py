@@ -25,9 +25,14 @@ INPUT = "input"
 class Human(Contestant):
     """A person's answers to the test rows, from a CSV file.
 
-    `answers`: path of a CSV with the column `answer` and, to say which row it answers, `input` (the rendered text), any
-    one input column of the task (an id, say), or `row` (position in the test part, from 0). A row answered twice counts
-    with its last answer. `rows`: only the first so many test rows are asked; they stand in random order already.
+    Parameters
+    ----------
+    answers
+        Path of a CSV file with the column `answer`, and a column that says which row it answers: `input` (the rendered
+        text), any one input column of the task (an id, say), or `row` (the position in the test part, from 0). If a row
+        is answered twice, the last answer counts.
+    rows
+        Ask only the first N test rows; they are in random order. None: all.
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label", "text"})

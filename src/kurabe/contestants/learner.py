@@ -42,6 +42,11 @@ class Learner(Contestant):
     they learn from both or from the columns, whichever scores better on the validation part.
     After `fit`: `kind_`, `view_`, `scale_` (number), `classes_` (label), `features_`, `model_`, `settings_`, and
     `constant_`, the one answer where the training target has one value only.
+
+    Parameters
+    ----------
+    log
+        Learn numbers on the log scale; `auto`: if it scores better on the validation part.
     """
 
     searches: ClassVar[bool] = False  # whether `_search` chooses anything

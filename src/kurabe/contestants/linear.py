@@ -22,10 +22,14 @@ LEAVE_ONE_OUT_ROWS = 1_000  # the eigendecomposition behind it takes the cube of
 
 
 class Linear(Learner):
-    """A linear model of features, penalised by squares.
+    """A linear model of features with a squared penalty.
 
-    `alpha`: the ridge's penalty; None: the best by leave-one-out, over at most 1,000 rows. `C`: the inverse of the
-    logistic's; None: the best on the validation part.
+    Parameters
+    ----------
+    alpha
+        The penalty of ridge regression. None: the best one by leave-one-out, on at most 1,000 rows.
+    C
+        The inverse of the penalty of logistic regression. None: the best one on the validation part.
     """
 
     alpha: float | None = None
@@ -73,8 +77,10 @@ class Linear(Learner):
 
 
 class LinearFeatures(Linear):
-    """Simple features, such as lengths, shares of digits, the numbers in the text and the table's columns; the columns
-    alone where none of them is prose."""
+    """A linear model of simple features: lengths, shares of digits, the numbers in the text, and the table's columns.
+
+    If no column holds prose, it learns from the columns alone.
+    """
 
     takes_columns: ClassVar[bool] = True
 
@@ -116,9 +122,14 @@ class LinearFeatures(Linear):
 
 
 class BagOfWords(Linear):
-    """Which words stand in the text, 0 or 1 each, and a linear model.
+    """A linear model of which words the text contains, each 0 or 1.
 
-    `words`: how many, the most frequent ones. `min_df`: rows a word must stand in; None: 2, 1 below 300 rows.
+    Parameters
+    ----------
+    words
+        How many words; the most frequent ones are taken.
+    min_df
+        How many training rows a word must occur in. None: 2, or 1 below 300 rows.
     """
 
     def __init__(
@@ -148,9 +159,14 @@ class BagOfWords(Linear):
 
 
 class TfidfRidge(Linear):
-    """TF-IDF of words (1 and 2) and characters (2 to 5) and ridge regression.
+    """Ridge regression on TF-IDF of words (1 and 2) and characters (2 to 5).
 
-    `max_features`: of each block. `min_df`: rows an n-gram must stand in; None: 2, 1 below 300 rows.
+    Parameters
+    ----------
+    min_df
+        How many training rows an n-gram must occur in. None: 2, or 1 below 300 rows.
+    max_features
+        The most n-grams of words, and the most of characters.
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number"})
@@ -178,7 +194,15 @@ class TfidfRidge(Linear):
 
 
 class TfidfLogistic(Linear):
-    """TF-IDF of words (1 and 2) and characters (2 to 5) and logistic regression; parameters as of TfidfRidge."""
+    """Logistic regression on TF-IDF of words (1 and 2) and characters (2 to 5).
+
+    Parameters
+    ----------
+    min_df
+        How many training rows an n-gram must occur in. None: 2, or 1 below 300 rows.
+    max_features
+        The most n-grams of words, and the most of characters.
+    """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"label"})
 
@@ -203,9 +227,12 @@ class TfidfLogistic(Linear):
 
 
 class EmbeddingsRidge(Linear):
-    """Embeddings of the text, and ridge or logistic regression.
+    """Ridge or logistic regression on embeddings of the text.
 
-    `embeddings`: the reference of what makes them; without it, static word embeddings, averaged over the text.
+    Parameters
+    ----------
+    embeddings
+        The reference of the embedding model. The default averages static word embeddings over the text.
     """
 
     def __init__(

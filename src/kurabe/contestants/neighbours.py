@@ -38,8 +38,14 @@ class Similarity(BaseEstimator):  # type: ignore[misc]
 class NearestNeighbours(Learner):
     """The weighted mean, vote or answer of the training rows whose texts are nearest, by TF-IDF and by embeddings.
 
-    `neighbours`: how many; None: chosen on the validation part; for `text` the nearest one answers. `sharpness`: a
-    neighbour weighs its similarity to this power. `embeddings`: the reference of what embeds the text.
+    Parameters
+    ----------
+    neighbours
+        How many neighbours count. None: chosen on the validation part; for kind `text`, the nearest one answers.
+    sharpness
+        A neighbour's weight is its similarity to this power.
+    embeddings
+        The reference of the model that embeds the text.
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label", "text"})

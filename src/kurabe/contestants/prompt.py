@@ -90,25 +90,44 @@ OF_CALLS = frozenset(
 class Prompt(Contestant):
     """Ask a chat model for each row's answer.
 
-    `model`: a reference such as `gguf:smollm2-135m` or `openai:gpt-5.1`, or a model that is open. `options`: those of
-    `kurabe.open_model` for a hosted model, such as `{requests_per_minute: 500, concurrency: 64}`. `examples`: how
-    many training rows are shown as earlier turns, or a list of `{input, output}`. `choose`: `fixed`, the same for
-    every row and spread over the target, so that the model evaluates them once; or `nearest`, the training rows
-    whose words are most like the row's, the nearest last. `system`, `user` (a sandboxed Jinja2 template over the
-    columns and `input`) and `prefill`, which begins the answer, override the task's prompt. Every text column
-    is cut to `max_input_chars` before it is rendered, and a prompt that still does not fit the model's context is cut
-    in halves, then loses its first examples.
+    If a prompt doesn't fit the model's context, its text columns are cut in half again and again; then its first
+    examples are dropped. With `decode: score` or `likelihood` there is `predict_proba`.
 
-    `decode`: how an answer comes about. `free`: the model writes, and the answer is read from that. `grammar`: it can
-    write nothing but a number or one of the labels. `expected`: it writes so, and the answer is the mean of the numbers
-    that it might have written (`kurabe.contestants.expected`). `score`: the label that sampling which may write nothing
-    but a label gives the highest probability; nothing is written. `likelihood`: the label whose tokens together are
-    likeliest, as lm-evaluation-harness has it; long labels have less. `auto`: of a model in this process `score` for
-    labels and `grammar` for numbers, unless some are negative; else `free`. With `score` and `likelihood` there is
-    `predict_proba`, and `calibrate` divides each probability by the label's for an empty input (Zhao et al. 2021).
-
-    `rows`: how many test rows of a contest it answers, the first ones of a random order, or `all`. None: what the task
-    says, else at most 100.
+    Parameters
+    ----------
+    model
+        A reference such as `gguf:smollm2-135m` or `openai:gpt-5.1`, or an open model.
+    options
+        Options of `kurabe.open_model` for a hosted model, such as `{requests_per_minute: 500, concurrency: 64}`.
+    examples
+        How many training rows are shown as earlier turns, or a list of `{input, output}`.
+    choose
+        Which examples. `fixed`: the same for every row, spread over the target, so that the model reads them once.
+        `nearest`: the training rows whose words are most like the row's, the nearest last.
+    system
+        The system text, in place of the task's.
+    user
+        The user's turn, in place of the task's: a sandboxed Jinja2 template over the columns and `input`.
+    prefill
+        The beginning of the answer, in place of the task's.
+    max_tokens
+        The most tokens of an answer. None: enough for the longest training answer, but at most 1,024.
+    temperature
+        How freely the model chooses tokens; 0: the likeliest one.
+    decode
+        How an answer is made. `free`: the model writes, and the answer is read from its text. `grammar`: the model can
+        only write a number or one of the labels. `expected`: as `grammar`, but the answer is the mean of the numbers
+        that the model might have written. `score`: the label that constrained sampling would give the highest
+        probability; nothing is written. `likelihood`: the label whose tokens are likeliest together, as in
+        lm-evaluation-harness, which penalises long labels. `auto`: for a local model `score` for labels, and `grammar`
+        for numbers unless some are negative; else `free`.
+    calibrate
+        Divide each label's probability by its probability for an empty input (Zhao et al. 2021).
+    max_input_chars
+        Every text column is cut to so many characters before it is rendered.
+    rows
+        How many test rows it answers, from the first of a random order, or `all`. None: what the task says, else at
+        most 100.
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label", "text"})

@@ -119,14 +119,25 @@ def _gaussian(one: np.ndarray, other: np.ndarray, width: float) -> np.ndarray:
 
 
 class StackedBoosting(Learner):
-    """Trees that know, of each row, what kernel ridge regressions and its nearest neighbours say of it.
+    """Trees that also see what kernel ridge regressions and the nearest neighbours predict for each row.
 
-    For training rows these are leave-one-out predictions, which a kernel ridge gives without fitting again: the row's
+    For training rows these are leave-one-out predictions, which a kernel ridge gives without a second fit: the row's
     coefficient over the diagonal of the inverted kernel is its residual (Rasmussen & Williams, Gaussian Processes,
     2006, eq. 5.12). The answer is the mean of gradient boosting and a forest of extremely randomized trees (Geurts et
     al. 2006).
-    `rows`: the training rows that others are compared with at most. `boosters`: how many, with other seeds. `rounds`,
-    `learning_rate`: of each booster. `trees`: of the forest.
+
+    Parameters
+    ----------
+    rows
+        The most training rows that other rows are compared with.
+    boosters
+        How many boosters, each with another seed.
+    rounds
+        The trees of each booster.
+    learning_rate
+        The step of each tree.
+    trees
+        The trees of the forest.
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number"})

@@ -48,25 +48,38 @@ class Options:
 
 
 class Sweep(Contestant):
-    """Try settings of a contestant on the validation part, take the best, and learn with it as that contestant does.
+    """Try settings of a contestant on the validation part, take the best ones, and learn with them.
 
-    `contestant`: a name of the registry, a name with the settings that stay (`{prompt: {model: "openai:gpt-5.1"}}`),
-    `module:object`, or an estimator. `over`: what is tried, by setting: a list of values (texts, numbers, whole lists
-    of examples, models), or `{low: 0.01, high: 0.3, log: true}`; a range whose ends are whole numbers has whole numbers
-    where the setting takes no others. `rows`: the training rows of the curve "score against training rows"; None: all,
-    a third, a ninth and a 27th of them, but no fewer than 100. `trials`: how many settings are tried at most; all of
-    them in random order where there are no more than that, else by Optuna's tree-structured Parzen estimator
-    (Bergstra et al. 2011).
-
-    A trial learns on the fewest rows first and goes on to more where it is among the best third there (asynchronous
+    A trial learns from the fewest rows first and continues with more if it is among the best third there (asynchronous
     successive halving, Li et al. 2020). A `prompt` learns nothing from rows: unless `rows` is given, it answers growing
-    parts of the validation part and is given up where it is worse than the best trial on the same rows (paired
-    test of the metric, p < 0.1). The first trials are never given up. `minutes`, `usd`: of the trials; nothing new is
-    begun after these, and the best so far is taken. `folder`: where answers are kept as they come: a sweep that was
-    killed goes on there, asks nothing twice and ends with the same result. A contest gives it. Without a validation
-    part a share of the training part is held out.
+    parts of the validation part, and is stopped if it is worse than the best trial on the same rows (paired test of the
+    metric, p < 0.1). The first trials are never stopped. If there is no validation part, a share of the training part
+    is held out.
 
     After `fit`: `settings_`, those chosen; `chosen_`, the contestant fitted with them; `notes_["sweep"]`, the trials.
+
+    Parameters
+    ----------
+    contestant
+        A contestant's name, a name with fixed settings (`{prompt: {model: "openai:gpt-5.1"}}`), `module:object`, or an
+        estimator.
+    over
+        What is tried, by setting: a list of values (texts, numbers, whole lists of examples, models), or
+        `{low: 0.01, high: 0.3, log: true}`. If both ends of a range are whole numbers and the setting takes no others,
+        only whole numbers are tried.
+    rows
+        The training rows of the curve "score against training rows". None: all, a third, a ninth and a 27th of them,
+        but at least 100.
+    trials
+        The most settings that are tried. If there are no more than that, all are tried in random order; else Optuna's
+        tree-structured Parzen estimator (Bergstra et al. 2011) chooses.
+    minutes
+        After so many minutes no trial begins, and the best settings so far are taken.
+    usd
+        After so many dollars no trial begins, and the best settings so far are taken.
+    folder
+        Where answers are kept as they come, so that a sweep that was killed is resumed, asks nothing twice and ends
+        with the same result. A contest sets it.
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset(get_args(Kind))

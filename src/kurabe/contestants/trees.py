@@ -22,12 +22,21 @@ MISSING = -1e6  # scikit-learn's trees learn where NaN goes only if they saw one
 
 
 class RandomForest(Learner):
-    """A random forest on embeddings of the text, simple features, the numbers in the text and the table's columns, or
-    on the columns alone where no column is prose or they do better on the validation part.
+    """A random forest on embeddings of the text, simple features, the numbers in the text, and the table's columns.
 
-    `trees`: how many. `min_samples_leaf`: training rows in a leaf at least. `max_features`: share of the features that
-    each split looks at; None: for numbers a fifth, or all on columns alone, for labels as many as the square root of
-    their count. `embeddings`: the reference of what embeds the text.
+    If no column holds prose, or if it scores better on the validation part, it learns from the columns alone.
+
+    Parameters
+    ----------
+    trees
+        How many trees.
+    min_samples_leaf
+        The fewest training rows in a leaf.
+    max_features
+        The share of the features that each split looks at. None: for numbers a fifth, or all of them if it learns from
+        the columns alone; for labels the square root of their count.
+    embeddings
+        The reference of the model that embeds the text.
     """
 
     takes_columns: ClassVar[bool] = True
@@ -85,15 +94,27 @@ def _filled(F: np.ndarray) -> np.ndarray:
 
 
 class GradientBoosting(Learner):
-    """LightGBM on topics and embeddings of the text, simple features, the numbers in the text and the columns, or on
-    the columns alone where no column is prose or they do better on the validation part.
+    """LightGBM on topics and embeddings of the text, simple features, the numbers in the text, and the table's columns.
 
-    `leaves`, `min_samples_leaf`: of each tree. `learning_rate`, `rounds`: None: 0.05 and at most 1,000 trees, or 0.15
-    and 150 for more than two labels, as each label has a tree of its own in every round. `stop_after`: rounds without a
-    gain on the validation part after which it stops. `embeddings`: the reference of what embeds the text.
-    On the columns alone the answer is the mean of two boosters, one with the metric's own loss, 2 * `leaves` + 1 leaves
-    and `min_samples_leaf` halved, and one with squared loss. They take at most 2,000 rounds, fewer for many labels, and
-    learn the errors of a ridge regression where that does better on the validation part.
+    If no column holds prose, or if it scores better on the validation part, it learns from the columns alone. Then the
+    answer is the mean of two boosters: one with the metric's own loss, 2 * `leaves` + 1 leaves and half of
+    `min_samples_leaf`, and one with squared loss. They take at most 2,000 rounds, fewer if there are many labels, and
+    learn the errors of a ridge regression if that scores better on the validation part.
+
+    Parameters
+    ----------
+    learning_rate
+        The step of each tree. None: 0.05, or 0.15 for more than two labels.
+    leaves
+        The leaves of each tree.
+    min_samples_leaf
+        The fewest training rows in a leaf.
+    rounds
+        The most rounds. None: 1,000, or 150 for more than two labels, since every round has a tree for each label.
+    stop_after
+        Training stops after so many rounds without a better score on the validation part.
+    embeddings
+        The reference of the model that embeds the text.
     """
 
     searches: ClassVar[bool] = True

@@ -59,15 +59,59 @@ CHECKED = 100
 class Tune(Prompt):
     """Tune a model on this machine with the training part, then ask it.
 
-    `model`: a reference of Transformers, such as `hf:smollm2-135m`. Prompt, `decode` and `rows` are those of `prompt`,
-    with no examples but those of the task's prompt; each row of the training part becomes a conversation whose answer
-    alone is learned. The other settings are those of `kurabe.tuning.settings.TuneSettings`. `head`: for kind `number`
-    alone, `regression` or `quantiles` for a number head in place of text (`kurabe.tuning.head`); the answer is then the
-    head's number or its median, and with `quantiles` there is `predict_quantiles`. `general`: whether the general rows
-    of `kurabe.tuning.general` are answered before and after, to see what is forgotten. The step whose weights are best
-    on (at most 100 rows of) the validation part, by the task's metric, is taken. `folder`: where checkpoints and the
-    adapter are kept; a fit that was killed goes on there. A contest gives it; without it the adapter lies in a
-    temporary folder.
+    Each row of the training part becomes a conversation, and the model learns its answer alone. The prompt has no
+    examples but those of the task's prompt. The weights of the step that scored best on the validation part (at most
+    100 of its rows), by the task's metric, are taken.
+
+    Parameters
+    ----------
+    model
+        A reference for Transformers, such as `hf:smollm2-135m`.
+    method
+        `lora`: adapters of low rank (Hu et al. 2021). `qlora`: the same over weights in nf4 (Dettmers et al. 2023).
+        `full`: all weights.
+    head
+        A number head in place of text, for kind `number` only. `regression`: the answer is the head's number.
+        `quantiles`: it is the head's median, and there is `predict_quantiles`.
+    rank
+        The rank of the adapters.
+    alpha
+        The adapters are scaled by alpha / rank.
+    dropout
+        The share of the adapters' inputs that is left out while training.
+    target_modules
+        Names of linear layers that get adapters. `all-linear`: all but the output layer.
+    learning_rate
+        The peak learning rate. None: 2e-4 for adapters, 2e-5 for all weights.
+    schedule
+        How the learning rate falls after the warm-up.
+    warmup
+        The share of the steps over which the learning rate rises.
+    weight_decay
+        The weight decay of AdamW.
+    clip
+        The greatest norm of a step's gradients.
+    epochs
+        How often each row is seen.
+    max_steps
+        The most steps. None: as many as `epochs` takes.
+    step_tokens
+        Tokens between two updates, without padding.
+    micro_tokens
+        Tokens that go through the model at once. Fewer take less memory.
+    context
+        The most tokens of a row.
+    checkpointing
+        Compute activations twice, which takes less memory and more time.
+    evaluations
+        How often the validation part is scored, at equal distances.
+    patience
+        Training stops after so many evaluations without a better score.
+    general
+        Answer the general questions of `kurabe.tuning.general` before and after, to see what the model forgot.
+    folder
+        Where checkpoints and the adapter are kept, so that an interrupted fit is resumed. A contest sets it. None: a
+        temporary folder.
     """
 
     def __init__(

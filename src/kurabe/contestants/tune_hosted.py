@@ -49,19 +49,41 @@ dollars: ContextVar[float | None] = ContextVar("dollars", default=None)
 class TuneHosted(Prompt):
     """Let a provider tune one of its models with the training part, then ask the tuned model.
 
-    `model`: a reference of OpenAI or Azure, such as `openai:gpt-4.1-mini-2025-04-14`; `kurabe.tuning.hosted.services`
-    lists all providers. Prompt, `decode` and `rows` are those of `prompt`, with no examples but those of the task's
-    prompt; each row of the training part is sent as a conversation. `epochs`, `batch_size`, `learning_rate_multiplier`,
-    `learning_rate`, `rank` and `seed` are the provider's, where it takes them. `bucket`, `role` and `account` are
-    places of yours that some providers need.
+    It costs money and sends the training rows to the provider: each becomes a conversation. The prompt has no examples
+    but those of the task's prompt. A job is started once: another run, or another process, follows the same one.
 
-    It costs money and sends the training rows away: `confirm_usd` is what it may cost, in dollars, or `unknown` where a
-    cost that is not known is accepted. Without it nothing is sent, and the reason holds the estimate. A job is started
-    once: another run, or another process, follows the same one. After `stall_hours` without news it is cancelled,
-    unless it runs at a provider that tells none of jobs that run.
-    `deployment`: what the tuned model is called where it was deployed, for providers where that is needed. `general`:
-    whether the base model and the tuned model are asked the general rows of `kurabe.tuning.general`, to see what is
-    forgotten; that costs what asking them costs, which is no part of the estimate.
+    Parameters
+    ----------
+    model
+        A reference such as `openai:gpt-4.1-mini-2025-04-14`; `kurabe.tuning.hosted.services` lists the providers.
+    epochs
+        How often each row is seen, if the provider lets you choose.
+    batch_size
+        Rows of a step, if the provider lets you choose. None: the provider chooses.
+    learning_rate_multiplier
+        The learning rate as a multiple of the provider's own, if it lets you choose. None: the provider chooses.
+    learning_rate
+        The learning rate, if the provider lets you choose. None: the provider chooses.
+    rank
+        The rank of the adapters, if the provider lets you choose. None: the provider chooses.
+    seed
+        The provider's seed, if it takes one.
+    confirm_usd
+        The most that the job may cost by its estimate, in dollars; `unknown` accepts an unknown cost. None: nothing is
+        sent, and the board shows the estimate.
+    stall_hours
+        A job without news for so many hours is cancelled, unless the provider never reports on running jobs.
+    deployment
+        The name under which the tuned model is deployed, for providers that need one.
+    bucket
+        The storage bucket for the training rows, for providers that need one, such as `s3://NAME/FOLDER`.
+    role
+        The role that the job runs under, for providers that need one.
+    account
+        The account or project, for providers that need one.
+    general
+        Ask the base model and the tuned model the general questions of `kurabe.tuning.general`, to see what was
+        forgotten. The estimate does not include what this costs.
     """
 
     no_effect = frozenset({"confirm_usd", "stall_hours", "rows", *OF_CALLS})
