@@ -302,23 +302,38 @@ def test_a_journal_of_another_version(folder: Path) -> None:
     assert "version 99" in done.stderr
 
 
-def test_a_contestant_that_somebody_else_saved_needs_consent_or_training(
+def test_a_folder_that_somebody_else_trained_in_predicts_as_it_is(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ok("run", folder, "--only", "constant")
+    ok("run", folder, "--only", "linear_features")
     expected = ok("predict", folder, "red 1")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "mine"))
-    refused = spawn("predict", folder, "red 1")
+    assert ok("predict", folder, "red 1") == expected
+
+
+def test_what_cannot_be_checked_of_somebody_else_needs_consent_or_training(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "theirs.py").write_text(
+        "import numpy as np\nfrom sklearn.base import BaseEstimator\n"
+        "class Five(BaseEstimator):\n"
+        "    def fit(self, X, y): return self\n"
+        "    def predict(self, X): return np.full(len(X), 5.0)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+    (folder / "task.yaml").write_text(TASK.replace("linear_features", "theirs:Five"))
+    allowed = ("--allow-code", "theirs")
+    assert spawn("run", folder, "--only", "theirs:Five", *allowed).returncode == 0
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "mine"))
+    refused = spawn("predict", folder, "red 1", *allowed)
     assert refused.returncode == 2
-    assert "saved by another user" in refused.stderr
-    assert "`kurabe run` with --only constant" in refused.stderr
+    assert "can't check what is in it: theirs.Five" in refused.stderr
+    assert "`kurabe run` with --only theirs:Five" in refused.stderr
     assert "Traceback" not in refused.stderr
     (name,) = set(re.findall(r"sha256:[0-9a-f]{64}", refused.stderr))
-    assert ok("predict", folder, "red 1", "--allow-code", name) == expected
-    ok("run", folder)  # all answers are there: nothing is trained without need
-    assert call("predict", folder, "red 1", "--contestant", "constant").exit_code == 2
-    ok("run", folder, "--only", "constant")
-    assert ok("predict", folder, "red 1") == expected
+    assert spawn("predict", folder, "red 1", *allowed, "--allow-code", name).stdout.strip() == "5.0"
+    assert spawn("run", folder, "--only", "theirs:Five", *allowed).returncode == 0
+    assert spawn("predict", folder, "red 1", *allowed).stdout.strip() == "5.0"
 
 
 def test_ctrl_c_stops_cleanly(folder: Path) -> None:

@@ -1,13 +1,11 @@
 """Saved contestants hold data alone, and whatever is not what was saved is refused."""
 
-import hashlib
 import json
 import os
 import random
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,14 +14,15 @@ import numpy as np
 import pytest
 import skops.io
 from sklearn.base import BaseEstimator
+from sklearn.svm import SVR
 from sklearn.utils import all_estimators
+from tests.contestants.forge import agree
 
 from kurabe.contestants import persist, signature
 from kurabe.contestants.checks import table
 from kurabe.contestants.constant import Constant
 from kurabe.contestants.linear import LinearFeatures
 from kurabe.contestants.prompt import Prompt
-from kurabe.contestants.trees import GradientBoosting, RandomForest
 from kurabe.errors import ContestantError, NotTrainedError
 
 
@@ -54,103 +53,47 @@ def test_a_changed_file_is_refused(saved: Path) -> None:
         persist.load(saved)
 
 
-def _forge(folder: Path, data: bytes) -> str:
-    """Put other data in place, with a manifest that agrees; return what allows it."""
-    digest = hashlib.sha256(data).hexdigest()
-    manifest = json.loads((folder / persist.MANIFEST).read_bytes()) | {"sha256": digest}
-    (folder / persist.FILE).write_bytes(data)
-    (folder / persist.MANIFEST).write_text(json.dumps(manifest))
-    return f"sha256:{digest}"
-
-
 def test_a_forged_file_with_another_type_is_refused(saved: Path) -> None:
-    allowed = _forge(saved, skops.io.dumps(Own()))
+    allowed = agree(saved, skops.io.dumps(Own()))
     with pytest.raises(ContestantError, match=r"types that are not trusted: .*Own"):
         persist.load(saved, None, [allowed])
 
 
 @pytest.mark.parametrize("data", [b"", b"not a zip", b"PK\x05\x06" + bytes(18)])
 def test_a_forged_file_that_is_no_archive_is_refused(saved: Path, data: bytes) -> None:
-    allowed = _forge(saved, data)
+    allowed = agree(saved, data)
     with pytest.raises(ContestantError, match="cannot be read"):
         persist.load(saved, None, [allowed])
 
 
-CHILD = """
-import sys
-from pathlib import Path
-from kurabe.contestants import persist
-from kurabe.contestants.checks import table
-from kurabe.errors import ContestantError, NotTrainedError
-try:
-    persist.load(Path(sys.argv[1]), None, sys.argv[2:]).predict(table("number")[0])
-except ContestantError as error:
-    print(error)
-"""
-
-
-def _with_a_child_out_of_range(forest: Any) -> Any:
-    tree = forest.model_.estimators_[0].tree_
-    state = tree.__getstate__()
-    nodes = state["nodes"].copy()
-    nodes["left_child"][0] = nodes["right_child"][0] = 10**9
-    tree.__setstate__({**state, "nodes": nodes})
-    return forest
-
-
-def _with_a_text_that_lightgbm_cannot_read(boosting: Any) -> Any:
-    first = boosting.model_["boosters"][0]
-    first.text = first.text.replace("left_child=", "left_child=100000000 ", 1)
-    return boosting
-
-
-@pytest.mark.parametrize(
-    ("contestant", "forged"),
-    [
-        (RandomForest(trees=3), _with_a_child_out_of_range),
-        (GradientBoosting(rounds=3), _with_a_text_that_lightgbm_cannot_read),
-    ],
-    ids=["forest", "boosting"],
-)
-def test_what_crashes_the_process_is_not_loaded_from_somebody_else(
-    contestant: Any, forged: Callable[[Any], Any], tmp_path: Path
+def test_a_file_of_another_user_is_loaded_where_all_in_it_can_be_checked(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    X, y = table("number")
-    persist.save(contestant.fit(X, y), tmp_path / "one")
-    allowed = _forge(tmp_path / "one", skops.io.dumps(forged(contestant)))
-    command = [sys.executable, "-c", CHILD, str(tmp_path / "one")]
-    crashed = subprocess.run([*command, allowed], capture_output=True, text=True, timeout=120)
-    assert crashed.returncode < 0, "the forgery does no harm, so this test shows nothing"
-    refused = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert f"--allow-code {allowed}" in refused.stdout
-
-
-def test_a_file_of_another_user_needs_consent(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     X, _ = table("number")
     expected = persist.load(saved).predict(X)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "other"))
     for _ in range(2):  # without a key, and with one
-        with pytest.raises(ContestantError, match="saved by another user") as refused:
-            persist.load(saved)
+        assert (persist.load(saved).predict(X) == expected).all()
+        assert persist.is_usable(saved)
         persist.save(Constant(strategy="mean").fit(*table("number")), tmp_path / "two")
+
+
+def test_a_file_of_another_user_needs_consent_where_something_in_it_cannot_be_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, y = table("number")
+    numbers = X.select("size").to_numpy()
+    persist.save(SVR().fit(numbers, y), tmp_path / "one")
+    expected = persist.load(tmp_path / "one").predict(numbers)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "other"))
+    with pytest.raises(NotTrainedError, match=r"can't check what is in it: sklearn\.svm\._classes\.SVR") as refused:
+        persist.load(tmp_path / "one")
+    assert not persist.is_usable(tmp_path / "one")
     name = re.search(r"--allow-code (\S+)", str(refused.value))[1]  # type: ignore[index]
-    assert (persist.load(saved, None, [name]).predict(X) == expected).all()
+    assert (persist.load(tmp_path / "one", None, [name]).predict(numbers) == expected).all()
+    assert persist.is_usable(tmp_path / "one", [name])
     monkeypatch.setenv("KURABE_ALLOW_CODE", name)
-    persist.load(saved)
-    for digest in ("0" * 64, "../../etc"):
-        manifest = json.loads((saved / persist.MANIFEST).read_bytes()) | {"sha256": digest}
-        (saved / persist.MANIFEST).write_text(json.dumps(manifest))
-        with pytest.raises(ContestantError, match=r"saved by another user|is damaged"):
-            persist.load(saved)
-
-
-def test_a_file_of_an_earlier_version_without_a_signature_needs_consent(saved: Path) -> None:
-    manifest = json.loads((saved / persist.MANIFEST).read_bytes())
-    del manifest["signature"]
-    (saved / persist.MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(ContestantError, match="by an earlier version"):
-        persist.load(saved)
-    persist.load(saved, None, [f"sha256:{manifest['sha256']}"])
+    persist.load(tmp_path / "one")
 
 
 def test_an_address_in_a_file_of_somebody_else_needs_consent_too(
@@ -160,11 +103,11 @@ def test_an_address_in_a_file_of_somebody_else_needs_consent_too(
     asked = Prompt(model="openai:gpt-4o-mini", kind="number", options={"base_url": "http://198.51.100.1/v1"})
     persist.save(asked.fit(*table("number")), tmp_path / "one")
     persist.load(tmp_path / "one")  # the user's own
-    allowed = _forge(tmp_path / "one", (tmp_path / "one" / persist.FILE).read_bytes() + b"\0")
+    agree(tmp_path / "one", (tmp_path / "one" / persist.FILE).read_bytes())
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "other"))
     with pytest.raises(ContestantError, match=r"would send your key to http://198\.51\.100\.1:80"):
-        persist.load(tmp_path / "one", None, [allowed])
-    persist.load(tmp_path / "one", None, [allowed, "http://198.51.100.1"])
+        persist.load(tmp_path / "one")
+    persist.load(tmp_path / "one", None, ["http://198.51.100.1"])
 
 
 def test_the_key_is_made_once_and_for_its_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

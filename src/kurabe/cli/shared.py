@@ -25,8 +25,8 @@ allow_code_option = click.option(
     multiple=True,
     metavar="NAME",
     help="Let the task file run this code of others (a module with estimators, a program, or a model's own code), send"
-    " a key to this address (https://HOST), or load this contestant that somebody else saved (sha256:DIGEST); may be"
-    " given several times.",
+    " a key to this address (https://HOST), or load a saved contestant that can't be checked (sha256:…); may be given"
+    " several times.",
 )
 seed_option = click.option(
     "--seed", type=int, help="Seed of the split and of everything random; without it the task file's."

@@ -26,12 +26,12 @@ class Booster:
         self.text = text
 
     def predict(self, F: np.ndarray) -> np.ndarray:
-        if "_booster" not in self.__dict__:
-            try:
+        try:
+            if "_booster" not in self.__dict__:
                 self._booster = lightgbm.Booster(model_str=self.text)
-            except lightgbm.basic.LightGBMError as error:
-                raise ContestantError(f"the saved model cannot be read: {error}") from None
-        return np.asarray(self._booster.predict(F, num_threads=threads(F.size)))
+            return np.asarray(self._booster.predict(F, num_threads=threads(F.size)))
+        except lightgbm.basic.LightGBMError as error:
+            raise ContestantError(f"the saved model cannot be read: {error}") from None
 
     def __getstate__(self) -> dict[str, str]:
         return {"text": self.text}

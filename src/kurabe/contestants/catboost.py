@@ -44,12 +44,24 @@ class CatBoostModel:
 
     def predict(self, F: np.ndarray) -> np.ndarray:
         """(m,) numbers or (m, labels) probabilities."""
+        said = self._loaded().predict(
+            F, prediction_type="Probability" if self.labels else "RawFormulaVal", thread_count=1
+        )
+        return np.asarray(said, dtype=np.float64)
+
+    def try_one_row(self) -> np.ndarray:
+        """What it says of a row with nothing in its columns."""
+        model = self._loaded()
+        row = np.full((1, len(model.feature_names_)), np.nan, dtype=object)
+        row[:, model.get_cat_feature_indices()] = ""
+        return self.predict(row)
+
+    def _loaded(self) -> Any:
         from catboost import CatBoost
 
         if "_model" not in self.__dict__:
             self._model = CatBoost().load_model(blob=self.data)
-        said = self._model.predict(F, prediction_type="Probability" if self.labels else "RawFormulaVal", thread_count=1)
-        return np.asarray(said, dtype=np.float64)
+        return self._model
 
     def __getstate__(self) -> dict[str, Any]:
         return {"data": self.data, "labels": self.labels}

@@ -20,6 +20,7 @@ from kurabe.contestants.own import check_references, is_allowed, remote_code
 from kurabe.contestants.plain import wrapped
 from kurabe.contestants.prompt import Prompt
 from kurabe.contestants.signature import is_signed, sign
+from kurabe.contestants.soundness import check, unchecked_types
 from kurabe.contestants.sweep import Sweep
 from kurabe.errors import ContestantError, NotTrainedError
 from kurabe.models.base import ChatModel
@@ -75,7 +76,19 @@ TRUSTED = frozenset(
     "kurabe.tasks.spec.Prompt",
     "kurabe.tasks.spec.Example",
     "scipy.sparse._csr.csr_matrix",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.metrics._dist_metrics.ChebyshevDistance64",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.metrics._dist_metrics.ManhattanDistance64",
+    "sklearn.metrics._dist_metrics.MinkowskiDistance64",
+    "sklearn.neighbors._ball_tree.BallTree",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
     "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
 }
 
 
@@ -200,30 +213,31 @@ def load(folder: Path, estimator: Any = None, allow_code: Collection[str] = ()) 
         The same contestant, not fitted, as the task describes it; None where the task no longer names it. The file may
         hold the types that this is made of, beside kurabe's own and those that skops trusts.
     allow_code
-        What the user allows: `sha256:DIGEST` for a file that another user saved, or this one on another machine.
+        What the user allows: `sha256:DIGEST` for a file that this user has not saved on this machine, and that holds
+        types whose content can't be checked.
 
     Raises
     ------
     NotTrainedError
-        Where the files are missing, damaged, changed, of other versions or of somebody else, or hold another contestant
-        or any other type.
+        Where the files are missing, damaged, changed or of other versions, or hold another contestant or any other
+        type; and, unless this user has saved them, where their numbers are not sound or can't be checked.
     """
     folder = Path(folder)
-    manifest, signed = _checked_manifest(folder, allow_code)
-    try:
-        data = (folder / FILE).read_bytes()
-    except OSError as error:
-        raise NotTrainedError(f"no saved contestant can be read in {folder}: {error.strerror}") from None
-    if hashlib.sha256(data).hexdigest() != manifest.sha256:
-        raise NotTrainedError(f"{folder / FILE} was changed after it was saved")
+    manifest, data = _read(folder)
+    signed = is_signed(manifest.sha256, manifest.signature)
     try:
         _check_archive(data)
         _check_types(data, estimator)
-        loaded = _skops().loads(data, trusted=_untrusted(data))
+        unchecked = frozenset[str]() if signed else unchecked_types(data)
+        if not unchecked or _is_allowed(manifest, allow_code):
+            loaded = _skops().loads(data, trusted=_untrusted(data))
+            unchecked |= frozenset() if signed else check(loaded)
     except ContestantError as error:
         raise NotTrainedError(f"{folder / FILE}: {error}") from None
     except Exception as error:
         raise NotTrainedError(f"{folder / FILE} cannot be read: {type(error).__name__}: {error}") from error
+    if unchecked and not _is_allowed(manifest, allow_code):
+        raise NotTrainedError(_refusal(folder, manifest, unchecked))
     if estimator is not None and type(estimator) not in (type(loaded), type(wrapped(loaded))):
         names = f"{type(wrapped(loaded)).__name__}, and the task describes {type(estimator).__name__}"
         raise NotTrainedError(f"{folder / FILE} holds {names}")
@@ -265,14 +279,27 @@ def _values(estimator: Any) -> Iterator[Any]:
 def is_usable(folder: Path, allow_code: Collection[str] = ()) -> bool:
     """Whether a saved contestant lies there that this version may load, as far as can be told without loading it."""
     try:
-        _checked_manifest(folder, allow_code)
-    except NotTrainedError:
+        manifest, data = _read(folder)
+        if is_signed(manifest.sha256, manifest.signature) or _is_allowed(manifest, allow_code):
+            return True
+        return not unchecked_types(data)
+    except Exception:  # a file that is no archive, or holds no description of what is in it
         return False
-    return (folder / FILE).is_file()
 
 
-def _checked_manifest(folder: Path, allow_code: Collection[str]) -> tuple[_Manifest, bool]:
-    """(manifest, whether this user has saved the contestant)."""
+def _read(folder: Path) -> tuple[_Manifest, bytes]:
+    """The manifest, and the estimator's file, which agrees with it."""
+    manifest = _checked_manifest(folder)
+    try:
+        data = (folder / FILE).read_bytes()
+    except OSError as error:
+        raise NotTrainedError(f"no saved contestant can be read in {folder}: {error.strerror}") from None
+    if hashlib.sha256(data).hexdigest() != manifest.sha256:
+        raise NotTrainedError(f"{folder / FILE} was changed after it was saved")
+    return manifest, data
+
+
+def _checked_manifest(folder: Path) -> _Manifest:
     path = folder / MANIFEST
     if not path.is_file():  # a pipe would be waited for
         raise NotTrainedError(f"there is no saved contestant in {folder}")
@@ -286,18 +313,20 @@ def _checked_manifest(folder: Path, allow_code: Collection[str]) -> tuple[_Manif
     if manifest.format != FORMAT or manifest.versions != _versions():
         written = ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
         raise NotTrainedError(f"the contestant in {folder} was saved by other versions ({written})")
-    if signed := is_signed(manifest.sha256, manifest.signature):
-        return manifest, signed
-    if re.fullmatch("[0-9a-f]{64}", manifest.sha256) is None:
-        raise NotTrainedError(f"{path} is damaged: its sha256 is not 64 hexadecimal digits")
+    return manifest
+
+
+def _is_allowed(manifest: _Manifest, allow_code: Collection[str]) -> bool:
+    return is_allowed(f"sha256:{manifest.sha256}", allow_code)
+
+
+def _refusal(folder: Path, manifest: _Manifest, unchecked: Collection[str]) -> str:
     name = f"sha256:{manifest.sha256}"
-    if not is_allowed(name, allow_code):
-        raise NotTrainedError(
-            f"the contestant in {folder} was saved by another user, on another machine or by an earlier version. A file"
-            " of somebody else's can crash kurabe, or do worse, so it needs your consent: if you trust who saved it,"
-            f" add --allow-code {name} (in Python, allow_code=[{name!r}])"
-        )
-    return manifest, signed
+    return (
+        f"the contestant in {folder} was saved by another user, on another machine or by an earlier version, and kurabe"
+        f" can't check what is in it: {', '.join(sorted(unchecked))}. Such a file can crash kurabe, or do worse, so it"
+        f" needs your consent: if you trust who saved it, add --allow-code {name} (in Python, allow_code=[{name!r}])"
+    )
 
 
 def _check_archive(data: bytes) -> None:

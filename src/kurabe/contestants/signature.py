@@ -1,7 +1,7 @@
 """Which saved contestants this user has saved, by a signature whose key lies in the user's data folder.
 
 Estimators hand what they have loaded to C code, which trusts it: a forged tree or booster reads and writes any memory.
-No check of ours could know the formats of all libraries, so what somebody else has saved is not read without consent.
+What this user has saved is loaded as it is; `soundness.py` checks what somebody else has.
 """
 
 import hashlib
