@@ -5,14 +5,18 @@ from typing import Any
 
 import polars as pl
 import pytest
+from sklearn.base import clone
 
 from kurabe.api import Task
 from kurabe.contest.estimates import Estimate, estimate
-from kurabe.contest.history import Uses
+from kurabe.contest.history import Rate, Uses
 from kurabe.contest.identity import input_digests
 from kurabe.contest.journal import Journal
 from kurabe.contest.prepare import journal_path, make_entrants
 from kurabe.contestants.prompt import Prompt
+from kurabe.messages import Request
+from kurabe.models import open_model
+from kurabe.models.engines.base import LocalModel
 from kurabe.testing import ScriptedModel
 
 
@@ -98,3 +102,42 @@ def test_uses_count_runs_of_the_same_rows_and_all_contestants_that_were_tried(tm
     assert used(["linear_features"], metric="rmse") == Uses(2, 3)
     assert used(["constant"], target="text", kind="text", input="{{ price }}") == Uses(1, 1)
     assert used(["constant"], split={"test": 10, "seed": 99}) == Uses(1, 1)
+
+
+def test_a_local_model_counts_with_its_own_tokenizer(tmp_path: Path, smollm2: Path) -> None:
+    task = make_task(tmp_path, [{"prompt": {"model": f"gguf:{smollm2}", "examples": 2}}])
+    (entrant,) = make_entrants(task, 0)
+    inputs = input_digests(task.test.X)
+    about, found = (estimate(entrant, task, inputs, set(), {}, closely=closely) for closely in (False, True))
+    assert (about.counted, found.counted) == (False, True)
+    asked = clone(entrant.estimator).fit(task.train.X, task.train.y)
+    with open_model(f"gguf:{smollm2}") as model:
+        assert isinstance(model, LocalModel)
+        counts = [
+            len(model.prompt_ids(Request(messages), asked.prefill_)) for messages in asked.drafts(task.test.X[:50])
+        ]
+    assert found.input_tokens == round(sum(counts) / 50 * found.calls)
+    assert about.input_tokens != found.input_tokens
+
+
+def test_tuning_takes_what_an_earlier_run_measured_else_about_what_its_tokens_take(tmp_path: Path) -> None:
+    weights = tmp_path / "model"
+    weights.mkdir()
+    (weights / "config.json").write_text("{}")
+    (weights / "model.safetensors").write_bytes(bytes(10**6))
+    task = make_task(tmp_path, [{"tune": {"model": f"hf:{weights}"}}])
+    (entrant,) = make_entrants(task, 0)
+    inputs = input_digests(task.test.X)
+
+    def seconds(rates: dict[str, Rate], *, closely: bool = True) -> Estimate:
+        return estimate(entrant, task, inputs, set(), rates, closely=closely)
+
+    about = seconds({})
+    assert about.seconds is not None
+    assert about.seconds > 0
+    assert not about.measured
+    assert seconds({}, closely=False).seconds is None
+    learned = len(task.train) + (0 if task.validation is None else len(task.validation))
+    measured = seconds({entrant.label: Rate(0.5, 0.0, 80.0, learned // 2)})
+    assert measured.seconds == pytest.approx(160 + 0.5 * 60, rel=0.02)
+    assert measured.measured

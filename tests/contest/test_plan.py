@@ -164,3 +164,18 @@ def test_the_command_plans_before_and_after_a_run(tmp_path: Path) -> None:
     shown = CliRunner().invoke(cli, ["plan", str(tmp_path), "--only", "constant"], catch_exceptions=False)
     assert "items: what a run will take" in shown.stdout
     assert "linear_features" not in shown.stdout
+
+
+def test_what_is_estimated_is_marked_and_figures_stay_whole_on_a_narrow_terminal(tmp_path: Path, smollm2: Path) -> None:
+    local = {"prompt": {"model": f"gguf:{smollm2}"}, "as": "a local model of a long name"}
+    plan = make_task(tmp_path, [local, HOSTED]).plan()
+    console = Console(width=80, file=(file := io.StringIO()), color_system=None, _environ={})
+    console.print(PlanTable(plan))
+    lines = file.getvalue().splitlines()
+    ours = next(line for line in lines if line.startswith("a local model"))
+    other = next(line for line in lines if line.startswith("prompt gpt-4.1"))
+    assert f" {plan.contestants[0].input_tokens:,} " in ours
+    assert f" ~{plan.contestants[1].input_tokens:,} " in other
+    header = next(line for line in lines if line.startswith("contestant"))
+    assert header.split() == "contestant rows to ask tokens in tokens out cost time".split()  # noqa: SIM905
+    assert not any("…" in line[28:] for line in (ours, other, header))

@@ -6,6 +6,7 @@ one core of 2025; a machine may well be three times as fast or as slow.
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
+from kurabe.contest.counting import ABOUT, Counter, counter_of
 from kurabe.contest.history import Rate
 from kurabe.contest.prepare import Entrant, reference_of, trained_path
 from kurabe.contestants.human import Human
@@ -23,7 +25,6 @@ from kurabe.contestants.tune_hosted import TuneHosted
 from kurabe.errors import KurabeError
 from kurabe.messages import Usage
 from kurabe.models import open_model
-from kurabe.models.conversation import estimate_tokens
 from kurabe.models.local import located, sources
 from kurabe.models.reference import is_local, parse_reference, split_chain
 from kurabe.models.transport.cost import TURN_TOKENS
@@ -47,6 +48,8 @@ ANSWER_SECONDS = {"NearestNeighbours": 0.02}
 """Seconds an answer of those that are not quick; the others take a thousandth of a second."""
 BYTES_PER_SECOND = 1e10
 """Of a local model's file: what a token takes is its size over this."""
+TUNED_BYTES_PER_SECOND = 1e11
+"""Of a model's files times the tokens that it learns from: 270 MB at 370 tokens a second (docs/benchmarks.md)."""
 CALL_SECONDS = 1.5
 """Of a hosted model's call before it answers."""
 TOKENS_PER_SECOND = 50
@@ -65,7 +68,8 @@ class Estimate:
 
     `rows`: test rows that it is asked, one of each input; `calls`: those of them without an answer in the journal.
     `input_tokens` and `output_tokens`: of all calls; None for what is no language model. `usd` and `seconds`: None
-    where unknown. `measured`: whether the seconds are an earlier run's. `reason`: why it can't run.
+    where unknown. `measured`: whether the seconds are an earlier run's. `counted`: whether the prompts' tokens are
+    counted by the model's own tokenizer, not told by the length of texts. `reason`: why it can't run.
     """
 
     contestant: str
@@ -77,11 +81,18 @@ class Estimate:
     usd: float | None = 0.0
     seconds: float | None = None
     measured: bool = False
+    counted: bool = False
     reason: str | None = None
 
 
 def estimate(
-    entrant: Entrant, task: Task, inputs: Sequence[bytes], answered: set[bytes], rates: Mapping[str, Rate]
+    entrant: Entrant,
+    task: Task,
+    inputs: Sequence[bytes],
+    answered: set[bytes],
+    rates: Mapping[str, Rate],
+    *,
+    closely: bool = False,
 ) -> Estimate:
     """What a contestant will take.
 
@@ -93,6 +104,9 @@ def estimate(
         The inputs that it has answered before.
     rates
         What contestants took in earlier runs, by label.
+    closely
+        Count tokens with the tokenizers of local models that are here, which opens them, and guess what tuning takes
+        on processor cores: for a person to read, and not for leaving anything out.
     """
     asked = list(dict.fromkeys(inputs[: entrant.rows]))
     calls = sum(key not in answered for key in asked)
@@ -107,7 +121,9 @@ def estimate(
         return found
     if isinstance(estimator, Prompt):
         try:
-            return _prompted(found, estimator, task, rates.get(entrant.label), times, trained)
+            with counter_of(estimator) if closely else nullcontext(ABOUT) as counter:
+                size = _prompts(estimator, task, counter)
+            return _prompted(found, estimator, task, rates.get(entrant.label), times, trained, size, closely=closely)
         except KurabeError as error:
             return _with(found, usd=None, reason=found.reason or str(error))
     return _with(found, **_trained(found, estimator, task, rates.get(entrant.label), times, trained))
@@ -142,52 +158,88 @@ def _trained(
 
 
 def _prompted(
-    found: Estimate, estimator: Prompt, task: Task, rate: Rate | None, times: float, trained: bool
+    found: Estimate,
+    estimator: Prompt,
+    task: Task,
+    rate: Rate | None,
+    times: float,
+    trained: bool,
+    size: "_Prompts",
+    *,
+    closely: bool,
 ) -> Estimate:
     """Tokens, dollars and seconds of a language model that is asked."""
-    texts, fresh, written = _tokens(estimator, task)
     # A sweep's trials answer the validation part.
     validation = 0 if task.validation is None else len(task.validation)
     calls = found.calls + round((times - 1) * validation)
-    output = 0 if written is None else written
     found = _with(
-        found, calls=calls, input_tokens=round(texts * calls), output_tokens=None if written is None else output * calls
-    )
-    tunes = isinstance(estimator, Tune | TuneHosted) and not trained
+        found, calls=calls, input_tokens=round(size.whole * calls), output_tokens=size.written * calls,
+        counted=size.exact,
+    )  # fmt: skip
     local = is_local(reference_of(estimator))
-    usd = 0.0 if local else _usd(estimator, texts, output)
+    usd = 0.0 if local else _usd(estimator, size.whole, size.written)
+    measured = rate is not None and times == 1
     if rate is not None and times == 1:
         usd = rate.usd if rate.usd is not None else usd
         seconds: float | None = rate.seconds * calls
     elif local:
-        size = _size(estimator)
-        seconds = None if size is None else (fresh + output) * size / BYTES_PER_SECOND * calls
+        weight = _size(estimator)
+        seconds = None if weight is None else (size.fresh + size.written) * weight / BYTES_PER_SECOND * calls
     else:
-        seconds = (CALL_SECONDS + output / TOKENS_PER_SECOND) * math.ceil(calls / AT_A_TIME)
-    if tunes:  # what tuning costs and takes is said where it is confirmed
-        usd, seconds = (usd if local else None), None
-    return _with(
-        found, usd=None if usd is None else usd * calls, seconds=seconds, measured=rate is not None and times == 1
-    )
+        seconds = (CALL_SECONDS + size.written / TOKENS_PER_SECOND) * math.ceil(calls / AT_A_TIME)
+    if isinstance(estimator, Tune | TuneHosted) and not trained:
+        # What a provider's tuning costs is said where it is confirmed; how long it takes, nobody knows.
+        usd = usd if local else None
+        fit = _tuning(estimator, task, rate if times == 1 else None, size, closely=closely)
+        seconds = None if fit is None or seconds is None else fit * times + seconds
+        measured = measured and seconds is not None
+    return _with(found, usd=None if usd is None else usd * calls, seconds=seconds, measured=measured)
 
 
-def _tokens(estimator: Prompt, task: Task) -> tuple[float, float, int | None]:
-    """(tokens of a prompt, those of them that no other prompt begins with, tokens of an answer), means over rows."""
+def _tuning(
+    estimator: Tune | TuneHosted, task: Task, rate: Rate | None, size: "_Prompts", *, closely: bool
+) -> float | None:
+    """Seconds that tuning takes: an earlier run's by the rows of now, else about, None where unknown."""
+    rows, validation = len(task.train), 0 if task.validation is None else len(task.validation)
+    if rate is not None and rate.fit_seconds is not None:
+        return rate.fit_seconds * (rows + validation) / max(rate.train_rows, 1)
+    if not closely or not isinstance(estimator, Tune) or (weight := _size(estimator)) is None:
+        return None
+    row = min(size.whole + size.answer, estimator.context)
+    steps = math.inf if estimator.max_steps is None else estimator.max_steps
+    learned = min(rows * row * estimator.epochs, steps * estimator.step_tokens)
+    # An evaluation goes forward only, a third of the work.
+    return (learned + estimator.evaluations * validation * row / 3) * weight / TUNED_BYTES_PER_SECOND
+
+
+@dataclass(frozen=True)
+class _Prompts:
+    """Mean tokens over rows: `whole` of a prompt, `fresh` of what no other prompt begins with, `written` of what a
+    model is to write, `answer` of a row's answer. `exact`: by the model's own tokenizer."""
+
+    whole: float
+    fresh: float
+    written: int
+    answer: float
+    exact: bool
+
+
+def _prompts(estimator: Prompt, task: Task, counter: Counter) -> _Prompts:
+    """How large a contestant's prompts and answers are, by a sample of rows."""
     draft = clone(estimator)
     part = task.train
     Prompt.fit(draft, part.X.head(LEARNED), part.y[:LEARNED])  # of those that are tuned, the prompt alone
     whole, fresh = [], []
     for messages in draft.drafts(task.test.X.head(SAMPLE)):
-        sizes = [estimate_tokens(message.text) + TURN_TOKENS for message in messages]
-        whole.append(sum(sizes) + estimate_tokens(draft.prefill_))
-        fresh.append(sizes[-1] if draft.choose == "fixed" else sum(sizes))
+        whole.append(counter.prompt(messages, draft.prefill_))
+        fresh.append(counter.text(messages[-1].text) + TURN_TOKENS if draft.choose == "fixed" else whole[-1])
+    answer = float(np.mean([counter.text(str(value)) + 1 for value in part.y[:SAMPLE].tolist()]))
+    sizes = float(np.mean(whole)), float(np.mean(fresh))
     if draft.decode_ in SCORED:
         # Each label is evaluated behind the prompt, and nothing is written.
-        return float(np.mean(whole)), float(np.mean(fresh)) + sum(map(estimate_tokens, draft.labels_)), 0
-    answers = [str(value) for value in part.y[:SAMPLE].tolist()]
+        return _Prompts(sizes[0], sizes[1] + sum(map(counter.text, draft.labels_)), 0, answer, counter.exact)
     longest = estimator.max_tokens or draft.request_["max_tokens"]
-    written = math.ceil(float(np.mean([estimate_tokens(answer) + 1 for answer in answers])))
-    return float(np.mean(whole)), float(np.mean(fresh)), min(written, longest)
+    return _Prompts(*sizes, min(math.ceil(answer), longest), answer, counter.exact)
 
 
 def _usd(estimator: Prompt, input_tokens: float, output_tokens: int) -> float | None:

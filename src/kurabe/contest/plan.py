@@ -98,7 +98,14 @@ def make_plan(
         journal = stack.enter_context(Journal(path))
         rates = journal.rates(task.name)
         contestants = tuple(
-            estimate(entrant, task, inputs, {row for key in entrant.keys for row in journal.predictions(key)}, rates)
+            estimate(
+                entrant,
+                task,
+                inputs,
+                {row for key in entrant.keys for row in journal.predictions(key)},
+                rates,
+                closely=True,
+            )
             for entrant in entrants
         )
         spent, _ = journal.spent([key for entrant in entrants for key in entrant.keys])

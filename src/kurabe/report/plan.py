@@ -26,7 +26,7 @@ class PlanTable:
         yield Text(clean(f"{fmt.plain(plan.task)}: what a run will take"), style="bold")
         yield Text(clean(_rows(plan)), style="dim")
         yield Text()
-        yield _table(plan, clean)
+        yield _table(plan, clean, options.max_width)
         yield Text()
         warnings = [("⚠ ", "yellow", fmt.plain(text)) for text in plan.stops]
         for mark, style, text in [*warnings, *(("• ", "dim", text) for text in _notes(plan))]:
@@ -49,35 +49,43 @@ def _rows(plan: Plan) -> str:
     return f"{plan.train:,} rows to learn from{chosen}, {fmt.count(plan.test, 'test row')}{effective}"
 
 
-def _table(plan: Plan, clean: Callable[[str], str]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, header_style="bold dim")
-    table.add_column("contestant", no_wrap=True, max_width=36)
-    for title in ("rows", "to ask", "tokens in", "tokens out", "cost", "time"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for one in plan.contestants:
-        table.add_row(
-            *(Text(clean(cell)) for cell in (
-                fmt.plain(one.contestant), f"{one.rows:,}", f"{one.calls:,}", _tokens(one.input_tokens),
-                _tokens(one.output_tokens), fmt.dollars(one.usd), _time(one),
-            )),
-            style="dim" if one.reason or not one.calls else "",
-        )  # fmt: skip
+_TITLES = ("contestant", "rows", "to ask", "tokens in", "tokens out", "cost", "time")
+
+
+def _table(plan: Plan, clean: Callable[[str], str], width: int) -> Table:
+    rows = [
+        (
+            fmt.plain(one.contestant), f"{one.rows:,}", f"{one.calls:,}", _tokens(one.input_tokens, one.counted),
+            _tokens(one.output_tokens, False), fmt.dollars(one.usd), _time(one),
+        )
+        for one in plan.contestants
+    ]  # fmt: skip
     able = plan.taking_part
     tokens = [sum(getattr(one, name) or 0 for one in able) or None for name in ("input_tokens", "output_tokens")]
+    counted = all(one.counted for one in able if one.input_tokens)
     known = [one.seconds for one in able if one.seconds is not None]
     seconds = ("" if len(known) == len(able) else "> ") + fmt.seconds(sum(known))
     dollars = [one.usd for one in able if one.usd is not None]
     usd = ("" if len(dollars) == len(able) else "> ") + fmt.dollars(sum(dollars))
     calls = f"{sum(one.calls for one in able):,}"
+    total = (
+        "in all, of those that can run", "", calls, _tokens(tokens[0], counted), _tokens(tokens[1], False), usd, seconds
+    )  # fmt: skip
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, header_style="bold dim")
+    figures = [max(map(len, cells)) for cells in zip(_TITLES[1:], *(row[1:] for row in (*rows, total)), strict=True)]
+    left = width - sum(figures) - 2 * len(figures)  # on a narrow terminal names are cut, and figures stay whole
+    table.add_column(_TITLES[0], no_wrap=True, max_width=min(max(left, 12), 36))
+    for title, wide in zip(_TITLES[1:], figures, strict=True):
+        table.add_column(title, justify="right", no_wrap=True, min_width=wide)
+    for one, row in zip(plan.contestants, rows, strict=True):
+        table.add_row(*(Text(clean(cell)) for cell in row), style="dim" if one.reason or not one.calls else "")
     table.add_row()
-    table.add_row(
-        "in all, of those that can run", "", calls, *(clean(_tokens(one)) for one in tokens), usd, seconds, style="bold"
-    )
+    table.add_row(*map(clean, total), style="bold")
     return table
 
 
-def _tokens(count: int | None) -> str:
-    return fmt.NOT_MEASURED if count is None else f"{count:,}"
+def _tokens(count: int | None, counted: bool) -> str:
+    return fmt.NOT_MEASURED if count is None else f"{'' if counted or not count else '~'}{count:,}"
 
 
 def _time(one: Estimate) -> str:
@@ -103,8 +111,15 @@ def _notes(plan: Plan) -> list[str]:
         found.append("Times with ~ are rough, by stated rates; after a run they are those of this machine.")
     if any(one.usd is None and not one.reason for one in plan.contestants):
         found.append(f"A cost of {fmt.UNKNOWN} is unknown, not zero.")
-    if plan.calls and any(one.output_tokens for one in plan.taking_part):
-        found.append("Tokens are estimated from the prompts and the training part's answers, without any reasoning.")
+    if any(one.seconds is None and not one.reason and one.model for one in plan.contestants):
+        found.append(
+            f"A time of {fmt.UNKNOWN} is unknown: nobody knows how long a provider tunes, or how large a model is."
+        )
+    if plan.calls and any(one.input_tokens for one in plan.taking_part):
+        found.append(
+            "Tokens with ~ are about right: those of prompts by the length of their texts, without the model's own"
+            " tokenizer; those of answers as in the training part, without any reasoning."
+        )
     return found
 
 
