@@ -35,6 +35,7 @@ from kurabe.contest.journal_file import (
     refuse_links,
     refuse_links_beside,
 )
+from kurabe.contest.notes import readable
 from kurabe.contest.style import person_key, style_key
 from kurabe.contest.under_way import tuning_so_far
 from kurabe.errors import JournalError
@@ -429,7 +430,12 @@ class Journal:
             fit, peak, notes = self._db.execute(
                 "SELECT fit_seconds, peak_bytes, notes FROM measurements WHERE entry=?", (entry,)
             ).fetchone() or (None, None, None)
-        return fit, peak, json.loads(notes or "{}")
+        try:
+            return fit, peak, readable(json.loads(notes or "{}"))
+        except (ValueError, TypeError, RecursionError):
+            raise JournalError(
+                f"the journal {self.path} holds notes that can't be read; move it away and run again"
+            ) from None
 
     # --- SQLite ----------------------------------------------------------------------------------------------------
 

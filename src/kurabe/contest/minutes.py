@@ -7,6 +7,7 @@ from typing import Self
 
 from kurabe.contest.estimates import estimate
 from kurabe.contest.journal import Journal
+from kurabe.contest.notes import UNFINISHED
 from kurabe.contest.prepare import Entrant
 from kurabe.contest.work import LEAST_ROWS
 from kurabe.contestants.prompt import Prompt
@@ -101,10 +102,6 @@ class Schedule:
         found = seconds.get(entrant.label)
         learns = self.guessed.get(entrant.label) and not isinstance(entrant.estimator, Prompt)
         return UNKNOWN if found is None else found * self.factor if learns else found
-
-
-UNFINISHED = "unfinished_seconds"
-"""In a contestant's notes: after how long its learning was broken off."""
 
 
 def leave_out(seconds: float, minutes: float, *, more: bool = False) -> str:

@@ -27,7 +27,8 @@ from kurabe.contest.journal import Journal, Row, RunRecord
 from kurabe.contest.judge import judges, rows_of
 from kurabe.contest.lock import disk_error, locked
 from kurabe.contest.memory import PeakMemory
-from kurabe.contest.minutes import UNFINISHED, Schedule, leave_out
+from kurabe.contest.minutes import Schedule, leave_out
+from kurabe.contest.notes import UNFINISHED
 from kurabe.contest.observer import Observer, Silent
 from kurabe.contest.prepare import (
     FOLDER,

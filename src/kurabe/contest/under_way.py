@@ -6,6 +6,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from kurabe.contest.notes import readable
+
 
 def tuning_so_far(folder: Path, entry: bytes) -> dict[str, Any]:
     """The losses and scores of a model that is being tuned, from its checkpoint in `folder`/tuned; {} where there is
@@ -16,6 +18,6 @@ def tuning_so_far(folder: Path, entry: bytes) -> dict[str, Any]:
     try:
         with safe_open(path, framework="numpy") as file:
             notes = json.loads(file.metadata()["kurabe"])["notes"]
-            return {"tuning": {"losses": notes["losses"], "scores": notes["scores"]}}
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+            return readable({"tuning": {"losses": notes["losses"], "scores": notes["scores"]}})
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
         return {}  # tuning itself says what is wrong with it
