@@ -36,7 +36,7 @@ from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
 from sklearn.tree import DecisionTreeRegressor
 from tests.contestants import forge
 from tests.contestants.forge import CODES, LABELS, NUMBERS, ROWS, TEXTS
@@ -99,6 +99,7 @@ ESTIMATORS: list[tuple[Any, Any, Any]] = [
     (GradientBoostingRegressor(n_estimators=3, init="zero"), ROWS, NUMBERS),
     (GradientBoostingRegressor(n_estimators=3, loss="quantile"), ROWS, NUMBERS),
     (HistGradientBoostingRegressor(max_iter=3), ROWS, NUMBERS),
+    (make_pipeline(PolynomialFeatures(), Ridge()), ROWS, NUMBERS),
     (SGDClassifier(), ROWS, LABELS),
     (StackingRegressor([("a", Ridge()), ("b", DecisionTreeRegressor())]), ROWS, NUMBERS),
     (VotingClassifier([("a", GaussianNB()), ("b", LogisticRegression())]), ROWS, LABELS),
@@ -261,6 +262,10 @@ def _one_hot_without_order() -> Any:
     return encoder
 
 
+def _products_without_room() -> Any:
+    return PolynomialFeatures(interaction_only=100)
+
+
 def _boosting_of_other_labels() -> Any:
     model = GradientBoostingClassifier(n_estimators=2).fit(ROWS, LABELS)
     model.init_ = GradientBoostingClassifier(n_estimators=2).fit(ROWS, LABELS == "a").init_
@@ -303,6 +308,7 @@ def _random_state_out_of_range() -> Any:
         _too_few_features_hashed,
         _one_hot_out_of_range,
         _one_hot_without_order,
+        _products_without_room,
         _boosting_of_other_labels,
         _histograms_out_of_range,
         _histograms_with_other_bitsets,

@@ -352,6 +352,11 @@ def _check_hashing(vectorizer: Any) -> None:
     _require(_is_count(vectorizer.n_features), vectorizer, "its number of features")
 
 
+def _check_products(features: Any) -> None:
+    # C code takes it times a number of values, for the room that it needs.
+    _require(type(features.interaction_only) is bool, features, "whether it takes interactions only")
+
+
 def _check_one_hot(encoder: Any) -> None:
     """Its columns are where C code puts a 1, so each must be one of those that there are."""
     if "categories_" not in vars(encoder):
@@ -446,6 +451,7 @@ _CHECKS: Final[dict[str, Callable[[Any], None]]] = {
     "sklearn.feature_extraction.text.HashingVectorizer": _check_hashing,
     "sklearn.neighbors._base.KNeighborsMixin": _check_neighbours,
     "sklearn.preprocessing._encoders.OneHotEncoder": _check_one_hot,
+    "sklearn.preprocessing._polynomial.PolynomialFeatures": _check_products,
     "sklearn.tree._classes.BaseDecisionTree": _check_tree_estimator,
     "sklearn.tree._tree.Tree": _check_tree,
 }
