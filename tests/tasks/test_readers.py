@@ -1,5 +1,6 @@
 """Every format of table: what it keeps, and that damaged bytes end in one message."""
 
+import base64
 import datetime as dt
 import io
 import subprocess
@@ -128,6 +129,22 @@ def test_a_parquet_file_of_billions_of_rows_is_refused(tmp_path: Path) -> None:
         read_table("items.parquet", tmp_path)
 
 
+# A table of one column and two rows with one byte changed, at which Polars 2.1 ends the process.
+DEADLY = base64.b64decode(
+    "UEFSMRUEFRQVFEwVBBUAAAABAAAAeAEAAAB5FQAVEhUSLBV/FRAVBhUGAAACAAAABAEBAwIVDBk1AAYQGRgBYRUAFgQWYhZiJjYmCAAZHBY2FT"
+    "QWAAAAFQIZLEgEcm9vdBUCABUMJQIYAWElAEwcAAAAFgQZHBkcJpgBHBUMGTUABhAZGAFhFQAWBBZiFmImNiYIABaaARUUABZiFgQmCBZiFAAA"
+    "GRwYDEFSUk9XOnNjaGVtYRiYAS8vLy8vMm9BQUFBRUFBQUE4di8vL3hRQUFBQUVBQUVBQUFBS0FBc0FDQUFLQUFRQStQLy8vd3dBQUFBSUFBZ0"
+    "FBQUFFQUFFQUFBQUVBQUFBN1AvLy95d0FBQUFnQUFBQUdBQUFBQUVVQUFBUUFCSUFCQUFRQUJFQUNBQUFBQXdBQUFBQUFQei8vLzhFQUFRQUFR"
+    "QUFBR0VBABhOUG9sYXJzIChweXRob24pIHZlcnNpb24gMi4xLjAgKGJ1aWxkIDdmOTAyYmQzZmZkMjdmZjgyZDE0Mjc4YTA5YTI5NWZmMmY3YW"
+    "VkOTIpGRwcAAAAUAEAAFBBUjE="
+)
+
+
+def test_a_parquet_file_at_which_the_reader_ends_the_process_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="its reader crashes"):
+        read(tmp_path, DEADLY, ".parquet")
+
+
 damage = st.lists(
     st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255) | st.binary(max_size=8)), min_size=1, max_size=6
 )
@@ -174,16 +191,10 @@ def check_damaged(folder: Path, suffix: str, changes: list[tuple[float, int | by
 once = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@settings(once, max_examples=100)
-@given(damage)
-def test_damaged_parquet_is_read_or_refused(tmp_path: Path, changes: list[tuple[float, int | bytes]]) -> None:
-    check_damaged(tmp_path, ".parquet", changes)
-
-
-@pytest.mark.parametrize("suffix", [".arrow", ".xlsx"])
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow", ".xlsx"])
 @settings(once, max_examples=12)
 @given(damage)
-def test_damaged_arrow_and_excel_are_read_or_refused(
+def test_damaged_tables_are_read_or_refused(
     tmp_path: Path, suffix: str, changes: list[tuple[float, int | bytes]]
 ) -> None:
     check_damaged(tmp_path, suffix, changes)

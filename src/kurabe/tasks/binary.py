@@ -1,8 +1,8 @@
 """Parquet, Arrow and Excel files, from a path to a frame.
 
 Their readers are written in Rust, where a damaged length ends the whole process: it asks for more memory than there is.
-Parquet states its sizes up front, where they can be checked. Arrow and Excel files are first read in a process of its
-own with limits of memory and time; only a file that this process survives is read here.
+So each is first read in a process of its own with limits of memory and time; only a file that this process survives is
+read here. How much a Parquet file unpacks to is checked before, by the numbers of rows that it states.
 """
 
 import datetime as dt
@@ -53,8 +53,7 @@ def read_binary(path: Path, name: str, suffix: str, sheet: str | None = None) ->
     """
     excel = _excel_library(name) if suffix in EXCEL else None
     try:
-        if suffix != ".parquet":
-            _try_apart(path, name, suffix, sheet)
+        _try_apart(path, name, suffix, sheet)
         with _quiet_panics():
             return _read_excel(excel, path, name, sheet) if excel else _read_columnar(path, name, suffix)
     except DataError:
