@@ -2,6 +2,7 @@
 
 import os
 import random
+import struct
 import subprocess
 import sys
 import weakref
@@ -119,6 +120,27 @@ def test_adapters_that_do_not_fit(tiny: Path, tmp_path: Path) -> None:
         opened(tiny, adapter=tiny)
     with pytest.raises(ModelError, match=r"scale is a number such as 0\.5, not 'much'"):
         opened(tiny, adapter=tiny_lora(tmp_path / "good.gguf", {"blk.0.attn_q.weight": (64, 64)}), scale="much")
+
+
+def test_adapters_at_which_llama_cpp_ends_the_process(tiny: Path, tmp_path: Path) -> None:
+    adapter = tiny_lora(tmp_path / "lora.gguf", {"blk.0.attn_q.weight": (64, 64)})
+    float_, uint = (b"adapter.lora.alpha" + struct.pack("<I", kind) for kind in (6, 4))
+    whole = adapter.read_bytes()
+    adapter.write_bytes(whole.replace(float_, uint))
+    with pytest.raises(ModelError, match="not a float; fetch it again"):
+        opened(tiny, adapter=adapter)
+    a = b"lora_a" + struct.pack("<IQQ", 2, 64, 2)
+    assert a in whole
+    for rank in (2**20, 2**40, 2**63):
+        adapter.write_bytes(whole.replace(a, b"lora_a" + struct.pack("<IQQ", 2, 64, rank)))
+        with pytest.raises(ModelError, match="is cut short"):
+            opened(tiny, adapter=adapter)
+    b = b"lora_b" + struct.pack("<IQQ", 2, 2, 64)
+    for kind in (24, 25, 26):
+        assert b in whole
+        adapter.write_bytes(whole.replace(b + struct.pack("<I", 0), b + struct.pack("<I", kind)))
+        with pytest.raises(ModelError, match="is of the type I"):
+            opened(tiny, adapter=adapter)
 
 
 def test_a_model_in_several_files(tiny: Path, tmp_path: Path) -> None:

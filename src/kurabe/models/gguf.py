@@ -21,6 +21,10 @@ _SCALARS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?
 _STRING: Final = 8
 _ARRAY: Final = 9
 
+_FLOAT: Final = 6
+_ALPHA: Final = "adapter.lora.alpha"
+"""llama.cpp ends the process where this is of another type, and only says that it can't load where another key is."""
+
 MAX_TENSORS: Final = 1_000_000
 
 
@@ -186,8 +190,10 @@ def _read(cursor: _Cursor, size: int) -> Header:
     metadata: dict[str, Any] = {}
     lengths: dict[str, int] = {}
     for _ in range(pairs):
-        key = cursor.string()
-        value = cursor.value(cursor.scalar("I"))
+        key, kind = cursor.string(), cursor.scalar("I")
+        if key == _ALPHA and kind != _FLOAT:
+            raise _DamagedError(f"{key!r} is of the type {kind}, not a float")
+        value = cursor.value(kind)
         if isinstance(value, _Length):
             lengths[key] = int(value)
         else:

@@ -25,7 +25,7 @@ from kurabe.errors import ContextTooLongError, InputError, ModelError
 from kurabe.models.codecs.base import json_body
 from kurabe.models.engines.gbnf import refused
 from kurabe.models.footprint import engine_need, in_words, require_fit
-from kurabe.models.gguf import Header, read_header
+from kurabe.models.gguf import BLOCK_TYPES, Header, read_header
 from kurabe.models.headers import parts, read_path
 from kurabe.models.reference import Reference
 
@@ -35,6 +35,7 @@ MOST_SERVERS: Final = 4
 BATCH_TOKENS: Final = 256
 ALL_LAYERS: Final = 999
 CACHE_TYPES: Final = ("f32", "f16", "bf16", "q8_0", "q4_0")
+_WHOLE_NUMBERS: Final = ("I8", "I16", "I32", "I64")
 _M_ARENA_MAX: Final = -8
 _TOO_LARGE: Final = re.compile(r"input \((\d+) tokens\) is too large.*batch size: (\d+)")
 
@@ -164,6 +165,12 @@ def _adapter(parsed: Reference, header: Header) -> Path | None:
     theirs, ours = (each.metadata.get("general.architecture") for each in (found, header))
     if theirs != ours:
         raise ModelError(f"the adapter {path} belongs to a model of architecture {theirs!r}, and this one is {ours!r}")
+    for info in found.infos:
+        block = BLOCK_TYPES.get(info.type)
+        if block is not None and block.name in _WHOLE_NUMBERS:  # llama.cpp would crash
+            raise ModelError(
+                f"the adapter {path} is damaged: {info.name!r} is of the type {block.name}; fetch it again"
+            )
     if "split.count" not in header.metadata:
         _check_adapter(path, found, header)
     return path
