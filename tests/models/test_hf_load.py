@@ -243,6 +243,16 @@ def test_adapters_that_do_not_fit(wide: Path, tiny_chat: Path, tmp_path: Path) -
     changed(folder, tmp_path / "other", "adapter_config.json", target_modules=["query_key_value"])
     with pytest.raises(ModelError, match=r"does not fit the model .*query_key_value"):
         opened(wide, adapter=str(tmp_path / "other"))
+    for pattern, says in (
+        ("(([a-z0-9_.])+)+!", "a pattern that takes more than 10 s"), ("(q_proj", "that can't be used: missing \\)"),
+    ):  # fmt: skip
+        for field in ({"target_modules": pattern}, {"rank_pattern": {pattern: 4}}):
+            place = tmp_path / str(len(list(tmp_path.iterdir())))
+            changed(folder, place, "adapter_config.json", **field)
+            with pytest.raises(ModelError, match=says):
+                opened(wide, adapter=str(place))
+    changed(folder, tmp_path / "pattern", "adapter_config.json", target_modules=r".*\.(q_proj|up_proj)")
+    opened(wide, adapter=str(tmp_path / "pattern"))
     with pytest.raises(ModelError, match="scale' must be a number"):
         opened(wide, adapter=str(folder), scale="much")
     with pytest.raises(ModelError, match="holds an adapter; name the model it was trained on"):

@@ -7,6 +7,7 @@ import msgspec
 from safetensors import SafetensorError, safe_open
 
 from kurabe.errors import MissingExtraError, ModelError
+from kurabe.models.engines.adapter_patterns import check_patterns
 from kurabe.models.reference import Reference
 from kurabe.models.small_files import read_small
 
@@ -25,6 +26,7 @@ def add_adapter(model: Any, folder: Path, parsed: Reference, *, merge: bool) -> 
         raise MissingExtraError("an adapter (PEFT)", "transformers") from None
     held = _held(folder)
     scale = adapter_scale(parsed)
+    check_patterns(_config(folder), [name for name, _ in model.named_modules()], folder)
     try:
         config = peft.PeftConfig.from_pretrained(str(folder), local_files_only=True)
         if getattr(config, "megatron_config", None) or getattr(config, "auto_mapping", None):
@@ -64,6 +66,10 @@ def adapter_scale(parsed: Reference) -> float:
         raise ModelError(f"model reference '{parsed}': the option 'scale' must be a number, not {text!r}") from None
 
 
+def _config(folder: Path) -> dict[str, Any]:
+    return msgspec.json.decode(read_small(folder / "adapter_config.json"), type=dict[str, Any])
+
+
 def _held(folder: Path) -> set[str]:
     """The names of the adapter's tensors. Raises ModelError where its files are not there or not whole."""
     file = folder / "adapter_model.safetensors"
@@ -71,7 +77,7 @@ def _held(folder: Path) -> set[str]:
         pickled = "; pickled adapters (.bin) are never loaded" if (folder / "adapter_model.bin").is_file() else ""
         raise ModelError(f"{folder} is no adapter: it needs adapter_config.json and adapter_model.safetensors{pickled}")
     try:
-        config = msgspec.json.decode(read_small(folder / "adapter_config.json"), type=dict[str, Any])
+        config = _config(folder)
         with safe_open(file, framework="numpy") as opened:
             names = set(opened.keys())
             largest = max((size for name in names for size in opened.get_slice(name).get_shape()), default=0)
