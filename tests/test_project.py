@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import kurabe
+from kurabe.contestants import registry
 
 ROOT = Path(__file__).parent.parent
 
@@ -125,3 +126,15 @@ def test_links_in_the_docs_lead_somewhere() -> None:
     for page in [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.name} points to {target}"
+
+
+def test_nothing_outside_their_folder_knows_a_class_of_contestants() -> None:
+    """The contest, its reports and the command line ask `kurabe.contestants.contract`, so that others' contestants are
+    equal to ours."""
+    source = ROOT / "src" / "kurabe"
+    concrete = {listed.where.partition(":")[0] for listed in (*registry.CONTESTANTS.values(), registry.HOSTED)}
+    for path in source.rglob("*.py"):
+        if path.is_relative_to(source / "contestants"):
+            continue
+        imported = set(re.findall(r"kurabe\.contestants\.(\w+)", path.read_text()))
+        assert not imported & concrete, f"{path.name} imports {sorted(imported & concrete)}"

@@ -24,7 +24,7 @@ from kurabe.contest.plan import make_plan
 from kurabe.contest.prepare import fit, journal_path, trained_path
 from kurabe.contest.run import run
 from kurabe.contestants import persist, registry
-from kurabe.contestants.human import Human
+from kurabe.contestants.contract import contestant_of
 from kurabe.contestants.own import check_consent
 from kurabe.errors import AnswerMissingError, ContestantError, NotTrainedError, missing
 from kurabe.report.notebook_progress import NotebookProgress, in_notebook
@@ -203,7 +203,7 @@ def load_trained(
         raise ContestantError(missing("contestant", contestant, entries))
     found = entries[contestant]
     made = _untrained(contestant, task, allow_code)
-    if isinstance(made, Human):
+    if contestant_of(made).by_hand:
         raise AnswerMissingError("a person can't be asked by `predict`; choose another contestant")
     where = trained_path(folder, found.entry)
     allowed = allow_code if isinstance(task, TaskSpec) else task.allow_code

@@ -10,9 +10,9 @@ from sklearn.base import clone
 from kurabe.api import Task
 from kurabe.contest.estimates import Estimate, estimate
 from kurabe.contest.history import Rate, Uses
-from kurabe.contest.identity import input_digests
 from kurabe.contest.journal import Journal
 from kurabe.contest.prepare import journal_path, make_entrants
+from kurabe.contestants.keys import input_digests
 from kurabe.contestants.prompt import Prompt
 from kurabe.messages import Request
 from kurabe.models import open_model

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from sklearn.linear_model import Ridge
 
-from kurabe.contest.identity import estimator_digest, estimator_digests
 from kurabe.contest.observer import Silent
 from kurabe.contest.plan import make_plan
 from kurabe.contest.prepare import make_entrants
@@ -20,6 +19,7 @@ from kurabe.contest.run import run
 from kurabe.contestants import registry
 from kurabe.contestants.former import CLASSES
 from kurabe.contestants.identity import described, name_of
+from kurabe.contestants.keys import estimator_digest, estimator_digests
 from kurabe.contestants.linear import TfidfRidge
 from kurabe.tasks.task import Task
 

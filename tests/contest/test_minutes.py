@@ -14,13 +14,13 @@ from kurabe.api import Task
 from kurabe.cli.main import cli
 from kurabe.contest.board import Board
 from kurabe.contest.clock import Clock, OutOfTimeError
-from kurabe.contest.identity import input_digests
 from kurabe.contest.journal import Journal
 from kurabe.contest.minutes import Schedule, leave_out
 from kurabe.contest.observer import Silent
 from kurabe.contest.prepare import journal_path, make_entrants
 from kurabe.contest.run import run
 from kurabe.contestants.base import Contestant, Validation
+from kurabe.contestants.keys import input_digests
 from kurabe.contestants.prompt import Prompt
 from kurabe.messages import Request
 from kurabe.testing import ScriptedModel

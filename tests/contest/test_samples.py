@@ -9,9 +9,9 @@ import pytest
 
 from kurabe.api import Task
 from kurabe.contest.board import Board
-from kurabe.contest.identity import estimator_digest
 from kurabe.contest.prepare import make_entrants
 from kurabe.contestants.base import Contestant, Validation
+from kurabe.contestants.keys import estimator_digest
 from kurabe.contestants.prompt import Prompt
 from kurabe.contestants.tune_hosted import TuneHosted
 from kurabe.errors import ContestantError, TaskError

@@ -9,11 +9,11 @@ from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegresso
 from sklearn.model_selection import train_test_split
 
 from kurabe.api import Task
-from kurabe.contest.identity import digest, estimator_digest, part_digest
 from kurabe.contest.prepare import make_entrants
 from kurabe.contestants import registry
 from kurabe.contestants.blend import Blend
 from kurabe.contestants.encoding import ColumnEncoder
+from kurabe.contestants.keys import digest, estimator_digest, part_digest
 from kurabe.contestants.linear import LinearFeatures
 from kurabe.contestants.trees import GradientBoosting, RandomForest
 from kurabe.tasks.prose import is_prose, prose_columns

@@ -12,7 +12,8 @@ from rich.console import Console
 from sklearn.base import clone
 
 from kurabe.contestants.base import Prediction
-from kurabe.contestants.human import Human, ask_person
+from kurabe.contestants.human import Human
+from kurabe.contestants.session import ask_person
 from kurabe.errors import AnswerMissingError, DataError, KurabeError
 
 X = pl.DataFrame({"id": ["a", "b", "c"], "input": ["oak table", "silver fork", "red\x1b[31m coat"]})

@@ -12,8 +12,8 @@ import pytest
 import kurabe
 from kurabe.contest.run import run
 from kurabe.contestants import registry
-from kurabe.contestants.base import learning
-from kurabe.contestants.tune_hosted import TuneHosted, _tell, confirmed
+from kurabe.contestants.base import confirmed, learning
+from kurabe.contestants.tune_hosted import TuneHosted, _tell
 from kurabe.errors import BudgetExceededError, ContestantError, TuningError
 from kurabe.report.format import dollars
 from kurabe.report.notes import notes

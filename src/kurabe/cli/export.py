@@ -11,8 +11,7 @@ from kurabe.cli.main import Command
 from kurabe.cli.shared import allow_code_option, find_run, task_file
 from kurabe.contest.journal import EntryRecord, Journal
 from kurabe.contest.prepare import journal_path
-from kurabe.contestants.sweep import Sweep
-from kurabe.contestants.tune import Tune
+from kurabe.contestants.contract import contestant_of
 from kurabe.errors import InputError
 from kurabe.tasks.file import contestant_specs, load_spec
 from kurabe.tasks.spec import TaskSpec
@@ -69,11 +68,10 @@ def _tuned(task: Path, contestant: str | None, run_id: str | None, allow_code: t
         run = find_run(journal, path, run_id)
         contestant = contestant or _only_tuned(spec, journal.entries(run))
     estimator = load_trained(path.parent, run, contestant, spec, allow_code).estimator
-    if isinstance(estimator, Sweep):
-        estimator = estimator.chosen_
-    if not isinstance(estimator, Tune):
+    estimator = contestant_of(contestant_of(estimator).answering())
+    if (tuned := estimator.tuned_here()) is None:
         raise InputError(f"{contestant!r} is no model that was tuned on this machine, so there is nothing to export")
-    return estimator.tuned_, str(estimator.model)
+    return tuned
 
 
 def _only_tuned(spec: TaskSpec, entries: Sequence[EntryRecord]) -> str:

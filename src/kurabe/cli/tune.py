@@ -25,9 +25,9 @@ from kurabe.cli.shared import (
 )
 from kurabe.contest.prepare import Entrant, choose, make_entrants
 from kurabe.contest.run import run
-from kurabe.contestants.tune import Tune
-from kurabe.contestants.tune_hosted import TuneHosted, confirmed, dollars
-from kurabe.errors import ContestantError, KurabeError, missing, nearest
+from kurabe.contestants.base import confirmed, dollars
+from kurabe.contestants.contract import contestant_of
+from kurabe.errors import ContestantError, missing, nearest
 from kurabe.models.reference import parse_reference
 from kurabe.report.format import plain
 from kurabe.report.progress import Progress
@@ -111,7 +111,8 @@ def run_task(
 
 
 def _is_tuned(entrant: Entrant) -> bool:
-    return isinstance(entrant.estimator, Tune | TuneHosted)
+    contestant = contestant_of(entrant.estimator)
+    return contestant.resumes and contestant.swept() is None
 
 
 def _asked(entrants: list[Entrant], task: Task, yes: bool) -> list[str]:
@@ -121,18 +122,14 @@ def _asked(entrants: list[Entrant], task: Task, yes: bool) -> list[str]:
     budget = dollars.set(task.spec.budget.usd)
     try:
         for entrant in entrants:
-            if not isinstance(entrant.estimator, TuneHosted) or entrant.reason is not None:
+            if entrant.reason is not None:
+                continue  # the board says so
+            offer = contestant_of(clone(entrant.estimator)).offer(task.train.X, task.train.y)
+            if offer is None:
                 continue
-            try:
-                estimator = clone(entrant.estimator)
-                plan = estimator.plan(task.train.X, task.train.y)
-                if estimator.refused(plan) is not None or estimator.unconfirmed(plan) is None:
-                    continue
-            except KurabeError:
-                continue  # the board says what is wrong with it
-            click.echo(f"{plain(entrant.label)}: {plan.describe()}.", err=True)
+            click.echo(f"{plain(entrant.label)}: {offer.text}.", err=True)
             if yes or (sys.stdin.isatty() and click.confirm("Send them and start the job?", err=True)):
-                accepted.append(plan.key)
+                accepted.append(offer.key)
     finally:
         dollars.reset(budget)
     return accepted

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from kurabe.contestants.prompt import Prompt
 from kurabe.errors import KurabeError
 from kurabe.lens.tokenizers import LEAST_CONTEXT
 from kurabe.messages import Message, Request
@@ -38,7 +37,7 @@ ABOUT = Counter(_about, estimate_tokens, False)
 
 
 @contextmanager
-def counter_of(estimator: Prompt) -> Iterator[Counter]:
+def counter_of(estimator: Any) -> Iterator[Counter]:
     """The counter of a contestant's model. Fetches nothing, and evaluates nothing."""
     model = _opened(estimator)
     if model is None:
@@ -52,7 +51,7 @@ def counter_of(estimator: Prompt) -> Iterator[Counter]:
         yield Counter(prompt, model.count_tokens, True)
 
 
-def _opened(estimator: Prompt) -> LocalModel | None:
+def _opened(estimator: Any) -> LocalModel | None:
     """The model, with the least memory for keys and values; None where it is hosted, large, or not here."""
     if not isinstance(estimator.model, str):
         return None

@@ -16,17 +16,13 @@ from sklearn.base import clone
 
 from kurabe.contest.counting import ABOUT, Counter, counter_of
 from kurabe.contest.history import Rate
-from kurabe.contest.prepare import Entrant, reference_of, trained_path
-from kurabe.contestants.human import Human
-from kurabe.contestants.prompt import SCORED, Prompt
-from kurabe.contestants.sweep import Sweep
-from kurabe.contestants.tune import Tune
-from kurabe.contestants.tune_hosted import TuneHosted
+from kurabe.contest.prepare import Entrant, trained_path
+from kurabe.contestants.contract import contestant_of
 from kurabe.errors import KurabeError
 from kurabe.messages import Usage
 from kurabe.models import open_model
 from kurabe.models.local import located, sources
-from kurabe.models.reference import is_local, parse_reference, split_chain
+from kurabe.models.reference import parse_reference, split_chain
 from kurabe.models.transport.cost import TURN_TOKENS
 from kurabe.tasks.task import Task
 
@@ -111,15 +107,14 @@ def estimate(
     asked = list(dict.fromkeys(inputs[: entrant.rows]))
     calls = sum(key not in answered for key in asked)
     found = Estimate(entrant.label, entrant.model, len(asked), calls, reason=entrant.reason)
-    estimator, times = entrant.estimator, 1.0
-    if isinstance(estimator, Sweep):
-        times, estimator = _trials(estimator), estimator.base(task.kind)
+    contestant = contestant_of(entrant.estimator)
+    times, estimator = contestant.learns(), contestant.unfitted(task.kind)
     trained = any(trained_path(task.folder, key).exists() for key in entrant.keys)
     if calls == 0:
         return _with(found, seconds=0.0)
-    if isinstance(estimator, Human):
+    if contestant.by_hand:
         return found
-    if isinstance(estimator, Prompt):
+    if contestant_of(estimator).asks:
         try:
             with counter_of(estimator) if closely else nullcontext(ABOUT) as counter:
                 size = _prompts(estimator, task, counter)
@@ -131,13 +126,6 @@ def estimate(
 
 def _with(found: Estimate, **changes: Any) -> Estimate:
     return Estimate(**(vars(found) | changes))
-
-
-def _trials(sweep: Sweep) -> float:
-    """How many times the whole training part a sweep learns from at most: trials begin on parts of it."""
-    grid = math.prod(len(values) if isinstance(values, list | tuple) else sweep.trials
-                     for values in (sweep.over or {}).values())  # fmt: skip
-    return 1.0 + min(grid, sweep.trials)
 
 
 def _trained(
@@ -159,7 +147,7 @@ def _trained(
 
 def _prompted(
     found: Estimate,
-    estimator: Prompt,
+    estimator: Any,
     task: Task,
     rate: Rate | None,
     times: float,
@@ -176,7 +164,7 @@ def _prompted(
         found, calls=calls, input_tokens=round(size.whole * calls), output_tokens=size.written * calls,
         counted=size.exact,
     )  # fmt: skip
-    local = is_local(reference_of(estimator))
+    local = not estimator.hosted
     usd = 0.0 if local else _usd(estimator, size.whole, size.written)
     measured = rate is not None and times == 1
     if rate is not None and times == 1:
@@ -187,7 +175,7 @@ def _prompted(
         seconds = None if weight is None else (size.fresh + size.written) * weight / BYTES_PER_SECOND * calls
     else:
         seconds = (CALL_SECONDS + size.written / TOKENS_PER_SECOND) * math.ceil(calls / AT_A_TIME)
-    if isinstance(estimator, Tune | TuneHosted) and not trained:
+    if estimator.resumes and not trained:
         # What a provider's tuning costs is said where it is confirmed; how long it takes, nobody knows.
         usd = usd if local else None
         fit = _tuning(estimator, task, rate if times == 1 else None, size, closely=closely)
@@ -196,20 +184,19 @@ def _prompted(
     return _with(found, usd=None if usd is None else usd * calls, seconds=seconds, measured=measured)
 
 
-def _tuning(
-    estimator: Tune | TuneHosted, task: Task, rate: Rate | None, size: "_Prompts", *, closely: bool
-) -> float | None:
+def _tuning(estimator: Any, task: Task, rate: Rate | None, size: "_Prompts", *, closely: bool) -> float | None:
     """Seconds that tuning takes: an earlier run's by the rows of now, else about, None where unknown."""
     rows, validation = len(task.train), 0 if task.validation is None else len(task.validation)
     if rate is not None and rate.fit_seconds is not None:
         return rate.fit_seconds * (rows + validation) / max(rate.train_rows, 1)
-    if not closely or not isinstance(estimator, Tune) or (weight := _size(estimator)) is None:
+    if not closely or estimator.hosted or (weight := _size(estimator)) is None:
         return None
     row = min(size.whole + size.answer, estimator.context)
     steps = math.inf if estimator.max_steps is None else estimator.max_steps
     learned = min(rows * row * estimator.epochs, steps * estimator.step_tokens)
     # An evaluation goes forward only, a third of the work.
-    return (learned + estimator.evaluations * validation * row / 3) * weight / TUNED_BYTES_PER_SECOND
+    work: float = learned + estimator.evaluations * validation * row / 3
+    return work * weight / TUNED_BYTES_PER_SECOND
 
 
 @dataclass(frozen=True)
@@ -224,25 +211,25 @@ class _Prompts:
     exact: bool
 
 
-def _prompts(estimator: Prompt, task: Task, counter: Counter) -> _Prompts:
+def _prompts(estimator: Any, task: Task, counter: Counter) -> _Prompts:
     """How large a contestant's prompts and answers are, by a sample of rows."""
     draft = clone(estimator)
     part = task.train
-    Prompt.fit(draft, part.X.head(LEARNED), part.y[:LEARNED])  # of those that are tuned, the prompt alone
+    draft.draft(part.X.head(LEARNED), part.y[:LEARNED])
     whole, fresh = [], []
     for messages in draft.drafts(task.test.X.head(SAMPLE)):
         whole.append(counter.prompt(messages, draft.prefill_))
         fresh.append(counter.text(messages[-1].text) + TURN_TOKENS if draft.choose == "fixed" else whole[-1])
     answer = float(np.mean([counter.text(str(value)) + 1 for value in part.y[:SAMPLE].tolist()]))
     sizes = float(np.mean(whole)), float(np.mean(fresh))
-    if draft.decode_ in SCORED:
+    if draft.scores_labels:
         # Each label is evaluated behind the prompt, and nothing is written.
         return _Prompts(sizes[0], sizes[1] + sum(map(counter.text, draft.labels_)), 0, answer, counter.exact)
     longest = estimator.max_tokens or draft.request_["max_tokens"]
     return _Prompts(*sizes, min(math.ceil(answer), longest), answer, counter.exact)
 
 
-def _usd(estimator: Prompt, input_tokens: float, output_tokens: int) -> float | None:
+def _usd(estimator: Any, input_tokens: float, output_tokens: int) -> float | None:
     """Dollars of a call, None where the price is not known. No key is needed to know it."""
     if not isinstance(estimator.model, str):
         return None
@@ -256,7 +243,7 @@ def _usd(estimator: Prompt, input_tokens: float, output_tokens: int) -> float | 
         return None
 
 
-def _size(estimator: Prompt) -> int | None:
+def _size(estimator: Any) -> int | None:
     """Bytes of a local model's files, None where they are not known."""
     if not isinstance(estimator.model, str):
         return None

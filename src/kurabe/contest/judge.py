@@ -8,17 +8,18 @@ import polars as pl
 
 from kurabe import models
 from kurabe.contest.style import FIRST, NEITHER, SECOND, SYSTEM, USER, Showing
-from kurabe.contestants.prompt import Prompt
+from kurabe.contestants import registry
+from kurabe.contestants.base import Contestant
 from kurabe.errors import ContestantError, InputError, TaskError
 from kurabe.models.reference import is_local
 from kurabe.tasks.checks import labelled
-from kurabe.tasks.spec import Style, TaskSpec
+from kurabe.tasks.spec import ContestantSpec, Style, TaskSpec
 
 MAX_INPUT_CHARS = 8000  # of the input and of each answer; a longer one is cut
 MAX_TOKENS = 1024  # the verdict is one word; a reasoning model thinks before it
 
 
-def judges(spec: TaskSpec, folder: Path) -> dict[str, tuple[Style, Prompt]]:
+def judges(spec: TaskSpec, folder: Path) -> dict[str, tuple[Style, Contestant]]:
     """The styles that a task asks for and who judges them, by the check's name.
 
     Raises TaskError where a judge's options are not valid, or hold what must not be kept.
@@ -33,20 +34,20 @@ def judges(spec: TaskSpec, folder: Path) -> dict[str, tuple[Style, Prompt]]:
     return found
 
 
-def _judge(style: Style, folder: Path) -> Prompt:
+def _judge(style: Style, folder: Path) -> Contestant:
     reference = models.beside(style.judge, folder)
-    judge = Prompt(
-        model=reference,
-        options=style.options,
-        system=SYSTEM.format(rubric=style.rubric),
-        user=USER,
-        max_tokens=None if is_local(reference) else MAX_TOKENS,
-        max_input_chars=MAX_INPUT_CHARS,
-        kind="label",
-    )
-    judge.check()
+    settings = {
+        "model": reference,
+        "options": style.options,
+        "system": SYSTEM.format(rubric=style.rubric),
+        "user": USER,
+        "max_tokens": None if is_local(reference) else MAX_TOKENS,
+        "max_input_chars": MAX_INPUT_CHARS,
+    }
+    judge = registry.build(ContestantSpec("prompt", settings, "judge"), registry.Context("label"))
     verdicts = np.array([FIRST, SECOND, NEITHER], dtype=object)
-    return judge.fit(rows_of([Showing("", "", "")] * len(verdicts)), verdicts)
+    fitted: Contestant = judge.fit(rows_of([Showing("", "", "")] * len(verdicts)), verdicts)
+    return fitted
 
 
 def rows_of(showings: Sequence[Showing]) -> pl.DataFrame:

@@ -10,10 +10,9 @@ from kurabe.contest.journal import Journal
 from kurabe.contest.notes import UNFINISHED
 from kurabe.contest.prepare import Entrant
 from kurabe.contest.work import LEAST_ROWS
-from kurabe.contestants.prompt import Prompt
+from kurabe.contestants.contract import contestant_of
 from kurabe.contestants.registry import WORTH
 from kurabe.errors import TaskError
-from kurabe.models.reference import is_local
 from kurabe.tasks.task import Task
 
 HOSTED = 4.0
@@ -57,7 +56,7 @@ class Schedule:
                 seconds = max(seconds or 0.0, 2 * before)
             guessed[one.label] = not found.measured and before is None
             share = 1.0
-            if isinstance(one.estimator, Prompt) and one.rows is not None and found.calls:
+            if contestant_of(one.estimator).asks and one.rows is not None and found.calls:
                 share = min(max(LEAST_ROWS - (found.rows - found.calls), 1) / found.calls, 1.0)
             needs[one.label], least[one.label] = seconds, None if seconds is None else seconds * share
         return cls(needs, least, guessed)
@@ -82,10 +81,10 @@ class Schedule:
         expected to need, and at least half of what is left, while others wait.
         """
         waiting = [one for one in after if self.needs.get(one.label) != 0.0]
-        if not isinstance(entrant.estimator, Prompt):
+        if not contestant_of(entrant.estimator).asks:
             expected = 2 * self._now(entrant, self.needs)
             return min(max(left / 2, expected), left) if waiting else left
-        models = [entrant, *(one for one in waiting if isinstance(one.estimator, Prompt))]
+        models = [entrant, *(one for one in waiting if contestant_of(one.estimator).asks)]
         while len(models) > 1 and any(self.least_of(one) > left / len(models) for one in models):
             slowest = max(models[1:], key=self.least_of)
             models.remove(slowest)
@@ -100,7 +99,7 @@ class Schedule:
 
     def _now(self, entrant: Entrant, seconds: Mapping[str, float | None]) -> float:
         found = seconds.get(entrant.label)
-        learns = self.guessed.get(entrant.label) and not isinstance(entrant.estimator, Prompt)
+        learns = self.guessed.get(entrant.label) and not contestant_of(entrant.estimator).asks
         return UNKNOWN if found is None else found * self.factor if learns else found
 
 
@@ -118,5 +117,4 @@ def leave_out(seconds: float, minutes: float, *, more: bool = False) -> str:
 def _worth(entrant: Entrant) -> float:
     """What a contestant is worth trying beside the others."""
     worth = WORTH.get(entrant.name, 1.0)
-    hosted = isinstance(entrant.estimator, Prompt) and entrant.model is not None and not is_local(entrant.model)
-    return worth * (HOSTED if hosted else 1.0)
+    return worth * (HOSTED if contestant_of(entrant.estimator).hosted else 1.0)

@@ -11,13 +11,13 @@ import numpy as np
 
 from kurabe.contest.caution import noticeable
 from kurabe.contest.estimates import Estimate, estimate
-from kurabe.contest.identity import input_digests
 from kurabe.contest.intervals import influences, scored
 from kurabe.contest.journal import Journal
 from kurabe.contest.minutes import Schedule, leave_out
 from kurabe.contest.prepare import Entrant, choose, head, journal_path, make_entrants
 from kurabe.contest.units import find_units
-from kurabe.contestants.constant import Constant
+from kurabe.contestants import registry
+from kurabe.contestants.keys import input_digests
 from kurabe.models.transport.cost import total
 from kurabe.tasks.metrics import metric_for
 from kurabe.tasks.spec import Kind
@@ -146,7 +146,7 @@ def smallest_difference(task: Task, rows: float, pairs: int) -> float | None:
     """
     metric = metric_for(task.metric, task.kind)
     X, y = task.train.X.head(LEARNED), task.train.y[:LEARNED]
-    guess = Constant(kind=task.kind, metric=metric.name).fit(X, y).predict(X)
+    guess = registry.from_name("constant", registry.Context(task.kind, metric.name)).fit(X, y).predict(X)
     one = scored(metric, metric.statistics(y, guess))
     if metric.bounds is not None:
         low, high = metric.bounds

@@ -15,14 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
-from sklearn.base import clone
 
 from kurabe import models
 from kurabe.contest.board import Board, compute_board
 from kurabe.contest.clock import Clock, OutOfTimeError
 from kurabe.contest.evidence import Status
-from kurabe.contest.identity import digest, estimator_digests
 from kurabe.contest.journal import Journal, Row, RunRecord
 from kurabe.contest.judge import judges, rows_of
 from kurabe.contest.lock import disk_error, locked
@@ -33,7 +30,6 @@ from kurabe.contest.observer import Observer, Silent
 from kurabe.contest.prepare import (
     FOLDER,
     Entrant,
-    asked_models,
     cheap_first,
     choose,
     fit,
@@ -41,20 +37,15 @@ from kurabe.contest.prepare import (
     journal_path,
     make_entrants,
     make_record,
-    may_cost,
     now,
-    reference_of,
     trained_path,
 )
 from kurabe.contest.style import Showing, left_to_judge, style_key
 from kurabe.contest.work import Work
 from kurabe.contestants import persist
-from kurabe.contestants.base import AnswersRowByRow, Prediction, learning
-from kurabe.contestants.human import Human
-from kurabe.contestants.prompt import Prompt
-from kurabe.contestants.sweep import Sweep
-from kurabe.contestants.tune import Tune
-from kurabe.contestants.tune_hosted import TuneHosted, dollars
+from kurabe.contestants.base import Answering, Contestant, Prediction, dollars, learning
+from kurabe.contestants.contract import contestant_of
+from kurabe.contestants.keys import digest, estimator_digests
 from kurabe.errors import (
     BudgetExceededError,
     ContestantError,
@@ -64,12 +55,10 @@ from kurabe.errors import (
     is_disk_full,
     without_secrets,
 )
-from kurabe.models.reference import is_local
 from kurabe.models.transport.budget import Budget
 from kurabe.tasks.metrics import metric_for
 from kurabe.tasks.task import Part, Task
 
-CHUNKS = 20  # predictions of contestants that answer all at once are journaled in about so many pieces
 SCORE_SECONDS = 0.25  # the running score is computed no more often than this
 
 
@@ -185,7 +174,7 @@ class _Contest:
         """(status, reason) of a contestant after it did what it could. Ctrl-C and a full disk end the run."""
         try:
             self.clock.check()
-            if may_cost(work.entrant.estimator):
+            if contestant_of(work.entrant.estimator).may_cost():
                 self._check_budget()
             self._pull(work)
             persist.warm_up()
@@ -242,19 +231,19 @@ class _Contest:
             if left:
                 self.observer.ended(f"judging {label}", "partial" if reason else "done", reason)
 
-    def _judge(self, label: str, key: bytes, judge: Prompt, left: Sequence[Showing]) -> None:
+    def _judge(self, label: str, key: bytes, judge: Contestant, left: Sequence[Showing]) -> None:
         if not left:
             return
         self._check_budget()
         self._fetch(judge)
         if reason := judge.skipped_reason():
             raise ContestantError(reason)
-        judge.opened(self.budget)
+        context = Answering("label", range(len(left)), self.budget, self._finished)
+        answers = judge.answer(rows_of(left), context)
         done, last = 0, time.perf_counter()
         try:
-            hosted = not is_local(reference_of(judge))
-            with self._written_down(key, hosted), self._patient() if hosted else nullcontext():
-                for batch in judge.iter_batches(rows_of(left), self._finished):
+            with self._written_down(key, judge.hosted), self._patient() if judge.hosted else nullcontext():
+                for batch in answers:
                     now = time.perf_counter()
                     rows = [Row(left[one.row].key, one.value, one.raw, one.usd) for one in batch]
                     self.journal.add(key, rows, now - last)
@@ -276,19 +265,16 @@ class _Contest:
 
     def _answer(self, work: Work) -> None:
         """Fit the contestant, or load it, and journal the answers that are left."""
-        estimator = self._trained(work.entrant)
-        if isinstance(estimator, Sweep):  # a sweep answers as the contestant that it has chosen
-            self._answered_alike(work, estimator.chosen_)
-            estimator = estimator.chosen_
+        trained = contestant_of(self._trained(work.entrant))
+        estimator = trained.answering()
+        if trained.swept() is not None:
+            self._answered_alike(work, estimator)
         try:
             left = work.left()
             self._tell(work, force=True)
             if not left:  # all answers were taken over
                 return
-            if isinstance(estimator, AnswersRowByRow):
-                self._row_by_row(estimator, work, left)
-            else:
-                self._in_pieces(estimator, work, left)
+            self._ask(contestant_of(estimator), work, left)
         finally:
             close: Callable[[], None] | None = getattr(estimator, "close", None)
             if close:
@@ -302,7 +288,7 @@ class _Contest:
         key = work.entrant.key
         before, _ = self.journal.spent([key])
         own, *formerly = estimator_digests(chosen)
-        now, *before_now = work.entrant.swept
+        now, *before_now = work.entrant.learned
         pairs = [(own, now), *itertools.product(formerly, before_now)]
         self.journal.answer_alike(key, *(digest("chosen", one, known) for one, known in pairs))
         work.renew(work.entrant)
@@ -346,18 +332,17 @@ class _Contest:
     def _unfinished(self, entrant: Entrant, seconds: float) -> None:
         """Say what to do about learning that took too long. Tuning and sweeps go on where they were; the others begin
         anew, so that it is noted how long was not enough."""
-        if isinstance(entrant.estimator, Tune | TuneHosted | Sweep) or self.clock.minutes is None:
+        if contestant_of(entrant.estimator).resumes or self.clock.minutes is None:
             return
         self.journal.record_unfinished(entrant.key, UNFINISHED, seconds)
         raise OutOfTimeError(leave_out(seconds, self.clock.minutes, more=True)) from None
 
     def _within_budget(self, estimator: Any) -> Any:
-        """A sweep may spend no more than is left of the task's dollars."""
+        """The estimator, whose `fit` may spend no more than is left of the task's dollars."""
         usd = self.task.spec.budget.usd
-        if usd is None or not isinstance(estimator, Sweep):
+        if usd is None or not isinstance(estimator, Contestant):
             return estimator
-        left = max(usd - self.spent, 0.0)
-        return clone(estimator).set_params(usd=left if estimator.usd is None else min(left, estimator.usd))
+        return estimator.within(max(usd - self.spent, 0.0))
 
     def _pay(self, usd: float) -> None:
         """Take what a fit cost off the task's dollars."""
@@ -365,21 +350,23 @@ class _Contest:
         if self.budget is not None:
             self.budget.count(usd)
 
-    def _row_by_row(self, estimator: AnswersRowByRow, work: Work, left: Sequence[int]) -> None:
-        if isinstance(estimator, Prompt):
-            estimator.opened(self.budget)  # loading it is not part of answering
-        answers = self._batches(estimator, self.test.X[left], left)
-        hosted = isinstance(estimator, Prompt) and not is_local(reference_of(estimator))
+    def _ask(self, contestant: Contestant, work: Work, left: Sequence[int]) -> None:
+        """Journal the answers to the rows that are left, as they come."""
+        stop = self._finished if contestant.may_cost() else self._out_of_time
+        answers = contestant.answer(self.test.X[left], Answering(self.task.kind, left, self.budget, stop))
+        hosted = contestant.hosted
         with self._written_down(work.entrant.key, hosted):
             try:
                 with self._patient() if hosted else nullcontext():
-                    self._keep(answers, work, left, check=not isinstance(estimator, Prompt))
+                    self._keep(answers, work, left)
             finally:
                 close: Callable[[], None] | None = getattr(answers, "close", None)
                 if close:
                     close()
         if not work.complete:
-            self._check_budget()
+            self.clock.check()
+            if contestant.may_cost():
+                self._check_budget()
 
     @contextmanager
     def _written_down(self, key: bytes, hosted: bool) -> Iterator[None]:
@@ -393,18 +380,15 @@ class _Contest:
             finally:
                 self.budget.ledger = None
 
-    def _keep(self, answers: Iterator[list[Prediction]], work: Work, left: Sequence[int], *, check: bool) -> None:
-        """Journal the answers as they come; `check`: whether the budget is looked at here, after each of them."""
+    def _keep(self, answers: Iterator[list[Prediction]], work: Work, left: Sequence[int]) -> None:
         last = time.perf_counter()
         for batch in answers:
             now = time.perf_counter()
             rows = [Row(self.record.inputs[left[one.row]], one.value, one.raw, one.usd) for one in batch]
             work.add(rows, now - last)
-            last = now
             self._count(batch)
             self._tell(work, force=work.complete)
-            if check and not work.complete:
-                self._check_budget()
+            last = time.perf_counter()
 
     @contextmanager
     def _patient(self) -> Iterator[None]:
@@ -427,14 +411,6 @@ class _Contest:
         if self.interrupted:
             raise KeyboardInterrupt
 
-    def _batches(self, estimator: AnswersRowByRow, X: pl.DataFrame, left: Sequence[int]) -> Iterator[list[Prediction]]:
-        """Answers as they come. A model's calls under way are waited for when the budget ends: they are paid."""
-        if isinstance(estimator, Prompt):
-            return estimator.iter_batches(X, self._finished)
-        if isinstance(estimator, Human):
-            return ([answer] for answer in estimator.iter_predict(X, left))
-        return ([answer] for answer in estimator.iter_predict(X))
-
     def _finished(self) -> bool:
         """Whether nothing more is to be asked."""
         if self.interrupted:
@@ -445,21 +421,9 @@ class _Contest:
             return True
         return False
 
-    def _in_pieces(self, estimator: Any, work: Work, left: Sequence[int]) -> None:
-        size = max(1, -(-len(self.test) // CHUNKS))
-        for start in range(0, len(left), size):
-            self.clock.check()
-            piece = left[start : start + size]
-            began = time.perf_counter()
-            values = np.asarray(estimator.predict(self.test.X[piece]))
-            seconds = time.perf_counter() - began
-            if values.shape != (len(piece),):
-                raise ContestantError(
-                    f"predict gave shape {values.shape} for {len(piece)} rows; wanted ({len(piece)},)"
-                )
-            keys = [self.record.inputs[row] for row in piece]
-            work.add([Row(k, _plain(v, self.task.kind)) for k, v in zip(keys, values, strict=True)], seconds)
-            self._tell(work, force=work.complete)
+    def _out_of_time(self) -> bool:
+        """Whether no time is left."""
+        return self.clock.left() < 0
 
     def _tell(self, work: Work, *, force: bool) -> None:
         now = time.monotonic()
@@ -485,7 +449,7 @@ class _Contest:
     def _fetch(self, estimator: Any) -> bool:
         """Fetch the files of an estimator's models that are not here; whether there were any."""
         names: list[str] = []
-        for reference in asked_models(estimator):
+        for reference in contestant_of(estimator).models():
             while (name := models.pull_name(reference)) is not None and name not in names:
                 from kurabe.models.pull import pull  # most runs fetch nothing
 
@@ -508,15 +472,7 @@ class _Contest:
 def _out_of_time(work: Work, why: str) -> tuple[Status, str | None]:
     """(status, reason) of a contestant that gets no more time. The rows that a model was asked stand in random order,
     so enough of them are a sample too."""
-    return work.cut_short(why) if isinstance(work.entrant.estimator, Prompt) else work.stopped(why)
-
-
-def _plain(value: Any, kind: str) -> float | str | None:
-    """What a vector contestant predicted, as the journal keeps it; not a number counts as unread."""
-    if kind == "number":
-        number = float(value)
-        return number if np.isfinite(number) else None
-    return None if value is None else str(value)
+    return work.cut_short(why) if contestant_of(work.entrant.estimator).asks else work.stopped(why)
 
 
 def _first_line(error: BaseException) -> str:

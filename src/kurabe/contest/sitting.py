@@ -9,7 +9,8 @@ from kurabe.contest.person_verdicts import PersonAgreement, person_agreement, pe
 from kurabe.contest.prepare import FOLDER, Entrant, head, journal_path, make_entrants, make_record
 from kurabe.contest.style import FIRST, NEITHER, SECOND, person_key
 from kurabe.contest.work import Work
-from kurabe.contestants.human import Ask, Human, Tell, ask_person, ask_verdicts
+from kurabe.contestants.contract import contestant_of
+from kurabe.contestants.session import Ask, Tell, ask_person, ask_verdicts
 from kurabe.errors import ContestantError
 from kurabe.tasks.checks import labelled
 from kurabe.tasks.task import Task
@@ -90,7 +91,7 @@ def judge_by_hand(task: Task, *, ask: Ask, tell: Tell, limit: int | None = None,
 
 def _person(entrants: list[Entrant]) -> Entrant:
     for entrant in entrants:
-        if isinstance(entrant.estimator, Human) and entrant.estimator.answers is None:
+        if contestant_of(entrant.estimator).by_hand and entrant.reason is not None:
             return entrant
     raise ContestantError(
         "no contestant of this task is a person at the terminal; add `{human: {rows: 50}}` to its `contestants`"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kurabe.contest.evidence import Entry, Evidence
-from kurabe.contest.identity import digest
+from kurabe.contestants.keys import digest
 from kurabe.models.engines.thoughts import behind_thoughts
 from kurabe.tasks.spec import Style
 

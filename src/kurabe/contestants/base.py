@@ -1,23 +1,33 @@
-"""What the contest asks of a contestant: scikit-learn's `fit` and `predict`, and a little more for those that answer
-row by row.
+"""What a contest asks of a contestant: scikit-learn's `fit` and `predict`, and a few questions with default answers, so
+that it never has to know what class a contestant is. `kurabe.contestants.contract` asks them of any other estimator.
 
 `X` is a polars DataFrame with the task's input columns and `input`, the rendered text (pandas is accepted and turned
 into polars). `y` is a float64 array for kind `number` and an object array of str for `label` and `text`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, ClassVar, Protocol, Self, runtime_checkable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
 import msgspec
 import numpy as np
 import polars as pl
 from sklearn.base import BaseEstimator
 
-from kurabe.tasks.spec import Kind
+from kurabe.errors import ContestantError
+from kurabe.models.transport.budget import Budget
+from kurabe.tasks.spec import Kind, Sample
 
+PIECES = 20
+"""What answers all at once is asked in about so many pieces, so that each is kept as it comes."""
 Validation = tuple[pl.DataFrame, np.ndarray]
 
+dollars: ContextVar[float | None] = ContextVar("dollars", default=None)
+"""What a `fit` may spend; None: as much as it takes."""
+confirmed: ContextVar[frozenset[str]] = ContextVar("confirmed", default=frozenset())
+"""The keys of offers that the user has accepted, besides what settings accept."""
 learning: ContextVar[Callable[[str], None]] = ContextVar("learning", default=lambda said: None)
 """What a `fit` that takes long tells how far it is; a contest shows it."""
 
@@ -29,6 +39,52 @@ class Prediction(msgspec.Struct, frozen=True):
     value: float | str | None
     raw: str | None = None
     usd: float | None = 0.0
+
+
+class Offer(NamedTuple):
+    """What a `fit` would send and pay for, in words, and the key by which `confirmed` accepts it."""
+
+    key: str
+    text: str
+
+
+class About(NamedTuple):
+    """What a contestant is told of its task before it is fitted.
+
+    `template`: of the rendered input. `X`: the inputs that it learns from, and `learned` a digest of them with their
+    targets. `tested`: gives a digest of the test part's inputs.
+    """
+
+    label: str
+    kind: Kind
+    target: str
+    template: str
+    folder: Path
+    X: pl.DataFrame
+    learned: bytes
+    tested: Callable[[], bytes]
+
+
+class Keys(NamedTuple):
+    """Digests that a contestant's answers are kept by (`answers`), and those that what it learns on the way is kept by
+    (`learned`); of each, today's comes first, and then those of earlier versions of kurabe."""
+
+    answers: tuple[bytes, ...]
+    learned: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Answering:
+    """What goes with the rows that a contestant answers in a contest.
+
+    `positions`: which test rows they are. `budget`: of the dollars that calls may cost. `stop`: whether no more is to
+    be asked.
+    """
+
+    kind: Kind
+    positions: Sequence[int]
+    budget: Budget | None
+    stop: Callable[[], bool]
 
 
 class Contestant(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
@@ -45,6 +101,75 @@ class Contestant(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
     no_effect: ClassVar[frozenset[str]] = frozenset()
     """Settings that no answer depends on, such as what may be paid: answers made under other values of them hold.
     `options.policy` is the key `policy` of the mapping `options`."""
+    keeps: ClassVar[str | None] = None
+    """The folder in `.kurabe` in which it keeps what it learns on the way, so that a `fit` that was killed goes on."""
+    resumes: ClassVar[bool] = False
+    """Whether a `fit` that was broken off goes on where it was."""
+    asks: ClassVar[bool] = False
+    """Whether it asks a language model, row by row."""
+    by_hand: ClassVar[bool] = False
+    """Whether a person answers."""
+
+    # ---------------------------------------------------------------------------------------- before a contest begins
+
+    def skipped_reason(self) -> str | None:
+        """Why it can't run here, or None where it can."""
+        return None
+
+    def models(self) -> tuple[str, ...]:
+        """The references of the models that it asks."""
+        return ()
+
+    def shown_model(self) -> str | None:
+        """The reference of its one model, for the board."""
+        return None
+
+    @property
+    def hosted(self) -> bool:
+        """Whether it asks models whose calls are paid for though nobody waits for them."""
+        return False
+
+    def swept(self) -> str | None:
+        """The name of the contestant whose settings it chooses; None where it is no sweep."""
+        return None
+
+    def unfitted(self, kind: Kind) -> Any:
+        """The estimator that learns in the end, another one where this one chooses its settings."""
+        return self
+
+    def learns(self) -> float:
+        """How many times it learns from the whole training part, at most."""
+        return 1.0
+
+    def may_cost(self) -> bool:
+        """Whether its answers may cost money."""
+        return hasattr(self, "iter_predict")
+
+    def sample(self, rows: Sample) -> int | None:
+        """How many test rows it is asked, where language models are asked `rows`; None: all."""
+        return None
+
+    def depends(self, about: About) -> Iterable[tuple[bytes | str, ...]]:
+        """What its answers depend on beside its settings and what it learns from, such as the files of a model."""
+        return ()
+
+    def own_keys(self, about: About) -> Keys | None:
+        """What it is known by where that is not its name, revision, settings and what `depends` gives."""
+        return None
+
+    def placed(self, about: About, kept: Path | None) -> Self:
+        """A copy that finds its files from anywhere and keeps in `kept` what it learns on the way."""
+        return self
+
+    def offer(self, X: pl.DataFrame, y: np.ndarray) -> Offer | None:
+        """What the user has to accept before it is fitted on these rows; None where there is nothing to ask."""
+        return None
+
+    def within(self, usd: float) -> Self:
+        """A copy whose `fit` spends no more than so many dollars."""
+        return self
+
+    # ---------------------------------------------------------------------------------------------------- in a contest
 
     def fit(self, X: Any, y: Any, validation: Validation | None = None) -> Self:
         """Learn from the training part. `validation`, (X, y), is for choosing settings; without it a share of the
@@ -55,6 +180,22 @@ class Contestant(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         """One answer a row, shape (n,): float64 for `number`, object array of str otherwise; never NaN or None."""
         raise NotImplementedError(type(self).__name__)
 
+    def tuned_here(self) -> tuple[str, str] | None:
+        """The references of the model that was tuned on this machine and of what it was made of; None where it was
+        not."""
+        return None
+
+    def answering(self) -> Any:
+        """The fitted estimator that answers, another one where this one has chosen among several."""
+        return self
+
+    def answer(self, X: pl.DataFrame, context: Answering) -> Iterator[list[Prediction]]:
+        """Answers in lists of what comes together, in any order; nothing is begun once `context.stop()` is true.
+
+        `Prediction.row` is the position in X.
+        """
+        return answers_of(self, X, context)
+
 
 @runtime_checkable
 class AnswersRowByRow(Protocol):
@@ -62,6 +203,38 @@ class AnswersRowByRow(Protocol):
 
     def iter_predict(self, X: pl.DataFrame) -> Iterator[Prediction]:
         """Yield a Prediction a row, in any order; `Prediction.row` is the position in X."""
+
+
+def answers_of(estimator: Any, X: pl.DataFrame, context: Answering) -> Iterator[list[Prediction]]:
+    """What `Contestant.answer` gives, of any fitted estimator: one by one where it has `iter_predict`.
+
+    Raises ContestantError where `predict` doesn't give one answer a row.
+    """
+    if isinstance(estimator, AnswersRowByRow):
+        for answer in estimator.iter_predict(X):
+            yield [answer]
+            if context.stop():
+                return
+        return
+    size = max(1, -(-X.height // PIECES))
+    for start in range(0, X.height, size):
+        if context.stop():
+            return
+        piece = X[start : start + size]
+        values = np.asarray(estimator.predict(piece))
+        if values.shape != (piece.height,):
+            raise ContestantError(
+                f"predict gave shape {values.shape} for {piece.height} rows; wanted ({piece.height},)"
+            )
+        yield [Prediction(start + row, _plain(value, context.kind)) for row, value in enumerate(values)]
+
+
+def _plain(value: Any, kind: Kind) -> float | str | None:
+    """An answer as it is kept; not a number counts as unread."""
+    if kind == "number":
+        number = float(value)
+        return number if np.isfinite(number) else None
+    return None if value is None else str(value)
 
 
 def effective(params: Mapping[str, Any], no_effect: Iterable[str]) -> dict[str, Any]:

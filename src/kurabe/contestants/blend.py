@@ -1,6 +1,6 @@
 """Stacking: several contestants, weighed by what they said of rows they had not seen (Wolpert 1992, Breiman 1996)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted
 
-from kurabe.contestants.base import Contestant, Validation
+from kurabe.contestants.base import About, Contestant, Validation
 from kurabe.contestants.features import analysed_once
 from kurabe.contestants.frames import as_frame, as_target, held_part, joined
 from kurabe.contestants.learner import View, checked_kind, expand, scored_by
@@ -112,6 +112,11 @@ class Blend(Contestant):
         if self.kind_ == "label" and without:
             raise ContestantError(f"{without[0]} cannot be blended: it has no predict_proba")
         return members
+
+    def depends(self, about: About) -> Iterable[tuple[str, ...]]:
+        """What of the table its members learn from."""
+        views = self.views(about.X)
+        return () if views == ("all",) else (views,)
 
     def views(self, X: pl.DataFrame) -> tuple[View, ...]:
         """What its members learn from: the columns alone where none of them is prose."""

@@ -1,23 +1,26 @@
 """What kurabe's own trained contestants share: clean input, the choice of scale, and answers for degenerate targets."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import polars as pl
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-from kurabe.contestants.base import Contestant, Validation
+from kurabe.contestants.base import About, Contestant, Validation
 from kurabe.contestants.encoding import ColumnEncoder
 from kurabe.contestants.features import Features
 from kurabe.contestants.frames import as_frame, as_target, held_part, infer_kind, joined
 from kurabe.contestants.target import SQUARED, Scale, log_fits
 from kurabe.errors import ContestantError
+from kurabe.models import beside, embeddings
 from kurabe.models.embeddings import DEFAULT, unavailable
 from kurabe.tasks.metrics import Metric, default_metric, metric_for
 from kurabe.tasks.prose import prose_columns
@@ -84,6 +87,20 @@ class Learner(Contestant):
         except ValueError:
             return ("all",)
         return ("all", "columns") if prose_columns(X) else ("columns",)
+
+    def depends(self, about: About) -> Iterator[tuple[bytes | str, ...]]:
+        """What of the table it learns from, and the files of what embeds texts."""
+        views = self.views(about.X)
+        # What was learned from texts before columns were learned from alone keeps its key, and so its answers.
+        if views != ("all",):
+            yield views
+        if (reference := self.get_params().get("embeddings")) is not None:
+            yield (embeddings.fingerprint(beside(reference, about.folder)),)
+
+    def placed(self, about: About, kept: Path | None) -> Self:
+        """A copy whose embedding model is found beside the task file."""
+        reference = self.get_params().get("embeddings")
+        return self if reference is None else clone(self).set_params(embeddings=beside(reference, about.folder))
 
     def skipped_reason(self) -> str | None:
         """Why `embeddings`, where the contestant has it, can't be used here, or None where it can."""

@@ -2,14 +2,16 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
 
 import msgspec
 import numpy as np
 import polars as pl
+from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 
-from kurabe.contestants.base import Contestant, Prediction, Validation, collect
+from kurabe.contestants.base import About, Answering, Contestant, Prediction, Validation, collect
 from kurabe.contestants.examples import Nearest, decimals_of, spread, write_number
 from kurabe.contestants.expected import expected_number
 from kurabe.contestants.frames import TEXT, as_frame, as_target, infer_kind, require, texts
@@ -17,6 +19,7 @@ from kurabe.contestants.score import Question, score_rows, shown
 from kurabe.contestants.wording import default_prompt, joint
 from kurabe.errors import ContestantError, TaskError, missing
 from kurabe.messages import Message, Reply, Request
+from kurabe.models import beside, fingerprint
 from kurabe.models.base import ChatModel
 from kurabe.models.conversation import estimate_tokens
 from kurabe.models.engines.base import LocalModel
@@ -132,6 +135,7 @@ class Prompt(Contestant):
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label", "text"})
     no_effect = frozenset({"rows", *OF_CALLS})
+    asks = True
 
     def __init__(
         self,
@@ -170,6 +174,41 @@ class Prompt(Contestant):
         self.prompt = prompt
         self.target = target
         self.random_state = random_state
+
+    def models(self) -> tuple[str, ...]:
+        """The reference of the model, where it is not an open one."""
+        return (self.model,) if isinstance(self.model, str) else ()
+
+    def shown_model(self) -> str:
+        """The reference of the model."""
+        return self.model if isinstance(self.model, str) else self.model.reference
+
+    @property
+    def hosted(self) -> bool:
+        """Whether the model is asked over the network."""
+        return not is_local(self.shown_model())
+
+    def may_cost(self) -> bool:
+        """Whether the model is hosted."""
+        return self.hosted
+
+    def sample(self, rows: Sample) -> int | None:
+        """The first `rows` test rows, unless the setting of that name says otherwise."""
+        asked = self.rows or rows
+        return None if asked == "all" else asked
+
+    def depends(self, about: About) -> Iterable[tuple[bytes | str, ...]]:
+        """The model's files."""
+        return ((fingerprint(beside(self.model, about.folder)),),) if isinstance(self.model, str) else ()
+
+    def placed(self, about: About, kept: Path | None) -> Self:
+        """A copy whose model is found beside the task file."""
+        return clone(self).set_params(model=beside(self.model, about.folder)) if isinstance(self.model, str) else self
+
+    def answer(self, X: pl.DataFrame, context: Answering) -> Iterator[list[Prediction]]:
+        """Answers as they come. Calls under way when it is to stop are waited for, since they are paid."""
+        self.opened(context.budget)  # loading it is not part of answering
+        return self.iter_batches(X, context.stop)
 
     def skipped_reason(self) -> str | None:
         """Why the model cannot be asked here, or None where it can."""
@@ -213,6 +252,15 @@ class Prompt(Contestant):
         self.request_ = msgspec.to_builtins(self._template_request(y))
         self.notes_: dict[str, Any] = {"decode": self.decode_}
         return self
+
+    def draft(self, X: Any, y: Any) -> Self:
+        """Make the prompt ready, and ask and tune nothing."""
+        return Prompt.fit(self, X, y)
+
+    @property
+    def scores_labels(self) -> bool:
+        """Whether labels are scored and nothing is written; known after `fit`."""
+        return self.decode_ in SCORED
 
     def iter_predict(self, X: Any) -> Iterator[Prediction]:
         """Yield a Prediction a row as they come; `value` is None where the answer could not be read."""

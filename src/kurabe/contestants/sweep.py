@@ -1,10 +1,12 @@
 """A contestant whose settings are chosen by trials on the validation part."""
 
 import inspect
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, ClassVar, Self, get_args
 
 import msgspec
@@ -12,17 +14,20 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 
-from kurabe.contestants.base import Contestant, Validation
+from kurabe.contestants.base import About, Contestant, Keys, Validation, dollars
+from kurabe.contestants.contract import contestant_of
 from kurabe.contestants.frames import as_frame, as_target, held_part, infer_kind, joined
+from kurabe.contestants.keys import digest, estimator_digests
 from kurabe.contestants.learner import hold_out
 from kurabe.contestants.plain import fit_plain
 from kurabe.contestants.prompt import Prompt
-from kurabe.contestants.tune_hosted import dollars
 from kurabe.errors import ContestantError, MissingExtraError, missing
+from kurabe.models import beside, embeddings, fingerprint
+from kurabe.models.reference import is_local
 from kurabe.models.transport.cost import total
 from kurabe.tasks import spec
 from kurabe.tasks.file import contestant_entry
-from kurabe.tasks.spec import ContestantSpec, Kind
+from kurabe.tasks.spec import ContestantSpec, Kind, Sample
 
 TOLD = ("kind", "metric", "target", "folder")
 """Parameters that the contest sets; they are no settings to be chosen."""
@@ -83,6 +88,8 @@ class Sweep(Contestant):
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset(get_args(Kind))
+    keeps = "sweeps"
+    resumes = True
 
     def __init__(
         self,
@@ -111,6 +118,79 @@ class Sweep(Contestant):
         self.prompt = prompt
         self.target = target
         self.random_state = random_state
+
+    def models(self) -> tuple[str, ...]:
+        """The references of the models that the trials ask."""
+        base = contestant_of(self.base())
+        swept = (self.over or {}).get("model")
+        return tuple(one for one in swept if isinstance(one, str)) if swept and base.asks else base.models()
+
+    def shown_model(self) -> str | None:
+        """The reference of the model that all trials ask."""
+        return None if "model" in (self.over or {}) else contestant_of(self.base()).shown_model()
+
+    def swept(self) -> str:
+        """The name of the contestant that is swept."""
+        return self.name
+
+    def unfitted(self, kind: Kind) -> Any:
+        """The contestant that is swept."""
+        return self.base(kind)
+
+    def learns(self) -> float:
+        """Once, and in each trial at most once, since trials begin on parts of the rows."""
+        over = (self.over or {}).values()
+        grid = math.prod(len(values) if isinstance(values, list | tuple) else self.trials for values in over)
+        return 1.0 + min(grid, self.trials)
+
+    def may_cost(self) -> bool:
+        """Whether any of the trials may cost money."""
+        asked = self.models()
+        return not all(map(is_local, asked)) if asked else contestant_of(self.base()).may_cost()
+
+    def sample(self, rows: Sample) -> int | None:
+        """As many test rows as the contestant that is swept is asked."""
+        return contestant_of(self.base()).sample(rows)
+
+    def own_keys(self, about: About) -> Keys:
+        """What is learned goes by the contestant that is swept and by what it learns from: another `over` or a larger
+        budget goes on with the answers that are there."""
+        sweep = self._told(about)
+        base = sweep.base()
+        sweep.options(base)
+        files: list[bytes | str] = [fingerprint(beside(name, about.folder)) for name in sweep.models()]
+        if isinstance(reference := _embeddings(base), str):
+            named = [reference, *(sweep.over or {}).get("embeddings", [])]
+            files += [embeddings.fingerprint(beside(name, about.folder)) for name in named]
+        swept = [digest(one, about.learned, repr(self.random_state), *files) for one in estimator_digests(base)]
+        own, *former = estimator_digests(clone(sweep).set_params(contestant=None))
+        pairs = [(own, swept[0]), *itertools.product(former, swept[1:])]
+        return Keys(tuple(digest("sweep", one, known) for one, known in pairs), tuple(swept))
+
+    def placed(self, about: About, kept: Path | None) -> Self:
+        """A copy that finds its models beside the task file and keeps its trials."""
+        sweep = self._told(about)
+        params, over, stays = sweep.base().get_params(deep=False), dict(sweep.over or {}), {}
+        for name in ("model", "embeddings"):
+            if isinstance(params.get(name), str):
+                stays[name] = beside(params[name], about.folder)
+            if isinstance(over.get(name), list | tuple):
+                over[name] = [beside(one, about.folder) if isinstance(one, str) else one for one in over[name]]
+        sweep.set_params(contestant=sweep.with_settings(stays), over=over)
+        return sweep if self.folder is not None or kept is None else sweep.set_params(folder=str(kept))
+
+    def _told(self, about: About) -> Self:
+        copy: Self = clone(self).set_params(kind=self.kind or about.kind)
+        return copy
+
+    def within(self, usd: float) -> Self:
+        """A copy whose trials spend no more than so many dollars."""
+        copy: Self = clone(self).set_params(usd=usd if self.usd is None else min(usd, self.usd))
+        return copy
+
+    def answering(self) -> Any:
+        """The contestant with the setting that was chosen."""
+        return self.chosen_
 
     def skipped_reason(self) -> str | None:
         """Why the sweep can't be made here, or None where it can."""
@@ -288,3 +368,8 @@ class Sweep(Contestant):
     def __setstate__(self, state: dict[str, Any]) -> None:
         prompt = msgspec.convert(state.get("prompt"), spec.Prompt | None)
         super().__setstate__({**state, "prompt": prompt})
+
+
+def _embeddings(base: Any) -> Any:
+    """What embeds the texts of a contestant that is swept; None where it has no such setting."""
+    return base.get_params(deep=False).get("embeddings") if isinstance(base, Contestant) else None

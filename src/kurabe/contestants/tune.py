@@ -13,10 +13,11 @@ from typing import Any, Self
 import msgspec
 import numpy as np
 import polars as pl
+from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 
 from kurabe.contestants import tune_head
-from kurabe.contestants.base import Prediction, Validation, learning
+from kurabe.contestants.base import About, Prediction, Validation, learning
 from kurabe.contestants.examples import write_number
 from kurabe.contestants.frames import as_frame, as_target
 from kurabe.contestants.prompt import Decode, Prompt, open_shared, release
@@ -114,6 +115,9 @@ class Tune(Prompt):
         temporary folder.
     """
 
+    keeps = "tuned"
+    resumes = True
+
     def __init__(
         self,
         model: str = "hf:smollm2-135m",
@@ -179,6 +183,11 @@ class Tune(Prompt):
         self.folder = folder
         self.metric = metric
 
+    def placed(self, about: About, kept: Path | None) -> Self:
+        """A copy whose model is found beside the task file, and which keeps what it learns."""
+        found = super().placed(about, kept)
+        return found if found.folder is not None or kept is None else clone(found).set_params(folder=str(kept))
+
     def skipped_reason(self) -> str | None:
         """Why the model cannot be tuned here, or None where it can."""
         try:
@@ -217,6 +226,10 @@ class Tune(Prompt):
             self.tuned_ = str(msgspec.structs.replace(base, options={**base.options, "adapter": str(tuned)}))
         return self
 
+    def tuned_here(self) -> tuple[str, str]:
+        """The references of the tuned model and of what it was made of."""
+        return self.tuned_, str(self.model)
+
     def opened(self, budget: Budget | None = None) -> ChatModel:
         """The tuned model."""
         return open_shared(self.tuned_, None, budget)
@@ -248,7 +261,7 @@ class Tune(Prompt):
         """The requests that rows are asked with."""
         return self._requests(X, model)
 
-    def answer(self, value: Any) -> str:
+    def written(self, value: Any) -> str:
         """A target as the model is to write it."""
         text = write_number(value, self.decimals_) if self.kind_ == "number" else str(value)
         return joint(self.prefill_) + text
@@ -301,7 +314,7 @@ class _TextAnswers:
         """What is trained on."""
         requests = self.contestant.conversations(X, engine)
         return [
-            training_row(engine, request, self.contestant.answer(value), context, place(number, len(self.y)))
+            training_row(engine, request, self.contestant.written(value), context, place(number, len(self.y)))
             for number, (request, value) in enumerate(zip(requests, self.y, strict=True), 1)
         ]
 

@@ -1,7 +1,6 @@
 """A provider's model that the provider tunes on the training part, then asked as any other."""
 
 import math
-from contextvars import ContextVar
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -10,7 +9,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from kurabe.contestants.base import Validation, learning
+from kurabe.contestants.base import Offer, Validation, confirmed, dollars, learning
 from kurabe.contestants.examples import write_number
 from kurabe.contestants.frames import as_frame, as_target
 from kurabe.contestants.prompt import OF_CALLS, Decode, Prompt, open_shared, release
@@ -38,12 +37,6 @@ UNKNOWN = "unknown"
 
 ROOM = 1.25
 """What is proposed as `confirm_usd`, over the estimate."""
-
-confirmed: ContextVar[frozenset[str]] = ContextVar("confirmed", default=frozenset())
-"""Keys of plans whose cost a person has accepted, besides what `confirm_usd` accepts."""
-
-dollars: ContextVar[float | None] = ContextVar("dollars", default=None)
-"""What a contest, or a sweep, has left for a job; None: whatever was accepted."""
 
 
 class TuneHosted(Prompt):
@@ -86,6 +79,7 @@ class TuneHosted(Prompt):
         forgotten. The estimate does not include what this costs.
     """
 
+    resumes = True
     no_effect = frozenset({"confirm_usd", "stall_hours", "rows", *OF_CALLS})
 
     def __init__(
@@ -238,6 +232,16 @@ class TuneHosted(Prompt):
             f"what the answers of {base.name}, tuned, will cost is not known, so no budget can be kept; add {PRICE} to"
             " the settings of tune, in dollars per million tokens"
         )
+
+    def offer(self, X: pl.DataFrame, y: np.ndarray) -> Offer | None:
+        """The job and its cost, where that is not confirmed and the dollars that are left allow it."""
+        try:
+            plan = self.plan(X, y)
+            if self.refused(plan) is not None or self.unconfirmed(plan) is None:
+                return None
+        except KurabeError:
+            return None  # `fit` says what is wrong
+        return Offer(plan.key, plan.describe())
 
     def refused(self, plan: Plan) -> str | None:
         """Why the dollars that a contest has left keep a job from being begun, or None where they don't."""
