@@ -14,7 +14,9 @@ from kurabe.contest.board import Board as Computed
 from kurabe.contest.board import compute_board
 from kurabe.contest.checks import CheckResult
 from kurabe.contest.journal import Journal
+from kurabe.contest.observer import Silent
 from kurabe.contest.prepare import journal_path
+from kurabe.contest.run import run
 from kurabe.contest.style import FIRST, NEITHER, SECOND
 from kurabe.errors import TaskError
 from kurabe.report.notes import notes
@@ -129,15 +131,15 @@ def test_a_wrong_option_of_a_judge_is_named_with_its_place(tmp_path: Path) -> No
             task.compete()
 
 
-def test_a_judge_that_was_killed_is_not_through_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(*_: Any) -> None:
-        raise KeyboardInterrupt
+def test_a_judge_that_was_killed_is_not_through_and_goes_on(tmp_path: Path) -> None:
+    class Killed(Silent):
+        def predicted(self, label: str, done: int, total: int, score: float | None) -> None:
+            if label == "judging calm":
+                raise KeyboardInterrupt  # some verdicts are in the journal by then
 
     with Simulator("openai", answer="First.") as server:
-        with monkeypatch.context() as patched:
-            patched.setattr("kurabe.contest.run._Contest._count", killed)  # some verdicts are in the journal by then
-            with pytest.raises(KeyboardInterrupt):
-                make_task(tmp_path, server, concurrency=1).compete()
+        with pytest.raises(KeyboardInterrupt):
+            run(make_task(tmp_path, server, concurrency=1), observer=Killed())
         with Journal(journal_path(tmp_path)) as journal:
             board = compute_board(journal.evidence(journal.runs()[0].id), 100)
         assert 0 < len(board.evidence.judged[0].verdicts) < 40

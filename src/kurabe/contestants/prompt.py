@@ -83,11 +83,12 @@ def release() -> None:
 OF_CALLS = frozenset(
     f"options.{name}"
     for name in (
-        "attempts", "budget", "cache", "concurrency", "policy", "price", "requests_per_minute", "timeout",
+        "attempts", "budget", "cache", "concurrency", "policy", "requests_per_minute", "timeout",
         "tokens_per_minute",
     )
 )  # fmt: skip
-"""Options that say how calls are made and what they may cost, and nothing of what is answered."""
+"""Options that say how calls are made and what they may cost, and nothing of what is answered. `price` is none of them,
+since what an answer has cost is kept with it."""
 
 
 class Prompt(Contestant):
