@@ -51,7 +51,7 @@ class Task(tasks.Task):
     ) -> "Board":
         """Let the contestants compete and return the board.
 
-        `only`: labels or names of contestants, all where empty. `limit`: only the first so many test rows. `minutes`:
+        `only`: labels or names of contestants, all where empty. `limit`: only the first N test rows. `minutes`:
         what the run may take, in place of the task's budget. `seed`: for everything random in the contestants.
         `progress`: in a notebook a cell that follows the run, elsewhere bars on standard error; None: where it is a
         notebook or a terminal.
@@ -94,7 +94,7 @@ class Board(contest_board.Board):
         return load_winner(self.task.folder, self, self.task)
 
     def trained(self, contestant: str) -> "Trained":
-        """A contestant of the board, trained. Raises ContestantError where there is none of that name."""
+        """A contestant of the board, trained. Raises ContestantError for an unknown name."""
         return load_trained(self.task.folder, self.evidence.run, contestant, self.task)
 
     def to_html(self) -> str:

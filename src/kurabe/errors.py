@@ -58,7 +58,7 @@ class TuningError(KurabeError):
 
 
 class InputError(KurabeError):
-    """What was given to a model can't be used: an image that is none, a tool or schema that can't be described, a
+    """What was given to a model can't be used: a broken image, a tool or schema that can't be described, a
     setting that the model does not take."""
 
 

@@ -269,7 +269,7 @@ _REPR_LENGTH: Final = 200  # characters of an answer that its repr shows
 class Reply(msgspec.Struct, frozen=True):
     """A model's answer.
 
-    `usd` is None where the cost is unknown, 0.0 where there is none. `seconds` is wall time in all and `first_seconds`
+    `usd` is None where the cost is unknown, 0.0 if it is free. `seconds` is wall time in all and `first_seconds`
     that until the first piece of a stream, or the first token of a model in this process. `parsed` is the value that
     `output=` asked for. `model` is what the provider calls itself; `raw` is the body as it came (of a stream: all of
     its bytes). `citations` are addresses. `id` names an answer that OpenAI's Responses API keeps, for a later call's

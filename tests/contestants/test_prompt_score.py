@@ -210,7 +210,7 @@ def test_settings_that_do_not_go_together(byte_model: Any, settings: dict[str, A
 
 def test_only_a_model_in_this_process_can_score() -> None:
     fitted = labelled(ScriptedModel(["kitchen"]), decode="score").fit(X, LABELS)
-    with pytest.raises(ContestantError, match=r"needs a model in this process, and 'test:scripted' is none"):
+    with pytest.raises(ContestantError, match=r"needs a local model, and 'test:scripted' is not one"):
         fitted.predict(X)
 
 

@@ -179,7 +179,7 @@ def test_a_range_of_whole_numbers_is_whole_where_the_setting_takes_no_others() -
         ({"over": {"metric": ["rmse"]}}, "no setting 'metric'"),
         ({"rows": []}, "rows a list"),
         ({"rows": [0]}, "rows a list"),
-        ({"trials": 0}, "trials is 1 or more"),
+        ({"trials": 0}, "trials must be 1 or more"),
         ({"contestant": "gradient_bosting"}, "did you mean 'gradient_boosting'"),
         ({"contestant": {"gradient_boosting": {"leafs": 3}}}, "no setting 'leafs'"),
         ({"contestant": "human"}, "nothing to be swept"),

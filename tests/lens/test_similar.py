@@ -108,8 +108,8 @@ def test_a_hosted_model() -> None:
 @pytest.mark.parametrize(
     ("texts", "clusters", "says"),
     [
-        ([], None, "there are none"),
-        (["a"], None, "there is one"),
+        ([], None, "you gave none"),
+        (["a"], None, "you gave one"),
         ("text", None, "texts are a list"),
         (["a", " "], None, "text 2 is empty"),
         (["a", "b"], 3, "2 texts make 1 to 2 clusters, not 3"),

@@ -1,4 +1,4 @@
-"""What stands behind the `?`, adapters, files in parts, vectors, tools, memory, and files that are none."""
+"""What stands behind the `?`, adapters, files in parts, vectors, tools, memory, and broken files."""
 
 import os
 import random
@@ -55,7 +55,7 @@ def counts(model: LlamaCpp) -> bool:
         ({"flash_attention": "yes"}, "no value of flash_attention 'yes'"),
         ({"flash_attention": "off", "cache_type": "q8_0"}, "needs flash attention"),
         ({"threads": 0}, "'threads' must be a whole number above 0"),
-        ({"scale": 0.5}, "scale is that of an adapter, and there is none"),
+        ({"scale": 0.5}, "`scale` applies to an adapter, and none is set"),
         ({"adapter": "none.gguf"}, "there is no file none.gguf"),
     ],
 )

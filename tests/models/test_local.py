@@ -253,9 +253,9 @@ def test_a_real_model_out_of_ollamas_folder(smollm2: Path, store: Path) -> None:
         ("hf:./folder", "there is no file folder; name a folder"),
         ("gguf:owner/repo/m.gguf", "not on this machine yet; fetch it with: kurabe pull gguf:owner/repo/m.gguf"),
         ("hf:owner/repo", "not on this machine yet; fetch it with: kurabe pull hf:owner/repo"),
-        (f"gguf:{'a' * 5000}.gguf", "can be no file: File name too long"),
-        ("gguf:~nobody-of-that-name/m.gguf", "can be no file: Could not determine home directory"),
-        (f"hf:smollm2-135m?adapter={'a' * 5000}", "can be no file: File name too long"),
+        (f"gguf:{'a' * 5000}.gguf", "is not a file name: File name too long"),
+        ("gguf:~nobody-of-that-name/m.gguf", "is not a file name: Could not determine home directory"),
+        (f"hf:smollm2-135m?adapter={'a' * 5000}", "is not a file name: File name too long"),
     ],
 )
 def test_what_is_not_there(reference: str, part: str, store: Path) -> None:

@@ -92,7 +92,7 @@ def with_images(text: str) -> list[Part]:
 
 
 def _file(name: str) -> Path | None:
-    """The file of that name; None where there is none, or none can have the name."""
+    """The file of that name; None if it doesn't exist or no file can have that name."""
     try:
         path = Path(name).expanduser()
         return path if path.is_file() else None

@@ -14,7 +14,7 @@ VARIABLE = "KURABE_MODEL"
 
 def default_model() -> str:
     """The reference in KURABE_MODEL, else the model of the last kept chat, else the smallest GGUF model on this
-    machine. Raises InputError that says what could be asked where there is none of these.
+    machine. If it finds none of these, raises an InputError that says what could be asked.
     """
     if reference := os.environ.get(VARIABLE):
         return reference

@@ -16,7 +16,7 @@ from kurabe.report.format import check_title, count, share
 
 @click.command(cls=Command)
 @task_argument
-@click.option("--limit", type=click.IntRange(min=1), help="Use only the first so many test rows, as in `run`.")
+@click.option("--limit", type=click.IntRange(min=1), help="Use only the first N test rows, as in `run`.")
 @click.option("--judge", is_flag=True, help="Judge pairs of answers that a style check's judge has judged.")
 @allow_code_option
 @click.option("--seed", type=int, help="The seed that `run` was given, if any.")

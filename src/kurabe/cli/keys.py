@@ -96,7 +96,7 @@ def _provider(name: str) -> Provider:
 
 
 def _with_keyring(row: Provider, use: Callable[[Any], Any]) -> Any:
-    """Use the system's keyring; where there is none, say which variable to set instead."""
+    """Use the system's keyring; without one, say which variable to set instead."""
     instead = f"set {row.key[0]} in the environment instead"
     try:
         import keyring

@@ -27,7 +27,7 @@ from kurabe.report.progress import Progress
 
 @click.command(cls=Command)
 @task_argument
-@click.option("--limit", type=click.IntRange(min=1), help="Use only the first so many test rows.")
+@click.option("--limit", type=click.IntRange(min=1), help="Use only the first N test rows.")
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),

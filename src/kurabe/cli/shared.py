@@ -60,7 +60,7 @@ def task_file(path: Path) -> Path:
 
 
 def load_board(task: Path, run: str | None) -> Board:
-    """The board of a run: the one named, or the newest of the task. Raises JournalError where there is none."""
+    """The board of a run: the one named, or the newest of the task. Raises JournalError if there has been no run."""
     path = task_file(task)
     with Journal(journal_path(path.parent), create=False) as journal:
         return compute_board(journal.evidence(find_run(journal, path, run)))

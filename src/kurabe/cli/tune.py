@@ -37,7 +37,7 @@ from kurabe.tuning.hosted.record import Job
 
 
 class Tuning(click.Group):
-    """A group that takes what is none of its commands for a task."""
+    """A group that takes an argument that is not one of its commands for a task."""
 
     def resolve_command(self, context: click.Context, args: list[str]) -> Any:
         if args and args[0] not in self.commands:
@@ -63,7 +63,7 @@ command.params.append(debug_option())
 @command.command("run", cls=Command)
 @task_argument
 @click.option("--contestant", "names", multiple=True, metavar="NAME", help="Only this one; may be given several times.")
-@click.option("--limit", type=click.IntRange(min=1), help="Use only the first so many test rows.")
+@click.option("--limit", type=click.IntRange(min=1), help="Use only the first N test rows.")
 @allow_code_option
 @seed_option
 @click.option("--yes", is_flag=True, help="Accept what providers take for it, as it is estimated, without a question.")

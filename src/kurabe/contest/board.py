@@ -108,7 +108,7 @@ class Board:
 
     @property
     def winner_name(self) -> str | None:
-        """The first of `finishers`; None where there are none."""
+        """The first of `finishers`; None without finishers."""
         return next(iter(self.finishers), None)
 
     @property
@@ -146,7 +146,7 @@ class Board:
         return rows_to_tell(self.evidence, first, second, test.difference, ranked * (ranked - 1) // 2)
 
     def row(self, name: str) -> BoardRow:
-        """The row of the contestant called `name`. Raises ContestantError where there is none."""
+        """The row of the contestant called `name`. Raises ContestantError for an unknown name."""
         for row in self.rows:
             if row.contestant == name:
                 return row

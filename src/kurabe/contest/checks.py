@@ -28,7 +28,7 @@ class CheckResult:
     interval, or None. `p`: the p-value of a paired test against the contestant `against` (McNemar's
     exact one where each row is independent), adjusted by Holm's method over the column (format). `agreement`: the share
     of pairs on which the judge's two orders agreed (style), None where no pair had to be judged. `person`: how a
-    person's verdicts on some of these pairs agree with the judge's, None where there are none; `uncorrected`: the
+    person's verdicts on some of these pairs agree with the judge's, None without such verdicts; `uncorrected`: the
     judge's share, where `value` is corrected by them.
     """
 
@@ -67,7 +67,7 @@ def check_columns(
 def _format_column(evidence: Evidence, follows: Follows, ranked: Sequence[Entry]) -> Column:
     """The share of each contestant's answers that follow the format, with its interval, beside that of the best
     contestant that says something or, of a tuned model, of itself untuned."""
-    right: dict[str, np.ndarray] = {}  # 1 where an answer follows the format, 0 where not, NaN where there is none
+    right: dict[str, np.ndarray] = {}  # 1 where an answer follows the format, 0 where not, NaN without an answer
     for entry in ranked:
         texts = answer_texts(evidence, entry)
         there = np.array([text is not None for text in texts or ()], dtype=bool)

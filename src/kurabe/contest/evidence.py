@@ -29,7 +29,7 @@ class Leaks:
 class Entry:
     """One contestant's share of a run; arrays have one element a test row.
 
-    `guesses`: (n,) float64 for `number` (NaN where there is none), object array of str or None otherwise; an unread
+    `guesses`: (n,) float64 for `number` (NaN without an answer), object array of str or None otherwise; an unread
     answer already holds the fallback. `answered`: (n,) bool, unread answers included. `unread`: (n,) bool.
     `raw`: what a model or a person said, None for the others. `usd`: None where unknown. `notes`: what it
     noted while it learned, plain values.

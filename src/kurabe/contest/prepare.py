@@ -32,7 +32,7 @@ from kurabe.tasks.task import INPUT, Part, Task
 
 FOLDER = ".kurabe"
 SAMPLE = 100
-"""Test rows that a language model answers where nobody says how many."""
+"""How many test rows a language model answers by default."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Entrant:
     """A contestant ready to compete: its estimator, or the reason why it is skipped.
 
     `key`: what its answers are kept by; `former`: what earlier versions of kurabe kept them by. `learned`: what it is
-    known by while it learns, today and formerly. `rows`: it is asked the first so many test rows, which stand in random
+    known by while it learns, today and formerly. `rows`: it is asked the first N test rows, which stand in random
     order; None: all. `name`: what the registry calls it.
     """
 
@@ -171,7 +171,7 @@ def _kept(folder: Path, keys: Sequence[bytes]) -> Path:
 def swept_labels(task: Task, name: str | None = None) -> list[str]:
     """The labels of a task's sweeps; with `name` of those called so, or that sweep over a contestant called so.
 
-    Raises ContestantError where there are none.
+    Raises ContestantError if the task has no sweep.
     """
     named = {one.label: contestant_of(one.estimator).swept() for one in make_entrants(task, 0)}
     swept = {label: over for label, over in named.items() if over is not None}

@@ -73,7 +73,7 @@ def run(
 ) -> Board:
     """Let the task's contestants compete and return the board.
 
-    `only`: labels or names of the contestants to run, all where empty. `limit`: only the first so many test rows.
+    `only`: labels or names of the contestants to run, all where empty. `limit`: only the first N test rows.
     `minutes`: what the run may take, in place of the task's budget; what is worth most runs first, and what can't be
     ready in time is left out. `seed`: for everything random in the contestants. Contestants that fail or cannot run are
     on the board with the reason. Raises JournalError where predictions cannot be kept, ContestantError for an unknown

@@ -44,7 +44,7 @@ def _is_null(value: Any) -> bool:
 
 
 def texts(X: pl.DataFrame) -> list[str]:
-    """The texts of the column `input`, at most MAX_CHARS long, '' where there is none.
+    """The texts of the column `input`, at most MAX_CHARS long, '' for an empty one.
 
     Raises ContestantError where the column is missing.
     """
@@ -95,7 +95,7 @@ def as_target(y: Any, kind: Kind, rows: int) -> np.ndarray:
 
 
 def held_part(validation: tuple[Any, Any] | None, kind: Kind) -> tuple[pl.DataFrame, np.ndarray] | None:
-    """The validation part as `as_frame` and `as_target` make it, None where there is no row of it."""
+    """The validation part as `as_frame` and `as_target` make it, None if it has no rows."""
     if validation is None or not len(validation[1]):
         return None
     return as_frame(validation[0]), as_target(validation[1], kind, len(validation[1]))

@@ -309,12 +309,12 @@ class Prompt(Contestant):
                 yield Prediction(row=row, value=self.labels_[int(shares.argmax())], raw=shown(self.labels_, shares))
 
     def _scored(self, questions: Iterable[Question], model: ChatModel) -> Iterator[tuple[int, np.ndarray | None]]:
-        """(row, (classes,) probabilities) as they come; None where there are none."""
+        """(row, (classes,) probabilities) as they come; None without probabilities."""
         if len(self.labels_) == 1:
             return ((row, np.ones(1)) for row, _ in enumerate(questions))
         if not isinstance(model, LocalModel):
             raise ContestantError(
-                f"decode: {self.decode_} needs a model in this process, and {model.reference!r} is none; use free"
+                f"decode: {self.decode_} needs a local model, and {model.reference!r} is not one; use decode: free"
             )
         between = joint(self.prefill_)
         choices = [between + label for label in self.labels_]
@@ -376,7 +376,7 @@ class Prompt(Contestant):
             if option in (self.options or {}):
                 raise ContestantError(f"options: {option} does not belong here; set the key in the environment")
         if self.options and (not isinstance(self.model, str) or is_local(self.model)):
-            raise ContestantError(f"options are those of a hosted model, and {self.model!r} is none")
+            raise ContestantError(f"`options` is for hosted models, and {self.model!r} is not one")
         if self.options:
             from kurabe.models.connect import check_address, check_options
 

@@ -43,7 +43,7 @@ class Range(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Options:
-    """What one setting may be: one of `values`, or where there are none a number of the range, whole where `whole`."""
+    """What one setting may be: one of `values`, or without values a number of the range, whole where `whole`."""
 
     values: tuple[Any, ...]
     low: float = 0.0
@@ -205,7 +205,7 @@ class Sweep(Contestant):
         return None
 
     def base(self, kind: Kind | None = None) -> Any:
-        """The contestant with the settings that stay, not fitted. Raises ContestantError where there is none such."""
+        """The contestant with the settings that stay, not fitted. Raises ContestantError for an unknown one."""
         from kurabe.contestants import registry
 
         if hasattr(self.contestant, "fit"):
@@ -223,7 +223,9 @@ class Sweep(Contestant):
         if not isinstance(self.over, dict) or not self.over:
             raise ContestantError("sweep: name what to try, such as over: {leaves: [7, 15, 31]}")
         if self.trials < 1 or (self.rows is not None and not (self.rows and min(self.rows) > 0)):
-            raise ContestantError("sweep: trials is 1 or more, and rows a list of such numbers, as rows: [100, 300]")
+            raise ContestantError(
+                "sweep: trials must be 1 or more, and rows a list of positive integers, such as rows: [100, 300]"
+            )
         settings = [name for name in base.get_params() if name not in TOLD]
         return {name: self._options(name, said, settings, base) for name, said in self.over.items()}
 

@@ -381,7 +381,7 @@ class Search:
         return known
 
     def _learned(self, settings: dict[str, Any], size: int) -> tuple[Any, Path | None]:
-        """The contestant with a setting, fitted on the first so many rows, and the folder that is no longer needed once
+        """The contestant with a setting, fitted on the first N rows, and the folder that is no longer needed once
         it has answered.
 
         It is given no validation part, which it might learn from.

@@ -286,7 +286,7 @@ class Tune(Prompt):
         parsed = parse_reference(self.model) if isinstance(self.model, str) else None
         if parsed is None or parsed.scheme != "hf":
             raise ContestantError(
-                f"tune: a model is tuned by Transformers, and {self.model!r} is none of its: write hf:NAME, such as"
+                f"tune: only models of Transformers can be tuned, and {self.model!r} is not one: write hf:NAME, such as"
                 " hf:smollm2-135m"
             )
         if "adapter" in parsed.options:

@@ -100,7 +100,7 @@ def quantiles(
     from kurabe.tuning.head import load, read
 
     if not hasattr(model, "loaded"):
-        raise TuningError(f"a number head needs a model of Transformers, and {model.reference!r} is none")
+        raise TuningError(f"a number head needs a model of Transformers, and {model.reference!r} is not one")
     loaded = model.loaded
     headed, numbers = load(loaded.model, tuned_folder(contestant.tuned_))
     for start in range(0, X.height, ROWS):

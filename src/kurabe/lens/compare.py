@@ -40,7 +40,7 @@ class Cell(msgspec.Struct, frozen=True):
 
 
 class Total(msgspec.Struct, frozen=True):
-    """What one model's answers took together. `seconds` is the mean of one answer, None where there is none; `usd` is
+    """What one model's answers took together. `seconds` is the mean of one answer, None without an answer; `usd` is
     None where the cost of an answer is unknown."""
 
     reference: str

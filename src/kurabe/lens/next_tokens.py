@@ -131,7 +131,7 @@ class Walk:
         self._taken.append(token.data)
 
     def back(self) -> bool:
-        """Take the last token that was put behind the text away again; False where there is none."""
+        """Take the last token that was put behind the text away again; False if none was."""
         if not self._taken:
             return False
         self.ids.pop()

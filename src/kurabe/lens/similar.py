@@ -88,7 +88,7 @@ def _check(texts: Sequence[str], clusters: int | None) -> None:
     if isinstance(texts, str):
         raise InputError("texts are a list; one text has nothing to be similar to")
     if len(texts) < 2:
-        raise InputError(f"give at least two texts to compare; there {'is one' if texts else 'are none'}")
+        raise InputError(f"give at least two texts to compare; you gave {'one' if texts else 'none'}")
     if len(texts) > MOST:
         raise InputError(f"{len(texts):,} texts are too many to compare each with each; give at most {MOST:,}")
     for place, text in enumerate(texts, 1):

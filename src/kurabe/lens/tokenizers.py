@@ -76,7 +76,7 @@ def open_tokenizer(reference: str) -> Iterator[Opened]:
 
 @contextmanager
 def _gguf(parsed: Reference) -> Iterator[Opened]:
-    located(parsed)  # a name that is none is said as it was written
+    located(parsed)  # refuses an invalid name as it was written
     # Nothing is evaluated, so that the least memory for keys and values will do.
     least = msgspec.structs.replace(parsed, options=parsed.options | {"context": str(LEAST_CONTEXT)})
     with open_model(str(least)) as model:
@@ -149,7 +149,7 @@ def _hf(parsed: Reference) -> Iterator[Opened]:
 def _wordllama(parsed: Reference) -> Iterator[Opened]:
     from kurabe.models.embeddings.wordllama import embedding_dimensions, tokenizer
 
-    embedding_dimensions(str(parsed))  # a name that is none is said before anything is read
+    embedding_dimensions(str(parsed))  # refuses an invalid name before anything is read
 
     def cut(text: str) -> list[Piece]:
         encoding = tokenizer().encode(text)

@@ -115,7 +115,7 @@ def _beside(name: str, folder: Path) -> str:
 
 def fingerprint(reference: str) -> str:
     """What tells a model's file from another one under the same reference: the catalog's SHA-256, or size and time of
-    change of a file of one's own; '' where there is none."""
+    change of a file of one's own; '' without files."""
     try:
         parsed = parse_reference(reference)
         return fingerprint_local(parsed) if parsed.local else ""

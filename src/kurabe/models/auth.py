@@ -53,7 +53,7 @@ def keyring_name(provider: Provider) -> str:
 
 
 def keyring_key(name: str) -> str | None:
-    """The key that `kurabe keys set` put into the system's keyring, or None where there is none or no keyring."""
+    """The key that `kurabe keys set` put into the system's keyring; None without a key or a keyring."""
     if os.environ.get("KURABE_NO_KEYRING"):
         return None
     try:
@@ -70,7 +70,7 @@ def keyring_key(name: str) -> str | None:
 def authorize(provider: Provider, found: tuple[Key, str] | None, options: dict[str, str]) -> Authorize:
     """How requests to this provider are proved, with the key that `find_key` found, or one that was given and ''.
 
-    Raises InputError where a key is needed and there is none.
+    Raises InputError if a key is needed and missing.
     """
     kind = provider.auth
     if found is None:

@@ -44,7 +44,7 @@ def catalog() -> dict[str, CatalogEntry]:
 
 
 def catalog_entry(name: str) -> CatalogEntry:
-    """The entry of that name; raises ModelError naming the nearest where there is none."""
+    """The entry of that name; raises ModelError with the nearest for an unknown name."""
     if (entry := catalog().get(name)) is None:
         raise ModelError(
             f"no model has the short name {name!r}{nearest(name, catalog()) or '.'} There are: {', '.join(catalog())}."

@@ -200,7 +200,7 @@ def check_address(address: str, whose: str) -> None:
     try:
         Url(address)
     except ValueError as error:
-        raise InputError(f"the address {address!r} of {whose} is none: {error}") from None
+        raise InputError(f"{address!r} is not a valid address for {whose}: {error}") from None
 
 
 def _lacks_option(reference: Reference, provider: Provider) -> bool:
@@ -278,7 +278,7 @@ def _cache(cache: Any) -> Cache | None:
 
 
 def listed_provider(name: str) -> Provider:
-    """The provider of this name; raises ModelError, with the nearest one, where there is none."""
+    """The provider of this name; raises ModelError, with the nearest one, for an unknown name."""
     known = [provider for provider in providers() if provider != COMPATIBLE]
     if name not in providers():
         raise ModelError(missing("provider", name, known))

@@ -15,7 +15,7 @@ def number_grammar(digits: int = 12) -> str:
 
 
 def label_grammar(labels: Iterable[str]) -> str:
-    """Exactly one of `labels`, as it is written. Raises ValueError where there is none, or an empty one.
+    """Exactly one of `labels`, as it is written. Raises ValueError without labels or for an empty one.
 
     >>> print(label_grammar(["spam", 'no "spam"']), end="")
     root ::= "spam" | "no \\"spam\\""

@@ -106,7 +106,7 @@ def read_path(path: Path) -> Header:
 
 def _gguf(path: Path) -> Header:
     if path.suffix == ".safetensors":
-        raise ModelError(f"{path.name} says nothing of its model by itself; name the folder {path.parent}")
+        raise ModelError(f"{path.name} doesn't describe its model by itself; name the folder {path.parent}")
     header = read_header(path)
     files = parts(path, header.metadata.get("split.count"))
     tensors = []

@@ -255,7 +255,7 @@ class HostedModel(ChatModel):
             return self._price.usd(usage)
         if self._local:
             return 0.0
-        if self.provider == COMPATIBLE:  # a model of the same name elsewhere says nothing of this server's price
+        if self.provider == COMPATIBLE:  # the price of a model of the same name elsewhere is not this server's
             return None
         known = costs.known_cost(self._priced_as, self.model, int(time.time() // 3600))
         return None if known is None else known(usage)

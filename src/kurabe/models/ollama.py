@@ -52,7 +52,7 @@ class Pulled:
         return sum(total for _, total in self._layers.values())
 
     def add(self, line: str) -> None:
-        """Take a line in. Raises DownloadError where it holds an error or is none."""
+        """Take a line in. Raises DownloadError if it holds an error or can't be read."""
         if not line.strip():
             return
         try:

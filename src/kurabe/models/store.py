@@ -23,7 +23,9 @@ def named_path(name: str) -> Path:
         path.exists()  # raises where a name is too long
     except (OSError, RuntimeError) as error:
         why = error.strerror if isinstance(error, OSError) else error
-        raise ModelError(f"{name[:80]!r} can be no file: {why}; name a path, or a model such as 'owner/repo'") from None
+        raise ModelError(
+            f"{name[:80]!r} is not a file name: {why}; name a path, or a model such as 'owner/repo'"
+        ) from None
     return path
 
 

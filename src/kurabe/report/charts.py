@@ -62,7 +62,7 @@ LABEL_PLACES = (
 
 
 def label_sides(places: Sequence[tuple[float, float]], labels: Sequence[str], width: float) -> list[str]:
-    """Of each point the side where its label covers no other and no point, '' where there is none; the first choose
+    """Of each point the side where its label covers no other and no point, '' if no side is free; the first choose
     first. `places`: in pixels, y downwards, in a chart of that width."""
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in places]
     sides = []

@@ -182,7 +182,7 @@ def trade_off_domain(board: Board, points: Sequence[Value]) -> tuple[float, floa
 
 def side_by_side(evidence: Evidence, entries: Sequence[Entry]) -> Value:
     """Rows with the truth and the answers of the first contestants beside each other: at most 1,000, at even distances,
-    each with how wrong the answers are (`losses`, null where there is none)."""
+    each with how wrong the answers are (`losses`, null without an answer)."""
     n = len(evidence.truth)
     rows = np.arange(n) if n <= BESIDE_ROWS else np.unique(np.linspace(0, n - 1, BESIDE_ROWS).astype(int))
     metric = metric_of(evidence)

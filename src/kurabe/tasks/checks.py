@@ -47,7 +47,7 @@ def labelled(checks: Sequence[Check]) -> list[tuple[str, Check]]:
 
 def read_format(form: str | dict[str, Any]) -> Follows:
     r"""What says which whole answers, white space around them aside, follow `form`: a regular expression (Rust's, which
-    takes linear time), `json`, or a JSON Schema. Raises TaskError where it is none of them.
+    takes linear time), `json`, or a JSON Schema. Raises TaskError for anything else.
 
     >>> read_format(r"\d+ EUR")([" 12 EUR", "about 12 EUR"]).tolist()
     [True, False]
@@ -123,7 +123,7 @@ def _is_json(text: str) -> bool:
 
 
 def slice_rows(where: str, rows: pl.DataFrame) -> np.ndarray:
-    """(n,) bool: which rows meet the SQL condition. Raises TaskError where it is none over these columns."""
+    """(n,) bool: which rows meet the SQL condition. Raises TaskError if it is not valid for these columns."""
     if not check_condition(where):
         return np.array(meets(where, rows), dtype=bool)
     try:
@@ -138,7 +138,7 @@ def slice_rows(where: str, rows: pl.DataFrame) -> np.ndarray:
 
 
 def meets(where: str, rows: pl.DataFrame) -> list[bool]:
-    """Which rows meet a condition that `check_condition` accepted. Raises TaskError where it is none over them."""
+    """Which rows meet a condition that `check_condition` accepted. Raises TaskError if it is not valid for them."""
     try:
         met = rows.lazy().select(pl.sql_expr(where).alias("met")).collect()["met"]
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:

@@ -25,7 +25,7 @@ def rows_from_texts(spec: TaskSpec, texts: Sequence[str], columns: Sequence[str]
 
 
 def empty_columns(spec: TaskSpec, columns: Sequence[str]) -> tuple[str, ...]:
-    """The columns of `X` that a finished text says nothing of."""
+    """The columns of `X` that a finished text has no values for."""
     others = [name for name in columns if name != INPUT]
     shown = only_column(spec.input or default_template(others), columns)
     return tuple(name for name in others if name != shown)

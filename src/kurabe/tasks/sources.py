@@ -178,7 +178,7 @@ def frame_table(frame: Any) -> Table:
 
 
 def find_files(source: str, folder: Path) -> list[Path]:
-    """The files that a path or glob names. Raises DataError, which names the nearest, where there are none."""
+    """The files that a path or glob names. Raises DataError, which names the nearest, if none matches."""
     path = folder / source
     try:
         if path.is_file():

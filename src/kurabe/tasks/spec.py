@@ -10,7 +10,7 @@ NonEmpty = Annotated[str, msgspec.Meta(min_length=1)]
 Size = Annotated[float, msgspec.Meta(ge=0, description="A share of the rows below 1, or a number of rows from 1 on.")]
 Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 Sample = Annotated[int, msgspec.Meta(ge=1)] | Literal["all"]
-"""How many test rows are asked, of a part that stands in random order: the first so many, or all."""
+"""How many test rows are asked, of a part that stands in random order: the first N, or all."""
 
 
 class Split(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -106,7 +106,7 @@ class Check(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class TaskSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A whole task file. `contestants` is None where the file says nothing of them: then all that can run do.
+    """A whole task file. `contestants` is None if the file lists none: then every one that can run takes part.
 
     A contestant is a name (`tfidf_ridge`), a name with settings (`{prompt: {model: "gguf:smollm2-135m"}}`), or
     `module:object` for an estimator of one's own, with `as: NAME` beside it to call it something else on the board.

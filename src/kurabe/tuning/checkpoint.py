@@ -30,7 +30,7 @@ def write(folder: Path, state: State) -> None:
 
 
 def read(folder: Path) -> State | None:
-    """The state that was kept, None where there is none. Raises TuningError where the file is damaged."""
+    """The state that was kept, None if none was. Raises TuningError where the file is damaged."""
     path = folder / NAME
     if not path.is_file():
         return None

@@ -54,7 +54,7 @@ class General(msgspec.Struct, frozen=True):
 
     @property
     def perplexity(self) -> float | None:
-        """e to the mean of `nats` (Jelinek et al. 1977), None where there are none."""
+        """e to the mean of `nats` (Jelinek et al. 1977), None without any."""
         return math.exp(sum(self.nats) / len(self.nats)) if self.nats else None
 
 

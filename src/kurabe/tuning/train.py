@@ -81,7 +81,7 @@ def attach(model: Any, settings: TuneSettings) -> Any:
 
 
 def _targets(model: Any, settings: TuneSettings) -> str | list[str]:
-    """What PEFT is told; it would pass over a name that is none, as long as another is one."""
+    """What PEFT is told; it ignores a name that matches nothing as long as another matches."""
     if settings.target_modules == "all-linear":
         return settings.target_modules
     given = settings.target_modules

@@ -312,7 +312,7 @@ def test_pieces_of_arguments_at_no_place(path: str) -> None:
         {"jsonPath": "$.l[0]", "stringValue": "x"},
         {"jsonPath": path, "stringValue": "y"},
     ]
-    with pytest.raises(UnreadableAnswerError, match="a place that is none"):
+    with pytest.raises(UnreadableAnswerError, match="an invalid place"):
         read(stream_of(answer({"functionCall": {"name": "f", "partialArgs": args}})))
 
 

@@ -9,7 +9,7 @@ _FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "uri",
 
 def closed_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """A copy with closed objects, in which what the service does not know (`minimum`, `pattern`, …) is told to the
-    model in the description instead. Raises InputError where a part of it says nothing of its type."""
+    model in the description instead. Raises InputError if a part of it has no type."""
     try:
         return _closed(schema)
     except RecursionError:

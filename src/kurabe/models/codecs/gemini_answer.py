@@ -242,7 +242,7 @@ class Collector:
             raise ContentFilteredError(f"the prompt was blocked{said}", code=blocked.block_reason)
 
     def reply(self, raw: bytes) -> Reply:
-        """The answer so far; a tool call that has begun is none until it is whole."""
+        """The answer so far; a tool call that has begun does not count until it is whole."""
         self._end_text()
         finish = _FINISH.get(self.finish, "other")
         if finish == "stop" and self._calls:

@@ -79,9 +79,7 @@ def _put(root: dict[str, Any], path: str, value: Any, *, more: bool) -> None:
         _child(at, last, value)
         at[last] = value
     except (LookupError, TypeError):
-        raise UnreadableAnswerError(
-            f"a piece of a tool call's arguments at a place that is none: {path[:100]!r}"
-        ) from None
+        raise UnreadableAnswerError(f"a piece of a tool call's arguments at an invalid place: {path[:100]!r}") from None
 
 
 def _child(container: Any, step: str | int, new: Any) -> Any:

@@ -1,5 +1,5 @@
-"""Token counts as providers state them. Nobody checks a provider's arithmetic but us, and dollars are made of it: what
-can be no count makes the whole block unknown, and then a budget counts the most that the call may have cost."""
+"""Token counts as providers state them. Nobody checks a provider's arithmetic but us, and dollars are made of it: an
+impossible count makes the whole block unknown, and then a budget counts the most that the call may have cost."""
 
 from typing import Annotated, Final, TypeVar
 
@@ -25,7 +25,7 @@ def is_stated(block: msgspec.Raw) -> bool:
 
 
 def read_usage(block: msgspec.Raw, type: type[T]) -> T | None:
-    """The block as a struct of Counts; None where there is none, or something in it can be no count."""
+    """The block as a struct of Counts; None if it is missing or holds an impossible count."""
     try:
         return msgspec.json.decode(block, type=type | None)
     except BROKEN:
@@ -33,7 +33,7 @@ def read_usage(block: msgspec.Raw, type: type[T]) -> T | None:
 
 
 def read_count(block: msgspec.Raw) -> int:
-    """One count; 0 where there is none, or it can be none."""
+    """One count; 0 if it is missing or impossible."""
     return read_usage(block, Count) or 0
 
 

@@ -84,7 +84,7 @@ def _require(parsed: Reference) -> None:
 
 
 def fingerprint(reference: str) -> str:
-    """What tells the files behind `reference` from others in their place; '' where there are none. Loads nothing."""
+    """What tells the files behind `reference` from others in their place; '' without files. Loads nothing."""
     from kurabe import models
 
     try:

@@ -50,7 +50,7 @@ class _Reader(GrammarParser):
 
 @lru_cache(maxsize=256)
 def check_grammar(grammar: str) -> None:
-    """Raise InputError with the place where the grammar is none, or names a rule that it does not have. llama.cpp
+    """Raise InputError with the place where the grammar is invalid or names a rule that it does not have. llama.cpp
     itself would write to standard error, and say only that it failed."""
     try:
         rules = _Reader().parse(grammar)
@@ -59,7 +59,7 @@ def check_grammar(grammar: str) -> None:
     except RecursionError:
         raise refused("its parentheses nest too deeply; give what stands inside of them rules of its own") from None
     except ValueError:
-        raise refused("a number of repetitions in braces is none; write it in digits, such as {2,5}") from None
+        raise refused("the repetition count in braces is not a number; write it in digits, such as {2,5}") from None
     if "root" not in rules:
         raise refused("it has no rule 'root', with which an answer begins")
     for name in (name for rule in rules.values() for name in _names(rule)):

@@ -58,7 +58,7 @@ def add_adapter(model: Any, folder: Path, parsed: Reference, *, merge: bool) -> 
 
 
 def adapter_scale(parsed: Reference) -> float:
-    """The number behind `?scale=`, 1 without it. Raises ModelError where it is none."""
+    """The number behind `?scale=`, 1 without it. Raises ModelError if it is not a number."""
     text = parsed.options.get("scale", "1")
     try:
         return float(text)

@@ -288,7 +288,7 @@ _MARK: Final = "kurabe-marks-this-place"
 
 
 def end_of_turn(tokenizer: Any) -> int | None:
-    """The special token that the chat template puts right behind an assistant's text; None where there is none."""
+    """The special token that the chat template puts right behind an assistant's text; None without one."""
     if not tokenizer.chat_template:
         return None
     turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": _MARK}]

@@ -96,7 +96,7 @@ def _llama(text: str) -> tuple[str, list[Any]]:
 
 
 def _json(text: str) -> Any:
-    """The JSON value that the text begins with, None where there is none."""
+    """The JSON value that the text begins with, None if it begins with something else."""
     try:
         return json.JSONDecoder().raw_decode(text.strip())[0]
     except ValueError:

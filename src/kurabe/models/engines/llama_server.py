@@ -147,7 +147,7 @@ def _scale(parsed: Reference) -> float:
     except ValueError:
         value = float("nan")
     if "scale" in parsed.options and "adapter" not in parsed.options:
-        raise ModelError(f"{str(parsed)!r}: scale is that of an adapter, and there is none; name it with adapter=PATH")
+        raise ModelError(f"{str(parsed)!r}: `scale` applies to an adapter, and none is set; name one with adapter=PATH")
     if not abs(value) <= 1000:
         raise ModelError(f"{str(parsed)!r}: the adapter's scale is a number such as 0.5, not {text!r}")
     return value
@@ -339,7 +339,7 @@ class Servers:
         self, lane: Lane, body: dict[str, Any], take: Callable[[dict[str, Any]], object], *, chat: bool = False
     ) -> None:
         """Run a completion, or with `chat` one of a conversation; `take` gets what comes and ends the request with
-        True. Raises ModelError, and InputError of a grammar that is none."""
+        True. Raises ModelError, and InputError for an invalid grammar."""
         errors: list[dict[str, Any]] = []
 
         def checked(chunk: dict[str, Any]) -> object:

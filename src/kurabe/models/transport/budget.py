@@ -50,7 +50,7 @@ class Budget:
                 raise
 
     def settle(self, most: float, usd: float) -> None:
-        """The call is over and cost `usd`; what can be no cost counts as all that was set aside."""
+        """The call is over and cost `usd`; an impossible cost counts as all that was set aside."""
         if not (math.isfinite(usd) and usd >= 0):
             usd = most
         with self._lock:

@@ -219,7 +219,7 @@ class Client:
             self.lane.limiter.used(turn, value.usage.input + value.usage.output)
 
     def _fault(self, status: int, headers: Any, body: bytes) -> ProviderError:
-        """The typed error of an answer that is none."""
+        """The typed error for a failed call."""
         named = {name.lower(): value for name, value in headers.items()}
         error = self._codec.error(status, named, body)
         if error.retry_after is None:

@@ -16,7 +16,7 @@ MOST_DIGITS = 9
 """Of a number in a header; one of more digits is no limit."""
 CUT = 0.8  # of the rate, with each 429 of a provider that states no limit
 GROWTH = 1.01  # of that learned rate, with each answer: 23 answers make up for a cut, so stray 429s do no harm
-MOST = 100_000  # requests per minute from which on a learned limit is none
+MOST = 100_000  # requests per minute, above which a learned limit is no limit
 
 
 class Turn:

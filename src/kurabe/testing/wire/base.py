@@ -48,7 +48,7 @@ class Call(msgspec.Struct):
 
     @property
     def key(self) -> str:
-        """The key that the call was sent with, '' where there is none."""
+        """The key that the call was sent with, '' without one."""
         for name in ("authorization", "x-api-key", "api-key", "x-goog-api-key"):
             if value := self.headers.get(name):
                 return value.removeprefix("Bearer ")
@@ -72,7 +72,7 @@ class Wire:
 
     def asked(self, method: str, path: str, query: dict[str, str], body: Any) -> Asked | None:
         """What is asked, or None where the provider has no such address. Raises Refused, and LookupError or TypeError
-        for a body that lacks something."""
+        for an incomplete body."""
         raise NotImplementedError
 
     def answer(self, call: Call, reply: Reply) -> Any:

@@ -27,7 +27,7 @@ class Architecture(NamedTuple):
     kv_heads: int
 
     def namer(self) -> Callable[[str], str | None]:
-        """From the name of one of Transformers' tensors to the one in a GGUF file, None where there is none."""
+        """From the name of one of Transformers' tensors to the one in a GGUF file, None without one."""
         arch = next(key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == self.name)
         names = gguf.get_tensor_name_map(arch, self.layers)
         return lambda name: names.get_name(name, try_suffixes=(".weight", ".bias"))

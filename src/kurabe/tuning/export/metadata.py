@@ -135,7 +135,7 @@ def _begins(tokenizer: Any) -> bool:
 
 
 def _pre_tokenizer(tokenizer: dict[str, Any]) -> str | None:
-    """llama.cpp's name for how a text is cut before pairs are merged; None where it is none of those known."""
+    """llama.cpp's name for how a text is cut before pairs are merged; None for an unknown one."""
     model, normalizer = tokenizer["model"], tokenizer.get("normalizer")
     if model["type"] != "BPE" or model.get("byte_fallback") or normalizer not in (None, {"type": "NFC"}):
         return None

@@ -81,7 +81,7 @@ def now() -> str:
 
 
 def read(folder: Path) -> Job | None:
-    """The job of a folder, or None where there is none. Raises TuningError where its file is damaged."""
+    """The job of a folder, None without a job. Raises TuningError where its file is damaged."""
     path = folder / NAME
     try:
         data = path.read_bytes()

@@ -23,7 +23,7 @@ SERVICES: Final = {
 
 
 def service_of(base: Reference, options: Mapping[str, str] = {}) -> Service:
-    """The service that tunes this model, told of `options`; raises TuningError where there is none."""
+    """The service that tunes this model, told of `options`; raises TuningError if no service does."""
     if base.scheme not in SERVICES or base.address:
         raise TuningError(
             f"'{base}' can't be tuned: kurabe tunes models of {', '.join(SERVICES)}, and on this machine those of hf:"
