@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from kurabe.models.transport.cost import Price
     from kurabe.models.transport.http import Timeouts
     from kurabe.models.transport.policy import Policy
+    from kurabe.tasks.metrics import Metric
 
 __version__ = "0.1.0"
 
@@ -59,6 +60,7 @@ __all__ = [
     "Image",
     "KurabeError",
     "Message",
+    "Metric",
     "ModelError",
     "Policy",
     "Prediction",
@@ -109,6 +111,7 @@ _HOMES = {
     "Image": "kurabe.messages",
     "KurabeError": "kurabe.errors",
     "Message": "kurabe.messages",
+    "Metric": "kurabe.tasks.metrics",
     "ModelError": "kurabe.errors",
     "Policy": "kurabe.models.transport.policy",
     "Prediction": "kurabe.contestants.base",

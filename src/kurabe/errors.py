@@ -273,6 +273,10 @@ class BudgetExceededError(KurabeError):
     """The task's budget of dollars or minutes is used up."""
 
 
+class PluginError(KurabeError):
+    """A package that adds to kurabe cannot be imported, or adds what is not what its group wants."""
+
+
 class AnswerMissingError(KurabeError):
     """A human contestant has not answered the rows that were asked for."""
 

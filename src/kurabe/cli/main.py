@@ -9,6 +9,7 @@ from typing import Any, TextIO
 import click
 
 from kurabe import __version__
+from kurabe.plugins import plugin, plugin_names
 
 # The commands by group, one line each, so that help needs no imports; a test compares each line with the command's own.
 GROUPS = {
@@ -69,11 +70,11 @@ class Commands(click.Group):
     """A group whose commands are imported when they are called."""
 
     def list_commands(self, context: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *plugin_names("commands", taken=COMMANDS)]
 
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
-            return None
+            return _added(name)
         command = import_module(f"kurabe.cli.{name}").command
         assert isinstance(command, click.Command)
         return command
@@ -81,16 +82,40 @@ class Commands(click.Group):
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+        if args and not args[0].startswith("-") and args[0] not in (known := self.list_commands(context)):
             from kurabe.errors import missing
 
-            context.fail(missing("command", args[0], COMMANDS))
+            context.fail(missing("command", args[0], known))
         return super().resolve_command(context, args)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         for title, commands in GROUPS.items():
             with formatter.section(title):
                 formatter.write_dl([(name.ljust(_LONGEST), line) for name, line in commands.items()])
+        if added := plugin_names("commands", taken=COMMANDS):
+            with formatter.section("Of other packages"):
+                formatter.write_dl([(name.ljust(_LONGEST), _line(name)) for name in added])
+
+
+def _added(name: str) -> click.Command | None:
+    """The command that another package adds; None where none does."""
+    command = plugin("commands", name)
+    if command is None or isinstance(command, click.Command):
+        return command
+    from kurabe.errors import PluginError
+
+    raise PluginError(f"the command {name} of another package is no command of click's: {command!r}")
+
+
+def _line(name: str) -> str:
+    """What the help says of a command of another package; one that can't be imported spoils no help."""
+    from kurabe.errors import PluginError
+
+    try:
+        command = _added(name)
+        return "" if command is None else command.get_short_help_str()
+    except PluginError as error:
+        return str(error)
 
 
 def _set_debug(context: click.Context, option: click.Parameter, value: bool) -> None:

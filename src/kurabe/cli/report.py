@@ -10,6 +10,8 @@ from kurabe.cli.main import Command
 from kurabe.cli.shared import load_board, task_argument, task_file
 from kurabe.contest.board import Board
 from kurabe.contest.lock import is_running
+from kurabe.errors import PluginError
+from kurabe.plugins import plugin, plugin_names
 from kurabe.report.data import predictions_csv, to_csv, to_json
 from kurabe.report.files import write_text
 from kurabe.report.html import html_report
@@ -28,12 +30,25 @@ FORMATS: dict[str, tuple[str, Callable[[Board], str]]] = {
 }
 
 
+class _Form(click.Choice[str]):
+    """A format of kurabe's, or one that another package adds."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return value if value in plugin_names("formats", taken=FORMATS) else super().convert(value, param, ctx)
+
+
+def _added(form: str) -> tuple[str, Callable[[Board], str]]:
+    """The name's ending and the function of a format of another package."""
+    write = plugin("formats", form)
+    if not callable(write):
+        raise PluginError(f"the format {form} of another package is no function of a board: {write!r}")
+    return getattr(write, "ending", form), write
+
+
 @click.command(cls=Command)
 @task_argument
 @click.option("--run", "run_id", metavar="ID", help="A run as `kurabe runs` lists it; without it the newest.")
-@click.option(
-    "--format", "form", type=click.Choice(list(FORMATS)), help="What to write; without it by the file's name."
-)
+@click.option("--format", "form", type=_Form([*FORMATS]), help="What to write; without it by the file's name.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write; `-` for standard output.")
 @click.option("--open", "show", is_flag=True, help="Open it in the browser.")
 @click.option(
@@ -45,7 +60,7 @@ def command(task: Path, run_id: str | None, form: str | None, output: Path | Non
     The HTML report is one file that opens without a network. `predictions` is a table of every guess beside the truth.
     """
     form = form or _by_name(output)
-    ending, write = FORMATS[form]
+    ending, write = FORMATS[form] if form in FORMATS else _added(form)
     path = task_file(task)
     if live and (form != "html" or str(output) == "-"):
         raise click.UsageError("--live writes an HTML file; leave --format out, and name a file that ends in .html")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from kurabe.tasks.metrics import METRICS
+from kurabe.tasks.metrics import metric_named
 from kurabe.tasks.target import LARGEST
 from kurabe.tuning.general import General
 
@@ -77,7 +77,7 @@ class _Sweep(msgspec.Struct):
     def __post_init__(self) -> None:
         if self.chosen is not None and self.chosen >= len(self.trials):
             raise ValueError("no such trial")
-        if self.metric is not None and self.metric not in METRICS:
+        if self.metric is not None and metric_named(self.metric) is None:
             raise ValueError("no such metric")
         answers = [self.truth, *(point.guesses for point in self.curve)]
         if self.curve and (self.metric is None or not self.truth):

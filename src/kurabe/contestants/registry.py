@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 import msgspec
 
+from kurabe.contestants.base import Contestant
 from kurabe.contestants.own import own_estimator
-from kurabe.errors import ContestantError, missing
+from kurabe.errors import ContestantError, PluginError, missing
+from kurabe.plugins import plugin, plugin_names
 from kurabe.tasks.file import contestant_entry
 from kurabe.tasks.spec import ContestantSpec, Kind, Prompt
 from kurabe.tuning.hosted.services import is_hosted
@@ -108,7 +110,10 @@ def build(spec: ContestantSpec, context: Context) -> Any:
         return own_estimator(spec, context.allow_code)
     listed = CONTESTANTS.get(spec.name)
     if listed is None:
+        if spec.name in plugin_names("contestants", taken=CONTESTANTS):
+            return _from_plugin(spec, context)
         options = [name for name, other in CONTESTANTS.items() if context.kind in other.kinds]
+        options += plugin_names("contestants", taken=CONTESTANTS)
         raise ContestantError(
             f"{missing('contestant', spec.name, options)}. An estimator of your own or of another package is named as"
             ' module:object, such as {"xgboost:XGBRegressor": {n_estimators: 500}}'
@@ -119,7 +124,20 @@ def build(spec: ContestantSpec, context: Context) -> Any:
         raise ContestantError(f"{spec.name} does not answer tasks of kind {context.kind}; {hint}")
     if spec.name == "tune" and is_hosted(spec.settings.get("model")):
         listed = HOSTED
-    cls = _import(listed)
+    return _made(spec, _import(listed), context)
+
+
+def _from_plugin(spec: ContestantSpec, context: Context) -> Any:
+    """A contestant of another package. It is told kind, target and metric as ours are."""
+    cls = plugin("contestants", spec.name)
+    if not (isinstance(cls, type) and issubclass(cls, Contestant)):
+        raise PluginError(f"{spec.name} of another package is no subclass of kurabe.Contestant: {cls!r}")
+    if context.kind not in cls.kinds:
+        raise ContestantError(f"{spec.name} does not answer tasks of kind {context.kind}; {_fitting(context.kind)}")
+    return _made(spec, cls, context)
+
+
+def _made(spec: ContestantSpec, cls: type, context: Context) -> Any:
     parameters = inspect.signature(cls).parameters
     told = {name: value for name, value in context._asdict().items() if name in parameters}
     return cls(**told | checked_settings(spec.name, cls, _with_own_estimators(spec, context)))

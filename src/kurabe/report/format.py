@@ -246,9 +246,10 @@ def metric_title(name: str) -> str:
     >>> metric_title("root_mean_squared_log_error")
     'RMSLE'
     """
-    from kurabe.tasks.metrics import METRICS
+    from kurabe.tasks.metrics import metric_named
 
-    return METRICS[name].title if name in METRICS else name
+    metric = metric_named(name)
+    return name if metric is None else metric.title
 
 
 def metric_short(name: str) -> str:

@@ -153,9 +153,10 @@ def trial_table(result: SweepResult) -> Value:
 
 
 def _greater(result: SweepResult) -> bool:
-    from kurabe.tasks.metrics import METRICS
+    from kurabe.tasks.metrics import metric_named
 
-    return result.metric in METRICS and METRICS[result.metric].greater_is_better
+    metric = None if result.metric is None else metric_named(result.metric)
+    return metric is not None and metric.greater_is_better
 
 
 def loss_points(entries: Sequence[Entry]) -> list[Value]:

@@ -11,7 +11,7 @@ from kurabe.models.transport.cost import PRICE
 from kurabe.report import format as fmt
 from kurabe.report.learning import chose, sweeps
 from kurabe.tasks.checks import JSON, labelled, slice_rows
-from kurabe.tasks.metrics import METRICS
+from kurabe.tasks.metrics import metric_for
 from kurabe.tasks.spec import Style
 
 SMALL_TEST = 100
@@ -181,7 +181,7 @@ def _flattery(board: Board) -> list[str]:
     before, after = fmt.number(score, decimals), fmt.number(found.score, decimals)
     if before == after:
         return []
-    share = METRICS[board.evidence.metric].unit == "share"
+    share = metric_for(board.evidence.metric, board.evidence.kind).unit == "share"
     by = f"{100 * found.by:.1f} points" if share else fmt.number(found.by, decimals)
     return [
         f"The winner's score probably flatters by about {by} ({after} rather than {before}): it was chosen as the best"

@@ -11,7 +11,7 @@ from kurabe.contest.estimates import Estimate
 from kurabe.contest.plan import Plan
 from kurabe.report import format as fmt
 from kurabe.report.terminal import hanging, to_ascii
-from kurabe.tasks.metrics import METRICS
+from kurabe.tasks.metrics import metric_for
 
 
 class PlanTable:
@@ -124,4 +124,5 @@ def _notes(plan: Plan) -> list[str]:
 
 
 def _difference(plan: Plan, difference: float) -> str:
-    return f"{100 * difference:.1f} points" if METRICS[plan.metric].unit == "share" else fmt.number(difference)
+    unit = metric_for(plan.metric, plan.kind).unit
+    return f"{100 * difference:.1f} points" if unit == "share" else fmt.number(difference)

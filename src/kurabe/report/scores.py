@@ -16,7 +16,7 @@ from kurabe.contest.evidence import Entry, Evidence, usable
 from kurabe.contest.intervals import score_intervals
 from kurabe.contest.intervals import scored as by_units
 from kurabe.contest.units import Units
-from kurabe.tasks.metrics import METRICS, Metric, Statistics
+from kurabe.tasks.metrics import Metric, Statistics, metric_for
 
 Estimate = tuple[float, float, float]
 MAX_COLUMNS = 30
@@ -49,7 +49,7 @@ class Slicing:
 
 def metric_of(evidence: Evidence) -> Metric:
     """The metric by which the evidence is scored."""
-    return METRICS[evidence.metric]
+    return metric_for(evidence.metric, evidence.kind)
 
 
 def scored(evidence: Evidence, entry: Entry) -> Scored:

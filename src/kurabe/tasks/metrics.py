@@ -15,7 +15,8 @@ from typing import Literal, TypeAlias
 import numpy as np
 from scipy import sparse
 
-from kurabe.errors import TaskError, missing
+from kurabe.errors import PluginError, TaskError, missing
+from kurabe.plugins import plugin, plugin_names
 from kurabe.tasks import text_metrics
 from kurabe.tasks.spec import Kind
 
@@ -303,10 +304,24 @@ def metric_for(name: str | None, kind: Kind) -> Metric:
     if name is None:
         return default_metric(kind)
     key = name.strip().lower().replace("-", "_").replace(" ", "_")
-    metric = METRICS.get(ALIASES[kind].get(key, key))
+    metric = metric_named(ALIASES[kind].get(key, key))
     if metric is None or metric.kind != kind:
         options = [metric.name for metric in METRICS.values() if metric.kind == kind]
+        options += plugin_names("metrics", taken=METRICS)
         raise TaskError(missing(f"metric for kind '{kind}'", name, options))
+    return metric
+
+
+def metric_named(name: str) -> Metric | None:
+    """The metric of exactly this name, kurabe's own or one that another package adds; None where there is none such.
+
+    Raises PluginError where the package can't be imported, or adds something else.
+    """
+    metric = METRICS.get(name)
+    if metric is None and (added := plugin("metrics", name)) is not None:
+        if not isinstance(added, Metric) or added.name != name:
+            raise PluginError(f"the metric {name} of another package is no kurabe.Metric of that name: {added!r}")
+        return added
     return metric
 
 

@@ -1,0 +1,46 @@
+"""What other packages add to kurabe, by entry points of their distributions.
+
+A package states them in its pyproject.toml, such as `[project.entry-points."kurabe.contestants"]` with
+`nearest_price = "my_package.nearest:NearestPrice"`. Nothing is imported before it is asked for by its name.
+"""
+
+from collections.abc import Iterable
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+Group = Literal["contestants", "metrics", "formats", "commands"]
+
+
+def plugin_names(group: Group, *, taken: Iterable[str] = ()) -> tuple[str, ...]:
+    """The names that other packages add to a group, but for those that kurabe itself has."""
+    return tuple(sorted(set(_points(group)) - set(taken)))
+
+
+def plugin(group: Group, name: str) -> Any:
+    """What a package adds to a group under a name; None where none does.
+
+    Raises PluginError where it can't be imported.
+    """
+    point = _points(group).get(name)
+    if point is None:
+        return None
+    try:
+        return point.load()
+    except Exception as error:
+        from kurabe.errors import PluginError
+
+        owner = point.dist.name if point.dist is not None else point.value
+        raise PluginError(
+            f"{name!r} comes with the package {owner}, which cannot be imported ({type(error).__name__}: {error});"
+            f" mend or uninstall it: pip uninstall {owner}"
+        ) from error
+
+
+@cache
+def _points(group: Group) -> "dict[str, EntryPoint]":
+    from importlib.metadata import entry_points  # most commands need none
+
+    return {point.name: point for point in entry_points(group=f"kurabe.{group}")}
