@@ -4,7 +4,10 @@ A package states them in its pyproject.toml, such as `[project.entry-points."kur
 `nearest_price = "my_package.nearest:NearestPrice"`. Nothing is imported before it is asked for by its name.
 """
 
+import os
+import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -41,6 +44,22 @@ def plugin(group: Group, name: str) -> Any:
 
 @cache
 def _points(group: Group) -> "dict[str, EntryPoint]":
-    from importlib.metadata import entry_points  # most commands need none
+    if not any(map(_states_any, sys.path)):
+        return {}
+    from importlib.metadata import entry_points  # takes a quarter of what help takes
 
     return {point.name: point for point in entry_points(group=f"kurabe.{group}")}
+
+
+@cache
+def _states_any(folder: str) -> bool:
+    """Whether a package that is installed in a folder adds anything."""
+    try:
+        installed = [entry.path for entry in os.scandir(folder or ".") if entry.name.endswith(".dist-info")]
+    except OSError:  # an archive, or nothing
+        return False
+    for path in installed:
+        with suppress(OSError), open(os.path.join(path, "entry_points.txt"), "rb") as file:
+            if b"[kurabe." in file.read():
+                return True
+    return False

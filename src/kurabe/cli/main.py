@@ -82,10 +82,12 @@ class Commands(click.Group):
     def resolve_command(
         self, context: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in (known := self.list_commands(context)):
-            from kurabe.errors import missing
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            known = self.list_commands(context)  # looks through all packages, which a command of ours need not wait for
+            if args[0] not in known:
+                from kurabe.errors import missing
 
-            context.fail(missing("command", args[0], known))
+                context.fail(missing("command", args[0], known))
         return super().resolve_command(context, args)
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
