@@ -129,6 +129,21 @@ def test_a_module_is_imported_only_after_consent(tmp_path: Path, module: str) ->
     assert board.row("their_code:Mine").status == "done"
 
 
+def test_a_contestant_of_ones_own_is_told_of_the_task(tmp_path: Path, module: str) -> None:
+    more = """
+import kurabe
+
+class Told(kurabe.Contestant):
+    def __init__(self, value=1.0, kind=None, metric=None, target="mine"):
+        self.value, self.kind, self.metric, self.target = value, kind, metric, target
+    fit, predict = Mine.fit, Mine.predict
+"""
+    (tmp_path / "their_code.py").write_text(MODULE + more)
+    task = folder(tmp_path, f'{{"{module}:Told": {{value: 3.0}}}}')
+    told = make_entrants(Task.from_file(task / "task.yaml", allow_code=[module]), 0)[-1].estimator
+    assert (told.value, told.kind, told.metric, told.target) == (3.0, "number", "mean_absolute_error", "mine")
+
+
 def test_predict_asks_for_consent_too(tmp_path: Path, module: str) -> None:
     task = folder(tmp_path, f'"{module}:Mine"')
     assert call("run", task, "--allow-code", module).exit_code == 0

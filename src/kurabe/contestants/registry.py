@@ -107,7 +107,7 @@ def build(spec: ContestantSpec, context: Context) -> Any:
     answer the task's kind, or an object of one's own that is no estimator.
     """
     if ":" in spec.name:
-        return own_estimator(spec, context.allow_code)
+        return _told(own_estimator(spec, context.allow_code), context)
     listed = CONTESTANTS.get(spec.name)
     if listed is None:
         if spec.name in plugin_names("contestants", taken=CONTESTANTS):
@@ -135,6 +135,15 @@ def _from_plugin(spec: ContestantSpec, context: Context) -> Any:
     if context.kind not in cls.kinds:
         raise ContestantError(f"{spec.name} does not answer tasks of kind {context.kind}; {_fitting(context.kind)}")
     return _made(spec, cls, context)
+
+
+def _told(estimator: Any, context: Context) -> Any:
+    """A contestant of the user's own, told of the task what it was not set to; other estimators as they are."""
+    if not isinstance(estimator, Contestant):
+        return estimator
+    params = estimator.get_params(deep=False)
+    unset = {name: value for name, value in context._asdict().items() if name in params and params[name] is None}
+    return estimator.set_params(**unset)
 
 
 def _made(spec: ContestantSpec, cls: type, context: Context) -> Any:
