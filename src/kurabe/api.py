@@ -38,7 +38,37 @@ from kurabe.tasks.spec import TaskSpec
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Task(tasks.Task):
-    """A task with its data, ready to be competed for. Make one by `Task.from_file` or `Task.from_frame`."""
+    """A task with its data. Make one with `Task.from_file` or `Task.from_frame`.
+
+    Parameters
+    ----------
+    spec : TaskSpec
+        What the task file says.
+    train, validation, test : Part
+        The parts of the table; `validation` may be None.
+    folder : Path
+        Where the task file is. The journal is kept in its `.kurabe`.
+    warnings : tuple of str
+        What a person should know of the data.
+    estimators : mapping
+        Estimators given in Python, by their label on the board.
+    allow_code : tuple of str
+        What you allowed, as for `from_file`.
+    file : str or None
+        The name of the task file; None for a task made in Python.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import polars as pl
+    >>> from kurabe import Task
+    >>> items = pl.DataFrame({"size": range(200), "price": [2.0 * size for size in range(200)]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     task = Task.from_frame(items, target="price", contestants=["constant", "linear_features"], folder=folder)
+    ...     board = task.compete(progress=False)
+    ...     print([row.contestant for row in board.rows], board.winner.predict({"size": 50}).round())
+    ['linear_features', 'constant'] [100.]
+    """
 
     def compete(
         self,
@@ -49,13 +79,26 @@ class Task(tasks.Task):
         seed: int = 0,
         progress: bool | None = None,
     ) -> "Board":
-        """Let the contestants compete and return the board.
+        """Let the contestants compete.
 
-        `only`: labels or names of contestants, all where empty. `limit`: only the first N test rows. `minutes`:
-        what the run may take, in place of the task's budget. `seed`: for everything random in the contestants.
-        `progress`: in a notebook a cell that follows the run, elsewhere bars on standard error; None: where it is a
-        notebook or a terminal.
-        What is already in the journal, `folder/.kurabe`, is not done again.
+        What is already in the journal, `.kurabe` in the task's folder, is not done again.
+
+        Parameters
+        ----------
+        only : collection of str
+            Names or labels of the contestants that take part. Empty: all.
+        limit : int, optional
+            Use only the first N test rows.
+        minutes : float, optional
+            How long the run may take, in place of the task's budget.
+        seed : int
+            For everything random in the contestants.
+        progress : bool, optional
+            Show the progress: in a notebook in a cell, elsewhere on standard error. None: in a notebook or a terminal.
+
+        Returns
+        -------
+        Board
         """
         notebook = in_notebook()
         if notebook or sys.stderr.isatty() if progress is None else progress:
@@ -68,7 +111,19 @@ class Task(tasks.Task):
     def plan(
         self, *, only: Collection[str] = (), limit: int | None = None, minutes: float | None = None, seed: int = 0
     ) -> "Plan":
-        """What `compete` with the same settings will take, and how small a difference it can show. Asks no model."""
+        """What `compete` with the same settings would take, and the smallest difference it could show.
+
+        It asks no model.
+
+        Parameters
+        ----------
+        only, limit, minutes, seed
+            As for `compete`.
+
+        Returns
+        -------
+        Plan
+        """
         return Plan(**vars(make_plan(self, only=only, limit=limit, minutes=minutes, seed=seed)))
 
 
@@ -84,17 +139,54 @@ class Plan(contest_plan.Plan):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Board(contest_board.Board):
-    """A contest's result. It shows itself, as a table in a notebook and as text elsewhere."""
+    """A contest's result: a table in a notebook, and text elsewhere. `Task.compete` makes it.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        What the journal has of the run.
+    rows : tuple of BoardRow
+        The contestants from best to worst; those without a score last.
+    comparisons : tuple of Comparison
+        The paired tests: difference, interval, p, and p adjusted over all pairs.
+    greater_is_better : bool
+        Whether a greater score is better.
+    task : Task
+        The task of the run.
+    """
 
     task: Task
 
     @property
     def winner(self) -> "Trained":
-        """The best of `finishers` other than a person, trained. Raises ContestantError if nobody else finished."""
+        """The best contestant that finished and is not a person, trained.
+
+        Raises
+        ------
+        ContestantError
+            If there is none.
+        """
         return load_winner(self.task.folder, self, self.task)
 
     def trained(self, contestant: str) -> "Trained":
-        """A contestant of the board, trained. Raises ContestantError for an unknown name."""
+        """A contestant of the board, trained.
+
+        Parameters
+        ----------
+        contestant : str
+            Its name on the board.
+
+        Returns
+        -------
+        Trained
+
+        Raises
+        ------
+        ContestantError
+            If the board has no contestant of that name.
+        NotTrainedError
+            If it did not finish, or what was saved can't be loaded.
+        """
         return load_trained(self.task.folder, self.evidence.run, contestant, self.task)
 
     def to_html(self) -> str:
@@ -122,7 +214,19 @@ class Board(contest_board.Board):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Trained:
-    """A trained contestant that takes new rows."""
+    """A trained contestant, which answers new rows. `Board.winner` and `Board.trained` give one.
+
+    Parameters
+    ----------
+    label : str
+        Its name on the board.
+    estimator : estimator
+        The fitted estimator.
+    spec : TaskSpec
+        The task that it learned.
+    columns : tuple of str
+        The task's input columns.
+    """
 
     label: str
     estimator: Any
@@ -133,18 +237,46 @@ class Trained:
         return f"Trained({self.label!r}, task {self.spec.name!r}, {self.spec.kind})"
 
     def predict(self, rows: Any) -> np.ndarray:
-        """Answers for new rows, shape (n,): float64 for kind `number`, object array of str otherwise.
+        """Answer new rows.
 
-        `rows`: a text or a list of texts (each is the finished `input`), a mapping or a list of mappings of the task's
-        input columns, or a polars or pandas frame of them. Raises DataError where a column is missing.
+        Parameters
+        ----------
+        rows : str, mapping, sequence of these, or frame
+            Texts (each is the finished `input`), mappings of the task's input columns, or a polars or pandas frame of
+            them.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            float64 for kind `number`, else str as objects.
+
+        Raises
+        ------
+        DataError
+            If a column is missing.
         """
         answers: np.ndarray = self.estimator.predict(self.inputs(rows))
         return answers
 
     def predict_proba(self, rows: Any) -> np.ndarray:
-        """(n, classes) float64: the probability of each label in the order of `classes`; `rows` as of `predict`.
+        """The probability of each label.
 
-        Raises ContestantError where the contestant gives none, such as a language model that writes its answers.
+        Parameters
+        ----------
+        rows
+            As for `predict`.
+
+        Returns
+        -------
+        ndarray, shape (n, classes), float64
+            In the order of `classes`.
+
+        Raises
+        ------
+        ContestantError
+            If the contestant gives no probabilities, such as a language model that writes its answers.
+        DataError
+            If a column is missing.
         """
         if not self.classes or not hasattr(self.estimator, "predict_proba"):
             raise ContestantError(f"{self.label!r} gives no probabilities; ask another contestant, or predict")
@@ -153,13 +285,23 @@ class Trained:
 
     @property
     def classes(self) -> list[str]:
-        """The labels that the contestant knows, in the order of `predict_proba`; none of kind `number` and `text`."""
+        """The labels it knows, in the order of `predict_proba`; empty for kind `number` and `text`."""
         return [str(label) for label in getattr(self.estimator, "classes_", ())]
 
     def inputs(self, rows: Any) -> pl.DataFrame:
-        """New rows as the contestant wants them: the input columns and `input`.
+        """New rows as the contestant takes them.
 
-        Warns where texts are given and the contestant has columns beside them, which then are empty.
+        Warns if texts are given though the contestant has other columns too, which are then empty.
+
+        Parameters
+        ----------
+        rows
+            As for `predict`.
+
+        Returns
+        -------
+        DataFrame
+            The input columns and `input`.
         """
         if isinstance(rows, str | Mapping):
             rows = [rows]

@@ -13,7 +13,7 @@ from unicodedata import category
 
 
 class KurabeError(Exception):
-    """The root of the tree: catch this to catch everything kurabe raises on purpose."""
+    """The root of all errors that kurabe raises on purpose."""
 
     exit_code = 2
 
@@ -46,7 +46,7 @@ class MissingExtraError(KurabeError):
 
 
 class ModelError(KurabeError):
-    """A model could not be found, loaded or run."""
+    """A model can't be found, loaded or run."""
 
 
 class ModelTooLargeError(ModelError):
@@ -63,12 +63,24 @@ class InputError(KurabeError):
 
 
 class ProviderError(ModelError):
-    """A hosted model gave no answer. Each kind is a class of its own; the message names provider, model, status and
-    request id, and says what to do next. It never holds a key.
+    """A hosted model gave no answer. Each cause has a class of its own.
 
-    `code` is the provider's word for the fault, `retry_after` the seconds it asks to wait, `partial` what had come of a
-    stream (a Reply) before it broke. `should_retry` is whether the provider says that the request is worth repeating,
-    None where it says nothing. `sent` is False where the request surely never reached the provider.
+    The message names the provider, the model, the status and the request, and says what to do next. It never has a key.
+
+    Parameters
+    ----------
+    message : str
+        What the provider says.
+    status : int, optional
+        The HTTP status.
+    code : str
+        The provider's name for the error.
+    retry_after : float, optional
+        How long the provider asks to wait, in seconds.
+    partial : Reply, optional
+        What had come of a stream before it broke.
+    sent : bool
+        False if the request certainly never reached the provider.
     """
 
     what = "gave no answer"

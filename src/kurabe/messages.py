@@ -19,7 +19,15 @@ class _Part(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
 
 
 class Text(_Part, frozen=True, tag="text"):
-    """Text. `signature` is what a provider wants back with it (Gemini's thought signature), else ''."""
+    """A text as part of a message.
+
+    Parameters
+    ----------
+    text : str
+        The text.
+    signature : str
+        What the provider wants back with it (Gemini's thought signature), else empty.
+    """
 
     text: str
     signature: str = ""
@@ -39,11 +47,46 @@ class _Media(_Part, frozen=True):
 
 
 class Image(_Media, frozen=True, tag="image"):
-    """A picture: PNG, JPEG, GIF or WebP as bytes, or the address of one."""
+    """A picture: PNG, JPEG, GIF or WebP.
+
+    Parameters
+    ----------
+    data : bytes
+        The file's content.
+    media_type : str
+        Such as `image/png`.
+    url : str
+        The address of a file that the provider fetches itself, in place of `data`.
+    name : str
+        The file's name.
+
+    Examples
+    --------
+    >>> from kurabe import Image
+    >>> Image.from_bytes(b"GIF89a")
+    Image(image/gif, 6 bytes)
+    >>> Image.from_url("https://example.org/cat.png")
+    Image(https://example.org/cat.png)
+    """
 
     @staticmethod
     def from_bytes(data: bytes) -> "Image":
-        """Raises InputError where the bytes are no PNG, JPEG, GIF or WebP."""
+        """An image from the content of a file; its type is found in the bytes.
+
+        Parameters
+        ----------
+        data : bytes
+            The content of a PNG, JPEG, GIF or WebP file.
+
+        Returns
+        -------
+        Image
+
+        Raises
+        ------
+        InputError
+            If the bytes are not a PNG, JPEG, GIF or WebP image.
+        """
         media_type = _image_type(data)
         if media_type is None:
             raise InputError(f"these {len(data):,} bytes are no PNG, JPEG, GIF or WebP image; convert them first")
@@ -51,7 +94,22 @@ class Image(_Media, frozen=True, tag="image"):
 
     @staticmethod
     def from_path(path: str | Path) -> "Image":
-        """Raises InputError where the file can't be read or is no PNG, JPEG, GIF or WebP."""
+        """An image from a file; its type is found in the bytes.
+
+        Parameters
+        ----------
+        path : str or Path
+            A PNG, JPEG, GIF or WebP file.
+
+        Returns
+        -------
+        Image
+
+        Raises
+        ------
+        InputError
+            If the file can't be read or is not a PNG, JPEG, GIF or WebP image.
+        """
         data = _read(path, "image")
         media_type = _image_type(data)
         if media_type is None:
@@ -60,8 +118,22 @@ class Image(_Media, frozen=True, tag="image"):
 
     @staticmethod
     def from_url(url: str) -> "Image":
-        """An image that the provider fetches; `data:` addresses are taken apart here. Raises InputError for what is no
-        address."""
+        """An image that the provider fetches itself. A `data:` address is decoded here.
+
+        Parameters
+        ----------
+        url : str
+            The image's address.
+
+        Returns
+        -------
+        Image
+
+        Raises
+        ------
+        InputError
+            If it is not a valid address.
+        """
         if url.startswith("data:"):
             return Image.from_bytes(_data_url(url))
         if "://" not in url:
@@ -70,26 +142,91 @@ class Image(_Media, frozen=True, tag="image"):
 
 
 class Audio(_Media, frozen=True, tag="audio"):
-    """Sound: `media_type` such as `audio/wav` or `audio/mpeg`."""
+    """A sound recording.
+
+    Parameters
+    ----------
+    data : bytes
+        The file's content.
+    media_type : str
+        Such as `audio/wav` or `audio/mpeg`.
+    url : str
+        The address of a file that the provider fetches itself, in place of `data`.
+    name : str
+        The file's name.
+    """
 
     @staticmethod
     def from_path(path: str | Path) -> "Audio":
-        """Raises InputError where the file can't be read or its ending names no audio type."""
+        """A sound recording from a file; its type is that of the file's ending.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+
+        Returns
+        -------
+        Audio
+
+        Raises
+        ------
+        InputError
+            If the file can't be read, or its ending does not stand for an audio type.
+        """
         return Audio(_read(path, "audio"), _media_type(path, "audio/"), name=Path(path).name)
 
 
 class Document(_Media, frozen=True, tag="document"):
-    """A document: `media_type` such as `application/pdf` or `text/plain`."""
+    """A document, such as a PDF or a text file.
+
+    Parameters
+    ----------
+    data : bytes
+        The file's content.
+    media_type : str
+        Such as `application/pdf` or `text/plain`.
+    url : str
+        The address of a file that the provider fetches itself, in place of `data`.
+    name : str
+        The file's name.
+    """
 
     @staticmethod
     def from_path(path: str | Path) -> "Document":
-        """Raises InputError where the file can't be read or its ending names no type."""
+        """A document from a file; its type is that of the file's ending.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+
+        Returns
+        -------
+        Document
+
+        Raises
+        ------
+        InputError
+            If the file can't be read, or its ending does not stand for a known type.
+        """
         return Document(_read(path, "document"), _media_type(path, ""), name=Path(path).name)
 
 
 class Reasoning(_Part, frozen=True, tag="reasoning"):
-    """A model's thinking. All but `text` is opaque and goes back to the provider as it came: `signature` vouches for
-    the text, `data` is the encrypted form of it, `id` names it."""
+    """A model's thinking. The provider gets it back as it came.
+
+    Parameters
+    ----------
+    text : str
+        The thinking, as far as the provider shows it.
+    signature : str
+        The provider's signature of the text.
+    data : str
+        The encrypted form of the thinking.
+    id : str
+        The provider's name for it.
+    """
 
     text: str = ""
     signature: str = ""
@@ -98,7 +235,21 @@ class Reasoning(_Part, frozen=True, tag="reasoning"):
 
 
 class ToolCall(_Part, frozen=True, tag="tool_call"):
-    """A model's wish to call a tool. `signature` goes back as it came; `item` is a second id (OpenAI's `fc_…`)."""
+    """A model's request to call a tool.
+
+    Parameters
+    ----------
+    id : str
+        The call's name; its `ToolResult` has the same.
+    name : str
+        The tool's name.
+    arguments : dict
+        The arguments, by parameter.
+    signature : str
+        What the provider wants back with it.
+    item : str
+        A second name of the call (OpenAI's `fc_…`).
+    """
 
     id: str
     name: str
@@ -108,9 +259,18 @@ class ToolCall(_Part, frozen=True, tag="tool_call"):
 
 
 class ToolResult(_Part, frozen=True, tag="tool_result"):
-    """What a tool answered to the call `id`; `error` where it failed. It stands in a user's turn.
+    """What a tool answered to a call. It belongs into a user's turn.
 
-    `content` is a text, or texts, images and documents for the providers that take them in a result.
+    Parameters
+    ----------
+    id : str
+        The `id` of the ToolCall.
+    name : str
+        The tool's name.
+    content : str or tuple of Text, Image and Document
+        The answer; parts other than text only for providers that take them.
+    error : bool
+        Whether the tool failed.
     """
 
     id: str
@@ -133,11 +293,20 @@ Part = Text | Image | Audio | Document | Reasoning | ToolCall | ToolResult
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One turn of a conversation. Results of tools stand in the user's turn.
+    """One turn of a conversation. `System`, `User` and `Assistant` make one.
 
-    `protocol` is the format that an assistant's turn came in: what it signed is not sent to a provider of another one.
-    `cache` marks the end of a beginning that many calls share: the provider keeps everything up to this turn, and reads
-    it at a lower price in later calls. Providers that keep beginnings unasked, or not at all, ignore it.
+    Parameters
+    ----------
+    role : {"system", "user", "assistant"}
+        Who speaks. Results of tools belong into the user's turn.
+    content : str or tuple of parts
+        A text, or parts: Text, Image, Audio, Document, Reasoning, ToolCall, ToolResult.
+    protocol : str
+        The wire format in which an assistant's turn came. What it signed is not sent to a provider with another format.
+    cache : bool
+        Whether a beginning that many calls share ends here. The provider then keeps everything up to this turn, and
+        later
+        calls read it at a lower price. Providers that always or never do this ignore it.
     """
 
     role: Role
@@ -166,19 +335,82 @@ def text_of(content: str | Sequence[Part]) -> str:
 
 
 def System(text: str, *, cache: bool = False) -> Message:
-    """A system turn; for `cache` see Message. Raises InputError if the text is not a str."""
+    """A system turn, which tells the model how to behave.
+
+    Parameters
+    ----------
+    text : str
+        What the model is told.
+    cache : bool
+        As for `Message`.
+
+    Returns
+    -------
+    Message
+
+    Raises
+    ------
+    InputError
+        If `text` is not a str.
+    """
     if not isinstance(text, str):
         raise InputError(f"the system's turn is a text, not {type(text).__name__}: {text!r:.80}")
     return Message("system", text, cache=cache)
 
 
 def User(*content: str | Part, cache: bool = False) -> Message:
-    """A user's turn of texts and other parts; for `cache` see Message. Raises InputError for what is neither."""
+    """A user's turn.
+
+    Parameters
+    ----------
+    *content : str or part
+        Texts and other parts, such as Image or ToolResult.
+    cache : bool
+        As for `Message`.
+
+    Returns
+    -------
+    Message
+
+    Raises
+    ------
+    InputError
+        If something is neither a text nor a part.
+
+    Examples
+    --------
+    >>> from kurabe import User
+    >>> User("Hello.").role
+    'user'
+    """
     return Message("user", _content(content), cache=cache)
 
 
 def Assistant(*content: str | Part, cache: bool = False) -> Message:
-    """An assistant's turn of texts and other parts; for `cache` see Message. Raises InputError for what is neither."""
+    """An assistant's turn.
+
+    Parameters
+    ----------
+    *content : str or part
+        Texts and other parts, such as Image or ToolResult.
+    cache : bool
+        As for `Message`.
+
+    Returns
+    -------
+    Message
+
+    Raises
+    ------
+    InputError
+        If something is neither a text nor a part.
+
+    Examples
+    --------
+    >>> from kurabe import Assistant
+    >>> Assistant("Hello.").role
+    'assistant'
+    """
     return Message("assistant", _content(content), cache=cache)
 
 
@@ -192,10 +424,20 @@ def _content(content: tuple[str | Part, ...]) -> str | tuple[Part, ...]:
 
 
 class Tool(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A tool that a model may call. `parameters` is the JSON Schema of its arguments, an object.
+    """A tool that a model may call. `kurabe.tool` makes one from a function.
 
-    `strict`: the provider holds the arguments to the schema, which must be one that its strict mode takes; `tool(…,
-    strict=True)` makes such a schema. `cache` marks the end of a shared beginning, as in Message.
+    Parameters
+    ----------
+    name : str
+        The tool's name.
+    description : str
+        What it does, for the model.
+    parameters : dict
+        The JSON Schema of its arguments, an object.
+    strict : bool
+        Make the provider enforce the schema, which has to be one that its strict mode accepts.
+    cache : bool
+        As for `Message`: the shared beginning ends after this tool.
     """
 
     name: str
@@ -215,8 +457,18 @@ class OutputFormat(msgspec.Struct, frozen=True):
 class Usage(msgspec.Struct, frozen=True):
     """Tokens of one call.
 
-    `input` counts every prompt token; `cached` is the part of it that was read from a cache and `cache_written` the
-    part that was written to one. `output` counts every token made, `reasoning` the part of it that was thinking.
+    Parameters
+    ----------
+    input : int
+        All tokens of the prompt.
+    output : int
+        All tokens of the answer, thinking included.
+    cached : int
+        Those of `input` that were read from a cache.
+    cache_written : int
+        Those of `input` that were written to a cache.
+    reasoning : int
+        Those of `output` that were thinking.
     """
 
     input: int
@@ -227,12 +479,44 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One chat call, complete in itself. None: the model's own default.
+    """One chat call, complete in itself. A setting that is None keeps the model's own default.
 
-    `prefill` is put at the beginning of the assistant's turn and the model continues it; it is not part of the reply's
-    text. `grammar` is a GBNF grammar that the answer must follow (llama.cpp). `max_tokens` counts tokens of the answer.
-    `tool_choice` is `auto`, `none`, `required` or the name of a tool. `logprobs` asks for the log-probability of each
-    token and of so many alternatives to it. `extra` goes into the request's body as it is.
+    Parameters
+    ----------
+    messages : tuple of Message
+        The conversation so far.
+    prefill : str
+        The beginning of the answer, which the model continues. It is not part of the reply's text.
+    max_tokens : int, optional
+        The most tokens of the answer.
+    temperature : float, optional
+        How freely tokens are chosen; 0: the likeliest one.
+    top_p : float, optional
+        Choose from the likeliest tokens that together have this probability.
+    top_k : int, optional
+        Choose from so many of the likeliest tokens.
+    frequency_penalty, presence_penalty : float, optional
+        How much tokens lose that occurred before: for each time, or once.
+    seed : int, optional
+        The seed of the choice.
+    stop : tuple of str
+        Texts at which the answer ends.
+    grammar : str, optional
+        A GBNF grammar that the answer must follow (llama.cpp).
+    tools : tuple of Tool
+        What the model may call.
+    tool_choice : str, optional
+        `auto`, `none`, `required`, or the name of a tool that must be called.
+    parallel_tool_calls : bool, optional
+        Whether the model may call several tools at once.
+    output : OutputFormat, optional
+        The JSON Schema that the answer must follow.
+    reasoning : {"none", "minimal", "low", "medium", "high", "xhigh"}, optional
+        How much the model thinks first.
+    logprobs : int, optional
+        Return the log-probability of each token, and of so many alternatives.
+    extra : dict
+        Added to the request's body as it is.
     """
 
     messages: tuple[Message, ...]
@@ -269,11 +553,36 @@ _REPR_LENGTH: Final = 200  # characters of an answer that its repr shows
 class Reply(msgspec.Struct, frozen=True):
     """A model's answer.
 
-    `usd` is None where the cost is unknown, 0.0 if it is free. `seconds` is wall time in all and `first_seconds`
-    that until the first piece of a stream, or the first token of a model in this process. `parsed` is the value that
-    `output=` asked for. `model` is what the provider calls itself; `raw` is the body as it came (of a stream: all of
-    its bytes). `citations` are addresses. `id` names an answer that OpenAI's Responses API keeps, for a later call's
-    `previous_response_id`.
+    Parameters
+    ----------
+    content : str or tuple of parts
+        The answer: a text, or parts such as Text, Reasoning and ToolCall.
+    finish_reason : {"stop", "length", "tool_calls", "content_filter", "other"}
+        Why the answer ended.
+    usage : Usage
+        The tokens of the call.
+    usd : float or None
+        Its cost in dollars; None if unknown, 0.0 if it costs nothing.
+    seconds : float
+        The wall time of the call.
+    first_seconds : float or None
+        The time to the first piece of a stream, or to the first token of a local model.
+    model : str
+        What the provider calls the model.
+    request_id : str
+        The provider's name for the call.
+    parsed : object
+        The value that `output=` asked for.
+    logprobs : tuple of TokenLogprob
+        The tokens with their log-probabilities, if the request asked for them.
+    citations : tuple of str
+        Addresses that the answer cites.
+    raw : bytes
+        The body as it came; of a stream, all of its bytes.
+    protocol : str
+        The wire format in which it came.
+    id : str
+        The name under which OpenAI's Responses API keeps the answer, for `previous_response_id` of a later call.
     """
 
     content: str | tuple[Part, ...]
@@ -330,8 +639,18 @@ class Reply(msgspec.Struct, frozen=True):
 class Delta(msgspec.Struct, frozen=True):
     """A piece of a streamed answer: text, thinking, or a piece of a tool call.
 
-    `index` numbers the tool calls of the answer; `name` and `id` come with a call's first piece and `arguments` is a
-    piece of the JSON text of its arguments.
+    Parameters
+    ----------
+    text : str
+        A piece of the text.
+    reasoning : str
+        A piece of the thinking.
+    index : int or None
+        Which tool call of the answer a piece belongs to, from 0.
+    id, name : str
+        The call's id and the tool's name; they come with a call's first piece.
+    arguments : str
+        A piece of the JSON text of the call's arguments.
     """
 
     text: str = ""

@@ -113,9 +113,13 @@ class Board:
 
     @property
     def finishers(self) -> tuple[str, ...]:
-        """Those that answered every row they were asked, from best to worst: by rank, then those that answered all test
-        rows before those that answered a sample, then by score. So one that answered a sample wins if tests show that
-        it is better than those that answered all, or if there are none."""
+        """Those that answered every row they were asked, from best to worst.
+
+        The order is by rank, then those that answered all test rows before those that answered a sample, then by score.
+        So one
+        that answered a sample wins only if tests show that it is better than those that answered all, or if there are
+        none.
+        """
         rows = len(self.evidence.truth)
         ranked = sorted((row.rank, row.answered < rows, place) for place, row in enumerate(self.rows) if row.rank)
         return tuple(self.rows[place].contestant for *_, place in ranked)
@@ -146,7 +150,22 @@ class Board:
         return rows_to_tell(self.evidence, first, second, test.difference, ranked * (ranked - 1) // 2)
 
     def row(self, name: str) -> BoardRow:
-        """The row of the contestant called `name`. Raises ContestantError for an unknown name."""
+        """A contestant's row.
+
+        Parameters
+        ----------
+        name : str
+            Its name on the board.
+
+        Returns
+        -------
+        BoardRow
+
+        Raises
+        ------
+        ContestantError
+            If the board has no contestant of that name.
+        """
         for row in self.rows:
             if row.contestant == name:
                 return row

@@ -33,7 +33,19 @@ learning: ContextVar[Callable[[str], None]] = ContextVar("learning", default=lam
 
 
 class Prediction(msgspec.Struct, frozen=True):
-    """One answer. `value` is None where the answer could not be read; `raw` is what the model or person said."""
+    """One answer.
+
+    Parameters
+    ----------
+    row : int
+        The row's position in the test part, from 0.
+    value : float, str or None
+        The answer; None if it could not be read.
+    raw : str, optional
+        What the model or person said.
+    usd : float or None
+        What it cost, in dollars; None if unknown.
+    """
 
     row: int
     value: float | str | None
@@ -88,10 +100,10 @@ class Answering:
 
 
 class Contestant(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """Base of kurabe's own contestants. Subclasses set `kinds` and take every setting in `__init__` with a default.
+    """The base of kurabe's own contestants.
 
-    A subclass with a parameter `kind`, `metric`, `random_state`, `prompt` or `target` gets the task's value for it
-    unless the user set one.
+    A subclass sets `kinds` and takes every setting in `__init__`, with a default. A parameter called `kind`, `metric`,
+    `random_state`, `prompt` or `target` gets the task's value unless the user sets it.
     """
 
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label"})
@@ -172,12 +184,38 @@ class Contestant(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
     # ---------------------------------------------------------------------------------------------------- in a contest
 
     def fit(self, X: Any, y: Any, validation: Validation | None = None) -> Self:
-        """Learn from the training part. `validation`, (X, y), is for choosing settings; without it a share of the
-        training part is held out where something is to be chosen. The test part is never seen here."""
+        """Learn from the training part. It never sees the test part.
+
+        Parameters
+        ----------
+        X : DataFrame, n rows
+            The input columns, and `input`, the rendered text.
+        y : array, shape (n,)
+            The targets.
+        validation : (DataFrame, array), optional
+            The validation part, for choosing settings. None: a share of the training part is held out if there is
+            something to choose.
+
+        Returns
+        -------
+        Contestant
+            Itself.
+        """
         raise NotImplementedError(type(self).__name__)
 
     def predict(self, X: Any) -> np.ndarray:
-        """One answer a row, shape (n,): float64 for `number`, object array of str otherwise; never NaN or None."""
+        """Answer each row.
+
+        Parameters
+        ----------
+        X : DataFrame, n rows
+            As for `fit`.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            float64 for kind `number`, else str as objects; never NaN or None.
+        """
         raise NotImplementedError(type(self).__name__)
 
     def tuned_here(self) -> tuple[str, str] | None:

@@ -46,10 +46,27 @@ def table(kind: Kind, rows: int = 40, seed: int = 0) -> tuple[pl.DataFrame, np.n
 
 
 def check_contestant(estimator: Any, kind: Kind, skip: Collection[str] = ()) -> None:
-    """Run every check on an estimator that is not fitted; it stays so, as each check fits a clone.
+    """Run every check on an estimator: empty tables, one row, missing values, saving and loading, and more.
 
-    `skip`: names of checks, such as `check_missing_values`, that your estimator need not pass.
-    Raises AssertionError that names the check and what went wrong.
+    Parameters
+    ----------
+    estimator : estimator
+        Anything with `fit` and `predict`, not fitted. It stays so, since each check fits a clone.
+    kind : {"number", "label", "text"}
+        What it predicts.
+    skip : collection of str
+        Names of checks that it need not pass, such as `check_missing_values`.
+
+    Raises
+    ------
+    AssertionError
+        If a check fails. The message names it and says what went wrong.
+
+    Examples
+    --------
+    >>> from kurabe import check_contestant
+    >>> from kurabe.contestants.constant import Constant
+    >>> check_contestant(Constant(), "number")
     """
     for check in CHECKS:
         if check.__name__ in skip:

@@ -14,18 +14,42 @@ from kurabe.models.reference import ENGINES, FOLDERS, is_local, parse_reference,
 
 
 def open_model(reference: str, **options: Any) -> ChatModel:
-    """The chat model that `reference` names; with `a | b` a chain in which b is asked where a fails.
+    """Open a chat model.
 
-    A local model is loaded; no connection to a hosted one is made yet. `options` of hosted models: `api_key` and
-    `base_url` instead of the environment's and the provider's; `timeout`, seconds in all or a `Timeouts`; `attempts`;
-    `policy`, a `Policy` or a mapping of its fields, for the waits of retries, limits and breaker;
-    `requests_per_minute`, `tokens_per_minute`; `concurrency`, calls of a contest in flight; `budget`, dollars or a
-    `Budget` that models share; `cache`, True or the path of a file; `price`, a `Price` in dollars per million tokens;
-    `unsupported`, `error` or `drop` for settings that the model does not take; `headers`, sent with each call. The
-    models of a chain share all of these; of several providers it takes no key, address or headers, and never a price.
+    A local model is loaded. A hosted one is not connected to before the first call.
 
-    Raises ModelError where there is no such model or its file is not on this machine yet, InputError where a key or an
-    option is missing, and MissingExtraError where its engine is not installed.
+    Parameters
+    ----------
+    reference : str
+        Where the model runs, and its name: `openai:gpt-5.1`, `gguf:smollm2-135m`. `a | b` is a chain: if `a` fails, `b`
+        is
+        asked.
+    **options
+        Options of hosted models. A chain shares them; if it has several providers, it takes no key, address or headers,
+        and it never takes a price.
+
+        - `api_key`, `base_url`: instead of those of the environment and of the provider.
+        - `timeout`: seconds in all, or a Timeouts; `attempts`: how often a call is tried; `policy`: a Policy, or a
+          mapping of its fields.
+        - `requests_per_minute`, `tokens_per_minute`: limits.
+        - `concurrency`: calls at a time in `chat_many` and in contests.
+        - `budget`: dollars, or a Budget that several models share; `price`: a Price.
+        - `cache`: True, or the path of a file in which answers are kept.
+        - `unsupported`: `error` or `drop`, for settings that the model does not take.
+        - `headers`: sent with each call.
+
+    Returns
+    -------
+    ChatModel
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or its file is not on this machine.
+    InputError
+        If a key is missing or an option is wrong.
+    MissingExtraError
+        If the engine is not installed. The message has the `pip install` line.
     """
     if not isinstance(reference, str):
         raise InputError(f"a model is named by a text such as 'openai:gpt-5.1', not {type(reference).__name__}")

@@ -27,7 +27,15 @@ ROOM = 4
 
 
 class Stream:
-    """A streamed answer: iterate over its Deltas; after the last one, `reply` is the whole answer."""
+    """A streamed answer. Iterate over its Deltas; then `reply` is the whole answer.
+
+    `with` closes it, which stops the rest of the answer.
+
+    Parameters
+    ----------
+    pieces : iterator of Delta and Reply
+        What the model sends, the whole Reply last. `ChatModel.stream` makes it.
+    """
 
     def __init__(self, pieces: Iterator[Delta | Reply]) -> None:
         self._pieces = pieces
@@ -42,7 +50,13 @@ class Stream:
 
     @property
     def reply(self) -> Reply:
-        """The whole answer. What has not been read yet is read first."""
+        """The whole answer. What was not read yet is read first.
+
+        Raises
+        ------
+        ModelError
+            If the stream was closed before its end.
+        """
         for _ in self:
             pass
         if self._reply is None:
@@ -50,7 +64,7 @@ class Stream:
         return self._reply
 
     def close(self) -> None:
-        """Give up the rest of the answer."""
+        """Stop the rest of the answer."""
         close: Any = getattr(self._pieces, "close", None)
         if close is not None:
             close()
@@ -63,7 +77,15 @@ class Stream:
 
 
 class AsyncStream:
-    """A streamed answer: `async for` its Deltas; after the last one, `reply` is the whole answer."""
+    """A streamed answer. Iterate over its Deltas with `async for`; then `reply` is the whole answer.
+
+    `async with` closes it, which stops the rest of the answer.
+
+    Parameters
+    ----------
+    pieces : async iterator of list of Delta, and Reply
+        What the model sends, the whole Reply last. `ChatModel.astream` makes it.
+    """
 
     def __init__(self, pieces: AsyncIterator[list[Delta] | Reply]) -> None:
         self._pieces = pieces
@@ -79,13 +101,19 @@ class AsyncStream:
 
     @property
     def reply(self) -> Reply:
-        """The whole answer, after the last Delta."""
+        """The whole answer, after the last Delta.
+
+        Raises
+        ------
+        ModelError
+            If the stream has not ended yet.
+        """
         if self._reply is None:
             raise ModelError("the stream has not come to its end, so there is no whole answer yet")
         return self._reply
 
     async def aclose(self) -> None:
-        """Give up the rest of the answer."""
+        """Stop the rest of the answer."""
         close: Any = getattr(self._pieces, "aclose", None)
         if close is not None:
             await close()
@@ -98,7 +126,22 @@ class AsyncStream:
 
 
 class ChatModel(ABC):
-    """Chat in every form, made of `ask` and `_stream`. Usable from any thread, a running event loop and a notebook."""
+    """A chat model, wherever it runs. `open_model` opens one.
+
+    It can be used from any thread, from a running event loop and from a notebook. `a | b` asks `b` if `a`'s provider
+    fails.
+
+    Examples
+    --------
+    >>> from kurabe.testing import EchoModel
+    >>> model = EchoModel()  # answers with what it was told, for tests
+    >>> model.chat("Hello.").text
+    'Hello.'
+    >>> [delta.text for delta in model.stream("Hello.")]
+    ['Hello.']
+    >>> [(index, reply.text) for index, reply in model.chat_many(["One", "Two"])]
+    [(0, 'One'), (1, 'Two')]
+    """
 
     reference: str
     concurrency: int = 1
@@ -108,14 +151,24 @@ class ChatModel(ABC):
 
     @abstractmethod
     async def ask(self, request: Request) -> Reply:
-        """Answer a Request as it is."""
+        """Answer a Request as it is.
+
+        Parameters
+        ----------
+        request : Request
+            The whole call.
+
+        Returns
+        -------
+        Reply
+        """
 
     @abstractmethod
     def _stream(self, request: Request) -> AsyncGenerator[list[Delta] | Reply, None]:
         """The pieces of the answer to a Request as they come, and at last the whole Reply."""
 
     def close(self) -> None:  # noqa: B027 - most hold nothing of their own
-        """Release what the model holds."""
+        """Release what the model holds: its connections or its memory."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Itself: it holds connections or weights, of which copies of a contestant (scikit-learn's `clone`) make no
@@ -138,43 +191,123 @@ class ChatModel(ABC):
     def chat(self, content: Content, *, stream: bool = False, **settings: Any) -> Reply | Stream:
         """Answer a text, parts or a conversation.
 
-        `settings` are the fields of `kurabe.messages.Request`; `tools` may be functions and `output` a type. With
-        `stream=True` the same as `stream`. Raises InputError for a setting that the model does not
-        take, and ModelError.
+        Parameters
+        ----------
+        content : str, part, Message, mapping, or iterable of these
+            A text, parts, or a conversation.
+        stream : bool
+            Return a Stream of pieces, as `stream` does.
+        **settings
+            Fields of `Request`, such as `max_tokens`. `tools` may hold functions, and `output` may be a type.
+
+        Returns
+        -------
+        Reply or Stream
+
+        Raises
+        ------
+        InputError
+            If the model does not take a setting.
+        ModelError
+            If the model gives no answer; of a hosted one a ProviderError.
         """
         if stream:
             return self.stream(content, **settings)
         return loop.run(self.achat(content, **settings))
 
     async def achat(self, content: Content, **settings: Any) -> Reply:
-        """`chat`, awaited."""
+        """`chat`, awaited.
+
+        Parameters
+        ----------
+        content, **settings
+            As for `chat`.
+        """
         return self._parsed(await self.ask(make_request(content, **settings)), settings.get("output"))
 
     def stream(self, content: Content, **settings: Any) -> Stream:
-        """The answer in pieces as they come; the Stream's `reply` is the whole of it."""
+        """Answer in pieces as they come.
+
+        Parameters
+        ----------
+        content, **settings
+            As for `chat`.
+
+        Returns
+        -------
+        Stream
+        """
         return Stream(self._pieces(make_request(content, **settings), settings.get("output")))
 
     def astream(self, content: Content, **settings: Any) -> AsyncStream:
-        """`stream`, for `async for`."""
+        """Answer in pieces as they come, for `async for`.
+
+        Parameters
+        ----------
+        content, **settings
+            As for `chat`.
+
+        Returns
+        -------
+        AsyncStream
+        """
         return AsyncStream(self._apieces(make_request(content, **settings), settings.get("output")))
 
     def complete(self, text: str, **settings: Any) -> str:
-        """The text of the answer to a text."""
+        """Answer a text with a text.
+
+        Parameters
+        ----------
+        text : str
+            The user's turn.
+        **settings
+            As for `chat`.
+
+        Returns
+        -------
+        str
+        """
         reply: Reply = self.chat(text, **settings)
         return reply.text
 
     async def acomplete(self, text: str, **settings: Any) -> str:
-        """`complete`, awaited."""
+        """`complete`, awaited.
+
+        Parameters
+        ----------
+        text, **settings
+            As for `complete`.
+        """
         return (await self.achat(text, **settings)).text
 
     def chat_many(self, requests: Iterable[Request | Content], **settings: Any) -> Iterator[tuple[int, Reply]]:
-        """Yield (index, reply) as replies come, `concurrency` of them in flight; requests are drawn as places get free.
+        """Answer many requests, `concurrency` of them at a time.
 
-        Each request is a text or a conversation, as for `chat`, and `settings` hold for all of them; or it is a
-        Request, which is complete in itself and takes no settings. With `output` an answer that does not follow it has
-        None as `parsed`. A request that the content filter stops or that does not fit the context gives an empty Reply
-        with the reason `content_filter` or `length`. Another fault is raised after everything under way has come and
-        been yielded, so that nothing paid is lost. Raises InputError for what is no request.
+        A request that the content filter stops, or that does not fit the context, gives an empty Reply with the reason
+        `content_filter` or `length`. Any other error is raised once all answers under way have come and been yielded,
+        so that
+        nothing paid for is lost.
+
+        Parameters
+        ----------
+        requests : iterable of str, conversation or Request
+            They are drawn as there is room for them. A Request is complete in itself and takes no settings.
+        **settings
+            As for `chat`, for all requests. If an answer does not follow `output`, its `parsed` is None.
+
+        Yields
+        ------
+        index : int
+            Which request, from 0.
+        reply : Reply
+            Its answer, in the order in which answers come.
+
+        Raises
+        ------
+        InputError
+            If something is not a request.
+        ModelError
+            If the model gives no answer.
         """
         if not isinstance(requests, Iterable) or isinstance(requests, str | bytes | Mapping | Message):
             kind = type(requests).__name__
@@ -192,9 +325,25 @@ class ChatModel(ABC):
     def chat_batches(
         self, requests: Iterable[Request], stop: Callable[[], bool] | None = None
     ) -> Iterator[list[tuple[int, Reply]]]:
-        """`chat_many` in lists: each holds all that has come since the one before, so that it can be kept at once. Once
-        `stop()` is true, no request is drawn and none is waited for that has not been sent to a provider: those give no
-        reply."""
+        """Answer many requests, and yield lists: each holds all answers that came since the last one.
+
+        Parameters
+        ----------
+        requests : iterable of Request
+            They are drawn as there is room for them.
+        stop : callable, optional
+            Once it returns True, no request is drawn any more, and those that were not sent yet give no reply.
+
+        Yields
+        ------
+        list of (int, Reply)
+            As `chat_many` yields them, one or more.
+
+        Raises
+        ------
+        ModelError
+            If the model gives no answer.
+        """
         results: SimpleQueue[tuple[int, Reply] | BaseException | None] = SimpleQueue()
         future = loop.start(self._many(enumerate(requests), results, stop or (lambda: False)))
         try:
@@ -223,7 +372,17 @@ class ChatModel(ABC):
         return _chain(other, self)
 
     def takes(self, setting: str) -> bool:
-        """Whether the model takes a field of Request, such as `temperature`."""
+        """Whether the model takes a setting.
+
+        Parameters
+        ----------
+        setting : str
+            A field of Request, such as `temperature`.
+
+        Returns
+        -------
+        bool
+        """
         return True
 
     def embed(
@@ -233,7 +392,27 @@ class ChatModel(ABC):
         dimensions: int | None = None,
         task: Literal["query", "document"] | None = None,
     ) -> "np.ndarray":
-        """(n, d) float32: one vector a text, in order; of one text that is no list, (1, d)."""
+        """Vectors of texts.
+
+        Parameters
+        ----------
+        texts : str or sequence of str
+            The texts, or one text.
+        dimensions : int, optional
+            Cut each vector to so many numbers and scale it to length 1 again, if the model allows that.
+        task : {"query", "document"}, optional
+            What the texts are, for models that tell queries from documents; others ignore it.
+
+        Returns
+        -------
+        ndarray, shape (n, d), float32
+            One vector of length 1 for each text, in order; (1, d) for one text.
+
+        Raises
+        ------
+        InputError
+            If the model gives no embeddings, or not of that length.
+        """
         return loop.run(self.aembed(texts, dimensions=dimensions, task=task))
 
     async def aembed(
@@ -243,17 +422,59 @@ class ChatModel(ABC):
         dimensions: int | None = None,
         task: Literal["query", "document"] | None = None,
     ) -> "np.ndarray":
-        """`embed`, awaited."""
+        """`embed`, awaited.
+
+        Parameters
+        ----------
+        texts, dimensions, task
+            As for `embed`.
+
+        Raises
+        ------
+        InputError
+            If the model gives no embeddings.
+        """
         raise InputError(
             f"{self.reference} gives no embeddings; name an embedding model, such as wordllama:256 in kurabe.embed"
         )
 
     def rerank(self, query: str, documents: Sequence[str], *, top: int | None = None) -> "Ranking":
-        """The documents by their relevance for the query, the best first."""
+        """Order documents by how relevant they are to a query.
+
+        Parameters
+        ----------
+        query : str
+            The query.
+        documents : sequence of str
+            The documents.
+        top : int, optional
+            Return only so many. None: all.
+
+        Returns
+        -------
+        Ranking
+            `results`: (position, relevance) of each document, the most relevant first.
+
+        Raises
+        ------
+        InputError
+            If the model does not order documents.
+        """
         return loop.run(self.arerank(query, documents, top=top))
 
     async def arerank(self, query: str, documents: Sequence[str], *, top: int | None = None) -> "Ranking":
-        """`rerank`, awaited."""
+        """`rerank`, awaited.
+
+        Parameters
+        ----------
+        query, documents, top
+            As for `rerank`.
+
+        Raises
+        ------
+        InputError
+            If the model does not order documents.
+        """
         raise InputError(f"{self.reference} does not order documents; Cohere's rerank models do")
 
     async def _many(

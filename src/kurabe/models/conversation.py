@@ -65,16 +65,37 @@ class Chat(Protocol):
 
 
 class Conversation:
-    """Turns with one model, for one thread at a time.
+    """A conversation with one model. It keeps the history, and what it cost.
 
-    `settings` hold for every call, as for `model.chat`; a call may add its own. `messages` are those of an earlier
-    conversation. Where the turns outgrow the model's context the oldest are no longer sent, whole turns at a time:
-    the system text always is, and a tool's result never without its call. `messages` still has all.
+    If the turns outgrow the model's context, the oldest ones are no longer sent, whole turns at a time. The system text
+    is
+    always sent, and a tool's result never without its call. `messages` still has them all. A call that fails leaves the
+    conversation as it was, except for what it cost. Use it from one thread at a time.
 
-    With `run_tools`, the functions among `tools` are called as the model asks for them, and it is asked again, up to
-    `max_rounds` times, until it answers in text.
+    Parameters
+    ----------
+    model : ChatModel
+        The model that answers.
+    system : str, optional
+        The system text.
+    messages : iterable of Message
+        The turns of an earlier conversation.
+    run_tools : bool
+        Call the functions among `tools` when the model asks for them, and ask it again, until it answers in text.
+    max_rounds : int
+        How often it is asked, at most, before `run_tools` gives up.
+    **settings
+        Settings of every call, as for `ChatModel.chat`; a call may add its own.
 
-    A call that fails leaves the conversation as it was, but for what it cost.
+    Examples
+    --------
+    >>> from kurabe import Conversation
+    >>> from kurabe.testing import EchoModel
+    >>> talk = Conversation(EchoModel(), system="Repeat what you hear.")
+    >>> talk.chat("Hello.").text
+    'Hello.'
+    >>> [message.role for message in talk.messages]
+    ['user', 'assistant']
     """
 
     def __init__(
@@ -98,7 +119,7 @@ class Conversation:
 
     @property
     def model(self) -> Any:
-        """The model that answers; another one may go on with the conversation."""
+        """The model that answers. Set another one to continue the conversation with it."""
         return self._model
 
     @model.setter
@@ -109,17 +130,17 @@ class Conversation:
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """The turns, the system text left out."""
+        """The turns so far, without the system text."""
         return self._messages
 
     @property
     def usage(self) -> Usage:
-        """The tokens of all calls together."""
+        """The tokens of all calls together, a Usage."""
         return self._usage
 
     @property
     def usd(self) -> float | None:
-        """Dollars of all calls together; None once the cost of one is not known."""
+        """The dollars of all calls together; None if the cost of one is unknown."""
         return self._usd
 
     def __repr__(self) -> str:
@@ -133,7 +154,26 @@ class Conversation:
         return "\n\n".join(f"{turn.role}: {' '.join(map(_as_text, turn.parts))}" for turn in turns)
 
     def chat(self, content: Content, **settings: Any) -> Reply:
-        """Say something and get the answer. Raises what `model.chat` raises, and ModelError after too many rounds."""
+        """Say something and get the answer.
+
+        Parameters
+        ----------
+        content : str, part, Message, mapping, or iterable of these
+            A text, parts, or a conversation.
+        **settings
+            As for `ChatModel.chat`, for this call.
+
+        Returns
+        -------
+        Reply
+
+        Raises
+        ------
+        InputError
+            If the model does not take a setting.
+        ModelError
+            If the model gives no answer, or still asks for tools after `max_rounds`.
+        """
         talk = self._talk(content, settings)
         step = next(talk)
         while not isinstance(step, Reply):
@@ -148,7 +188,13 @@ class Conversation:
         return step
 
     async def achat(self, content: Content, **settings: Any) -> Reply:
-        """`chat`, awaited."""
+        """`chat`, awaited.
+
+        Parameters
+        ----------
+        content, **settings
+            As for `chat`.
+        """
         talk = self._talk(content, settings)
         step = next(talk)
         while not isinstance(step, Reply):
@@ -161,11 +207,31 @@ class Conversation:
         return step
 
     def stream(self, content: Content, **settings: Any) -> Stream:
-        """Say something and get the answer in pieces, of all rounds; the history has it when the last has come."""
+        """Say something and get the answer in pieces, of all rounds. The history has it once the last piece has come.
+
+        Parameters
+        ----------
+        content, **settings
+            As for `chat`.
+
+        Returns
+        -------
+        Stream
+        """
         return Stream(self._pieces(content, settings))
 
     def astream(self, content: Content, **settings: Any) -> AsyncStream:
-        """`stream`, for `async for`."""
+        """`stream`, for `async for`.
+
+        Parameters
+        ----------
+        content, **settings
+            As for `chat`.
+
+        Returns
+        -------
+        AsyncStream
+        """
         return AsyncStream(self._apieces(content, settings))
 
     def _pieces(self, content: Content, settings: dict[str, Any]) -> Iterator[Delta | Reply]:
@@ -306,9 +372,22 @@ class Conversation:
         return functions if mine else ()
 
     def save(self, path: str | Path) -> None:
-        """Write the conversation as JSON lines: the system text, the costs and the model's reference, then a line a
-        message, pictures and the like as base64. Whole or not at all, readable by its owner alone; the settings are not
-        part of it. Raises InputError."""
+        """Write the conversation to a file that only you can read, whole or not at all.
+
+        The file has JSON lines: the system text, the costs and the model's reference, then one line for each message,
+        with
+        pictures and the like as base64. It does not have the settings.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+
+        Raises
+        ------
+        InputError
+            If it can't be written.
+        """
         head = _Head(_VERSION, self.system, self._usage, self._usd, getattr(self._model, "reference", None))
         body = b"\n".join([json_body(msgspec.to_builtins(line)) for line in (head, *self._messages)]) + b"\n"
         path = Path(path)
@@ -325,7 +404,26 @@ class Conversation:
 
     @classmethod
     def load(cls, model: Any, path: str | Path, **options: Any) -> Self:
-        """A conversation as `save` wrote it; `options` are the constructor's. Raises InputError."""
+        """A conversation from a file that `save` wrote.
+
+        Parameters
+        ----------
+        model : ChatModel
+            The model that answers from now on.
+        path : str or Path
+            The file.
+        **options
+            Those of `Conversation`.
+
+        Returns
+        -------
+        Conversation
+
+        Raises
+        ------
+        InputError
+            If the file can't be read or is not a conversation.
+        """
         lines = _lines(path)
         head = _read_head(lines[0], path)
         messages = [_read_line(line, Message, path, n) for n, line in enumerate(lines[1:], 2) if line.strip()]

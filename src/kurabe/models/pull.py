@@ -32,13 +32,29 @@ _CHUNK: Final = 1 << 20
 
 
 def pull(name: str, progress: Progress | None = None) -> Path:
-    """Fetch a model unless it is there already, and return its file or folder: one of the catalog by its short name, or
-    what a reference such as `gguf:owner/repo/file.gguf`, `hf:owner/repo` or `model2vec:owner/repo` needs, its adapter
-    too. `progress` is called with (bytes, bytes in all), the first time before anything comes.
+    """Fetch a model to this machine, if it is not there yet.
 
-    A call that was interrupted is continued by the next; calls of several processes wait for each other. Raises
-    ModelError for an unknown name, and DownloadError where no source delivers, the disk is full, or what came is not
-    the model.
+    An interrupted call is continued by the next one. Several processes wait for each other.
+
+    Parameters
+    ----------
+    name : str
+        A short name of the catalog, such as `smollm2-135m`; or a reference such as `gguf:owner/repo/file.gguf`,
+        `hf:owner/repo` or `model2vec:owner/repo`, whose adapter is fetched too.
+    progress : callable, optional
+        Called with the bytes that have come and the bytes in all, for the first time before any have come.
+
+    Returns
+    -------
+    Path
+        The model's file or folder.
+
+    Raises
+    ------
+    ModelError
+        If the name is unknown.
+    DownloadError
+        If no source delivers, the disk is full, or a file is not what it should be.
     """
     progress = progress or (lambda done, total: None)
     if ":" not in name:

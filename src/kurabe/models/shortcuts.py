@@ -27,28 +27,82 @@ _lock = threading.Lock()
 
 
 def chat(reference: str, content: Content, *, stream: bool = False, **settings: Any) -> Reply | Stream:
-    """The model's answer to a text, parts or a conversation; with `stream=True` a Stream of Deltas.
+    """Ask a model, which is opened by its reference.
 
-    `settings` are those of `ChatModel.chat` and the options of `open_model`, such as `api_key`.
+    Parameters
+    ----------
+    reference : str
+        The model, such as `gguf:smollm2-135m` or `openai:gpt-5.1`. It stays open for the next call.
+    content : str, part, Message, mapping, or iterable of these
+        A text, parts, or a conversation.
+    stream : bool
+        Return a Stream of pieces.
+    **settings
+        Those of `ChatModel.chat`, and the options of `open_model`, such as `api_key`.
+
+    Returns
+    -------
+    Reply or Stream
+
+    Raises
+    ------
+    InputError
+        If a key is missing, or the model does not take a setting.
+    ModelError
+        If there is no such model, or it gives no answer.
     """
     model, settings = _opened(reference, settings)
     return model.stream(content, **settings) if stream else model.chat(content, **settings)
 
 
 async def achat(reference: str, content: Content, *, stream: bool = False, **settings: Any) -> Reply | AsyncStream:
-    """`chat`, awaited."""
+    """`chat`, awaited.
+
+    Parameters
+    ----------
+    reference, content, stream, **settings
+        As for `chat`.
+
+    Returns
+    -------
+    Reply or AsyncStream
+    """
     model, settings = _opened(reference, settings)
     return model.astream(content, **settings) if stream else await model.achat(content, **settings)
 
 
 def complete(reference: str, text: str, **settings: Any) -> str:
-    """The text of the model's answer to a text."""
+    """Answer a text with a text, by a model that is opened by its reference.
+
+    Parameters
+    ----------
+    reference : str
+        The model, such as `gguf:smollm2-135m` or `openai:gpt-5.1`. It stays open for the next call.
+    text : str
+        The user's turn.
+    **settings
+        As for `chat`.
+
+    Returns
+    -------
+    str
+    """
     model, settings = _opened(reference, settings)
     return model.complete(text, **settings)
 
 
 async def acomplete(reference: str, text: str, **settings: Any) -> str:
-    """`complete`, awaited."""
+    """`complete`, awaited.
+
+    Parameters
+    ----------
+    reference, text, **settings
+        As for `complete`.
+
+    Returns
+    -------
+    str
+    """
     model, settings = _opened(reference, settings)
     return await model.acomplete(text, **settings)
 
@@ -61,11 +115,36 @@ def embed(
     task: Literal["query", "document"] | None = None,
     **options: Any,
 ) -> np.ndarray:
-    """(n, d) float32: a vector of length 1 for each text, in order. `options` are those of `open_embedder`, and the
-    rest as in `Embedder.embed`.
+    """Vectors of texts, by a model that is opened by its reference.
 
-    A list alone, `embed(["one", "two"])`, is texts, and so is what `texts=` names: wordllama:256 makes their vectors. A
-    string alone could be either, and is an InputError.
+    Parameters
+    ----------
+    reference : str
+        The model, as for `open_embedder`. It may be left out if the texts are a list: `embed(["one", "two"])`.
+    texts : str or sequence of str
+        The texts, or one text.
+    dimensions : int, optional
+        Cut each vector to so many numbers and scale it to length 1 again, if the model allows that.
+    task : {"query", "document"}, optional
+        What the texts are, for models that tell queries from documents; others ignore it.
+    **options
+        Those of `open_embedder`.
+
+    Returns
+    -------
+    ndarray, shape (n, d), float32
+        One vector of length 1 for each text, in order; (1, d) for one text.
+
+    Raises
+    ------
+    InputError
+        If something is not a text, or if there is only a str, which could be the model or a text.
+
+    Examples
+    --------
+    >>> from kurabe import embed
+    >>> embed("fake:64", ["red", "blue"]).shape
+    (2, 64)
     """
     reference, texts = _texts_of(reference, texts)
     return _embedder(reference, options).embed(texts, dimensions=dimensions, task=task)
@@ -79,7 +158,17 @@ async def aembed(
     task: Literal["query", "document"] | None = None,
     **options: Any,
 ) -> np.ndarray:
-    """`embed`, awaited."""
+    """`embed`, awaited.
+
+    Parameters
+    ----------
+    reference, texts, dimensions, task, **options
+        As for `embed`.
+
+    Returns
+    -------
+    ndarray, shape (n, d), float32
+    """
     reference, texts = _texts_of(reference, texts)
     return await _embedder(reference, options).aembed(texts, dimensions=dimensions, task=task)
 

@@ -23,16 +23,30 @@ _LONGEST_FAULT = 500  # characters of an exception's text that the model is told
 
 
 def tool(function: Callable[..., Any], *, strict: bool = False) -> Tool:
-    """What a model is told of a function: its name, its docstring's text, and the JSON Schema of its parameters.
+    """Describe a function as a tool: its name, its docstring's text, and the JSON Schema of its parameters.
 
-    Types come from the hints; descriptions of parameters from `Annotated[int, "…"]`, else from the docstring (Google,
-    NumPy or Sphinx style). A parameter with a default is not required. Of a method, `self` is left out.
+    Types come from the type hints, and descriptions of parameters from `Annotated[int, "…"]` or from the docstring
+    (Google,
+    NumPy or Sphinx style). A parameter with a default is optional. A method's `self` is left out.
 
-    `strict`: the provider holds the arguments to the schema (Tool). Strict schemas have no optional parameters, so each
-    one is required then.
+    Parameters
+    ----------
+    function : callable
+        A function with type hints.
+    strict : bool
+        Make the provider enforce the schema. Strict schemas have no optional parameters, so that all are required.
 
-    Raises InputError where a parameter's type is missing or can't be described, naming it.
+    Returns
+    -------
+    Tool
 
+    Raises
+    ------
+    InputError
+        If a parameter has no type hint, or one that can't be described. The message names it.
+
+    Examples
+    --------
     >>> def double(x: int) -> int:
     ...     '''Twice the number.'''
     ...     return 2 * x
@@ -46,11 +60,38 @@ def tool(function: Callable[..., Any], *, strict: bool = False) -> Tool:
 
 
 def run_tool(call: ToolCall, tools: Iterable[Callable[..., Any]]) -> ToolResult:
-    """Call the function that a model asks for: its arguments as the hinted types, its result as text.
+    """Call the function that a model asks for.
 
-    A text stays as it is, all else becomes JSON. An unknown tool, an argument that does not fit and an exception
-    become a result with `error`, whose text tells the model what is wrong. An async function runs in the
-    event loop that kurabe keeps in the background. Raises InputError where one of the functions can't be described.
+    Arguments are converted to the hinted types. A text is returned as it is, and anything else as JSON. An unknown
+    tool, an
+    argument of the wrong type, or an exception gives a result with `error`, which tells the model what is wrong. An
+    async
+    function runs in kurabe's event loop in the background.
+
+    Parameters
+    ----------
+    call : ToolCall
+        The model's request.
+    tools : iterable of callable
+        The functions that it may call.
+
+    Returns
+    -------
+    ToolResult
+        Put it into the next turn: `User(result)`.
+
+    Raises
+    ------
+    InputError
+        If one of the functions can't be described.
+
+    Examples
+    --------
+    >>> from kurabe import ToolCall
+    >>> def double(x: int) -> int:
+    ...     return 2 * x
+    >>> run_tool(ToolCall("call-1", "double", {"x": 21}), [double]).text
+    '42'
     """
     functions = _by_name(tools)
     try:
@@ -63,7 +104,22 @@ def run_tool(call: ToolCall, tools: Iterable[Callable[..., Any]]) -> ToolResult:
 
 
 async def arun_tool(call: ToolCall, tools: Iterable[Callable[..., Any]]) -> ToolResult:
-    """As `run_tool`, in the running event loop; a function that is not async runs in a thread."""
+    """`run_tool` in the running event loop. A function that is not async runs in a thread.
+
+    Parameters
+    ----------
+    call, tools
+        As for `run_tool`.
+
+    Returns
+    -------
+    ToolResult
+
+    Raises
+    ------
+    InputError
+        If one of the functions can't be described.
+    """
     functions = _by_name(tools)
     try:
         called = _called(call, functions)

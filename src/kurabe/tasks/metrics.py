@@ -25,15 +25,32 @@ Statistics: TypeAlias = np.ndarray | sparse.csr_array
 
 @dataclass(frozen=True)
 class Metric:
-    """How guesses are scored against the truth.
+    """How guesses are scored against the truth: the mean of numbers for each row, and a score from those means.
 
-    `statistics(truth, guess)`: (n, k) numbers, dense or sparse; truth and guess are (n,), float64 for kind `number`,
-    object arrays of str otherwise, without missing values. `finish(means)`: (..., k) means to (...) scores, NaN where
-    the score is not defined. `center`: how rows are put together, `median` for the median absolute error alone.
-    `unit`: `target` where the score is in the target's unit (dollars), `share` where it is a share from 0 to 1,
-    `none` otherwise. `proportion`: the score is the share of rows with a property, so it is a binomial proportion.
-    `gradient(means)`: (..., k) derivatives of `finish`; None where, on the same rows, one score is better than another
-    exactly if the mean of the first of the k numbers is lower, or for all is higher (the mean squared error for R²).
+    Parameters
+    ----------
+    name, title : str
+        What a task file and the board call it.
+    kind : {"number", "label", "text"}
+        The tasks that it scores.
+    greater_is_better : bool
+        Whether a greater score is better.
+    unit : {"target", "share", "none"}
+        The score's unit: the target's (dollars), a share from 0 to 1, or neither.
+    statistics : callable
+        `statistics(truth, guess)`: (n, k) numbers, dense or sparse. Both are (n,), float64 for kind `number`, else str
+        as
+        objects, without missing values.
+    finish : callable
+        `finish(means)`: (..., k) means to (...) scores; NaN where the score is not defined.
+    center : {"mean", "median"}
+        How rows are put together; `median` for the median absolute error alone.
+    proportion : bool
+        Whether the score is the share of rows with a property, which is a binomial proportion.
+    gradient : callable, optional
+        `gradient(means)`: (..., k) derivatives of `finish`. None: on the same rows, one score is better than another
+        exactly
+        if the mean of the first of the k numbers is lower, or for all is higher (the mean squared error for R²).
     """
 
     name: str
@@ -53,7 +70,18 @@ class Metric:
         return (-1.0, 1.0) if self.name == "matthews" else (0.0, 1.0) if self.unit == "share" else None
 
     def score(self, truth: np.ndarray, guess: np.ndarray) -> float:
-        """The score over all rows; NaN where it is not defined, as with no rows or R² of a constant truth."""
+        """The score over all rows.
+
+        Parameters
+        ----------
+        truth, guess : ndarray, shape (n,)
+            What is right, and what was answered.
+
+        Returns
+        -------
+        float
+            NaN where it is not defined, as with no rows or R² of a constant truth.
+        """
         if len(truth) == 0:
             return float("nan")
         rows = self.statistics(truth, guess)
@@ -62,8 +90,18 @@ class Metric:
         return float(self.finish(np.asarray(rows.sum(axis=0)).reshape(-1) / len(truth)))
 
     def row_loss(self, truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
-        """How wrong each row is, (n,), 0 at best: the absolute error of a number, 0 or 1 of a label, 1 - score of a
-        text."""
+        """How wrong each row is.
+
+        Parameters
+        ----------
+        truth, guess : ndarray, shape (n,)
+            What is right, and what was answered.
+
+        Returns
+        -------
+        ndarray, shape (n,)
+            0 at best: the absolute error of a number, 0 or 1 of a label, 1 - score of a text.
+        """
         if self.kind == "number":
             return np.asarray(np.abs(guess - truth))
         if self.kind == "label":

@@ -72,23 +72,42 @@ class Task:
 
     @property
     def name(self) -> str:
+        """The task's name."""
         return self.spec.name
 
     @property
     def kind(self) -> Kind:
+        """What must come out: `number`, `label` or `text`."""
         return self.spec.kind
 
     @property
     def metric(self) -> str:
-        """The metric's full name; the kind's default where the task file says nothing."""
+        """The metric's full name; the kind's default if the task file names none."""
         return metric_for(self.spec.metric, self.kind).name
 
     @classmethod
     def from_file(cls, path: str | Path, *, seed: int | None = None, allow_code: Collection[str] = ()) -> Self:
-        """Read a task file and its data. `seed`: the split's, in place of the one in the task file. `allow_code`:
-        modules that you trust, so that contestants of the form `module:object` may import and run them.
+        """Read a task file and its data.
 
-        Raises TaskError where the file is not valid and DataError where the data cannot be used.
+        Parameters
+        ----------
+        path : str or Path
+            The YAML file.
+        seed : int, optional
+            The split's seed, in place of the one in the file.
+        allow_code : collection of str
+            Modules that you trust, so that contestants of the form `module:object` may import and run them.
+
+        Returns
+        -------
+        Task
+
+        Raises
+        ------
+        TaskError
+            If the file is not valid.
+        DataError
+            If the data can't be used.
         """
         path = Path(path)
         spec = load_spec(path)
@@ -123,10 +142,55 @@ class Task:
         folder: str | Path = ".",
         allow_code: Collection[str] = (),
     ) -> Self:
-        """Make a task from a polars or pandas frame (and a second one, `test`, where the split is made already).
+        """Make a task from a frame.
 
-        `contestants` may hold estimator objects, and pairs (label, estimator), beside names; `allow_code` as of
-        `from_file`. Without `kind` it is guessed from the target. Raises TaskError and DataError as `from_file` does.
+        Parameters
+        ----------
+        frame : DataFrame
+            A polars or pandas frame: all rows, or those to learn from if `test` is given.
+        target : str
+            The column that must come out.
+        test : DataFrame, optional
+            The test rows, if you split them off yourself.
+        name : str
+            The task's name.
+        kind : {"number", "label", "text"}, optional
+            What must come out. None: guessed from the target.
+        input : str, optional
+            The template of the text. None: all columns.
+        columns : sequence of str, optional
+            The input columns. None: all but the target.
+        metric : str, optional
+            What to score by. None: the kind's default.
+        prompt : Prompt or dict, optional
+            What language models are asked.
+        contestants : sequence, optional
+            Names, mappings of a name to settings, estimators, or pairs (label, estimator). None: all that can run.
+        split : dict, optional
+            How the rows are split, as in a task file.
+        budget : dict, optional
+            What the run may take: `minutes`, `usd`.
+        checks : sequence of dict
+            Further columns of the board, as in a task file.
+        cluster : str, optional
+            The column that says which rows belong together.
+        rows : int or "all", optional
+            How many test rows language models answer.
+        folder : str or Path
+            Where the journal is kept, in `.kurabe`.
+        allow_code : collection of str
+            As for `from_file`.
+
+        Returns
+        -------
+        Task
+
+        Raises
+        ------
+        TaskError
+            If a setting is not valid.
+        DataError
+            If the data can't be used.
         """
         tables = [frame_table(frame)] + ([] if test is None else [frame_table(test)])
         table = stack(tables)

@@ -21,15 +21,40 @@ _PACKAGES: Final = {"sentence-transformers": "sentence_transformers", "model2vec
 
 
 def open_embedder(reference: str = DEFAULT, *, cache: Any = False, **options: Any) -> Embedder:
-    """What makes the embeddings that `reference` names.
+    """Open an embedding model.
 
-    `wordllama:64`, `:128` or `:256` needs no download; `sentence-transformers:`, `model2vec:` and `spacy:` are followed
-    by a folder, a repository of the Hugging Face hub that is on this machine, or an installed pipeline; `gguf:` by what
-    `open_model` takes; `fake:64` makes vectors out of hashed words, for tests; and hosted models are there as in
-    `open_model`, whose options hosted references take. `cache`: True or the path of a file, in which vectors are kept.
+    Parameters
+    ----------
+    reference : str
+        `wordllama:64`, `:128` or `:256` needs no download. `sentence-transformers:`, `model2vec:` and `spacy:` take a
+        folder,
+        a repository of the Hugging Face hub that is on this machine, or an installed pipeline. `gguf:` and hosted
+        models are
+        as for `open_model`. `fake:64` makes vectors from hashed words, for tests.
+    cache : bool or path
+        Keep vectors in a file: True for the usual one, or its path.
+    **options
+        Those of `open_model`, for hosted models.
 
-    Raises ModelError where there is no such model or it is not on this machine yet, InputError for an option it does
-    not take, and MissingExtraError where what runs it is not installed.
+    Returns
+    -------
+    Embedder
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or it is not on this machine.
+    InputError
+        If the model does not take an option.
+    MissingExtraError
+        If the engine is not installed. The message has the `pip install` line.
+
+    Examples
+    --------
+    >>> from kurabe import open_embedder
+    >>> with open_embedder("fake:64") as model:
+    ...     model.embed(["red", "blue", "red"]).shape
+    (3, 64)
     """
     from kurabe.models.embeddings.cache import vector_cache
 

@@ -28,11 +28,13 @@ Task = Literal["query", "document"] | None
 
 
 class Embedder(ABC):
-    """Texts to vectors of unit length. Usable from any thread, from a running event loop and from a notebook.
+    """An embedding model: texts to vectors of length 1. `open_embedder` opens one.
 
-    A text in which the model knows no token is all zeros; one of nothing but white space too, and it is sent nowhere.
-    Of a text that is longer than the model reads (`context`), sentence-transformers and Model2Vec leave out the end; a
-    GGUF file and most providers refuse it (ContextTooLongError).
+    It can be used from any thread, from a running event loop and from a notebook. A text in which the model knows no
+    token,
+    or with only white space, gives zeros. If a text is longer than the model reads (`context`), sentence-transformers
+    and
+    Model2Vec leave out its end; GGUF files and most providers refuse it (ContextTooLongError).
     """
 
     reference: str
@@ -52,10 +54,25 @@ class Embedder(ABC):
 
     @abstractmethod
     async def vectors(self, texts: list[str], dimensions: int | None, task: Task) -> np.ndarray:
-        """(n, d) vectors of texts that are not blank, of any length; `dimensions` is one that `sizes` has, or None."""
+        """Vectors of texts that are not blank; what an engine implements.
+
+        Parameters
+        ----------
+        texts : list of str
+            The texts.
+        dimensions : int or None
+            One of `sizes`; None for the whole vector.
+        task : {"query", "document"} or None
+            What the texts are.
+
+        Returns
+        -------
+        ndarray, shape (n, d)
+            Of any length.
+        """
 
     def close(self) -> None:
-        """Release what the model holds."""
+        """Release what the model holds: its connections or its memory."""
         if self.cache is not None:
             self.cache.close()
 
@@ -69,18 +86,39 @@ class Embedder(ABC):
         return f"{type(self).__name__}({self.reference!r})"
 
     def embed(self, texts: str | Sequence[str], *, dimensions: int | None = None, task: Task = None) -> np.ndarray:
-        """(n, d) float32: a vector of length 1 for each text, in order; of one text that is no list, (1, d).
+        """Vectors of texts.
 
-        `dimensions`: cut to so many numbers and scaled to length 1 again, where the model allows it. `task`: whether
-        the texts are queries or documents, for models that tell them apart; others take no notice.
-        Raises InputError for what is no text, and for a length that the model does not have.
+        Parameters
+        ----------
+        texts : str or sequence of str
+            The texts, or one text.
+        dimensions : int, optional
+            Cut each vector to so many numbers and scale it to length 1 again, if the model allows that.
+        task : {"query", "document"}, optional
+            What the texts are, for models that tell queries from documents; others ignore it.
+
+        Returns
+        -------
+        ndarray, shape (n, d), float32
+            One vector of length 1 for each text, in order; (1, d) for one text.
+
+        Raises
+        ------
+        InputError
+            If something is not a text, or if the model has no vectors of that length.
         """
         return loop.run(self.aembed(texts, dimensions=dimensions, task=task))
 
     async def aembed(
         self, texts: str | Sequence[str], *, dimensions: int | None = None, task: Task = None
     ) -> np.ndarray:
-        """`embed`, awaited."""
+        """`embed`, awaited.
+
+        Parameters
+        ----------
+        texts, dimensions, task
+            As for `embed`.
+        """
         listed = _listed(texts)
         size = self._checked(dimensions, task)
         parts = [
@@ -92,8 +130,27 @@ class Embedder(ABC):
     def embed_batches(
         self, texts: Iterable[str], *, dimensions: int | None = None, task: Task = None
     ) -> Iterator[tuple[list[str], np.ndarray]]:
-        """Yield (some of the texts, their vectors), in order; the texts are drawn as they are needed, so that any
-        number of them takes the memory of one step."""
+        """Vectors of any number of texts, in the memory of one batch.
+
+        Parameters
+        ----------
+        texts : iterable of str
+            They are drawn as they are needed.
+        dimensions, task
+            As for `embed`.
+
+        Yields
+        ------
+        texts : list of str
+            Some of the texts, in order.
+        vectors : ndarray, shape (n, d), float32
+            Their vectors.
+
+        Raises
+        ------
+        InputError
+            If something is not a text.
+        """
         if isinstance(texts, str) or not isinstance(texts, Iterable):
             raise InputError(f"texts are several, such as a list of them, not {type(texts).__name__}")
         drawn = iter(texts)

@@ -13,9 +13,23 @@ ROUNDING = 1e-9
 
 
 class Budget:
-    """Dollars that calls may cost together. One budget may serve many models, threads and event loops.
+    """Dollars that calls may cost together. Models, threads and event loops may share one budget.
 
-    Raises InputError where `usd` is no number of 0 or more.
+    Parameters
+    ----------
+    usd : float
+        The dollars, 0 or more.
+
+    Raises
+    ------
+    InputError
+        If `usd` is not a number of 0 or more.
+
+    Examples
+    --------
+    >>> from kurabe import Budget
+    >>> Budget(5)
+    Budget($0 of $5 spent, $0 in flight)
     """
 
     def __init__(self, usd: float) -> None:
@@ -32,11 +46,23 @@ class Budget:
         return f"Budget(${self.spent:.4g} of ${self.usd:.4g} spent, ${self.reserved:.4g} in flight)"
 
     async def reserve(self, most: float, until: float = math.inf) -> None:
-        """Set aside what a call costs at most; waits for calls in flight where only they stand in the way, but not
-        past `until` (seconds of `time.monotonic`).
+        """Set aside what a call may cost. If only calls in flight stand in the way, wait for them.
 
-        Raises BudgetExceededError where what is left would not do even after them, CallTimeoutError, and JournalError
-        where it can't be written down.
+        Parameters
+        ----------
+        most : float
+            The most that the call may cost, in dollars.
+        until : float
+            When to stop waiting, in seconds of `time.monotonic`.
+
+        Raises
+        ------
+        BudgetExceededError
+            If what is left is not enough even after them.
+        CallTimeoutError
+            If they take longer than `until`.
+        JournalError
+            If it can't be written down.
         """
         while not self._try(most):
             if time.monotonic() > until:
@@ -50,7 +76,15 @@ class Budget:
                 raise
 
     def settle(self, most: float, usd: float) -> None:
-        """The call is over and cost `usd`; an impossible cost counts as all that was set aside."""
+        """Count what a call cost, which is over.
+
+        Parameters
+        ----------
+        most : float
+            What was set aside for it, in dollars.
+        usd : float
+            What it cost, in dollars. If that is not a valid cost, all that was set aside counts.
+        """
         if not (math.isfinite(usd) and usd >= 0):
             usd = most
         with self._lock:
@@ -60,7 +94,13 @@ class Budget:
             self.ledger.change(usd - most)
 
     def count(self, usd: float) -> None:
-        """Count dollars that were spent without a reservation."""
+        """Count dollars that were spent without a reservation.
+
+        Parameters
+        ----------
+        usd : float
+            The dollars.
+        """
         with self._lock:
             self.spent += usd
 

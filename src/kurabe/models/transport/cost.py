@@ -15,7 +15,25 @@ PRICE = "options: {price: {input: …, output: …}}"
 
 
 class Price(msgspec.Struct, frozen=True):
-    """Dollars per million tokens. `cached` and `cache_written` are None where they cost what input costs."""
+    """What tokens cost, in dollars per million.
+
+    Parameters
+    ----------
+    input : float
+        Of the prompt.
+    output : float
+        Of the answer.
+    cached : float, optional
+        Of prompt tokens read from a cache. None: what `input` costs.
+    cache_written : float, optional
+        Of prompt tokens written to a cache. None: what `input` costs.
+
+    Examples
+    --------
+    >>> from kurabe import Price, Usage
+    >>> Price(input=2.0, output=8.0).usd(Usage(input=1_000, output=500))
+    0.006
+    """
 
     input: float
     output: float
@@ -23,7 +41,17 @@ class Price(msgspec.Struct, frozen=True):
     cache_written: float | None = None
 
     def usd(self, usage: Usage) -> float:
-        """Dollars of a call."""
+        """What a call costs, in dollars.
+
+        Parameters
+        ----------
+        usage : Usage
+            Its tokens.
+
+        Returns
+        -------
+        float
+        """
         cached = self.input if self.cached is None else self.cached
         written = self.input if self.cache_written is None else self.cache_written
         plain = usage.input - usage.cached - usage.cache_written

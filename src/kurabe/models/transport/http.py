@@ -37,7 +37,19 @@ MOST_ERROR_BYTES = 1024 * 1024
 
 
 class Timeouts(msgspec.Struct, frozen=True):
-    """Seconds: to connect, until the first byte of an answer, between the bytes of a stream, and in all."""
+    """How long a call may take, in seconds.
+
+    Parameters
+    ----------
+    connect : float
+        To connect.
+    first : float
+        Until the first byte of the answer.
+    between : float
+        Between two pieces of a stream.
+    total : float
+        In all, with all attempts and waits; for a call of a batch, from its first turn.
+    """
 
     connect: float = 10.0
     first: float = 300.0

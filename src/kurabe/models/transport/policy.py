@@ -8,21 +8,40 @@ from kurabe.errors import InputError
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How long a provider is waited for, and when it is left alone. All are seconds but `least_rate` and `failures`.
+    """How long kurabe waits for a provider, and when it leaves the provider alone. Times are in seconds.
 
-    `first_wait`, `longest_wait`: before the second attempt up to the first, before each further one up to twice what it
-    was before, at most the longest (full jitter,
-    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/). `first_pause`, `longest_pause`: nothing
-    starts for so long after a 429 that names no time; doubled with each one that follows. `patience`: a provider that
-    asks to wait longer is not waited for, and holds nobody back for longer either.
+    Waits before another attempt are random ("full jitter",
+    https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
 
-    `window`: what `requests_per_minute` and `tokens_per_minute` are counted over. `least_rate`: requests in a window
-    that a limit learned from 429s leaves. `failures`: calls that fail in a row before the provider is left alone;
-    `rest`: until one call is let through to see.
+    Parameters
+    ----------
+    first_wait : float
+        The longest wait before the second attempt. It doubles with each further attempt.
+    longest_wait : float
+        The longest wait before any attempt.
+    first_pause : float
+        No call starts for so long after a 429 that names no time. It doubles with each 429 that follows.
+    longest_pause : float
+        The longest such pause.
+    patience : float
+        If a provider asks to wait longer than this, the call fails instead, and other calls don't wait either.
+    window : float
+        What `requests_per_minute` and `tokens_per_minute` are counted over.
+    least_rate : int
+        The fewest requests in a window to which 429s can lower the limit.
+    failures : int
+        After so many failed calls in a row the provider is left alone.
+    rest : float
+        Then one call is tried after so long.
+    first_look : float
+        The time between the first two looks at a tuning job. It grows.
+    longest_look : float
+        The longest time between two looks.
 
-    `first_look`, `longest_look`: between two looks at a tuning job, which grow from the first to the longest.
-
-    Raises InputError where one is not a number above 0.
+    Raises
+    ------
+    InputError
+        If a value is not a number above 0.
     """
 
     first_wait: float = 0.5
