@@ -38,6 +38,7 @@ def test_each_language_is_known_from_a_few_sentences(language: str) -> None:
     [
         ["AMD K6-2 350 MHz, 64 MB RAM"],
         ["Die Hard", "Los Angeles", "El Paso"],  # names are no sentences
+        ["r", "p", "e"] * 20,  # a column of codes, as `fl` of ggplot2's mpg
         ["Привет, как дела?"],  # known here as none, so asked in English
         ["The review said 'très bien' and 'muy bien', and that is all it is about for me."],
         [""],

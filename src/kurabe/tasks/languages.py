@@ -13,6 +13,7 @@ from kurabe.tasks.template import literal
 
 LOOKED_AT: Final = 20_000  # characters
 _LEAST_WORDS: Final = 5  # of a language's commonest words, before texts count as written in it
+_LEAST_DIFFERENT: Final = 3  # of those: a column of codes may repeat a single "e" or "da"
 _LEAST_SHARE: Final = 0.2  # of the letters, for a script
 _LISTED_LABELS: Final = 100
 
@@ -123,7 +124,9 @@ def language_of(texts: Iterable[str]) -> str:
     words = Counter(re.findall(r"\w+", text.lower()))
     counts = {code: sum(words[word] for word in common.split()) for code, common in _COMMON.items()}
     best = max(counts, key=lambda code: counts[code])
-    return best if counts[best] >= _LEAST_WORDS and counts[best] > 1.5 * counts["en"] else "en"
+    different = sum(words[word] > 0 for word in _COMMON[best].split())
+    written = counts[best] >= _LEAST_WORDS and different >= _LEAST_DIFFERENT
+    return best if written and counts[best] > 1.5 * counts["en"] else "en"
 
 
 def prompt_in(language: str, kind: Kind, target: str, labels: Sequence[str]) -> Prompt | None:
