@@ -97,7 +97,7 @@ def test_a_row_that_comes_as_the_model_is_closed_is_told_so(tiny_chat: Path, mon
 
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
-    thread.join(10)
+    thread.join(60)
     assert [type(fault) for fault in faults] == [ModelError]
 
 

@@ -311,7 +311,8 @@ def test_the_lines_to_copy_fit_a_task_made_in_python_and_an_old_journal(
     assert "task.compete()" in in_python[0]
     assert "task.yaml" not in in_python[0]
     assert use({"data": {"train": "frame", "test": "frame"}}) == in_python
-    assert use({"data": {"source": "items.csv"}})[0] == 'kurabe predict task.yaml "a text"'
+    assert use({"data": {"source": "items.csv"}, "input": "{{ title }}"})[0] == 'kurabe predict task.yaml "a text"'
+    assert use({"data": {"source": "items.csv"}})[0] == "kurabe predict task.yaml --file new.csv"  # several columns
 
 
 def test_axes_keep_to_what_a_score_can_be(boards: dict[str, Board]) -> None:

@@ -3,7 +3,7 @@
 import json
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from shlex import quote
 from typing import Any, NamedTuple
@@ -38,17 +38,22 @@ def made_with(board: Board) -> MadeWith:
     return MadeWith(
         [(name, fmt.redact(fmt.shorten(_lines(text), LONGEST))) for name, text in facts if text],
         fmt.plain(winner or ""),
-        [] if winner is None else _use(spec),
+        []
+        if winner is None
+        else _use(spec, [name for name in board.evidence.rows.columns if name != spec.get("target")]),
     )
 
 
-def _use(spec: Mapping[str, Any]) -> list[str]:
-    """Lines to copy that let the winner answer, on a command line and in Python."""
+def _use(spec: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    """Lines to copy that let the winner answer, on a command line and in Python: a text, or where the input is made of
+    several columns a table of them."""
+    table = len(columns) > 1 and not spec.get("input")
     data, run = spec.get("data") or {}, spec.get("run") or {}
     made_in_python = run.get("file") is None if run else "frame" in (data.get("source"), data.get("train"))
     seed = run.get("seed") or 0
     asked = f"compete({f'seed={seed}' if seed else ''})  # nothing is asked again"
-    answer = 'board.winner.predict(["a text", "another"])'
+    new, rows = ("--file new.csv", "frame") if table else ('"a text"', '["a text", "another"]')
+    answer = f"board.winner.predict({rows})"
     if made_in_python:
         return [f"board = task.{asked}; `task` is made as for this run\n{answer}"]
     file = fmt.plain(run.get("file") or "task.yaml")
@@ -56,7 +61,7 @@ def _use(spec: Mapping[str, Any]) -> list[str]:
     again = f", seed={split}" if seed and split is not None else ""
     read = f"Task.from_file({json.dumps(file, ensure_ascii=False)}{again})"
     return [
-        f'kurabe predict {quote(file)} "a text"',
+        f"kurabe predict {quote(file)} {new}",
         f"from kurabe import Task\n\nboard = {read}.{asked}\n{answer}",
     ]
 

@@ -150,7 +150,8 @@ def _belonging(board: Board) -> list[Note]:
     units, rows = board.evidence.units, len(board.evidence.truth)
     said = []
     if units.copies:
-        said.append(f"{fmt.count(units.copies, 'test row')} repeat others and count once with them")
+        repeat = "repeats another and counts" if units.copies == 1 else "repeat others and count"
+        said.append(f"{fmt.count(units.copies, 'test row')} {repeat} once with {'it' if units.copies == 1 else 'them'}")
     if cluster := board.evidence.cluster:
         said.append(f"rows with the same “{fmt.plain(cluster)}” belong together")
     if not said:
