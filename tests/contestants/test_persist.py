@@ -164,12 +164,26 @@ def test_a_damaged_manifest_is_refused(saved: Path, text: str | bytes) -> None:
         persist.load(saved)
 
 
-def test_another_version_is_refused(saved: Path) -> None:
+def _saved_by(saved: Path, name: str, version: str) -> None:
     manifest = json.loads((saved / persist.MANIFEST).read_bytes())
-    manifest["versions"]["scikit-learn"] = "0.1"
+    manifest["versions"][name] = version
     (saved / persist.MANIFEST).write_text(json.dumps(manifest))
-    with pytest.raises(ContestantError, match=r"saved by other versions .*scikit-learn 0\.1"):
+
+
+@pytest.mark.parametrize(("name", "version"), [("scikit-learn", "0.1"), ("lightgbm", "3.3.5"), ("numpy", "1.26.4")])
+def test_another_version_is_refused(saved: Path, name: str, version: str) -> None:
+    _saved_by(saved, name, version)
+    with pytest.raises(ContestantError, match=rf"saved by other versions .*{name} {re.escape(version)}"):
         persist.load(saved)
+
+
+@pytest.mark.parametrize("name", ["kurabe", "scikit-learn", "lightgbm", "numpy"])
+def test_a_release_that_promises_to_change_nothing_loads_what_was_saved(saved: Path, name: str) -> None:
+    X, _ = table("number")
+    expected = persist.load(saved).predict(X)
+    major, minor = persist._versions()[name].split(".")[:2]
+    _saved_by(saved, name, "0.0.1" if name == "kurabe" else f"{major}.{minor}.99")
+    assert (persist.load(saved).predict(X) == expected).all()
 
 
 class Own(BaseEstimator):  # type: ignore[misc]

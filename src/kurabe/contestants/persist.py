@@ -310,7 +310,7 @@ def _checked_manifest(folder: Path) -> _Manifest:
         raise NotTrainedError(f"no saved contestant can be read in {folder}: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotTrainedError(f"{path} is damaged: {error}") from None
-    if manifest.format != FORMAT or manifest.versions != _versions():
+    if manifest.format != FORMAT or _series(manifest.versions) != _series(_versions()):
         written = ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
         raise NotTrainedError(f"the contestant in {folder} was saved by other versions ({written})")
     return manifest
@@ -347,6 +347,18 @@ def _check_types(data: bytes, estimator: Any) -> None:
     refused = [name for name in _untrusted(data) if name not in trusted and not _is_of_sklearn(name)]
     if refused:
         raise ContestantError(f"it holds types that are not trusted: {', '.join(sorted(refused))}")
+
+
+def _series(versions: Mapping[str, str]) -> dict[str, str]:
+    """The releases among which a saved estimator reads and answers alike: of scikit-learn those with one minor number,
+    whose fitted attributes may change with it, of the others those with one major number. What kurabe itself writes is
+    told by FORMAT.
+
+    >>> _series({"kurabe": "0.1.0", "scikit-learn": "1.9.1", "lightgbm": "4.7.0", "numpy": "2.4.6"})
+    {'scikit-learn': '1.9', 'lightgbm': '4', 'numpy': '2'}
+    """
+    parts = {"scikit-learn": 2}
+    return {name: ".".join(one.split(".")[: parts.get(name, 1)]) for name, one in versions.items() if name != "kurabe"}
 
 
 def _versions() -> dict[str, str]:
