@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from kurabe.cli.main import cli
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-NAMES = sorted(folder.name for folder in EXAMPLES.iterdir() if folder.is_dir())
+NAMES = sorted(folder.name for folder in EXAMPLES.iterdir() if (folder / "task.yaml").exists())
 
 
 def run(name: str, folder: Path, *options: str) -> dict[str, dict[str, object]]:

@@ -121,7 +121,7 @@ def test_a_page_of_many_texts_says_what_it_leaves_out() -> None:
     [
         (("nowhere.txt",), "", "no file 'nowhere.txt'"),
         (("-",), b"a\n\xff\n", "- is not UTF-8"),
-        (("-",), "one\n", "there is one"),
+        (("-",), "one\n", "you gave one"),
         (("a", "b", "-o", "page.pdf"), "", "page is HTML"),
         (("a", "b", "--clusters", "3"), "", "2 texts make 1 to 2 clusters"),
         (("a", "b", "--model", "wordllama:1"), "", "no embedding model wordllama '1'"),
