@@ -18,7 +18,7 @@ from sklearn.linear_model import Ridge
 
 from kurabe.api import Task
 from kurabe.contestants import prompt, registry
-from kurabe.contestants.base import Contestant, Validation, learning
+from kurabe.contestants.base import Contestant, Learning, Validation
 from kurabe.contestants.sweep import Sweep
 from kurabe.contestants.sweep_search import Search
 from kurabe.contestants.tune import Tune
@@ -406,11 +406,7 @@ def test_minutes_end_a_sweep_and_more_minutes_go_on(tmp_path: Path) -> None:
 def test_it_says_how_far_it_is() -> None:
     X, y = table(60)
     said: list[str] = []
-    token = learning.set(said.append)
-    try:
-        sweep(minutes=5).fit(X, y)
-    finally:
-        learning.reset(token)
+    sweep(minutes=5).fit_with(X, y, None, Learning(said.append))
     assert said[0].startswith("trial 1/4, 51 rows")
     assert "best " in said[-1]
     assert "(by " in said[-1]

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from sklearn.base import clone
 
 from kurabe import open_model
-from kurabe.contestants.base import learning
+from kurabe.contestants.base import Learning
 from kurabe.contestants.tune import Tune
 from kurabe.errors import ContestantError, TuningError
 from kurabe.models.engines.base import LocalModel
@@ -47,12 +47,8 @@ def tuner(base: Path, **settings: Any) -> Tune:
 def test_it_learns_and_answers(base: Path, tmp_path: Path, method: Any, decode: Any) -> None:
     X, y = table(60)
     said: list[str] = []
-    token = learning.set(said.append)
-    try:
-        made = tuner(base, method=method, decode=decode, target="colour", folder=str(tmp_path / "kept"))
-        made.fit(X, y, table(12))
-    finally:
-        learning.reset(token)
+    made = tuner(base, method=method, decode=decode, target="colour", folder=str(tmp_path / "kept"))
+    made.fit_with(X, y, table(12), Learning(said.append))
     assert (made.predict(X) == y).all()
     made.close()
     assert "validation" in said[-1]
@@ -151,11 +147,8 @@ def test_scoring_in_between_is_that_of_the_model_that_comes_out(base: Path, tmp_
     """The adapters that are learned and the adapter that is loaded answer alike."""
     X, y = table(30)
     said: list[str] = []
-    token = learning.set(said.append)
-    try:
-        made = tuner(base, epochs=1, evaluations=1, patience=9, folder=str(tmp_path)).fit(X, y, (X, y))
-    finally:
-        learning.reset(token)
+    made = tuner(base, epochs=1, evaluations=1, patience=9, folder=str(tmp_path))
+    made.fit_with(X, y, (X, y), Learning(said.append))
     accuracy = float((made.predict(X) == y).mean())
     made.close()
     assert f"validation {accuracy:.4g}" in said[-1]

@@ -12,7 +12,7 @@ import pytest
 import kurabe
 from kurabe.contest.run import run
 from kurabe.contestants import registry
-from kurabe.contestants.base import confirmed, learning
+from kurabe.contestants.base import Learning
 from kurabe.contestants.tune_hosted import TuneHosted, _tell
 from kurabe.errors import BudgetExceededError, ContestantError, TuningError
 from kurabe.report.format import dollars
@@ -54,12 +54,8 @@ def tuner(server: Simulator, **settings: Any) -> TuneHosted:
 def test_it_learns_and_answers(tmp_path: Path) -> None:
     X, y = table(30)
     said: list[str] = []
-    token = learning.set(said.append)
     with Simulator("openai", answer=knows) as server:
-        try:
-            made = tuner(server).fit(X, y)
-        finally:
-            learning.reset(token)
+        made = tuner(server).fit_with(X, y, None, Learning(said.append))
         assert made.tuned_.startswith("openai:ft:gpt-4.1-mini:org:kurabe-")
         assert (made.predict(X) == y).all()
         made.close()
@@ -76,18 +72,14 @@ def test_it_learns_and_answers(tmp_path: Path) -> None:
 
 def test_a_job_that_is_quiet_for_long_is_told() -> None:
     said: list[str] = []
-    token = learning.set(said.append)
     X, y = table(12)
     with Simulator("openai") as server:
-        try:
-            plan = tuner(server).plan(X, y)
-            job = record.Job(
-                "k", "n", MODEL, "", 1, 1, "", plan.settings, None, job="ftjob-0", news="2026-01-01T00:00:00+00:00"
-            )
-            _tell(24.0, job)
-            _tell(1e9, job)
-        finally:
-            learning.reset(token)
+        plan = tuner(server).plan(X, y)
+        job = record.Job(
+            "k", "n", MODEL, "", 1, 1, "", plan.settings, None, job="ftjob-0", news="2026-01-01T00:00:00+00:00"
+        )
+        _tell(24.0, said.append, job)
+        _tell(1e9, said.append, job)
     assert re.search(r"ftjob-0; nothing new for \d+ h, `kurabe tune cancel k` stops it", said[0])
     assert "nothing new" not in said[1]
 
@@ -137,11 +129,8 @@ def test_a_person_confirms() -> None:
     X, y = table(12)
     with Simulator("openai", answer=knows) as server:
         made = tuner(server, confirm_usd=None)
-        token = confirmed.set(frozenset({made.plan(X, y).key}))
-        try:
-            assert made.fit(X, y).tuned_.startswith("openai:ft:")
-        finally:
-            confirmed.reset(token)
+        context = Learning(confirmed=frozenset({made.plan(X, y).key}))
+        assert made.fit_with(X, y, None, context).tuned_.startswith("openai:ft:")
 
 
 def test_a_cost_that_is_not_known_can_be_accepted() -> None:

@@ -25,7 +25,7 @@ from kurabe.cli.shared import (
 )
 from kurabe.contest.prepare import Entrant, choose, make_entrants
 from kurabe.contest.run import run
-from kurabe.contestants.base import confirmed, dollars
+from kurabe.contestants.base import Learning
 from kurabe.contestants.contract import contestant_of
 from kurabe.errors import ContestantError, missing, nearest
 from kurabe.models.reference import parse_reference
@@ -93,16 +93,14 @@ def run_task(
             "no such contestant is tuned; add one to the task file, such as {tune: {model: hf:smollm2-135m}} or"
             " {tune: {model: openai:gpt-4.1-mini-2025-04-14, confirm_usd: 5}}"
         )
-    accepted = confirmed.set(frozenset(_asked(entrants, loaded, yes)))
+    accepted = frozenset(_asked(entrants, loaded, yes))
     try:
         with Progress(enabled=sys.stderr.isatty()) as progress:
             only = [entrant.label for entrant in entrants]
-            board = run(loaded, only=only, limit=limit, seed=seed or 0, observer=progress)
+            board = run(loaded, only=only, limit=limit, seed=seed or 0, observer=progress, confirmed=accepted)
     except KeyboardInterrupt:
         click.echo("\nStopped. Jobs at providers go on; the same command follows them from here.", err=True)
         sys.exit(130)
-    finally:
-        confirmed.reset(accepted)
     if as_json:
         print_json(json.dumps(board.to_dict(), ensure_ascii=False))
     else:
@@ -119,19 +117,16 @@ def _asked(entrants: list[Entrant], task: Task, yes: bool) -> list[str]:
     """The keys of the plans whose cost the person accepts. Nothing is sent meanwhile, and nothing is asked of a plan
     that the task's dollars do not allow."""
     accepted = []
-    budget = dollars.set(task.spec.budget.usd)
-    try:
-        for entrant in entrants:
-            if entrant.reason is not None:
-                continue  # the board says so
-            offer = contestant_of(clone(entrant.estimator)).offer(task.train.X, task.train.y)
-            if offer is None:
-                continue
-            click.echo(f"{plain(entrant.label)}: {offer.text}.", err=True)
-            if yes or (sys.stdin.isatty() and click.confirm("Send them and start the job?", err=True)):
-                accepted.append(offer.key)
-    finally:
-        dollars.reset(budget)
+    context = Learning(usd=task.spec.budget.usd)
+    for entrant in entrants:
+        if entrant.reason is not None:
+            continue  # the board says so
+        offer = contestant_of(clone(entrant.estimator)).offer(task.train.X, task.train.y, context)
+        if offer is None:
+            continue
+        click.echo(f"{plain(entrant.label)}: {offer.text}.", err=True)
+        if yes or (sys.stdin.isatty() and click.confirm("Send them and start the job?", err=True)):
+            accepted.append(offer.key)
     return accepted
 
 

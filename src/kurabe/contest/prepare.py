@@ -17,7 +17,7 @@ from kurabe.contest.judge import judges
 from kurabe.contest.leaks import find_leaks
 from kurabe.contest.recorded import recorded_spec
 from kurabe.contestants import registry
-from kurabe.contestants.base import About
+from kurabe.contestants.base import ALONE, About, Learning
 from kurabe.contestants.contract import contestant_of, fitted, keys_of, placed
 from kurabe.contestants.keys import digest, input_digests, part_digest
 from kurabe.contestants.own import check_consent, check_references
@@ -247,11 +247,11 @@ def learned_part(task: Task) -> Part:
     )
 
 
-def fit(estimator: Any, task: Task) -> Any:
+def fit(estimator: Any, task: Task, context: Learning = ALONE) -> Any:
     """Fit a fresh copy of an estimator on the task's training part.
 
     kurabe's own contestants are given the validation part to choose by; anyone else's estimator learns from both, from
     encoded columns where it takes numbers alone.
     """
     validation = None if task.validation is None else (task.validation.X, task.validation.y)
-    return fitted(estimator, task.train.X, task.train.y, validation)
+    return fitted(estimator, task.train.X, task.train.y, validation, context)

@@ -43,7 +43,7 @@ from kurabe.contest.prepare import (
 from kurabe.contest.style import Showing, left_to_judge, style_key
 from kurabe.contest.work import Work
 from kurabe.contestants import persist
-from kurabe.contestants.base import Answering, Contestant, Prediction, dollars, learning
+from kurabe.contestants.base import Answering, Contestant, Learning, Prediction
 from kurabe.contestants.contract import contestant_of
 from kurabe.contestants.keys import digest, estimator_digests
 from kurabe.errors import (
@@ -70,12 +70,14 @@ def run(
     minutes: float | None = None,
     seed: int = 0,
     observer: Observer | None = None,
+    confirmed: frozenset[str] = frozenset(),
 ) -> Board:
     """Let the task's contestants compete and return the board.
 
     `only`: labels or names of the contestants to run, all where empty. `limit`: only the first N test rows.
     `minutes`: what the run may take, in place of the task's budget; what is worth most runs first, and what can't be
-    ready in time is left out. `seed`: for everything random in the contestants. Contestants that fail or cannot run are
+    ready in time is left out. `seed`: for everything random in the contestants. `confirmed`: the keys of the offers of
+    contestants that the user has accepted. Contestants that fail or cannot run are
     on the board with the reason. Raises JournalError where predictions cannot be kept, ContestantError for an unknown
     name.
     """
@@ -94,7 +96,7 @@ def run(
         observer.began(tuple(entrant.label for entrant in entrants), len(test), journal.path)
         for warning in task.warnings:
             observer.note(warning)
-        contest = _Contest(task, test, record, journal, observer, entrants, seed, clock, named=bool(only))
+        contest = _Contest(task, test, record, journal, observer, entrants, seed, clock, confirmed, named=bool(only))
         try:
             contest.enter_all()
             contest.judge()
@@ -125,9 +127,10 @@ class _Contest:
         entrants: Sequence[Entrant],
         seed: int,
         clock: Clock,
+        confirmed: frozenset[str],
         named: bool,
     ) -> None:
-        self.seed, self.clock, self.named = seed, clock, named
+        self.seed, self.clock, self.confirmed, self.named = seed, clock, confirmed, named
         self.task, self.test, self.record, self.journal, self.observer = task, test, record, journal, observer
         self.metric = metric_for(task.metric, task.kind)
         self.schedule: Schedule | None = None
@@ -306,18 +309,16 @@ class _Contest:
                 self.observer.note(f"{entrant.label}: {error}; fitting anew")
         self.observer.fitting(entrant.label)
         start = time.perf_counter()
-        told = learning.set(partial(self.observer.fitting, entrant.label))
         usd = self.task.spec.budget.usd
-        left = dollars.set(None if usd is None else usd - self.spent)
+        left = None if usd is None else usd - self.spent
+        context = Learning(partial(self.observer.fitting, entrant.label), left, self.confirmed)
         try:
             with self.clock.interrupting():
-                estimator = fit(self._within_budget(entrant.estimator), self.task)
+                estimator = fit(self._within_budget(entrant.estimator), self.task, context)
         except OutOfTimeError:
             self._unfinished(entrant, time.perf_counter() - start)
             raise
         finally:
-            learning.reset(told)
-            dollars.reset(left)
             if self.schedule is not None:
                 self.schedule.learned(entrant, time.perf_counter() - start)
         notes, seconds = getattr(estimator, "notes_", {}), time.perf_counter() - start

@@ -6,8 +6,7 @@ into polars). `y` is a float64 array for kind `number` and an object array of st
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
@@ -23,13 +22,6 @@ from kurabe.tasks.spec import Kind, Sample
 PIECES = 20
 """What answers all at once is asked in about so many pieces, so that each is kept as it comes."""
 Validation = tuple[pl.DataFrame, np.ndarray]
-
-dollars: ContextVar[float | None] = ContextVar("dollars", default=None)
-"""What a `fit` may spend; None: as much as it takes."""
-confirmed: ContextVar[frozenset[str]] = ContextVar("confirmed", default=frozenset())
-"""The keys of offers that the user has accepted, besides what settings accept."""
-learning: ContextVar[Callable[[str], None]] = ContextVar("learning", default=lambda said: None)
-"""What a `fit` that takes long tells how far it is; a contest shows it."""
 
 
 class Prediction(msgspec.Struct, frozen=True):
@@ -83,6 +75,37 @@ class Keys(NamedTuple):
 
     answers: tuple[bytes, ...]
     learned: tuple[bytes, ...]
+
+
+def _silent(said: str) -> None:
+    """Show nothing."""
+
+
+@dataclass(frozen=True)
+class Learning:
+    """What goes with a `fit` in a contest.
+
+    Parameters
+    ----------
+    tell
+        Told, in a few words, how far a `fit` is that takes long.
+    usd
+        What it may spend, in dollars. None: as much as it takes.
+    confirmed
+        The keys of the offers that the user has accepted, besides what settings accept.
+    """
+
+    tell: Callable[[str], None] = _silent
+    usd: float | None = None
+    confirmed: frozenset[str] = frozenset()
+
+    def after(self, usd: float | None) -> Self:
+        """The same, once so many dollars more are spent."""
+        return self if self.usd is None else replace(self, usd=self.usd - (usd or 0.0))
+
+
+ALONE = Learning()
+"""A `fit` outside of a contest."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +196,7 @@ class Contestant(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         """A copy that finds its files from anywhere and keeps in `kept` what it learns on the way."""
         return self
 
-    def offer(self, X: pl.DataFrame, y: np.ndarray) -> Offer | None:
+    def offer(self, X: pl.DataFrame, y: np.ndarray, context: Learning = ALONE) -> Offer | None:
         """What the user has to accept before it is fitted on these rows; None where there is nothing to ask."""
         return None
 
@@ -202,6 +225,10 @@ class Contestant(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
             Itself.
         """
         raise NotImplementedError(type(self).__name__)
+
+    def fit_with(self, X: pl.DataFrame, y: np.ndarray, validation: Validation | None, context: Learning) -> Self:
+        """`fit` in a contest, which says what it may spend and wants to know how far it is."""
+        return self.fit(X, y, validation=validation)
 
     def predict(self, X: Any) -> np.ndarray:
         """Answer each row.

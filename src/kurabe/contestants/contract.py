@@ -9,7 +9,17 @@ import numpy as np
 import polars as pl
 from sklearn.base import clone
 
-from kurabe.contestants.base import About, Answering, Contestant, Keys, Prediction, Validation, answers_of
+from kurabe.contestants.base import (
+    ALONE,
+    About,
+    Answering,
+    Contestant,
+    Keys,
+    Learning,
+    Prediction,
+    Validation,
+    answers_of,
+)
 from kurabe.contestants.frames import joined
 from kurabe.contestants.keys import digest, estimator_digests
 from kurabe.contestants.plain import fit_plain
@@ -61,7 +71,9 @@ def placed(estimator: Any, about: About, kept: Path | None) -> Any:
     return estimator.placed(about, kept) if isinstance(estimator, Contestant) else estimator
 
 
-def fitted(estimator: Any, X: pl.DataFrame, y: np.ndarray, validation: Validation | None) -> Any:
+def fitted(
+    estimator: Any, X: pl.DataFrame, y: np.ndarray, validation: Validation | None, context: Learning = ALONE
+) -> Any:
     """A fresh copy, fitted as a contest does it.
 
     kurabe's own contestants are given the validation part to choose by; anyone else's estimator learns from both, from
@@ -69,5 +81,5 @@ def fitted(estimator: Any, X: pl.DataFrame, y: np.ndarray, validation: Validatio
     """
     fresh = clone(estimator) if hasattr(estimator, "get_params") else copy.deepcopy(estimator)
     if isinstance(fresh, Contestant):
-        return fresh.fit(X, y, validation=validation)
+        return fresh.fit_with(X, y, validation, context)
     return fit_plain(fresh, *joined(X, y, validation))

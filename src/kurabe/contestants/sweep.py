@@ -14,12 +14,11 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 
-from kurabe.contestants.base import About, Contestant, Keys, Validation, dollars
-from kurabe.contestants.contract import contestant_of
-from kurabe.contestants.frames import as_frame, as_target, held_part, infer_kind, joined
+from kurabe.contestants.base import ALONE, About, Contestant, Keys, Learning, Validation
+from kurabe.contestants.contract import contestant_of, fitted
+from kurabe.contestants.frames import as_frame, as_target, held_part, infer_kind
 from kurabe.contestants.keys import digest, estimator_digests
 from kurabe.contestants.learner import hold_out
-from kurabe.contestants.plain import fit_plain
 from kurabe.contestants.prompt import Prompt
 from kurabe.errors import ContestantError, MissingExtraError, missing
 from kurabe.models import beside, embeddings, fingerprint
@@ -295,6 +294,10 @@ class Sweep(Contestant):
         Raises ContestantError for a setting that does not exist or where every trial failed, MissingExtraError without
         Optuna.
         """
+        return self.fit_with(X, y, validation, ALONE)
+
+    def fit_with(self, X: Any, y: Any, validation: Validation | None, context: Learning) -> Self:
+        """`fit` in a contest."""
         X = as_frame(X)
         kind: Kind = self.kind or infer_kind(y)
         y = as_target(y, kind, X.height)
@@ -316,33 +319,26 @@ class Sweep(Contestant):
         else:
             from kurabe.contestants.sweep_search import Search
 
-            with Search(self, base, options, kind, learn, held) as search:
+            with Search(self, base, options, kind, learn, held, context) as search:
                 self.settings_ = search.run()
                 notes |= search.notes()
                 usd, whole = search.cost, search.whole and validation is not None
-        left = dollars.get()
-        token = dollars.set(None if left is None else left - (usd or 0.0))
-        try:
-            self.chosen_ = self._fitted(clone(base).set_params(**self.settings_), X, y, validation)
-        finally:
-            dollars.reset(token)
+        chosen = clone(base).set_params(**self.settings_)
+        self.chosen_ = self._fitted(chosen, X, y, validation, context.after(usd))
         more = getattr(self.chosen_, "notes_", {})
         # Where it is whole, its job is one that the trials have paid for; they ask no general questions.
         paid = more.get("general", {}).get("usd", 0.0) if whole else more.get("usd", 0.0)
         self.notes_ = {**more, "usd": total([usd, paid]), "sweep": notes}
         return self
 
-    def _fitted(self, estimator: Any, X: Any, y: np.ndarray, validation: Validation | None) -> Any:
-        """The estimator fitted as a contest would: kurabe's own are given the validation part to choose by, others
-        learn from both."""
+    def _fitted(self, estimator: Any, X: Any, y: np.ndarray, validation: Validation | None, context: Learning) -> Any:
+        """The estimator fitted as a contest would."""
         from kurabe.contestants.sweep_search import trial_folder
         from kurabe.contestants.tune import Tune
 
         if self.folder is not None and isinstance(estimator, Tune):
             estimator.set_params(folder=str(trial_folder(self.folder, ["chosen", self.settings_])))
-        if isinstance(estimator, Contestant):
-            return estimator.fit(X, y, validation=validation)
-        return fit_plain(estimator, *joined(X, y, validation))
+        return fitted(estimator, X, y, validation, context)
 
     def predict(self, X: Any) -> np.ndarray:
         """What the contestant with the chosen setting says."""

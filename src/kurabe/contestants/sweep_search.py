@@ -24,7 +24,7 @@ import numpy as np
 import polars as pl
 from sklearn.base import clone
 
-from kurabe.contestants.base import AnswersRowByRow, Prediction, Validation, learning
+from kurabe.contestants.base import AnswersRowByRow, Learning, Prediction, Validation
 from kurabe.contestants.former import CLASSES
 from kurabe.contestants.identity import described, name_of
 from kurabe.contestants.plain import fit_plain
@@ -97,8 +97,16 @@ class Search:
     """
 
     def __init__(
-        self, sweep: "Sweep", base: Any, options: "dict[str, Options]", kind: Kind, learn: Validation, held: Validation
+        self,
+        sweep: "Sweep",
+        base: Any,
+        options: "dict[str, Options]",
+        kind: Kind,
+        learn: Validation,
+        held: Validation,
+        context: Learning,
     ) -> None:
+        self.context = context
         self.sweep, self.base, self.options, self.kind = sweep, base, options, kind
         self.X, self.y = learn
         self.held_X, self.held_y = held
@@ -410,7 +418,7 @@ class Search:
             cost = "an unknown sum" if plan.usd is None else f"${plan.usd:.2f}"
             raise _Stop(f"the next trial costs {cost}, and ${left:.2f} of the sweep's dollars are left")
         try:
-            estimator.fit(X, y)
+            estimator.fit_with(X, y, None, self.context)
         finally:
             if begun(plan):
                 self.store.add(key, (), 0.0, learned=plan.usd)
@@ -480,7 +488,7 @@ class Search:
             seconds.append(max(self.sweep.minutes * 60 - self.seconds, 0.0))
         if seconds:
             words.append(f"{min(seconds) / 60:.0f} min left")
-        learning.get()(", ".join(words))
+        self.context.tell(", ".join(words))
 
 
 def _check_billed(sweep: "Sweep", base: TuneHosted) -> None:

@@ -17,7 +17,7 @@ from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 
 from kurabe.contestants import tune_head
-from kurabe.contestants.base import About, Prediction, Validation, learning
+from kurabe.contestants.base import ALONE, About, Learning, Prediction, Validation
 from kurabe.contestants.examples import write_number
 from kurabe.contestants.frames import as_frame, as_target
 from kurabe.contestants.prompt import Decode, Prompt, open_shared, release
@@ -202,6 +202,10 @@ class Tune(Prompt):
         Raises TuningError for a row, a setting or a model that can't be tuned, and ContestantError and TaskError as
         `Prompt.fit` does.
         """
+        return self.fit_with(X, y, validation, ALONE)
+
+    def fit_with(self, X: Any, y: Any, validation: Validation | None, context: Learning) -> Self:
+        """`fit` in a contest."""
         settings = self._settings()
         base = self._base()
         super().fit(X, y, validation)
@@ -217,7 +221,7 @@ class Tune(Prompt):
         _require_same(home, self._learned_from(X, y, validation))
         tuned = home / "tuned"
         if not tuned.is_dir():
-            _Tuning(self, settings, base, home).run(X, y, validation)
+            _Tuning(self, settings, base, home, context.tell).run(X, y, validation)
         written = self.notes_ if self.head is None else {"decode": "head"}
         self.notes_ = {**msgspec.json.decode((tuned / NOTES).read_bytes()), **written}
         if settings.method == "full":
@@ -343,6 +347,7 @@ class _Tuning:
     settings: TuneSettings
     base: Reference
     home: Path
+    tell: Callable[[str], None]
 
     def run(self, X: pl.DataFrame, y: np.ndarray, validation: Validation | None) -> None:
         """Train and keep the result in `home`/tuned, which is there whole or not at all."""
@@ -378,7 +383,7 @@ class _Tuning:
                 lower_is_better=not metric.greater_is_better, loss=answers.loss,
                 base=self.base, numbers=answers.numbers,
             )  # fmt: skip
-            _follow(steps)
+            _follow(steps, self.tell)
             kept = checkpoint.read(self.home)
             assert kept is not None
             if processes.sharded():  # this process alone has no whole model any more
@@ -422,7 +427,7 @@ class _Tuning:
             return None
         file = self.home / f"general-{when}.json"
         if not file.is_file():
-            learning.get()(f"answering general questions {when} tuning")
+            self.tell(f"answering general questions {when} tuning")
             asked = Transformers.of(loaded, str(self.base), self.base.number("batch"))
             write_bytes(file, msgspec.json.encode(general(asked)))
         return msgspec.json.decode(file.read_bytes())
@@ -444,7 +449,7 @@ def _require_same(home: Path, learned_from: bytes) -> None:
     write_bytes(file, learned_from)
 
 
-def _follow(steps: Iterator[Any]) -> None:
+def _follow(steps: Iterator[Any], tell: Callable[[str], None]) -> None:
     """Let the training run, and tell how it goes."""
     began, first, score = time.perf_counter(), 0, ""
     for step in steps:
@@ -452,7 +457,7 @@ def _follow(steps: Iterator[Any]) -> None:
         if step.score is not None:
             score = f", validation {step.score:.4g}"
         left = (time.perf_counter() - began) / (step.number - first + 1) * (step.of - step.number)
-        learning.get()(
+        tell(
             f"step {step.number}/{step.of}, loss {step.loss:.3f}{score}, {step.tokens / step.seconds:.0f} tokens/s,"
             f" {left / 60:.0f} min left"
         )

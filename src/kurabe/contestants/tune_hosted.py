@@ -1,6 +1,7 @@
 """A provider's model that the provider tunes on the training part, then asked as any other."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -9,7 +10,7 @@ import msgspec
 import numpy as np
 import polars as pl
 
-from kurabe.contestants.base import Offer, Validation, confirmed, dollars, learning
+from kurabe.contestants.base import ALONE, Learning, Offer, Validation
 from kurabe.contestants.examples import write_number
 from kurabe.contestants.frames import as_frame, as_target
 from kurabe.contestants.prompt import OF_CALLS, Decode, Prompt, open_shared, release
@@ -159,15 +160,21 @@ class TuneHosted(Prompt):
         Raises BudgetExceededError, before anything is sent, where the cost is not confirmed; ContestantError where the
         tuned model has to be deployed first; TuningError and ProviderError; and as `plan`.
         """
+        return self.fit_with(X, y, validation, ALONE)
+
+    def fit_with(self, X: Any, y: Any, validation: Validation | None, context: Learning) -> Self:
+        """`fit` in a contest."""
         plan = self.plan(X, y)
         folder = _home(plan)
-        if (why := self.unconfirmed(plan)) is not None:
+        if (why := self.unconfirmed(plan, context)) is not None:
             raise BudgetExceededError(why)
-        before = self._general(folder, "before", self._name(), plan.usd)
+        before = self._general(folder, "before", self._name(), context.after(plan.usd))
         given = self.options or {}
         connection = Connection(plan.base, base_url=given.get("base_url"), policy=given.get("policy"))
         jobs.begin(folder, plan, connection, confirmed=True)
-        job = jobs.follow(folder, connection, plan, stall_hours=self.stall_hours, told=partial(_tell, self.stall_hours))
+        job = jobs.follow(
+            folder, connection, plan, stall_hours=self.stall_hours, told=partial(_tell, self.stall_hours, context.tell)
+        )
         assert job.model is not None
         assert job.reference is not None
         self.tuned_ = job.reference
@@ -177,7 +184,7 @@ class TuneHosted(Prompt):
         elif note := service_of(plan.base, plan.options).note(plan.base, job.model):
             raise ContestantError(note)
         if before is not None:
-            after = self._general(folder, "after", self.tuned_, total([plan.usd, before.usd]))
+            after = self._general(folder, "after", self.tuned_, context.after(total([plan.usd, before.usd])))
             assert after is not None
             self.notes_["usd"] = total([job.usd, before.usd, after.usd])
             self.notes_["general"] = {
@@ -186,16 +193,16 @@ class TuneHosted(Prompt):
             }  # fmt: skip
         return self
 
-    def _general(self, folder: Path, when: str, reference: str, spent: float | None) -> Answered | None:
+    def _general(self, folder: Path, when: str, reference: str, context: Learning) -> Answered | None:
         """A model's answers to the general rows, kept beside the job; None where they are not wanted."""
         from kurabe.models import open_model
 
         if not self.general:
             return None
-        given, left = dict(self.options or {}), dollars.get()
-        if left is not None:
-            given["budget"] = Budget(max(left - (spent or 0.0), 0.0))
-        learning.get()(f"answering general questions {when} tuning")
+        given = dict(self.options or {})
+        if context.usd is not None:
+            given["budget"] = Budget(max(context.usd, 0.0))
+        context.tell(f"answering general questions {when} tuning")
         with open_model(reference, **given) as model:
             return ask_general(folder / f"general-{when}.json", model)
 
@@ -233,19 +240,19 @@ class TuneHosted(Prompt):
             " the settings of tune, in dollars per million tokens"
         )
 
-    def offer(self, X: pl.DataFrame, y: np.ndarray) -> Offer | None:
+    def offer(self, X: pl.DataFrame, y: np.ndarray, context: Learning = ALONE) -> Offer | None:
         """The job and its cost, where that is not confirmed and the dollars that are left allow it."""
         try:
             plan = self.plan(X, y)
-            if self.refused(plan) is not None or self.unconfirmed(plan) is None:
+            if self.refused(plan, context) is not None or self.unconfirmed(plan, context) is None:
                 return None
         except KurabeError:
             return None  # `fit` says what is wrong
         return Offer(plan.key, plan.describe())
 
-    def refused(self, plan: Plan) -> str | None:
+    def refused(self, plan: Plan, context: Learning) -> str | None:
         """Why the dollars that a contest has left keep a job from being begun, or None where they don't."""
-        left = dollars.get()
+        left = context.usd
         if left is None:
             return None
         if plan.usd is None:
@@ -255,13 +262,13 @@ class TuneHosted(Prompt):
         unpriced = self.unpriced()
         return None if unpriced is None else f"{unpriced}, or leave budget: usd out. Nothing was sent"
 
-    def unconfirmed(self, plan: Plan) -> str | None:
+    def unconfirmed(self, plan: Plan, context: Learning) -> str | None:
         """Why nothing may be sent yet, with what to do, or None where the cost is accepted or the job was begun."""
         if begun(plan):
             return None
-        if (why := self.refused(plan)) is not None:
+        if (why := self.refused(plan, context)) is not None:
             return why
-        if plan.key in confirmed.get():
+        if plan.key in context.confirmed:
             return None
         given = self.confirm_usd
         if plan.usd is None:
@@ -305,7 +312,7 @@ class _Unasked:
         self.takes = model.takes
 
 
-def _tell(stall_hours: float, job: Job) -> None:
+def _tell(stall_hours: float, tell: Callable[[str], None], job: Job) -> None:
     """Say how far the job is, and where it has been quiet for long, since a job that runs may only be slow."""
     said = f"{job.state}"
     if job.metrics:
@@ -313,4 +320,4 @@ def _tell(stall_hours: float, job: Job) -> None:
     elif job.events:
         said += f": {job.events[-1].text}"
     quiet = f"; nothing new for {job.quiet_hours:.0f} h, `kurabe tune cancel {job.key}` stops it"
-    learning.get()(f"{said} (job {job.job}{quiet if job.quiet_hours > stall_hours else ''})")
+    tell(f"{said} (job {job.job}{quiet if job.quiet_hours > stall_hours else ''})")
