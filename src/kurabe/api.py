@@ -77,6 +77,7 @@ class Task(tasks.Task):
         limit: int | None = None,
         minutes: float | None = None,
         seed: int = 0,
+        jobs: int | None = None,
         progress: bool | None = None,
     ) -> "Board":
         """Let the contestants compete.
@@ -93,19 +94,27 @@ class Task(tasks.Task):
             How long the run may take, in place of the task's budget.
         seed : int
             For everything random in the contestants.
+        jobs : int, optional
+            How many processes learn at the same time. None: one a core, if there is enough to learn. 1: all in this
+            process. Estimators given as objects learn in this process in any case. The scores do not depend on it.
         progress : bool, optional
             Show the progress: in a notebook in a cell, elsewhere on standard error. None: in a notebook or a terminal.
 
         Returns
         -------
         Board
+
+        Raises
+        ------
+        InputError
+            If `jobs` is less than 1.
         """
         notebook = in_notebook()
         if notebook or sys.stderr.isatty() if progress is None else progress:
             with NotebookProgress() if notebook else Progress() as observer:
-                found = run(self, only=only, limit=limit, minutes=minutes, seed=seed, observer=observer)
+                found = run(self, only=only, limit=limit, minutes=minutes, seed=seed, jobs=jobs, observer=observer)
         else:
-            found = run(self, only=only, limit=limit, minutes=minutes, seed=seed)
+            found = run(self, only=only, limit=limit, minutes=minutes, seed=seed, jobs=jobs)
         return Board(found.evidence, found.rows, found.comparisons, found.greater_is_better, self)
 
     def plan(

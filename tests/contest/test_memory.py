@@ -7,14 +7,14 @@ from pathlib import Path
 FIRST_CONTESTANT = """
 import numpy as np, polars as pl
 from kurabe.api import Task
-from kurabe.contest import run
+from kurabe.contest import executor
 
-class Told(run.PeakMemory):
+class Told(executor.PeakMemory):
     def __exit__(self, *error):
         super().__exit__(*error)
         print(self.peak)
 
-run.PeakMemory = Told
+executor.PeakMemory = Told
 rows = np.arange(200)
 frame = pl.DataFrame({"text": [f"item {row}" for row in rows], "price": rows * 1.5})
 Task.from_frame(frame, target="price", contestants=["constant"]).compete()

@@ -219,8 +219,8 @@ def test_minutes_of_the_call_come_before_those_of_the_task(tmp_path: Path) -> No
 
 
 def test_a_clock_without_minutes_never_ends() -> None:
-    endless = Clock(None)
-    with endless.share(0.0), endless.interrupting():
+    endless = Clock(None).share(0.0)
+    with endless.interrupting():
         endless.check()
     with pytest.raises(OutOfTimeError, match=r"the budget of 1e-12 minutes is used up"):
         Clock(1e-12).check()

@@ -7,7 +7,7 @@ import pytest
 from sklearn.base import BaseEstimator, clone
 from sklearn.dummy import DummyClassifier
 
-from kurabe.contestants import checks, prompt, registry
+from kurabe.contestants import checks, open_models, registry
 from kurabe.messages import Request
 from kurabe.tasks.spec import ContestantSpec, Kind
 from kurabe.testing.tiny import tiny_model
@@ -48,7 +48,7 @@ def answer(request: Request) -> str:
 
 @pytest.fixture(autouse=True)
 def _scripted(monkeypatch: pytest.MonkeyPatch, byte_model: Any) -> None:
-    monkeypatch.setattr(prompt, "open_shared", lambda reference, options, budget: byte_model(answer))
+    monkeypatch.setattr(open_models, "_opened", lambda reference, options, budget: byte_model(answer))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """The prompted model, on models that answer by script."""
 
-from collections.abc import Iterator
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,10 @@ import pytest
 import skops.io
 from sklearn.base import clone
 
+from kurabe.contestants.base import Answering, Prediction
 from kurabe.contestants.examples import decimals_of, spread, write_number
-from kurabe.contestants.prompt import Prompt, release
+from kurabe.contestants.open_models import OpenModels
+from kurabe.contestants.prompt import Prompt
 from kurabe.contestants.wording import default_prompt
 from kurabe.errors import BudgetExceededError, ContestantError, InputError, TaskError
 from kurabe.messages import Message, Request
@@ -239,7 +241,7 @@ def test_skipped_where_the_model_cannot_be_asked() -> None:
 
 
 @pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ScriptedModel]]:
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[ScriptedModel]:
     models: list[ScriptedModel] = []
 
     def open_model(reference: str) -> ScriptedModel:
@@ -247,23 +249,42 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[ScriptedModel]]:
         return models[-1]
 
     monkeypatch.setattr("kurabe.models.open_model", open_model)
-    release()
-    yield models
-    release()
+    return models
 
 
-def test_contestants_share_one_open_model(opened: list[ScriptedModel]) -> None:
+def answered(estimator: Prompt, models: OpenModels) -> list[Prediction]:
+    context = Answering("number", range(len(X)), None, lambda: False, models)
+    return [answer for batch in estimator.answer(X, context) for answer in batch]
+
+
+def test_contestants_of_a_contest_share_one_open_model(opened: list[ScriptedModel]) -> None:
     one = prompt("gguf:a.gguf", decode="free").fit(X, Y)
     assert not opened  # fitting loads nothing
+    with OpenModels() as models:
+        assert len(answered(one, models)) == len(X)
+        answered(prompt("gguf:a.gguf", decode="free", examples=1).fit(X, Y), models)
+        assert len(opened) == 1
+        answered(prompt("gguf:b.gguf", decode="free").fit(X, Y), models)
+        assert [model.closed for model in opened] == [True, False]  # one in memory at a time
+        answered(prompt("openai:m", decode="free").fit(X, Y), models)
+        assert not opened[1].closed
+        one.close()
+        assert not opened[1].closed  # it is another contestant's
+    assert all(model.closed for model in opened)
+
+
+def test_outside_of_a_contest_a_model_goes_with_its_contestant(opened: list[ScriptedModel]) -> None:
+    one, other = (prompt("gguf:a.gguf", decode="free").fit(X, Y) for _ in range(2))
     one.predict(X)
-    prompt("gguf:a.gguf", decode="free", examples=1).fit(X, Y).predict(X)
-    assert len(opened) == 1
-    prompt("gguf:b.gguf", decode="free").fit(X, Y).predict(X)
-    assert [model.closed for model in opened] == [True, False]
+    one.predict(X)
+    other.predict(X)
+    assert len(opened) == 2
     one.close()
-    assert not opened[1].closed  # it is another contestant's
-    prompt("gguf:b.gguf", decode="free").close()
+    assert [model.closed for model in opened] == [True, False]
+    del other
+    gc.collect()
     assert opened[1].closed
+    assert one.predict(X).tolist() == [5.0] * len(X)  # it is opened again
 
 
 def test_how_answers_are_written() -> None:
@@ -299,11 +320,8 @@ def test_a_model_that_is_open_already_keeps_to_the_budget_of_a_contest(monkeypat
     with Simulator("openai", answer="7") as server:
         fitted = prompt("openai:m", options={"base_url": server.url, "price": {"input": 1, "output": 1}}).fit(X, Y)
         assert fitted.predict(X[:1]).tolist() == [7.0]
-        budget = Budget(1e-9)
-        model = fitted.opened(budget)
-        assert fitted.opened() is model
-        with pytest.raises(BudgetExceededError):
-            fitted.predict(X[:1])
+        with OpenModels(Budget(1e-9)) as models, pytest.raises(BudgetExceededError):
+            answered(fitted, models)
         fitted.close()
         assert server.calls == 1
 

@@ -9,7 +9,7 @@ import pytest
 import skops.io
 from sklearn.base import clone
 
-from kurabe.contestants import checks, prompt
+from kurabe.contestants import checks, open_models
 from kurabe.contestants.blend import Blend
 from kurabe.contestants.prompt import Prompt
 from kurabe.contestants.score import shown
@@ -153,7 +153,7 @@ def test_a_model_whose_numbers_overflow_gives_no_answer(byte_model: Any, monkeyp
 def test_nothing_more_is_asked_after_a_stop(byte_model: Any) -> None:
     model = byte_model()
     fitted = labelled(model).fit(X, LABELS)
-    batches = fitted.iter_batches(X, lambda: len(model.scored) >= 3)
+    batches = fitted.iter_batches(X, lambda: len(model.scored) >= 3, model)
     assert len([answer for batch in batches for answer in batch]) == 3
     assert len(model.scored) == 3
 
@@ -265,7 +265,7 @@ CASES = [pytest.param(settings, check, id=f"{name}-{check.__name__}")
 def test_battery_of_scored_labels(
     settings: dict[str, Any], check: checks.Check, byte_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prompt, "open_shared", lambda reference, options, budget: byte_model())
+    monkeypatch.setattr(open_models, "_opened", lambda reference, options, budget: byte_model())
     check(Prompt(kind="label", **settings), "label")
 
 

@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import Ridge
 
 from kurabe.api import Task
-from kurabe.contestants import prompt, registry
+from kurabe.contestants import open_models, registry
 from kurabe.contestants.base import Contestant, Learning, Validation
 from kurabe.contestants.sweep import Sweep
 from kurabe.contestants.sweep_search import Search
@@ -291,7 +291,7 @@ def says_truth(request: Request) -> str:
 def model(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ScriptedModel]:
     def scripted(**settings: Any) -> ScriptedModel:
         made = ScriptedModel(says_truth, **settings)
-        monkeypatch.setattr(prompt, "open_shared", lambda reference, options=None, budget=None: made)
+        monkeypatch.setattr(open_models, "_opened", lambda reference, options, budget: made)
         return made
 
     return scripted
@@ -327,7 +327,7 @@ def test_prompts_that_are_equally_good_in_different_ways_are_not_given_up(monkey
         off = 18.0 * large if told.startswith("Seldom") else 2.0
         return f"{float(text) + off:.1f}"
 
-    monkeypatch.setattr(prompt, "open_shared", lambda reference, options=None, budget=None: ScriptedModel(says))
+    monkeypatch.setattr(open_models, "_opened", lambda reference, options, budget: ScriptedModel(says))
     X, y = table(50)
     over = {"system": ["Seldom far off", *(f"Always a little off, {word}" for word in "abcdefg")]}
     made = asks(over, random_state=4).fit(X, y, table(320, first=900))

@@ -88,11 +88,11 @@ def test_quantiles_ascend_and_cover(quantiled: Tune) -> None:
     assert ((y >= found[:, 0] - 0.5) & (y <= found[:, -1] + 0.5)).mean() > 0.8
     assert (found[:, -1] - found[:, 0]).mean() < 0.5 * (np.quantile(y, 0.95) - np.quantile(y, 0.05))
     assert quantiled.predict(X) == pytest.approx(found[:, 2])
-    answers = [answer for batch in quantiled.iter_batches(X, lambda: False) for answer in batch]
+    answers = [answer for batch in quantiled.iter_batches(X, lambda: False, quantiled.opened()) for answer in batch]
     assert [answer.row for answer in answers] == list(range(80))
     assert answers[0].raw is not None
     assert len(answers[0].raw.split()) == len(LEVELS)
-    assert list(quantiled.iter_batches(X, lambda: True)) == []
+    assert list(quantiled.iter_batches(X, lambda: True, quantiled.opened())) == []
     assert quantiled.predict_quantiles(X[:0]).shape == (0, len(LEVELS))
 
 

@@ -33,6 +33,12 @@ from kurabe.report.progress import Progress
     type=click.FloatRange(min=0, min_open=True),
     help="What the run may take: the best use of the time runs first, and what can't be ready is left out.",
 )
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Have N processes learn at the same time. By default one a core, if there is enough to learn; 1: none.",
+)
 @click.option("--only", multiple=True, metavar="NAME", help="Run only this contestant; may be given several times.")
 @allow_code_option
 @seed_option
@@ -42,6 +48,7 @@ def command(
     task: Path,
     limit: int | None,
     minutes: float | None,
+    jobs: int | None,
     only: tuple[str, ...],
     seed: int | None,
     allow_code: tuple[str, ...],
@@ -56,7 +63,7 @@ def command(
     loaded = Task.from_file(path, seed=seed, allow_code=allow_code)
     try:
         with Progress(enabled=sys.stderr.isatty()) as progress:
-            board = run(loaded, only=only, limit=limit, minutes=minutes, seed=seed or 0, observer=progress)
+            board = run(loaded, only=only, limit=limit, minutes=minutes, seed=seed or 0, jobs=jobs, observer=progress)
     except KeyboardInterrupt:
         click.echo("\nStopped. What was answered is kept; the same command goes on from here.", err=True)
         if not as_json:

@@ -1,11 +1,12 @@
 """The time that a run may take."""
 
+import copy
 import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 from kurabe.errors import BudgetExceededError
 
@@ -34,15 +35,12 @@ class Clock:
             which = "" if self._until == self._end else "this contestant's share of "
             raise OutOfTimeError(f"{which}the budget of {self.minutes:g} minutes is used up; run again to go on")
 
-    @contextmanager
-    def share(self, seconds: float) -> Iterator[None]:
-        """Let one contestant take so many seconds, of those that are left."""
+    def share(self, seconds: float) -> Self:
+        """The clock of a contestant that may take so many seconds, of those that are left."""
+        other = copy.copy(self)
         if self._end is not None and seconds < self.left():
-            self._until = time.monotonic() + seconds
-        try:
-            yield
-        finally:
-            self._until = self._end
+            other._until = time.monotonic() + seconds
+        return other
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:

@@ -11,6 +11,7 @@ import io
 import json
 import sqlite3
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,6 +124,7 @@ class Journal:
         if not create and not self.path.exists():
             raise JournalError(f"there is no journal at {self.path}; start with: kurabe run TASK")
         self._copy: tempfile.TemporaryDirectory[str] | None = None
+        self._lock = threading.RLock()
         with self._explained():
             try:
                 self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -169,7 +171,8 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        self._db.close()
+        with self._lock:
+            self._db.close()
         self._remove_copy()
 
     # --- writing ---------------------------------------------------------------------------------------------------
@@ -474,9 +477,10 @@ class Journal:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn SQLite's errors into ours."""
+        """Turn SQLite's errors into ours; one thread at a time."""
         try:
-            yield
+            with self._lock:
+                yield
         except sqlite3.Error as error:
             raise JournalError(explanation(self.path, error)) from error
 

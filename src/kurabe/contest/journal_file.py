@@ -58,7 +58,7 @@ def insert(table: str) -> str:
 
 def connect(path: Path | str) -> sqlite3.Connection:
     """An open connection that knows the checksum; the file may be a stranger's. "" is a new file, gone when closed."""
-    db = sqlite3.connect(path, isolation_level=None, timeout=10)
+    db = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
     guard(db)
     return db
 

@@ -1,5 +1,7 @@
 """Who watches a run: the progress bars of the command line, a notebook, a test."""
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -7,7 +9,8 @@ from kurabe.contest.evidence import Status
 
 
 class Observer(Protocol):
-    """Told of each step of a run, in order, from the thread that runs it. `label` is the contestant's name."""
+    """Told of each step of a run, one at a time; of contestants that run side by side in any order and from any thread.
+    `label` is the contestant's name."""
 
     def began(self, labels: tuple[str, ...], rows: int, journal: Path) -> None:
         """The run begins: these contestants, this many test rows each."""
@@ -37,3 +40,40 @@ class Silent:
     def fitting(self, label: str, said: str = "") -> None: ...
     def predicted(self, label: str, done: int, total: int, score: float | None) -> None: ...
     def ended(self, label: str, status: Status, reason: str | None) -> None: ...
+
+
+class Serial:
+    """Tells an observer one thing at a time, whichever threads they come from, and nothing once it is closed."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._lock = threading.RLock()
+        self._closed = False
+
+    def close(self) -> None:
+        """Tell nothing more: a thread that was left behind may go on for a while."""
+        with self._lock:
+            self._closed = True
+
+    def _tell(self, tell: Callable[[Observer], None]) -> None:
+        with self._lock:
+            if not self._closed:
+                tell(self._observer)
+
+    def began(self, labels: tuple[str, ...], rows: int, journal: Path) -> None:
+        self._tell(lambda one: one.began(labels, rows, journal))
+
+    def note(self, text: str) -> None:
+        self._tell(lambda one: one.note(text))
+
+    def fetching(self, reference: str, done: int, total: int | None) -> None:
+        self._tell(lambda one: one.fetching(reference, done, total))
+
+    def fitting(self, label: str, said: str = "") -> None:
+        self._tell(lambda one: one.fitting(label, said))
+
+    def predicted(self, label: str, done: int, total: int, score: float | None) -> None:
+        self._tell(lambda one: one.predicted(label, done, total, score))
+
+    def ended(self, label: str, status: Status, reason: str | None) -> None:
+        self._tell(lambda one: one.ended(label, status, reason))

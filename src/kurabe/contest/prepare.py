@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +15,7 @@ import polars as pl
 from kurabe.contest.journal import PLACE, RunRecord
 from kurabe.contest.judge import judges
 from kurabe.contest.leaks import find_leaks
+from kurabe.contest.needs import unmet
 from kurabe.contest.recorded import recorded_spec
 from kurabe.contestants import registry
 from kurabe.contestants.base import ALONE, About, Learning
@@ -99,6 +100,23 @@ def head(part: Part, limit: int | None) -> Part:
 
 def make_entrants(task: Task, seed: int) -> list[Entrant]:
     """The task's contestants, built and with what their predictions are identified by."""
+    make = _maker(task, seed)
+    return [make(spec, position) for position, spec in enumerate(_specs(task))]
+
+
+def make_entrant(task: Task, seed: int, label: str) -> Entrant:
+    """The contestant of that label, as `make_entrants` makes it."""
+    position, spec = next(found for found in enumerate(_specs(task)) if found[1].label == label)
+    return _maker(task, seed)(spec, position)
+
+
+def _specs(task: Task) -> Sequence[ContestantSpec]:
+    if task.spec.contestants is None:
+        return registry.defaults(task.kind, prose=bool(prose_columns(task.train.X)))
+    return contestant_specs(task.spec)
+
+
+def _maker(task: Task, seed: int) -> Callable[[ContestantSpec, int], Entrant]:
     context = registry.Context(
         kind=task.kind,
         metric=task.metric,
@@ -108,10 +126,7 @@ def make_entrants(task: Task, seed: int) -> list[Entrant]:
         allow_code=task.allow_code,
     )
     learned_from = part_digest([task.train, task.validation])
-    specs = contestant_specs(task.spec)
-    if task.spec.contestants is None:
-        specs = registry.defaults(task.kind, prose=bool(prose_columns(task.train.X)))
-    return [_entrant(spec, position, task, context, learned_from) for position, spec in enumerate(specs)]
+    return lambda spec, position: _entrant(spec, position, task, context, learned_from)
 
 
 def _prompt_in_its_language(task: Task) -> TaskPrompt | None:
@@ -153,7 +168,7 @@ def _entrant(
         estimator=ready,
         model=contestant.shown_model(),
         key=key,
-        reason=contestant_of(ready).skipped_reason(),
+        reason=contestant_of(ready).skipped_reason() or unmet(contestant.needs()),
         former=tuple(former),
         learned=keys.learned,
         rows=contestant.sample(task.spec.rows or SAMPLE),

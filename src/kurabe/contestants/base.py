@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from sklearn.base import BaseEstimator
 
+from kurabe.contestants.open_models import OpenModels
 from kurabe.errors import ContestantError
 from kurabe.models.transport.budget import Budget
 from kurabe.tasks.spec import Kind, Sample
@@ -50,6 +51,24 @@ class Offer(NamedTuple):
 
     key: str
     text: str
+
+
+class Needs(NamedTuple):
+    """What a contestant runs on, beside the models that it names.
+
+    Parameters
+    ----------
+    cores : int
+        Processor cores.
+    memory : int
+        Bytes of memory.
+    gpu : bool
+        Whether it can't do without a GPU.
+    """
+
+    cores: int = 1
+    memory: int = 0
+    gpu: bool = False
 
 
 class About(NamedTuple):
@@ -113,13 +132,14 @@ class Answering:
     """What goes with the rows that a contestant answers in a contest.
 
     `positions`: which test rows they are. `budget`: of the dollars that calls may cost. `stop`: whether no more is to
-    be asked.
+    be asked. `models`: the open models of the contest.
     """
 
     kind: Kind
     positions: Sequence[int]
     budget: Budget | None
     stop: Callable[[], bool]
+    models: OpenModels
 
 
 class Contestant(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
@@ -150,6 +170,11 @@ class Contestant(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
     def skipped_reason(self) -> str | None:
         """Why it can't run here, or None where it can."""
         return None
+
+    def needs(self) -> Needs:
+        """What it runs on. A contest skips it where that is not there, and keeps it apart where it takes several
+        cores."""
+        return Needs()
 
     def models(self) -> tuple[str, ...]:
         """The references of the models that it asks."""

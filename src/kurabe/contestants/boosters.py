@@ -7,10 +7,14 @@ import numpy as np
 
 from kurabe.errors import ContestantError
 
+THREADS = "KURABE_THREADS"
+"""The environment variable that says how many threads a worker's contestants may use."""
+
 
 def processors() -> int:
-    """The processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The processors that this process may use; fewer in a worker of a contest, which shares them with others."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(there, int(os.environ.get(THREADS, there)))
 
 
 def threads(values: int) -> int:

@@ -1,6 +1,7 @@
 """A language model that is asked, row by row: zero-shot, with fixed examples, or with the nearest training rows."""
 
 import itertools
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
@@ -15,6 +16,7 @@ from kurabe.contestants.base import About, Answering, Contestant, Prediction, Va
 from kurabe.contestants.examples import Nearest, decimals_of, spread, write_number
 from kurabe.contestants.expected import expected_number
 from kurabe.contestants.frames import TEXT, as_frame, as_target, infer_kind, require, texts
+from kurabe.contestants.open_models import OpenModels
 from kurabe.contestants.score import Question, score_rows, shown
 from kurabe.contestants.wording import default_prompt, joint
 from kurabe.errors import ContestantError, TaskError, missing
@@ -25,7 +27,6 @@ from kurabe.models.conversation import estimate_tokens
 from kurabe.models.engines.base import LocalModel
 from kurabe.models.engines.thoughts import opens_thought
 from kurabe.models.reference import is_local
-from kurabe.models.transport.budget import Budget
 from kurabe.tasks import spec
 from kurabe.tasks.answers import fallback, read_answer
 from kurabe.tasks.spec import Kind, Sample
@@ -48,37 +49,6 @@ WORTH_KEEPING = 1024
 
 SECRET_OPTIONS = ("api_key", "headers")
 """Options of a model that may hold a key; they do not belong into a task file, which the journal keeps."""
-
-_open: dict[str, tuple[ChatModel, Budget | None]] = {}
-
-
-def open_shared(reference: str, options: dict[str, Any] | None = None, budget: Budget | None = None) -> ChatModel:
-    """The open model of this reference and options; several contestants share one. Another one in memory is closed
-    first. `budget`: what hosted models may spend together."""
-    from kurabe.models import open_model
-
-    name = shared_name(reference, options)
-    budget = None if is_local(reference) else budget
-    if name in _open and (budget is None or _open[name][1] is budget):
-        return _open[name][0]
-    release()
-    given = dict(options or {})
-    if budget is not None:
-        given["budget"] = budget
-    _open[name] = (open_model(reference, **given), budget)
-    return _open[name][0]
-
-
-def shared_name(reference: str, options: dict[str, Any] | None) -> str:
-    """What tells one open model from another."""
-    return f"{reference} {sorted(options.items())}" if options else reference
-
-
-def release() -> None:
-    """Close the shared model and give its memory back."""
-    while _open:
-        _open.popitem()[1][0].close()
-
 
 OF_CALLS = frozenset(
     f"options.{name}"
@@ -137,6 +107,7 @@ class Prompt(Contestant):
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label", "text"})
     no_effect = frozenset({"rows", *OF_CALLS})
     asks = True
+    _models: OpenModels | None = None
 
     def __init__(
         self,
@@ -208,8 +179,7 @@ class Prompt(Contestant):
 
     def answer(self, X: pl.DataFrame, context: Answering) -> Iterator[list[Prediction]]:
         """Answers as they come. Calls under way when it is to stop are waited for, since they are paid."""
-        self.opened(context.budget)  # loading it is not part of answering
-        return self.iter_batches(X, context.stop)
+        return self.iter_batches(X, context.stop, self.opened(context.models))  # loading it is not part of answering
 
     def skipped_reason(self) -> str | None:
         """Why the model cannot be asked here, or None where it can."""
@@ -272,23 +242,39 @@ class Prompt(Contestant):
             return self._labelled(self._scored(self._questions(X, model), model))
         return self._read(model.chat_many(self._requests(X, model)), model.reference)
 
-    def iter_batches(self, X: Any, stop: Callable[[], bool]) -> Iterator[list[Prediction]]:
+    def iter_batches(self, X: Any, stop: Callable[[], bool], model: ChatModel) -> Iterator[list[Prediction]]:
         """`iter_predict` in lists of what has come together; nothing more is asked once `stop()` is true."""
-        X, model = self._ready(X)
+        X = self._required(X)
         if self.decode_ in SCORED:
             questions = itertools.takewhile(lambda _: not stop(), self._questions(X, model))
             return ([one] for one in self._labelled(self._scored(questions, model)))
         requests = itertools.takewhile(lambda _: not stop(), self._requests(X, model))
         return (list(self._read(batch, model.reference)) for batch in model.chat_batches(requests, stop))
 
-    def _ready(self, X: Any) -> tuple[pl.DataFrame, ChatModel]:
-        X = as_frame(X)
-        require(X, self.columns_)
-        return X, self.opened()
+    def _required(self, X: Any) -> pl.DataFrame:
+        frame: pl.DataFrame = as_frame(X)
+        require(frame, self.columns_)
+        return frame
 
-    def opened(self, budget: Budget | None = None) -> ChatModel:
-        """The model that is asked, opened where it is a reference."""
-        return open_shared(self.model, self.options, budget) if isinstance(self.model, str) else self.model
+    def _ready(self, X: Any) -> tuple[pl.DataFrame, ChatModel]:
+        return self._required(X), self.opened()
+
+    def asked(self) -> tuple[str | ChatModel, dict[str, Any] | None]:
+        """The model that is asked, and the options it is opened with."""
+        return self.model, self.options
+
+    def opened(self, models: OpenModels | None = None) -> ChatModel:
+        """The model that is asked, opened where it is a reference: among `models`, else for this contestant alone,
+        until it is closed or gone."""
+        model, options = self.asked()
+        if not isinstance(model, str):
+            return model
+        if models is None:
+            if self._models is None:
+                self._models = OpenModels()
+                weakref.finalize(self, self._models.close)
+            models = self._models
+        return models.open(model, options)
 
     def _read(self, replies: Iterable[tuple[int, Reply]], model: str) -> Iterator[Prediction]:
         for row, reply in replies:
@@ -349,13 +335,14 @@ class Prompt(Contestant):
         return probabilities
 
     def close(self) -> None:
-        """Give the shared model's memory back."""
-        if isinstance(self.model, str) and shared_name(self.model, self.options) in _open:
-            release()
+        """Close the model, where it was opened for this contestant alone."""
+        if self._models is not None:
+            self._models.close()
 
     def __getstate__(self) -> dict[str, Any]:
         """Plain values only: a model object is kept as its reference, the task's prompt as a dict."""
         state = dict(super().__getstate__())
+        state.pop("_models", None)
         state["model"] = self.model if isinstance(self.model, str) else self.model.reference
         state["prompt"] = msgspec.to_builtins(self.prompt)
         state["examples"] = msgspec.to_builtins(self.examples)

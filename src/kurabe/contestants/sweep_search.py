@@ -27,6 +27,7 @@ from sklearn.base import clone
 from kurabe.contestants.base import AnswersRowByRow, Learning, Prediction, Validation
 from kurabe.contestants.former import CLASSES
 from kurabe.contestants.identity import described, name_of
+from kurabe.contestants.open_models import OpenModels
 from kurabe.contestants.plain import fit_plain
 from kurabe.contestants.prompt import Prompt
 from kurabe.contestants.sweep_trials import Evaluations
@@ -123,6 +124,7 @@ class Search:
         self.stopped: str | None = None
         self.seconds, self.usd, self.unknown = 0.0, 0.0, False
         self.budget = Budget(sweep.usd) if sweep.usd is not None else None
+        self.models = OpenModels(self.budget)
         self.store = Evaluations(Path(sweep.folder) / "trials.sqlite" if sweep.folder else None)
         if self.budget is not None:
             self.usd = self.store.unaccounted()
@@ -133,7 +135,6 @@ class Search:
         for description in self._formerly():
             self.store.rename(self._identity(description), self._digest)
         self._counted: dict[str, tuple[float, float]] = {}
-        self._last: Any = None
 
     def __enter__(self) -> Self:
         return self
@@ -144,8 +145,7 @@ class Search:
             self.budget.ledger = None
         self.store.__exit__()
         self._scratch.cleanup()
-        if hasattr(self._last, "close"):
-            self._last.close()
+        self.models.close()
 
     def _identity(self, description: Any) -> str:
         """What answers depend on beside setting and rows: the data, and the contestant with the settings that stay."""
@@ -402,7 +402,6 @@ class Search:
             estimator.set_params(folder=str(folder))
         if isinstance(estimator, Tune | TuneHosted) and "general" not in settings:
             estimator.set_params(general=False)
-        self._last = estimator
         if isinstance(estimator, TuneHosted):
             self._tuned(estimator, X, y, self._key(settings, size))
         else:
@@ -427,8 +426,8 @@ class Search:
         """Answers as they come, under their positions in the validation part."""
         X: pl.DataFrame = self.held_X[positions]
         if isinstance(estimator, Prompt):
-            estimator.opened(self.budget)
-            batches: Iterator[list[Prediction]] = estimator.iter_batches(X, lambda: self._used_up() is not None)
+            model = estimator.opened(self.models)
+            batches: Iterator[list[Prediction]] = estimator.iter_batches(X, lambda: self._used_up() is not None, model)
         elif isinstance(estimator, AnswersRowByRow):
             batches = ([one] for one in estimator.iter_predict(X))
         else:

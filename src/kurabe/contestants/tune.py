@@ -20,7 +20,7 @@ from kurabe.contestants import tune_head
 from kurabe.contestants.base import ALONE, About, Learning, Prediction, Validation
 from kurabe.contestants.examples import write_number
 from kurabe.contestants.frames import as_frame, as_target
-from kurabe.contestants.prompt import Decode, Prompt, open_shared, release
+from kurabe.contestants.prompt import Decode, Prompt
 from kurabe.contestants.registry import checked_settings
 from kurabe.contestants.wording import joint
 from kurabe.errors import ContestantError, MissingExtraError, TuningError
@@ -29,7 +29,6 @@ from kurabe.models.base import ChatModel
 from kurabe.models.engines.base import LocalModel
 from kurabe.models.local import located, pull_command, require_engine
 from kurabe.models.reference import Reference, parse_reference
-from kurabe.models.transport.budget import Budget
 from kurabe.tasks import spec
 from kurabe.tasks.metrics import Metric, metric_for
 from kurabe.tasks.spec import Kind
@@ -234,13 +233,9 @@ class Tune(Prompt):
         """The references of the tuned model and of what it was made of."""
         return self.tuned_, str(self.model)
 
-    def opened(self, budget: Budget | None = None) -> ChatModel:
+    def asked(self) -> tuple[str | ChatModel, dict[str, Any] | None]:
         """The tuned model."""
-        return open_shared(self.tuned_, None, budget)
-
-    def close(self) -> None:
-        """Give the shared model's memory back."""
-        release()
+        return self.tuned_, None
 
     def _answers(self, X: pl.DataFrame, model: ChatModel) -> Iterator[Prediction]:
         if self.head is None:
@@ -248,11 +243,11 @@ class Tune(Prompt):
         batches = tune_head.predictions(tune_head.quantiles(self, X, model))
         return (answer for batch in batches for answer in batch)
 
-    def iter_batches(self, X: Any, stop: Callable[[], bool]) -> Iterator[list[Prediction]]:
+    def iter_batches(self, X: Any, stop: Callable[[], bool], model: ChatModel) -> Iterator[list[Prediction]]:
         """`iter_predict` in lists of what has come together; nothing more is asked once `stop()` is true."""
         if self.head is None:
-            return super().iter_batches(X, stop)
-        return tune_head.predictions(tune_head.quantiles(self, *self._ready(X), stop))
+            return super().iter_batches(X, stop, model)
+        return tune_head.predictions(tune_head.quantiles(self, self._required(X), model, stop))
 
     @available_if(lambda self: self.head == "quantiles")  # type: ignore[untyped-decorator]  # scikit-learn has no types
     def predict_quantiles(self, X: Any) -> np.ndarray:

@@ -13,7 +13,7 @@ import polars as pl
 from kurabe.contestants.base import ALONE, Learning, Offer, Validation
 from kurabe.contestants.examples import write_number
 from kurabe.contestants.frames import as_frame, as_target
-from kurabe.contestants.prompt import OF_CALLS, Decode, Prompt, open_shared, release
+from kurabe.contestants.prompt import OF_CALLS, Decode, Prompt
 from kurabe.contestants.registry import checked_settings
 from kurabe.contestants.tune_general import Answered, ask_general
 from kurabe.contestants.wording import joint
@@ -206,13 +206,9 @@ class TuneHosted(Prompt):
         with open_model(reference, **given) as model:
             return ask_general(folder / f"general-{when}.json", model)
 
-    def opened(self, budget: Budget | None = None) -> ChatModel:
-        """The tuned model."""
-        return open_shared(self.tuned_, self.options, budget)
-
-    def close(self) -> None:
-        """Close the shared model."""
-        release()
+    def asked(self) -> tuple[str | ChatModel, dict[str, Any] | None]:
+        """The tuned model, and the options of the one that was tuned."""
+        return self.tuned_, self.options
 
     def _rows(self, X: pl.DataFrame, y: np.ndarray) -> list[Row]:
         from kurabe.models import open_model

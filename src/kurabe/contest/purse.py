@@ -1,0 +1,73 @@
+"""The dollars of a run: one count for all that spends, which is asked before money is."""
+
+import threading
+from collections.abc import Sequence
+from typing import Self
+
+from kurabe.contest.journal import Journal
+from kurabe.contestants.base import Prediction
+from kurabe.contestants.keys import digest
+from kurabe.errors import BudgetExceededError
+from kurabe.models.transport.budget import Budget
+
+
+class Purse:
+    """What a task's contestants and judges have cost, in all runs, and may cost still. Threads may share it.
+
+    Use as a context manager: within, where there is a limit, what calls may cost is in the journal before they are
+    sent.
+
+    Parameters
+    ----------
+    keys
+        What the answers of the contestants and judges are kept by.
+    task
+        The task's name.
+    usd
+        The most dollars. None: there is no limit.
+    """
+
+    def __init__(self, journal: Journal, keys: Sequence[bytes], task: str, usd: float | None) -> None:
+        self._journal, self._owner, self._usd = journal, digest("budget", task), usd
+        self._lock = threading.Lock()
+        self._spent, self._dearest = journal.spent([*keys, self._owner])
+        self.budget = None if usd is None else Budget(usd)
+        """Asked by the calls of hosted models."""
+        if self.budget is not None:
+            self.budget.count(self._spent)
+
+    def __enter__(self) -> Self:
+        if self.budget is not None:
+            self.budget.ledger = self._journal.ledger(self._owner)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.budget is not None and self.budget.ledger is not None:
+            ledger, self.budget.ledger = self.budget.ledger, None
+            ledger.close()
+
+    def left(self) -> float | None:
+        """Dollars that are left; None where there is no limit."""
+        return None if self._usd is None else self._usd - self._spent
+
+    def count(self, answers: Sequence[Prediction]) -> None:
+        """Take what answers that are in the journal cost, and were asked under the budget, off the dollars."""
+        usd = sum(answer.usd or 0.0 for answer in answers)
+        with self._lock:
+            self._spent += usd
+            self._dearest = max(self._dearest, *(answer.usd or 0.0 for answer in answers))
+        if self.budget is not None and self.budget.ledger is not None:
+            self.budget.ledger.change(-usd)
+
+    def pay(self, usd: float, dearest: float = 0.0) -> None:
+        """Take off what was spent otherwise: by a fit, or by answers that are taken over."""
+        with self._lock:
+            self._spent += usd
+            self._dearest = max(self._dearest, dearest)
+        if self.budget is not None:
+            self.budget.count(usd)
+
+    def check(self) -> None:
+        """Raise BudgetExceededError where the dollars are used up, or not enough for another answer."""
+        if self._usd is not None and self._spent > 0 and self._spent + self._dearest > self._usd:
+            raise BudgetExceededError(f"the budget of ${self._usd:g} is used up; raise it and run again to go on")
