@@ -29,14 +29,14 @@ follow = tune._follow
 def start(task, kill_behind):
     end, begin = os.pipe()
     if not (child := os.fork()):
-        def noted(steps):
+        def noted(steps, tell):
             def each():
                 for step in steps:
                     os.write(begin, f"{step.number}\\n".encode())
                     if step.number == kill_behind:
                         os.kill(os.getpid(), signal.SIGKILL)
                     yield step
-            follow(each())
+            follow(each(), tell)
         tune._follow = noted
         try:
             board = run(Task.from_file(task)).to_dict()
