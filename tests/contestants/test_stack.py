@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from kurabe.contestants.checks import table
-from kurabe.contestants.stack import AllViews, StackedBoosting, _neighbours, kernels
+from kurabe.contestants.stack import AllViews, Kernels, StackedBoosting, _neighbours
 
 
 def test_equal_rows_have_a_similarity_of_one() -> None:
     X, _ = table("number", rows=20)
     views = AllViews().fit_transform(X)
-    for kernel in kernels(views, views):
+    for kernel in Kernels(views)(views):
         np.testing.assert_allclose(np.diag(kernel), 1, atol=1e-6)
         assert kernel.max() <= 1 + 1e-6
         assert np.linalg.eigvalsh(kernel).min() > -1e-6

@@ -9,11 +9,12 @@ from sklearn.base import BaseEstimator
 
 from kurabe.contestants.features import Embeddings, Features, NGrams
 from kurabe.contestants.learner import Learner, Log, Settings
+from kurabe.contestants.similarity import Products, nearest
 from kurabe.models.embeddings import DEFAULT
 from kurabe.tasks.spec import Kind
 
 NEIGHBOURS = (1, 3, 5, 10, 20, 40)
-CHUNK = 512  # rows compared with the training part at a time
+CELLS = 2**22  # similarities computed at a time, 32 MiB
 
 
 class Similarity(BaseEstimator):  # type: ignore[misc]
@@ -86,12 +87,13 @@ class NearestNeighbours(Learner):
     def _nearest(self, train: Any, F: Any, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Positions of the `count` nearest rows, the nearest first, and their weights, both (m, count)."""
         near, weights = np.empty((F.shape[0], count), dtype=np.intp), np.empty((F.shape[0], count))
-        for start in range(0, F.shape[0], CHUNK):
+        products, chunk = Products(train), max(1, CELLS // train.shape[0])
+        for start in range(0, F.shape[0], chunk):
             # Rounded, so that rows as near as each other stay in their order whatever the chunk is.
-            similarity = np.round((F[start : start + CHUNK] @ train.T).toarray(), 7)
-            order = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
-            near[start : start + CHUNK] = order
-            weights[start : start + CHUNK] = np.take_along_axis(similarity, order, axis=1)
+            similarity = np.round(products(F[start : start + chunk]), 7)
+            order = nearest(similarity, count)
+            near[start : start + chunk] = order
+            weights[start : start + chunk] = np.take_along_axis(similarity, order, axis=1)
         return near, np.maximum(weights, 1e-3) ** self.sharpness
 
     def _answer(self, t: np.ndarray, near: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from kurabe.contestants.features import (
     Topics,
 )
 from kurabe.contestants.learner import Learner, Log, Settings
+from kurabe.contestants.similarity import Products, nearest
 from kurabe.tasks.spec import Kind
 
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -101,15 +102,22 @@ class Similarities(NamedTuple):
         return [(2 * self.ngrams + self.vectors) / 3, (self.head_ngrams + self.head_vectors) / 2, self.vectors]
 
 
-def kernels(one: Views, other: Views) -> Similarities:
-    """How similar the rows of `one` are to those of `other`. Each is a positive definite kernel."""
-    ngrams = (one.ngrams @ other.ngrams.T).toarray() / 2
-    head_ngrams = (one.head_ngrams @ other.head_ngrams.T).toarray() / 2
-    vectors = np.exp(3 * (one.vectors @ other.vectors.T - 1))
-    head_vectors = np.exp(3 * (one.head_vectors @ other.head_vectors.T - 1))
-    facts = (_gaussian(one.facts, other.facts, 2.0) + _gaussian(one.measures, other.measures, 0.25)) / 2
-    together = (2 * ngrams + head_ngrams + 2 * vectors + facts) / 6
-    return Similarities(ngrams, head_ngrams, vectors, head_vectors, facts, together)
+class Kernels:
+    """How similar rows are to those of `base`. Each kernel is positive definite."""
+
+    def __init__(self, base: Views) -> None:
+        self._base = base
+        self._ngrams, self._head_ngrams = Products(base.ngrams), Products(base.head_ngrams)
+
+    def __call__(self, rows: Views) -> Similarities:
+        base = self._base
+        ngrams = self._ngrams(rows.ngrams) / 2
+        head_ngrams = self._head_ngrams(rows.head_ngrams) / 2
+        vectors = np.exp(3 * (rows.vectors @ base.vectors.T - 1))
+        head_vectors = np.exp(3 * (rows.head_vectors @ base.head_vectors.T - 1))
+        facts = (_gaussian(rows.facts, base.facts, 2.0) + _gaussian(rows.measures, base.measures, 0.25)) / 2
+        together = (2 * ngrams + head_ngrams + 2 * vectors + facts) / 6
+        return Similarities(ngrams, head_ngrams, vectors, head_vectors, facts, together)
 
 
 def _gaussian(one: np.ndarray, other: np.ndarray, width: float) -> np.ndarray:
@@ -172,7 +180,7 @@ class StackedBoosting(Learner):
         kept, others = np.sort(order[: self.rows]), np.sort(order[self.rows :])
         base = F.rows(kept)
         mean = float(t[kept].mean())
-        similarities = kernels(base, base)
+        similarities = Kernels(base)(base)
         fits = [_kernel_ridge(kernel, t[kept] - mean, self.random_state) for kernel in similarities]
         model: dict[str, Any] = {"base": base._replace(trees=base.trees[:, :0])._asdict(), "t": t[kept], "mean": mean}
         model["weights"] = np.stack([coefficients for coefficients, _ in fits])
@@ -189,9 +197,9 @@ class StackedBoosting(Learner):
 
     def _compare(self, model: dict[str, Any], F: Views) -> np.ndarray:
         """What the kernel ridges and the neighbours say of rows not learned from, (m, d)."""
-        base, told = Views(**model["base"]), []
+        kernels, told = Kernels(Views(**model["base"])), []
         for start in range(0, len(F.facts), 512):
-            similarities = kernels(F.rows(np.arange(start, min(start + 512, len(F.facts)))), base)
+            similarities = kernels(F.rows(np.arange(start, min(start + 512, len(F.facts)))))
             pairs = zip(similarities, model["weights"], strict=True)
             said = np.stack([kernel @ weights + model["mean"] for kernel, weights in pairs], axis=1)
             told.append(np.hstack([said, *(_neighbours(order, model["t"]) for order in similarities.orders())]))
@@ -245,7 +253,7 @@ def _neighbours(similarity: np.ndarray, t: np.ndarray, *, itself: bool = False) 
     similarity = np.round(similarity, 7)
     if itself:
         np.fill_diagonal(similarity, -1)
-    order = np.argsort(-similarity, axis=1, kind="stable")[:, : min(NEIGHBOURS, len(t) - itself)]
+    order = nearest(similarity, min(NEIGHBOURS, len(t) - itself))
     near = np.take_along_axis(similarity, order, axis=1)
     weights = np.maximum(near, 1e-3) ** 4
     weights /= weights.sum(axis=1, keepdims=True)
