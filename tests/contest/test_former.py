@@ -2,6 +2,8 @@
 
 `data/contest-0.1.0.zip` is a task with eight contestants and what its run left in `.kurabe`: an estimator of
 scikit-learn, a blend, a sweep and a model that was asked at an address where nobody answers any more.
+`data/contest-7beab19.zip` is what `kurabe run` of that commit left, the last one whose saved contestants hold paths of
+classes and no rows.
 """
 
 import sqlite3
@@ -24,6 +26,7 @@ from kurabe.contestants.linear import TfidfRidge
 from kurabe.tasks.task import Task
 
 ARCHIVE = Path(__file__).with_name("data") / "contest-0.1.0.zip"
+LATER = ARCHIVE.with_name("contest-7beab19.zip")
 ADDRESS = "http://127.0.0.1:18999"
 SCORES = {
     "blend": 5.94, "sklearn.linear_model:Ridge": 6.93, "tfidf_ridge": 7.27, "sweep tfidf_ridge": 8.32,
@@ -72,6 +75,25 @@ def test_a_folder_of_0_1_0_goes_on_without_a_call_and_without_a_fit(folder: Path
     keys = {entrant.key.hex() for entrant in make_entrants(opened(folder), 0)}
     assert {one.name for one in (folder / ".kurabe" / "trained").iterdir()} == keys
     assert [one.name for one in (folder / ".kurabe" / "sweeps").iterdir()] == [sweep.name]
+
+
+@pytest.mark.parametrize("archive", [ARCHIVE, LATER], ids=["0.1.0", "7beab19"])
+def test_every_saved_contestant_of_an_earlier_commit_is_loaded(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a release, and none is fitted again, though its answers are asked for anew."""
+    monkeypatch.setattr("kurabe.__version__", "9.9.9")
+    with zipfile.ZipFile(archive) as files:
+        files.extractall(tmp_path)
+    before = {row.contestant: row.score for row in run(opened(tmp_path)).rows}
+    saved = [one.name for one in (tmp_path / ".kurabe" / "trained").iterdir()]
+    assert len(saved) == len(before)
+    with sqlite3.connect(tmp_path / ".kurabe" / "journal.sqlite") as db:
+        db.execute("DELETE FROM predictions WHERE entry NOT IN (SELECT entry FROM entries WHERE label LIKE 'prompt%')")
+    observer = Fitted()
+    after = {row.contestant: row.score for row in run(opened(tmp_path), observer=observer).rows}
+    assert observer.labels == []
+    assert after == pytest.approx(before)
 
 
 def test_the_trials_of_a_sweep_of_0_1_0_are_kept(folder: Path) -> None:

@@ -135,7 +135,6 @@ def test_what_an_earlier_version_saved_without_a_signature_is_loaded(name: str, 
         archive.extractall(tmp_path)
     manifest = json.loads((tmp_path / name / persist.MANIFEST).read_bytes())
     assert "signature" not in manifest
-    (tmp_path / name / persist.MANIFEST).write_text(json.dumps(manifest | {"versions": persist._versions()}))
     X, _ = table("number")
     expected = {
         "forest": [32.66875, 10.33375, 10.33375],

@@ -281,7 +281,8 @@ class Attempt:
 def train_again(shared: Shared, work: Work, clock: Clock) -> None:
     """Train a contestant whose answers are all there, where the trained one is not or can't be loaded; the user has
     asked for it by its name."""
-    if persist.is_usable(trained_path(shared.task.folder, work.entrant.key), shared.task.allow_code):
+    folder = trained_path(shared.task.folder, work.entrant.key)
+    if persist.is_usable(folder, shared.task.allow_code, work.entrant.estimator):
         return
     status, reason = Attempt(shared, work, clock, None).make()
     if status != "done":

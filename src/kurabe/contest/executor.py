@@ -83,7 +83,7 @@ class InProcess:
     def keep(self) -> str | None:
         """As `Executor.keep`."""
         try:
-            persist.save(self._trained, self._folder())
+            persist.save(self._trained, self._folder(), self._task.train.X)
         except ContestantError as error:
             return str(error)
         return None

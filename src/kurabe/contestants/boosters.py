@@ -5,6 +5,7 @@ import os
 import lightgbm
 import numpy as np
 
+from kurabe.contestants.alias import saved
 from kurabe.errors import ContestantError
 
 THREADS = "KURABE_THREADS"
@@ -23,6 +24,7 @@ def threads(values: int) -> int:
     return 1 if values < 5_000_000 else processors()
 
 
+@saved
 class Booster:
     """A LightGBM model that is kept as its own text format."""
 

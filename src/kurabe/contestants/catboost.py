@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from sklearn.base import BaseEstimator
 
+from kurabe.contestants.alias import saved
 from kurabe.contestants.encoding import ColumnEncoder
 from kurabe.contestants.learner import Learner, Log, Settings, scored_by
 from kurabe.contestants.target import SQUARED
@@ -18,6 +19,7 @@ from kurabe.tasks.spec import Kind
 STOP_AFTER = 100
 
 
+@saved
 class Codes(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """A table's columns as CatBoost takes them, (n, d) objects: numbers as they are, categories as texts."""
 
@@ -35,6 +37,7 @@ class Codes(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
         return objects
 
 
+@saved
 class CatBoostModel:
     """A CatBoost model that is kept as the bytes of its own format."""
 

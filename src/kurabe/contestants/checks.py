@@ -206,7 +206,7 @@ def check_saved_and_loaded(estimator: Any, kind: Kind) -> None:
     X, y = table(kind)
     fitted = clone(estimator).fit(X, y)
     with tempfile.TemporaryDirectory() as folder:
-        persist.save(fitted, Path(folder) / "contestant")
+        persist.save(fitted, Path(folder) / "contestant", X)
         loaded = persist.load(Path(folder) / "contestant", estimator)
     _equal(loaded.predict(X), fitted.predict(X), kind, "the loaded estimator predicts other values", exact=True)
 

@@ -8,6 +8,7 @@ import polars as pl
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import RidgeCV
 
+from kurabe.contestants.alias import saved
 from kurabe.contestants.boosters import Booster, threads
 from kurabe.contestants.encoding import ColumnEncoder
 from kurabe.contestants.features import Scaled
@@ -36,6 +37,7 @@ class ColumnViews(NamedTuple):
         return ColumnViews(np.ascontiguousarray(self.trees[:, columns]), self.linear, places)
 
 
+@saved
 class ColumnFeatures(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """The columns of a table, without its prose, as ColumnViews."""
 

@@ -9,6 +9,7 @@ import polars as pl
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
+from kurabe.contestants.alias import saved
 from kurabe.contestants.features import Topics, as_numbers
 from kurabe.contestants.frames import TEXT, as_frame, require
 from kurabe.tasks.prose import prose_columns
@@ -19,6 +20,7 @@ _ID = re.compile(r"(?i:(^|[_\s.-])(id|ids|uuid|guid|rownames))$|[a-z]I[Dd]$")
 _WHEN = ("year", "month", "day", "weekday", "day of year", "hour", "age")
 
 
+@saved
 class ColumnEncoder(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """Encode the columns of a table as numbers, for estimators that take nothing else.
 

@@ -19,6 +19,7 @@ from sklearn.base import BaseEstimator
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import HashingVectorizer
 
+from kurabe.contestants.alias import saved
 from kurabe.contestants.frames import TEXT, require, texts
 from kurabe.models.embeddings import DEFAULT
 from kurabe.models.shortcuts import embed
@@ -92,6 +93,7 @@ def _heads(documents: Sequence[str], words: int | None) -> list[str]:
     return [" ".join(text.split(maxsplit=words)[:words]) for text in documents] if words else list(documents)
 
 
+@saved
 class NGrams(BaseEstimator):  # type: ignore[misc]
     """TF-IDF (or 0/1) of word and character n-grams, each block scaled to length 1.
 
@@ -162,6 +164,7 @@ def _select(matrix: sparse.csr_matrix, columns: np.ndarray) -> sparse.csr_matrix
 # --------------------------------------------------------------------------------------------------- dense features
 
 
+@saved
 class Embeddings(BaseEstimator):  # type: ignore[misc]
     """A vector a text, (n, d) float32 of length 1. `words`: only so many first words of a text are read. `model`: the
     reference of what makes the vectors."""
@@ -184,6 +187,7 @@ _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 _STATISTICS = 14
 
 
+@saved
 class TextStatistics(BaseEstimator):  # type: ignore[misc]
     """Lengths, shares of kinds of characters and what numbers stand in the text, (n, 14)."""
 
@@ -220,6 +224,7 @@ def _log_number(text: str) -> float:
     return float(np.log1p(min(float(text.replace(",", "")), 1e15)))
 
 
+@saved
 class Quantities(BaseEstimator):  # type: ignore[misc]
     """Numbers by the words beside them, such as the 16 of `16 GB` or the 6 of `pack of 6`; (n, d) with NaN for absent.
 
@@ -285,6 +290,7 @@ _UNITS: dict[str, dict[str, float]] = {  # in grams, centimetres, litres, watts,
 _UNIT = {unit: (place, factor) for place, units in enumerate(_UNITS.values()) for unit, factor in units.items()}
 
 
+@saved
 class Measures(BaseEstimator):  # type: ignore[misc]
     """Logarithms of the numbers that have a unit, each in the base unit of its quantity: 2 lbs and 32 oz are the same;
     (n, 2 * quantities + 2) with NaN for absent.
@@ -321,6 +327,7 @@ def _log_positive(number: float) -> float:
     return float(np.log(np.clip(number, 1e-3, 1e15)))
 
 
+@saved
 class Columns(BaseEstimator):  # type: ignore[misc]
     """The table's columns but the text, (n, d) float64: numbers and truth values as numbers, dates and durations as
     days, categories as codes; NaN for none.
@@ -370,6 +377,7 @@ def as_numbers(column: pl.Series) -> np.ndarray:
     return np.where(np.isfinite(numbers), np.clip(numbers, -_LARGEST, _LARGEST), np.nan)
 
 
+@saved
 class Dense(BaseEstimator):  # type: ignore[misc]
     """Several dense features side by side, (n, d) float32 with NaN for absent."""
 
@@ -383,6 +391,7 @@ class Dense(BaseEstimator):  # type: ignore[misc]
         return np.hstack([part.transform(X) for part in self.parts], dtype=np.float32, casting="same_kind")
 
 
+@saved
 class Scaled(BaseEstimator):  # type: ignore[misc]
     """Dense features with the mean in place of NaN, each then scaled to mean 0 and variance 1."""
 
@@ -406,6 +415,7 @@ class Scaled(BaseEstimator):  # type: ignore[misc]
         return np.asarray(np.clip(scaled, -10, 10))
 
 
+@saved
 class Topics(BaseEstimator):  # type: ignore[misc]
     """The leading directions of the word n-grams (latent semantic analysis), (n, d); d at most `size`."""
 

@@ -82,6 +82,25 @@ CLASSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "kurabe:ColumnEncoder": ("encoding.ColumnEncoder", ("text", "topics", "one_hot", "fill", "random_state")),
 }  # fmt: skip
 """Of each class its path below `kurabe.contestants` and the settings that counted."""
+_UNSAVED = ("autogluon", "kurabe:ColumnEncoder")
+_SAVED: Mapping[str, str] = {
+    "boosters": "Booster",
+    "catboost": "CatBoostModel Codes",
+    "column_boosting": "ColumnFeatures",
+    "encoding": "ColumnEncoder",
+    "features": "Columns Dense Embeddings Measures NGrams Quantities Scaled TextStatistics Topics",
+    "neighbours": "Similarity",
+    "plain": "Texts",
+    "stack": "AllViews Directions",
+    "target": "Scale",
+    "trees": "Booster",
+}
+SAVED: Mapping[str, str] = {
+    **{f"kurabe.contestants.{path}": name for name, (path, _) in CLASSES.items() if name not in _UNSAVED},
+    **{f"kurabe.contestants.{module}.{name}": name for module, names in _SAVED.items() for name in names.split()},
+    **{f"kurabe.tasks.spec.{name}": f"spec.{name}" for name in ("Prompt", "Example")},
+}
+"""The paths that saved contestants hold in place of names, as skops writes them, and the names that they have now."""
 STRUCTS: Mapping[str, tuple[str, ...]] = {
     "Prompt": ("system", "user", "prefill", "examples"),
     "Example": ("input", "output"),

@@ -7,6 +7,7 @@ import polars as pl
 from scipy import sparse
 from sklearn.base import BaseEstimator
 
+from kurabe.contestants.alias import saved
 from kurabe.contestants.features import Embeddings, Features, NGrams
 from kurabe.contestants.learner import Learner, Log, Settings
 from kurabe.contestants.similarity import Products, nearest
@@ -17,6 +18,7 @@ NEIGHBOURS = (1, 3, 5, 10, 20, 40)
 CELLS = 2**22  # similarities computed at a time, 32 MiB
 
 
+@saved
 class Similarity(BaseEstimator):  # type: ignore[misc]
     """Vectors of length 1 whose product is the mean of two cosines: of TF-IDF, and of embeddings by `model`."""
 

@@ -1,12 +1,14 @@
 """Trained contestants in files, without pickle: what is loaded can hold data, and no code that runs by itself."""
 
 import hashlib
+import importlib.util
 import io
 import os
 import re
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Mapping
+import warnings
+from collections.abc import Collection, Mapping
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -15,10 +17,15 @@ from typing import Any
 from zipfile import ZIP_STORED, ZipFile
 
 import msgspec
+import polars as pl
 
+from kurabe.contestants.identity import name_of
 from kurabe.contestants.own import check_references, is_allowed, remote_code
 from kurabe.contestants.plain import wrapped
 from kurabe.contestants.prompt import Prompt
+from kurabe.contestants.replay import MAX_BYTES, differing, parts_of, record
+from kurabe.contestants.saved_names import trusted as trusted_classes
+from kurabe.contestants.saved_names import with_names, with_paths
 from kurabe.contestants.signature import is_signed, sign
 from kurabe.contestants.soundness import check, unchecked_types
 from kurabe.contestants.sweep import Sweep
@@ -27,80 +34,45 @@ from kurabe.models.base import ChatModel
 
 FILE = "estimator.skops"
 MANIFEST = "manifest.json"
+ROWS = "rows.json"
 MAX_MANIFEST = 1 << 20  # bytes
-FORMAT = 1
+FORMAT = 2
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "lightgbm", "skops", "catboost")
 
-# Beyond scikit-learn's estimators, and what skops trusts by itself (numpy's and scipy's arrays, Python's plain types).
-TRUSTED = frozenset(
-    f"kurabe.contestants.{name}"
-    for name in (
-        "blend.Blend",
-        "boosters.Booster",
-        "catboost.CatBoost",
-        "catboost.CatBoostModel",
-        "catboost.Codes",
-        "column_boosting.ColumnFeatures",
-        "constant.Constant",
-        "encoding.ColumnEncoder",
-        "features.Columns",
-        "features.Dense",
-        "features.Embeddings",
-        "features.Measures",
-        "features.NGrams",
-        "features.Quantities",
-        "features.Scaled",
-        "features.TextStatistics",
-        "features.Topics",
-        "human.Human",
-        "linear.BagOfWords",
-        "linear.EmbeddingsRidge",
-        "linear.LinearFeatures",
-        "linear.TfidfLogistic",
-        "linear.TfidfRidge",
-        "neighbours.NearestNeighbours",
-        "neighbours.Similarity",
-        "plain.Texts",
-        "prompt.Prompt",
-        "stack.AllViews",
-        "stack.Directions",
-        "stack.StackedBoosting",
-        "sweep.Sweep",
-        "target.Scale",
-        "trees.Booster",
-        "trees.GradientBoosting",
-        "trees.RandomForest",
-        "tune.Tune",
-        "tune_hosted.TuneHosted",
-    )
-) | {
-    "kurabe.tasks.spec.Prompt",
-    "kurabe.tasks.spec.Example",
-    "scipy.sparse._csr.csr_matrix",
-    "sklearn.calibration._CalibratedClassifier",
-    "sklearn.calibration._SigmoidCalibration",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.metrics._dist_metrics.ChebyshevDistance64",
-    "sklearn.metrics._dist_metrics.EuclideanDistance64",
-    "sklearn.metrics._dist_metrics.ManhattanDistance64",
-    "sklearn.metrics._dist_metrics.MinkowskiDistance64",
-    "sklearn.neighbors._ball_tree.BallTree",
-    "sklearn.neighbors._kd_tree.KDTree",
-    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-    "sklearn.tree._tree.Tree",
-    "sklearn.utils._bunch.Bunch",
-}
+# Beyond kurabe's own classes, scikit-learn's estimators, and what skops trusts by itself (numpy's and scipy's arrays,
+# Python's plain types).
+OF_LIBRARIES = frozenset(
+    {
+        "scipy.sparse._csr.csr_matrix",
+        "sklearn.calibration._CalibratedClassifier",
+        "sklearn.calibration._SigmoidCalibration",
+        "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+        "sklearn.metrics._dist_metrics.ChebyshevDistance64",
+        "sklearn.metrics._dist_metrics.EuclideanDistance64",
+        "sklearn.metrics._dist_metrics.ManhattanDistance64",
+        "sklearn.metrics._dist_metrics.MinkowskiDistance64",
+        "sklearn.neighbors._ball_tree.BallTree",
+        "sklearn.neighbors._kd_tree.KDTree",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+        "sklearn.tree._tree.Tree",
+        "sklearn.utils._bunch.Bunch",
+    }
+)
 
 
-class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What lies beside the file: its digest, what it was written with, the module of a class of the user's own, and the
-    signature of who saved it, which earlier versions of kurabe did not write."""
+class _Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What lies beside the file: its digest and that of the rows, the contestant's registered name, what it was written
+    with, and the signature of who saved it. Format 1 had the path of the class in place of its name, and no rows; its
+    signature is of the digest alone, and kurabe 0.1.0 wrote none."""
 
     format: int
     sha256: str
-    type: str
-    module: str | None
     versions: dict[str, str]
+    name: str = ""
+    rows: str = ""
+    type: str = ""
+    module: str | None = None
     signature: str = ""
 
 
@@ -170,32 +142,64 @@ def _is_of_sklearn(name: str) -> bool:
     return isinstance(found, type) and issubclass(found, BaseEstimator) and _name_of(found) == name
 
 
-def save(estimator: Any, folder: Path) -> None:
+def save(estimator: Any, folder: Path, X: pl.DataFrame | None = None) -> None:
     """Write a fitted estimator to a folder, which is made anew; a folder half written is never left behind.
 
-    Raises ContestantError where the estimator holds something that cannot be saved without pickle, and where the key
-    that signs it cannot be made.
+    Parameters
+    ----------
+    estimator
+        The fitted estimator.
+    folder
+        The folder.
+    X
+        Rows that it learned from. A few of them are kept with the answers to them, so that other versions of the
+        libraries can be seen to answer alike.
+
+    Raises
+    ------
+    ContestantError
+        Where the estimator holds something that cannot be saved without pickle, and where the key that signs it cannot
+        be made.
     """
     folder = Path(folder)
-    module = type(estimator.base() if isinstance(estimator, Sweep) else wrapped(estimator)).__module__
-    own = None if module.partition(".")[0] in ("kurabe", "sklearn") else module
     skops = _skops()
 
     try:
-        data = skops.dumps(estimator)
-        _check_types(data, estimator)
-        skops.loads(data, trusted=_untrusted(data))
+        data = with_names(skops.dumps(estimator))
+        readable = with_paths(data)
+        _check_types(readable, estimator)
+        loaded = skops.loads(readable, trusted=_untrusted(readable))
     except ContestantError:
         raise
     except Exception as error:  # skops raises what the objects inside do
         raise ContestantError(f"{type(estimator).__name__} cannot be saved without pickle: {error}") from error
-    digest = hashlib.sha256(data).hexdigest()
-    manifest = _Manifest(FORMAT, digest, f"{module}.{type(estimator).__qualname__}", own, _versions(), sign(digest))
+    rows = None if X is None else _recorded(estimator, loaded, X)
+    manifest = _signed(
+        _Manifest(
+            FORMAT,
+            hashlib.sha256(data).hexdigest(),
+            _versions(b"catboost" in data.lower()),
+            name=name_of(type(estimator.base() if isinstance(estimator, Sweep) else wrapped(estimator))),
+            rows="" if rows is None else hashlib.sha256(rows).hexdigest(),
+        )
+    )
+    files = {FILE: data, MANIFEST: msgspec.json.format(msgspec.json.encode(manifest))}
+    _write(folder, files if rows is None else files | {ROWS: rows})
+
+
+def _recorded(estimator: Any, loaded: Any, X: pl.DataFrame) -> bytes | None:
+    try:
+        return record(estimator, loaded, X)
+    except Exception:  # an estimator may raise anything; what answers no row is kept without rows, and says so later
+        return None
+
+
+def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
     folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     new.mkdir(mode=0o700)
-    for name, content in ((FILE, data), (MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))):
+    for name, content in files.items():
         with os.fdopen(os.open(new / name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as file:
             file.write(content)
     shutil.rmtree(folder, ignore_errors=True)
@@ -219,23 +223,26 @@ def load(folder: Path, estimator: Any = None, allow_code: Collection[str] = ()) 
     Raises
     ------
     NotTrainedError
-        Where the files are missing, damaged, changed or of other versions, or hold another contestant or any other
-        type; and, unless this user has saved them, where their numbers are not sound or can't be checked.
+        Where the files are missing, damaged or changed, or hold another contestant or any other type; where these
+        versions of the libraries can't read them or answer otherwise; and, unless this user has saved them, where
+        their numbers are not sound or can't be checked.
     """
     folder = Path(folder)
-    manifest, data = _read(folder)
-    signed = is_signed(manifest.sha256, manifest.signature)
+    manifest, data, rows = _read(folder)
+    signed = _is_signed(manifest)
     try:
         _check_archive(data)
+        data = with_paths(data)
         _check_types(data, estimator)
         unchecked = frozenset[str]() if signed else unchecked_types(data)
         if not unchecked or _is_allowed(manifest, allow_code):
-            loaded = _skops().loads(data, trusted=_untrusted(data))
+            loaded = _loaded(data)
             unchecked |= frozenset() if signed else check(loaded)
     except ContestantError as error:
-        raise NotTrainedError(f"{folder / FILE}: {error}") from None
+        raise NotTrainedError(f"{folder / FILE}: {error}{_of_others(manifest)}") from None
     except Exception as error:
-        raise NotTrainedError(f"{folder / FILE} cannot be read: {type(error).__name__}: {error}") from error
+        said = f"{folder / FILE} cannot be read: {type(error).__name__}: {error}{_of_others(manifest)}"
+        raise NotTrainedError(said) from error
     if unchecked and not _is_allowed(manifest, allow_code):
         raise NotTrainedError(_refusal(folder, manifest, unchecked))
     if estimator is not None and type(estimator) not in (type(loaded), type(wrapped(loaded))):
@@ -245,75 +252,138 @@ def load(folder: Path, estimator: Any = None, allow_code: Collection[str] = ()) 
         raise NotTrainedError(f"{folder / FILE} names a model that runs code of its own, and the task does not")
     if not signed:
         check_references(loaded, allow_code)
+    if manifest.rows and _others(manifest):
+        _replay(folder, manifest, loaded, rows)
     _give_models(loaded, estimator)
     return loaded
+
+
+def _loaded(data: bytes) -> Any:
+    """What the file holds. That it was written by another version is no news: its answers are compared."""
+    from sklearn.exceptions import InconsistentVersionWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", InconsistentVersionWarning)
+        return _skops().loads(data, trusted=_untrusted(data))
+
+
+def _replay(folder: Path, manifest: _Manifest, loaded: Any, rows: bytes) -> None:
+    """Raise NotTrainedError where the estimator answers rows otherwise than it did when it was saved."""
+    try:
+        other, count = differing(loaded, rows)
+    except Exception as error:  # an estimator of other versions may raise anything
+        said = f"it can't answer a row: {type(error).__name__}: {error}"
+    else:
+        if not other:
+            return
+        said = f"it gives other answers to {other} of {count} training rows than it did"
+    raise NotTrainedError(f"the contestant in {folder} can't be used with these versions: {said}{_of_others(manifest)}")
+
+
+def _others(manifest: _Manifest) -> dict[str, tuple[str, str]]:
+    """Of each library that has another version now, both: the one that the contestant was saved with, and today's."""
+    now = _versions("catboost" in manifest.versions)
+    return {
+        name: (saved, now.get(name, "none"))
+        for name, saved in manifest.versions.items()
+        if name in LIBRARIES and saved != now.get(name)
+    }
+
+
+def _of_others(manifest: _Manifest) -> str:
+    others = _others(manifest)
+    written = ", ".join(f"{name} {saved}" for name, (saved, _) in others.items())
+    here = ", ".join(f"{name} {now}" for name, (_, now) in others.items())
+    return f" (it was saved with {written}, and here is {here})" if others else ""
 
 
 def _give_models(loaded: Any, estimator: Any) -> None:
     """Let prompts ask the models that the task's contestant was given as objects, for which references are saved: to
     open another one by its reference would lose its key, address and budget, and some have none that opens."""
-    given = {value.reference: value for value in _values(estimator) if isinstance(value, ChatModel)}
-    for value in _values(loaded) if given else ():
+    given = {value.reference: value for value in parts_of(estimator) if isinstance(value, ChatModel)}
+    for value in parts_of(loaded) if given else ():
         if isinstance(value, Prompt) and isinstance(value.model, str):
             value.model = given.get(value.model, value.model)
 
 
-def _values(estimator: Any) -> Iterator[Any]:
-    """An estimator, and what it and the estimators in it hold."""
-    seen: set[int] = set()
-    stack = [estimator]
-    while stack:
-        value = stack.pop()
-        if id(value) in seen:
-            continue
-        seen.add(id(value))
-        yield value
-        if isinstance(value, Mapping):
-            stack += value.values()
-        elif isinstance(value, list | tuple):
-            stack += value
-        elif hasattr(value, "get_params") and not isinstance(value, type):
-            stack += vars(value).values()
-
-
-def is_usable(folder: Path, allow_code: Collection[str] = ()) -> bool:
-    """Whether a saved contestant lies there that this version may load, as far as can be told without loading it."""
+def is_usable(folder: Path, allow_code: Collection[str] = (), estimator: Any = None) -> bool:
+    """Whether a saved contestant lies there that `load` would load, as far as can be told without loading it; it is
+    loaded, and compared, only where it was saved with other versions."""
     try:
-        manifest, data = _read(folder)
-        if is_signed(manifest.sha256, manifest.signature) or _is_allowed(manifest, allow_code):
+        manifest, data, _ = _read(folder)
+        if _others(manifest):
+            load(folder, estimator, allow_code)
             return True
-        return not unchecked_types(data)
+        if _is_signed(manifest) or _is_allowed(manifest, allow_code):
+            return True
+        _check_archive(data)
+        return not unchecked_types(with_paths(data))
     except Exception:  # a file that is no archive, or holds no description of what is in it
         return False
 
 
-def _read(folder: Path) -> tuple[_Manifest, bytes]:
-    """The manifest, and the estimator's file, which agrees with it."""
+def _read(folder: Path) -> tuple[_Manifest, bytes, bytes]:
+    """The manifest, and the estimator's file and the rows, which agree with it."""
     manifest = _checked_manifest(folder)
     try:
         data = (folder / FILE).read_bytes()
+        rows = _first_bytes(folder / ROWS, MAX_BYTES + 1) if manifest.rows else b""
     except OSError as error:
         raise NotTrainedError(f"no saved contestant can be read in {folder}: {error.strerror}") from None
-    if hashlib.sha256(data).hexdigest() != manifest.sha256:
-        raise NotTrainedError(f"{folder / FILE} was changed after it was saved")
-    return manifest, data
+    for name, content, digest in ((FILE, data, manifest.sha256), (ROWS, rows, manifest.rows)):
+        if digest and hashlib.sha256(content).hexdigest() != digest:
+            raise NotTrainedError(f"{folder / name} was changed after it was saved")
+    return manifest, data, rows
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    if not path.is_file():  # a pipe would be waited for
+        return b""
+    with path.open("rb") as file:
+        return file.read(count)
 
 
 def _checked_manifest(folder: Path) -> _Manifest:
     path = folder / MANIFEST
-    if not path.is_file():  # a pipe would be waited for
+    if not path.is_file():
         raise NotTrainedError(f"there is no saved contestant in {folder}")
     try:
-        with path.open("rb") as file:
-            manifest = msgspec.json.decode(file.read(MAX_MANIFEST), type=_Manifest)
+        manifest = msgspec.json.decode(_first_bytes(path, MAX_MANIFEST), type=_Manifest)
     except OSError as error:
         raise NotTrainedError(f"no saved contestant can be read in {folder}: {error.strerror}") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotTrainedError(f"{path} is damaged: {error}") from None
-    if manifest.format != FORMAT or _series(manifest.versions) != _series(_versions()):
-        written = ", ".join(f"{name} {number}" for name, number in manifest.versions.items())
-        raise NotTrainedError(f"the contestant in {folder} was saved by other versions ({written})")
+    if not manifest.sha256:
+        raise NotTrainedError(f"{path} is damaged: it names no digest")
+    if not 1 <= manifest.format <= FORMAT:
+        raise NotTrainedError(f"the contestant in {folder} was saved by a later version of kurabe, in another format")
+    if not manifest.rows and (others := _of_another_major(manifest)):
+        raise NotTrainedError(
+            f"the contestant in {folder} was saved with {others}, and no rows that would show whether today's versions"
+            " answer alike"
+        )
     return manifest
+
+
+def _of_another_major(manifest: _Manifest) -> str:
+    """The libraries whose major version was another: without rows, nothing tells what that changes."""
+    others = _others(manifest).items()
+    return ", ".join(f"{name} {saved}" for name, (saved, now) in others if saved.split(".")[0] != now.split(".")[0])
+
+
+def _signed(manifest: _Manifest) -> _Manifest:
+    return msgspec.structs.replace(manifest, signature=sign(_digest(manifest)))
+
+
+def _is_signed(manifest: _Manifest) -> bool:
+    return is_signed(_digest(manifest), manifest.signature)
+
+
+def _digest(manifest: _Manifest) -> str:
+    """What the signature is of: all that the manifest says."""
+    if manifest.format == 1:
+        return manifest.sha256
+    return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(manifest, signature=""))).hexdigest()
 
 
 def _is_allowed(manifest: _Manifest, allow_code: Collection[str]) -> bool:
@@ -343,23 +413,15 @@ def _untrusted(data: bytes) -> list[str]:
 
 def _check_types(data: bytes, estimator: Any) -> None:
     """Raise ContestantError where the data hold a type that is not trusted and no part of the estimator."""
-    trusted = TRUSTED | _own_types(estimator)
+    trusted = trusted_classes() | OF_LIBRARIES | _own_types(estimator)
     refused = [name for name in _untrusted(data) if name not in trusted and not _is_of_sklearn(name)]
     if refused:
         raise ContestantError(f"it holds types that are not trusted: {', '.join(sorted(refused))}")
 
 
-def _series(versions: Mapping[str, str]) -> dict[str, str]:
-    """The releases among which a saved estimator reads and answers alike: of scikit-learn those with one minor number,
-    whose fitted attributes may change with it, of the others those with one major number. What kurabe itself writes is
-    told by FORMAT.
-
-    >>> _series({"kurabe": "0.1.0", "scikit-learn": "1.9.1", "lightgbm": "4.7.0", "numpy": "2.4.6"})
-    {'scikit-learn': '1.9', 'lightgbm': '4', 'numpy': '2'}
-    """
-    parts = {"scikit-learn": 2}
-    return {name: ".".join(one.split(".")[: parts.get(name, 1)]) for name, one in versions.items() if name != "kurabe"}
-
-
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("kurabe", "scikit-learn", "lightgbm", "numpy")}
+def _versions(catboost: bool = False) -> dict[str, str]:
+    """kurabe's version, and those of the libraries that shape what is saved."""
+    names = ["kurabe", *(name for name in LIBRARIES if name != "catboost")]
+    if catboost and importlib.util.find_spec("catboost") is not None:
+        names.append("catboost")
+    return {name: version(name) for name in names}

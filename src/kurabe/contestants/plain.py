@@ -9,6 +9,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import get_tags
 
+from kurabe.contestants.alias import saved
 from kurabe.contestants.base import Contestant
 from kurabe.contestants.encoding import ColumnEncoder
 from kurabe.contestants.frames import as_frame, texts
@@ -17,6 +18,7 @@ NUMERIC = frozenset({"sklearn", "lightgbm", "xgboost", "catboost"})  # their est
 Reads = Literal["table", "texts", "numbers"]
 
 
+@saved
 class Texts(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """The rendered input of each row, a list of str, for scikit-learn's text vectorizers."""
 

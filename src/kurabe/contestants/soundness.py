@@ -12,12 +12,16 @@ from zipfile import ZipFile
 
 import numpy as np
 from scipy import sparse
+from sklearn._loss._loss import CyHalfMultinomialLoss, CyLossFunction
 
 from kurabe.contestants.booster_text import checked_text
 from kurabe.contestants.boosters import Booster
+from kurabe.contestants.catboost import CatBoostModel
 from kurabe.errors import ContestantError
 from kurabe.models import bounded
+from kurabe.tasks.spec import Example, Prompt
 
+_STRUCTS: Final = (Prompt, Example)
 _MODULES: Final = (
     "kurabe.contestants.",
     "sklearn._loss.",
@@ -68,13 +72,13 @@ _CLASSES: Final = {
 _NAMES: Final[dict[str, tuple[str, ...]]] = {  # what skops's loaders may make; a name that ends with a dot is a module
     "BytearrayNode": ("builtins.bytearray",),
     "BytesNode": ("builtins.bytes",),
-    "ConstructorFromReduceNode": ("kurabe.tasks.spec.",),
+    "ConstructorFromReduceNode": tuple(f"{one.__module__}.{one.__qualname__}" for one in _STRUCTS),
     "DefaultDictNode": ("collections.defaultdict",),
     "DictNode": ("builtins.dict", "collections.OrderedDict", "sklearn.utils._bunch.Bunch"),
     "DTypeNode": ("numpy.dtype",),
     "FunctionNode": ("builtins.", "numpy.", "scipy.special."),
     "ListNode": ("builtins.list",),
-    "LossNode": ("sklearn._loss._loss.", "sklearn.linear_model._sgd_fast."),
+    "LossNode": ("sklearn._loss._loss.", "_loss.", "sklearn.linear_model._sgd_fast."),
     "MaskedArrayNode": ("numpy.ma.",),
     "NdArrayNode": ("numpy.",),
     "RandomGeneratorNode": ("numpy.random._generator.Generator",),
@@ -159,7 +163,7 @@ def _name(cls: type) -> str:
 
 
 def _is_struct(value: Any) -> bool:
-    return type(value).__module__ == "kurabe.tasks.spec"
+    return isinstance(value, _STRUCTS)
 
 
 def _parts(estimator: Any) -> Iterator[Any]:
@@ -428,19 +432,17 @@ _SECONDS: Final = 60.0
 
 def try_catboost(data: bytes, labels: int) -> list[int]:
     """The shape of what a model says of one row, whose columns are missing."""
-    from kurabe.contestants.catboost import CatBoostModel
-
     return list(CatBoostModel(data, labels).try_one_row().shape)
 
 
 _CHECKS: Final[dict[str, Callable[[Any], None]]] = {
-    "kurabe.contestants.boosters.Booster": _check_booster,
-    "kurabe.contestants.catboost.CatBoostModel": _check_catboost,
+    _name(Booster): _check_booster,
+    _name(CatBoostModel): _check_catboost,
     "numpy.random._generator.Generator": _check_generator,
     "numpy.random.mtrand.RandomState": _check_random_state,
     "scipy.sparse._base._spbase": _check_sparse,
-    "sklearn._loss._loss.CyLossFunction": _nothing_to_check,
-    "sklearn._loss._loss.CyHalfMultinomialLoss": _nothing_to_check,
+    _name(CyLossFunction): _nothing_to_check,  # whose module is another one in scikit-learn 1.8
+    _name(CyHalfMultinomialLoss): _nothing_to_check,
     "sklearn.linear_model._sgd_fast.Hinge": _nothing_to_check,
     "sklearn.ensemble._forest.BaseForest": _check_forest,
     "sklearn.ensemble._gb.BaseGradientBoosting": _check_gradient_boosting,

@@ -9,6 +9,7 @@ from scipy import linalg, sparse
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import ExtraTreesRegressor
 
+from kurabe.contestants.alias import saved
 from kurabe.contestants.boosters import Booster, threads
 from kurabe.contestants.features import (
     Columns,
@@ -50,6 +51,7 @@ class Views(NamedTuple):
         return Views(*(view[positions] for view in self))
 
 
+@saved
 class Directions(BaseEstimator):  # type: ignore[misc]
     """Embeddings seen from their mean, (n, d) float64 of length 1. `words`: as of Embeddings."""
 
@@ -65,6 +67,7 @@ class Directions(BaseEstimator):  # type: ignore[misc]
         return np.asarray(centered / np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-9))
 
 
+@saved
 class AllViews(BaseEstimator):  # type: ignore[misc]
     """Features as Views."""
 

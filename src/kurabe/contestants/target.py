@@ -5,11 +5,13 @@ from typing import Self
 
 import numpy as np
 
+from kurabe.contestants.alias import saved
 from kurabe.errors import ContestantError
 
 SQUARED = frozenset({"root_mean_squared_error", "r2"})
 
 
+@saved
 @dataclass(frozen=True)
 class Scale:
     """A monotone map between the target and the scale that a model learns on.
