@@ -14,9 +14,11 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from kurabe.api import Task
 from kurabe.contest.prepare import make_entrants
-from kurabe.contestants.features import Embeddings, analysed_once
+from kurabe.contestants.features import Embeddings
+from kurabe.contestants.frames import texts
 from kurabe.contestants.linear import EmbeddingsRidge
 from kurabe.contestants.neighbours import NearestNeighbours
+from kurabe.contestants.shared import Shared
 from kurabe.contestants.trees import GradientBoosting, RandomForest
 
 WORDS = ["red", "blue", "wine", "bike", "old", "new"]
@@ -52,10 +54,10 @@ def test_a_contestant_sees_what_its_embedder_makes(kind: Any, tmp_path: Path) ->
 
 def test_embedders_do_not_take_each_others_vectors() -> None:
     X = frame().select(pl.col("text").alias("input"))
-    with analysed_once():
-        assert Embeddings(model="fake:8").transform(X).shape[1] == 8
-        assert Embeddings(model="fake:9").transform(X).shape[1] == 9
-        assert Embeddings().transform(X).shape[1] == 256
+    shared = Shared().over(texts(X))
+    assert Embeddings(model="fake:8").transform(X, shared).shape[1] == 8
+    assert Embeddings(model="fake:9").transform(X, shared).shape[1] == 9
+    assert Embeddings().transform(X, shared).shape[1] == 256
 
 
 def make_task(folder: Path, reference: str) -> Task:

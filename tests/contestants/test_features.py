@@ -17,8 +17,8 @@ from kurabe.contestants.features import (
     Quantities,
     Scaled,
     TextStatistics,
-    analysed_once,
 )
+from kurabe.contestants.shared import Shared
 from kurabe.errors import ContestantError
 
 TEXTS = ["Red apple pie", "green apple", "red red wine", "", "naïve café"]
@@ -38,10 +38,10 @@ def test_ngrams_agree_with_scikit_learn() -> None:
 @pytest.mark.parametrize("features", [NGrams(min_df=1), Embeddings()])
 def test_shared_analysis_changes_nothing(features: NGrams | Embeddings) -> None:
     alone = features.fit_transform(frame(TEXTS))
-    with analysed_once():
-        features.fit_transform(frame(TEXTS[::-1]))
-        shared = features.fit_transform(frame(TEXTS))
-    assert abs(shared - alone).max() == 0
+    store = Shared().over(TEXTS[::-1])
+    features.fit_transform(frame(TEXTS[::-1]), store)
+    assert abs(features.fit_transform(frame(TEXTS), store) - alone).max() == 0
+    assert abs(features.transform(frame(TEXTS[1:]), store) - alone[1:]).max() == 0
 
 
 def test_min_df_and_max_features_choose_columns() -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -10,11 +11,12 @@ import polars as pl
 
 from kurabe.contest.clock import Clock
 from kurabe.contest.memory import PeakMemory
-from kurabe.contest.prepare import Entrant, fit, trained_path
+from kurabe.contest.prepare import FOLDER, Entrant, fit, trained_before, trained_path
 from kurabe.contestants import persist
 from kurabe.contestants.base import Answering, Contestant, Learning, Prediction
 from kurabe.contestants.contract import contestant_of
 from kurabe.contestants.keys import estimator_digests
+from kurabe.contestants.shared import Shared
 from kurabe.errors import ContestantError
 from kurabe.tasks.task import Task
 
@@ -75,6 +77,11 @@ class InProcess:
         context.tell("")
         if context.usd is not None and isinstance(estimator, Contestant):
             estimator = estimator.within(max(context.usd, 0.0))
+        context = replace(
+            context,
+            shared=Shared(self._task.folder / FOLDER / "features"),
+            trained=partial(trained_before, self._task),
+        )
         start = time.perf_counter()
         with self._clock.interrupting():
             self._trained = fit(estimator, self._task, context)

@@ -18,7 +18,7 @@ from kurabe.models.sqlite_file import CHECKSUM, MAX_VALUE, definitions, guard
 from kurabe.models.transport.ledger import IN_FLIGHT, IN_FLIGHT_WITHOUT, add_checksums
 
 VERSION: Final = 4
-KEPT: Final = ("trained", "tuned", "sweeps")
+KEPT: Final = ("trained", "tuned", "sweeps", "features")
 """The folders beside a journal in which contestants keep what they have learned."""
 APPLICATION_ID: Final = 0x6B757261  # "kura" in ASCII: tells a journal from other SQLite files
 

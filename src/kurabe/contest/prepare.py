@@ -17,7 +17,7 @@ from kurabe.contest.judge import judges
 from kurabe.contest.leaks import find_leaks
 from kurabe.contest.needs import unmet
 from kurabe.contest.recorded import recorded_spec
-from kurabe.contestants import registry
+from kurabe.contestants import persist, registry
 from kurabe.contestants.base import ALONE, About, Learning
 from kurabe.contestants.contract import contestant_of, fitted, keys_of, placed
 from kurabe.contestants.keys import digest, input_digests, part_digest
@@ -148,16 +148,7 @@ def _entrant(
         check_consent(spec, context.allow_code)
         estimator = registry.build(spec, context)
     contestant = contestant_of(estimator)
-    about = About(
-        label=spec.label,
-        kind=task.kind,
-        target=task.spec.target,
-        template=task.spec.input or "",
-        folder=task.folder,
-        X=task.train.X,
-        learned=learned_from,
-        tested=lambda: b"".join(input_digests(task.test.X)),
-    )
+    about = _about(task, spec.label, learned_from)
     keys = keys_of(estimator, about)
     kept = None if contestant.keeps is None else _kept(task.folder / FOLDER / contestant.keeps, keys.learned)
     ready = placed(estimator, about, kept)
@@ -174,6 +165,29 @@ def _entrant(
         rows=contestant.sample(task.spec.rows or SAMPLE),
         name=spec.name,
     )
+
+
+def _about(task: Task, label: str, learned_from: bytes) -> About:
+    return About(
+        label=label,
+        kind=task.kind,
+        target=task.spec.target,
+        template=task.spec.input or "",
+        folder=task.folder,
+        X=task.train.X,
+        learned=learned_from,
+        tested=lambda: b"".join(input_digests(task.test.X)),
+    )
+
+
+def trained_before(task: Task, estimator: Any) -> Any:
+    """The estimator as a contestant of the task that was trained before, or None."""
+    keys = keys_of(estimator, _about(task, "", part_digest([task.train, task.validation])))
+    folder = trained_path(task.folder, keys.answers[0])
+    try:
+        return persist.load(folder, estimator, task.allow_code) if folder.exists() else None
+    except ContestantError:
+        return None
 
 
 def _kept(folder: Path, keys: Sequence[bytes]) -> Path:

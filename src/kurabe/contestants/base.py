@@ -6,7 +6,7 @@ into polars). `y` is a float64 array for kind `number` and an object array of st
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
@@ -16,6 +16,7 @@ import polars as pl
 from sklearn.base import BaseEstimator
 
 from kurabe.contestants.open_models import OpenModels
+from kurabe.contestants.shared import Shared
 from kurabe.errors import ContestantError
 from kurabe.models.transport.budget import Budget
 from kurabe.tasks.spec import Kind, Sample
@@ -100,6 +101,11 @@ def _silent(said: str) -> None:
     """Show nothing."""
 
 
+def _untrained(estimator: Any) -> Any:
+    """None: nothing was fitted before."""
+    return None
+
+
 @dataclass(frozen=True)
 class Learning:
     """What goes with a `fit` in a contest.
@@ -112,11 +118,17 @@ class Learning:
         What it may spend, in dollars. None: as much as it takes.
     confirmed
         The keys of the offers that the user has accepted, besides what settings accept.
+    shared
+        What the contestants of the task compute alike.
+    trained
+        Gives an estimator with these settings that the contest has fitted before, or None.
     """
 
     tell: Callable[[str], None] = _silent
     usd: float | None = None
     confirmed: frozenset[str] = frozenset()
+    shared: Shared = field(default_factory=Shared)
+    trained: Callable[[Any], Any] = _untrained
 
     def after(self, usd: float | None) -> Self:
         """The same, once so many dollars more are spent."""

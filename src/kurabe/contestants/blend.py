@@ -1,6 +1,8 @@
 """Stacking: several contestants, weighed by what they said of rows they had not seen (Wolpert 1992, Breiman 1996)."""
 
+import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -10,13 +12,14 @@ from sklearn.base import clone
 from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted
 
-from kurabe.contestants.base import About, Contestant, Validation
-from kurabe.contestants.features import analysed_once
-from kurabe.contestants.frames import as_frame, as_target, held_part, joined
-from kurabe.contestants.learner import View, checked_kind, expand, scored_by
-from kurabe.contestants.linear import LinearFeatures, TfidfRidge
-from kurabe.contestants.plain import fit_plain
-from kurabe.contestants.target import SQUARED, Scale, log_fits
+from kurabe.contestants.base import ALONE, About, Contestant, Learning, Validation
+from kurabe.contestants.contract import fitted
+from kurabe.contestants.frames import as_frame, as_target, held_part, joined, texts_if_any
+from kurabe.contestants.keys import estimator_digest
+from kurabe.contestants.learner import Learner, View, checked_kind, expand, scored_by
+from kurabe.contestants.log_choice import prefers_log
+from kurabe.contestants.shared import Shared, table_content
+from kurabe.contestants.target import SQUARED, Scale
 from kurabe.contestants.trees import RandomForest
 from kurabe.errors import ContestantError
 from kurabe.tasks.prose import prose_columns
@@ -50,6 +53,7 @@ class Blend(Contestant):
         (400 if there are only columns).
     """
 
+    revision: ClassVar[int] = 2
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label"})
 
     def __init__(
@@ -67,29 +71,33 @@ class Blend(Contestant):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any, validation: Validation | None = None) -> Self:
-        X = as_frame(X)
+        return self.fit_with(X, y, validation, ALONE)
+
+    def fit_with(self, X: Any, y: Any, validation: Validation | None, context: Learning) -> Self:
+        train = as_frame(X)
         self.kind_ = checked_kind(self, y)
-        X, y = joined(X, as_target(y, self.kind_, X.height), held_part(validation, self.kind_))
+        train_y, held = as_target(y, self.kind_, train.height), held_part(validation, self.kind_)
+        X, y = joined(train, train_y, held)
         if self.kind_ == "label":
             self.classes_ = np.unique(y)
+        context = replace(context, shared=context.shared.over(texts_if_any(X)))
         members = self._members(X)
-        with analysed_once():
-            self.weights_ = np.full(len(members), 1 / len(members))
-            self.scale_: Scale | None = None
-            self.stretch_ = (0.0, 1.0)
-            if self.kind_ == "number":
-                self._choose_scale(members, X, y)
-            if len(members) > 1 and X.height >= 10:
-                said, rows = self._out_of_fold(members, X, y)
-                self.weights_ = self._weigh(said, y[rows])
-                if self.kind_ == "number" and (y[rows] != y[rows[0]]).any():
-                    self.stretch_ = self._calibrate(self.weights_ @ said, y[rows])
-            # A member without weight costs time and says nothing.
-            self.members_ = [
-                fit_plain(clone(member), X, y)
-                for member, weight in zip(members, self.weights_, strict=True)
-                if weight > 0
-            ]
+        self.weights_ = np.full(len(members), 1 / len(members))
+        self.scale_: Scale | None = None
+        self.stretch_ = (0.0, 1.0)
+        if self.kind_ == "number":
+            self.scale_ = Scale.of(y, log=prefers_log(X, y, scored_by(self.metric, "number"), context.shared))
+        if len(members) > 1 and X.height >= 10:
+            said, rows = self._out_of_fold(members, X, y, context)
+            self.weights_ = self._weigh(said, y[rows])
+            if self.kind_ == "number" and (y[rows] != y[rows[0]]).any():
+                self.stretch_ = self._calibrate(self.weights_ @ said, y[rows])
+        # A member without weight costs time and says nothing.
+        kept = [member for member, weight in zip(members, self.weights_, strict=True) if weight > 0]
+        self.members_ = []
+        for member in kept:
+            trained = context.trained(member)
+            self.members_.append(fitted(member, train, train_y, held, context) if trained is None else trained)
         self.weights_ = self.weights_[self.weights_ > 0]
         return self
 
@@ -129,18 +137,6 @@ class Blend(Contestant):
         few = self.kind_ == "number" or len(self.classes_) <= FEW_LABELS
         return COLUMN_MEMBERS if few else COLUMN_MEMBERS[1:]
 
-    def _choose_scale(self, members: list[Any], X: pl.DataFrame, y: np.ndarray) -> None:
-        """Choose the log scale or not once, by a quick contestant, for all members that would each choose anew."""
-        log = False
-        if log_fits(y) and (y != y[0]).any():
-            by = TfidfRidge if self.views(X) == ("all",) else LinearFeatures
-            quick = by(kind="number", metric=self.metric, random_state=self.random_state).fit(X, y)
-            log = quick.scale_.log
-        self.scale_ = Scale.of(y, log=log)
-        for member in members:
-            if member.get_params(deep=False).get("log") == "auto":
-                member.set_params(log=log)
-
     def _calibrate(self, blended: np.ndarray, y: np.ndarray) -> tuple[float, float]:
         """(shift, stretch) about the mean, on the scale chosen, with the least loss: members that shrink towards the
         mean each for itself do so too much together."""
@@ -161,12 +157,13 @@ class Blend(Contestant):
         shift, stretch = found.x
         return center + float(shift) * spread - float(stretch) * center, float(stretch)
 
-    def _out_of_fold(self, members: list[Any], X: pl.DataFrame, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _out_of_fold(
+        self, members: list[Any], X: pl.DataFrame, y: np.ndarray, context: Learning
+    ) -> tuple[np.ndarray, np.ndarray]:
         """(members, m) predictions, or (members, m, classes) probabilities, of rows not learned from, and which these
         (m,) rows are."""
-        shape = (len(members), len(y)) + ((len(self.classes_),) if self.kind_ == "label" else ())
-        said = np.zeros(shape)
         rows = np.zeros(0, dtype=np.intp)
+        said: list[list[np.ndarray]] = [[] for _ in members]
         enough = ENOUGH_ROWS if self.views(X) == ("all",) else ENOUGH_COLUMN_ROWS
         for inner, outer in KFold(self.folds, shuffle=True, random_state=self.random_state).split(y):
             if len(rows) >= enough:
@@ -174,14 +171,33 @@ class Blend(Contestant):
             rows = np.concatenate([rows, outer])
             if self.views(X) == ("columns",) and len(inner) > LEARN_ROWS:
                 inner = np.sort(np.random.default_rng(self.random_state).permutation(inner)[:LEARN_ROWS])
-            for position, member in enumerate(members):
-                said[position, outer] = self._say(fit_plain(clone(member), X[inner], y[inner]), X[outer])
-        return said[:, rows], rows
+            for place, member in enumerate(members):
+                said[place].append(self._of_fold(member, X[inner], y[inner], X[outer], context))
+        return np.stack([np.concatenate(one) for one in said]), rows
 
-    def _say(self, member: Any, X: pl.DataFrame) -> np.ndarray:
+    def _of_fold(self, member: Any, X: pl.DataFrame, y: np.ndarray, new: pl.DataFrame, context: Learning) -> np.ndarray:
+        """What a member says of new rows, once it has learned from others."""
+        member = clone(member)
+        if self.scale_ is not None and member.get_params(deep=False).get("log") == "auto":
+            member.set_params(log=self.scale_.log)  # as all rows have it
+        if not isinstance(member, Contestant):
+            return self._say(fitted(member, X, y, None), new, context.shared)
+        known = [estimator_digest(member), table_content(X, y), table_content(new, np.zeros(0))]
+        if self.kind_ == "label":
+            known.append(json.dumps(self.classes_.tolist()).encode())
+        return np.asarray(
+            context.shared.get(
+                "out of fold 1", known, lambda: self._say(fitted(member, X, y, None, context), new, context.shared)
+            )
+        )
+
+    def _say(self, member: Any, X: pl.DataFrame, shared: Shared) -> np.ndarray:
+        ours = isinstance(member, Learner)
         if self.kind_ == "number":
-            return np.asarray(member.predict(X), dtype=np.float64)
-        return expand(member.predict_proba(X), np.searchsorted(self.classes_, member.classes_), len(self.classes_))
+            said = member.predict_with(X, shared) if ours else member.predict(X)
+            return np.asarray(said, dtype=np.float64)
+        said = member.predict_proba_with(X, shared) if ours else member.predict_proba(X)
+        return expand(said, np.searchsorted(self.classes_, member.classes_), len(self.classes_))
 
     def _weigh(self, said: np.ndarray, y: np.ndarray) -> np.ndarray:
         if self.kind_ == "label":
@@ -197,8 +213,7 @@ class Blend(Contestant):
         X = as_frame(X)
         if self.kind_ == "label":
             return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
-        with analysed_once():
-            blended = np.asarray(self.weights_ @ np.stack([self._say(member, X) for member in self.members_]))
+        blended = np.asarray(self.weights_ @ self._all_say(X))
         shift, stretch = self.stretch_
         assert self.scale_ is not None
         return self.scale_.back(shift + stretch * self.scale_.forward(blended))
@@ -207,9 +222,12 @@ class Blend(Contestant):
         """(n, classes) probabilities in the order of `classes_`; only for kind `label`."""
         check_is_fitted(self, "classes_")
         X = as_frame(X)
-        with analysed_once():
-            said = np.stack([self._say(member, X) for member in self.members_])
-            return np.asarray(np.einsum("m,mnc->nc", self.weights_, said))
+        return np.asarray(np.einsum("m,mnc->nc", self.weights_, self._all_say(X)))
+
+    def _all_say(self, X: pl.DataFrame) -> np.ndarray:
+        """`_say` of each member."""
+        shared = Shared().over(texts_if_any(X))
+        return np.stack([self._say(member, X, shared) for member in self.members_])
 
 
 def simplex_weights(loss: Any, count: int) -> np.ndarray:

@@ -83,6 +83,7 @@ class CatBoost(Learner):
         The depth of each tree.
     """
 
+    revision: ClassVar[int] = 2
     searches: ClassVar[bool] = True
 
     def __init__(

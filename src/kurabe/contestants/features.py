@@ -5,11 +5,9 @@ A row's features depend on that row and on what was learned, never on the other 
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,8 +19,11 @@ from sklearn.feature_extraction.text import HashingVectorizer
 
 from kurabe.contestants.alias import saved
 from kurabe.contestants.frames import TEXT, require, texts
+from kurabe.contestants.shared import Shared
 from kurabe.models.embeddings import DEFAULT
 from kurabe.models.shortcuts import embed
+
+ALONE = Shared()
 
 
 class Features(Protocol):
@@ -35,6 +36,28 @@ class Features(Protocol):
         """The matrix of another frame, (m, d)."""
 
 
+class OfTexts(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+    """Features that are computed, in part, from each text alone, so that they can be shared."""
+
+    def fit_transform(self, X: pl.DataFrame, shared: Shared = ALONE) -> Any:
+        """As `Features.fit_transform`, with what is shared."""
+        return self.transform(X, shared)
+
+    def transform(self, X: pl.DataFrame, shared: Shared = ALONE) -> Any:
+        """As `Features.transform`, with what is shared."""
+        raise NotImplementedError
+
+
+def learn_features(features: Features, X: pl.DataFrame, shared: Shared) -> Any:
+    """The matrix of a frame that features learn from."""
+    return features.fit_transform(X, shared) if isinstance(features, OfTexts) else features.fit_transform(X)
+
+
+def apply_features(features: Features, X: pl.DataFrame, shared: Shared) -> Any:
+    """The matrix of another frame."""
+    return features.transform(X, shared) if isinstance(features, OfTexts) else features.transform(X)
+
+
 # ---------------------------------------------------------------------------------------------------------- n-grams
 
 _BUCKETS = 2**20
@@ -43,58 +66,26 @@ _ANALYSERS: dict[str, dict[str, Any]] = {
     "word1": {"analyzer": "word", "ngram_range": (1, 1), "token_pattern": r"(?u)\b\w+\b"},
     "char": {"analyzer": "char_wb", "ngram_range": (2, 5)},
 }
-_shared: ContextVar[dict[tuple[str, str], Any] | None] = ContextVar("_shared", default=None)
 
 
-@contextmanager
-def analysed_once() -> Iterator[None]:
-    """Within, the same text is taken apart and embedded only once, as blending fits many contestants on the same rows.
-
-    Row by row the result is a pure function of the text, so nothing leaks from one fold to another.
-    """
-    token = _shared.set(_shared.get() or {})
-    try:
-        yield
-    finally:
-        _shared.reset(token)
-
-
-def _rows_of(name: str, documents: Sequence[str], compute: Any) -> list[Any] | None:
-    """One cached result a document, or None where nothing is shared."""
-    cache = _shared.get()
-    if cache is None:
-        return None
-    new = list(dict.fromkeys(text for text in documents if (name, text) not in cache))
-    if new:
-        for text, row in zip(new, compute(new), strict=True):
-            cache[name, text] = row
-    return [cache[name, text] for text in documents]
-
-
-def _counts(documents: Sequence[str], analyser: str) -> sparse.csr_matrix:
+def _counts(texts: Sequence[str], analyser: str, words: int | None, shared: Shared) -> sparse.csr_matrix:
     """(n, 2^20) counts of hashed n-grams (the hashing trick: Weinberger et al. 2009)."""
-    vectorizer = HashingVectorizer(n_features=_BUCKETS, norm=None, alternate_sign=False, **_ANALYSERS[analyser])
-
-    def split(new: list[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-        matrix = vectorizer.transform(new)
-        bounds = matrix.indptr
-        return [(matrix.indices[start:end], matrix.data[start:end]) for start, end in pairwise(bounds)]
-
-    rows = _rows_of(analyser, documents, split)
-    if rows is None:
-        return vectorizer.transform(documents)
-    indptr = np.concatenate([[0], np.cumsum([len(indices) for indices, _ in rows])])
-    indices = np.concatenate([indices for indices, _ in rows]) if rows else np.zeros(0, np.int32)
-    data = np.concatenate([data for _, data in rows]) if rows else np.zeros(0)
-    return sparse.csr_matrix((data, indices, indptr), shape=(len(rows), _BUCKETS))
+    return shared.rows(f"{analyser} n-grams of {words} words", texts, partial(_count, analyser, words))
 
 
-def _heads(documents: Sequence[str], words: int | None) -> list[str]:
-    return [" ".join(text.split(maxsplit=words)[:words]) for text in documents] if words else list(documents)
+def _count(analyser: str, words: int | None, texts: Sequence[str]) -> sparse.csr_matrix:
+    vectorizer = HashingVectorizer(
+        n_features=_BUCKETS, norm=None, alternate_sign=False, dtype=np.float32, **_ANALYSERS[analyser]
+    )
+    return vectorizer.transform(_heads(texts, words))
+
+
+def _heads(texts: Sequence[str], words: int | None) -> list[str]:
+    return [" ".join(text.split(maxsplit=words)[:words]) for text in texts] if words else list(texts)
 
 
 @saved
-class NGrams(BaseEstimator):  # type: ignore[misc]
+class NGrams(OfTexts):
     """TF-IDF (or 0/1) of word and character n-grams, each block scaled to length 1.
 
     `min_df`: rows an n-gram must stand in; None: 1 below 300 rows, 2 from there on. `max_features`: of each block, the
@@ -115,14 +106,13 @@ class NGrams(BaseEstimator):  # type: ignore[misc]
         self.binary = binary
         self.words = words
 
-    def fit_transform(self, X: pl.DataFrame) -> sparse.csr_matrix:
-        documents = _heads(texts(X), self.words)
+    def fit_transform(self, X: pl.DataFrame, shared: Shared = ALONE) -> sparse.csr_matrix:
         self.columns_: list[np.ndarray] = []
         self.idf_: list[np.ndarray] = []
-        counts = [_counts(documents, block) for block in self.blocks]
+        counts = self._counts(X, shared)
         for matrix in counts:
             frequency = np.bincount(matrix.indices, minlength=_BUCKETS)
-            least = (1 if len(documents) < 300 else 2) if self.min_df is None else self.min_df
+            least = (1 if X.height < 300 else 2) if self.min_df is None else self.min_df
             columns = np.flatnonzero(frequency >= max(least, 1))
             if not len(columns):
                 columns = np.zeros(1, dtype=np.intp)  # blank texts: a matrix without columns is no use to anyone
@@ -130,12 +120,14 @@ class NGrams(BaseEstimator):  # type: ignore[misc]
                 most = np.argsort(-frequency[columns], kind="stable")[: self.max_features]
                 columns = np.sort(columns[most])
             self.columns_.append(columns.astype(np.int32))
-            self.idf_.append(np.log((1 + len(documents)) / (1 + frequency[columns])) + 1)
+            self.idf_.append(np.log((1 + X.height) / (1 + frequency[columns])) + 1)
         return self._weigh(counts)
 
-    def transform(self, X: pl.DataFrame) -> sparse.csr_matrix:
-        documents = _heads(texts(X), self.words)
-        return self._weigh([_counts(documents, block) for block in self.blocks])
+    def transform(self, X: pl.DataFrame, shared: Shared = ALONE) -> sparse.csr_matrix:
+        return self._weigh(self._counts(X, shared))
+
+    def _counts(self, X: pl.DataFrame, shared: Shared) -> list[sparse.csr_matrix]:
+        return [_counts(texts(X), block, self.words, shared) for block in self.blocks]
 
     def _weigh(self, counts: list[sparse.csr_matrix]) -> sparse.csr_matrix:
         weighed = []
@@ -158,14 +150,15 @@ def _select(matrix: sparse.csr_matrix, columns: np.ndarray) -> sparse.csr_matrix
     kept = place[matrix.indices]
     mask = kept >= 0
     before = np.concatenate([[0], np.cumsum(mask)])
-    return sparse.csr_matrix((matrix.data[mask], kept[mask], before[matrix.indptr]), (matrix.shape[0], len(columns)))
+    data = matrix.data[mask].astype(np.float64)
+    return sparse.csr_matrix((data, kept[mask], before[matrix.indptr]), (matrix.shape[0], len(columns)))
 
 
 # --------------------------------------------------------------------------------------------------- dense features
 
 
 @saved
-class Embeddings(BaseEstimator):  # type: ignore[misc]
+class Embeddings(OfTexts):
     """A vector a text, (n, d) float32 of length 1. `words`: only so many first words of a text are read. `model`: the
     reference of what makes the vectors."""
 
@@ -173,29 +166,31 @@ class Embeddings(BaseEstimator):  # type: ignore[misc]
         self.words = words
         self.model = model
 
-    def fit_transform(self, X: pl.DataFrame) -> np.ndarray:
-        return self.transform(X)
+    def transform(self, X: pl.DataFrame, shared: Shared = ALONE) -> np.ndarray:
+        # A model of files may be another one under the same name: what it says is not kept on disk.
+        shared = shared if self.model == DEFAULT else replace(shared, folder=None)
+        return np.asarray(shared.rows(f"{self.model} of {self.words} words", texts(X), self._embed))
 
-    def transform(self, X: pl.DataFrame) -> np.ndarray:
-        documents = _heads(texts(X), self.words)
-        rows = _rows_of(f"embedding {self.model}", documents, partial(embed, self.model))
-        return np.stack(rows) if rows else embed(self.model, documents)
+    def _embed(self, documents: Sequence[str]) -> np.ndarray:
+        return embed(self.model, _heads(documents, self.words))
 
 
 _LARGEST = 1e30  # of a feature, which is kept in single precision
 _NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+_SIGN = re.compile(r"[^\w\s]|_")
 _STATISTICS = 14
 
 
 @saved
-class TextStatistics(BaseEstimator):  # type: ignore[misc]
+class TextStatistics(OfTexts):
     """Lengths, shares of kinds of characters and what numbers stand in the text, (n, 14)."""
 
-    def fit_transform(self, X: pl.DataFrame) -> np.ndarray:
-        return self.transform(X)
+    def transform(self, X: pl.DataFrame, shared: Shared = ALONE) -> np.ndarray:
+        return np.asarray(shared.rows("statistics", texts(X), _all_statistics))
 
-    def transform(self, X: pl.DataFrame) -> np.ndarray:
-        return np.array([_statistics(text) for text in texts(X)], dtype=np.float64).reshape(-1, _STATISTICS)
+
+def _all_statistics(documents: Sequence[str]) -> np.ndarray:
+    return np.array([_statistics(text) for text in documents], dtype=np.float64).reshape(-1, _STATISTICS)
 
 
 def _statistics(text: str) -> list[float]:
@@ -210,7 +205,7 @@ def _statistics(text: str) -> list[float]:
         text.count("\n"),
         sum(map(str.isdigit, text)) / size,
         sum(map(str.isupper, text)) / size,
-        sum(not (char.isalnum() or char.isspace()) for char in text) / size,
+        len(_SIGN.findall(text)) / size,
         sum(word.isupper() for word in words) / max(len(words), 1),
         len(numbers),
         numbers[0],
@@ -291,7 +286,7 @@ _UNIT = {unit: (place, factor) for place, units in enumerate(_UNITS.values()) fo
 
 
 @saved
-class Measures(BaseEstimator):  # type: ignore[misc]
+class Measures(OfTexts):
     """Logarithms of the numbers that have a unit, each in the base unit of its quantity: 2 lbs and 32 oz are the same;
     (n, 2 * quantities + 2) with NaN for absent.
 
@@ -304,11 +299,11 @@ class Measures(BaseEstimator):  # type: ignore[misc]
     _edge = _number + r"[\s‑-]?(?:[^\W\d_]{2,11}+|[\"″”])?+\s?[lwhd]?\s?"
     _box = re.compile(_edge + r"[x×]\s?" + _edge + r"[x×]\s?" + _number)
 
-    def fit_transform(self, X: pl.DataFrame) -> np.ndarray:
-        return self.transform(X)
+    def transform(self, X: pl.DataFrame, shared: Shared = ALONE) -> np.ndarray:
+        return np.asarray(shared.rows("measures", texts(X), self._all))
 
-    def transform(self, X: pl.DataFrame) -> np.ndarray:
-        return np.array([self._read(text.lower()) for text in texts(X)]).reshape(-1, 2 * len(_UNITS) + 2)
+    def _all(self, documents: Sequence[str]) -> np.ndarray:
+        return np.array([self._read(text.lower()) for text in documents]).reshape(-1, 2 * len(_UNITS) + 2)
 
     def _read(self, text: str) -> list[float]:
         found: list[list[float]] = [[] for _ in _UNITS]
@@ -378,28 +373,30 @@ def as_numbers(column: pl.Series) -> np.ndarray:
 
 
 @saved
-class Dense(BaseEstimator):  # type: ignore[misc]
+class Dense(OfTexts):
     """Several dense features side by side, (n, d) float32 with NaN for absent."""
 
     def __init__(self, parts: Sequence[Any] = ()) -> None:
         self.parts = parts
 
-    def fit_transform(self, X: pl.DataFrame) -> np.ndarray:
-        return np.hstack([part.fit_transform(X) for part in self.parts], dtype=np.float32, casting="same_kind")
+    def fit_transform(self, X: pl.DataFrame, shared: Shared = ALONE) -> np.ndarray:
+        parts = [learn_features(part, X, shared) for part in self.parts]
+        return np.hstack(parts, dtype=np.float32, casting="same_kind")
 
-    def transform(self, X: pl.DataFrame) -> np.ndarray:
-        return np.hstack([part.transform(X) for part in self.parts], dtype=np.float32, casting="same_kind")
+    def transform(self, X: pl.DataFrame, shared: Shared = ALONE) -> np.ndarray:
+        parts = [apply_features(part, X, shared) for part in self.parts]
+        return np.hstack(parts, dtype=np.float32, casting="same_kind")
 
 
 @saved
-class Scaled(BaseEstimator):  # type: ignore[misc]
+class Scaled(OfTexts):
     """Dense features with the mean in place of NaN, each then scaled to mean 0 and variance 1."""
 
     def __init__(self, features: Any) -> None:
         self.features = features
 
-    def fit_transform(self, X: pl.DataFrame) -> np.ndarray:
-        matrix = np.asarray(self.features.fit_transform(X), dtype=np.float64)
+    def fit_transform(self, X: pl.DataFrame, shared: Shared = ALONE) -> np.ndarray:
+        matrix = np.asarray(learn_features(self.features, X, shared), dtype=np.float64)
         known = np.isfinite(matrix)
         count = np.maximum(known.sum(axis=0), 1)
         self.mean_ = np.where(known, matrix, 0).sum(axis=0) / count
@@ -407,8 +404,8 @@ class Scaled(BaseEstimator):  # type: ignore[misc]
         self.spread_ = np.where(spread > 1e-9, spread, np.inf)
         return self._scale(matrix)
 
-    def transform(self, X: pl.DataFrame) -> np.ndarray:
-        return self._scale(np.asarray(self.features.transform(X), dtype=np.float64))
+    def transform(self, X: pl.DataFrame, shared: Shared = ALONE) -> np.ndarray:
+        return self._scale(np.asarray(apply_features(self.features, X, shared), dtype=np.float64))
 
     def _scale(self, matrix: np.ndarray) -> np.ndarray:
         scaled = (np.where(np.isfinite(matrix), matrix, self.mean_) - self.mean_) / self.spread_
@@ -416,16 +413,16 @@ class Scaled(BaseEstimator):  # type: ignore[misc]
 
 
 @saved
-class Topics(BaseEstimator):  # type: ignore[misc]
+class Topics(OfTexts):
     """The leading directions of the word n-grams (latent semantic analysis), (n, d); d at most `size`."""
 
     def __init__(self, size: int = 50, random_state: int = 0) -> None:
         self.size = size
         self.random_state = random_state
 
-    def fit_transform(self, X: pl.DataFrame) -> np.ndarray:
+    def fit_transform(self, X: pl.DataFrame, shared: Shared = ALONE) -> np.ndarray:
         self.ngrams_ = NGrams(blocks=("word",), max_features=10_000)
-        matrix = self.ngrams_.fit_transform(X)
+        matrix = self.ngrams_.fit_transform(X, shared)
         size = min(self.size, min(matrix.shape) - 1)
         self.svd_ = None
         if size < 1:
@@ -438,7 +435,7 @@ class Topics(BaseEstimator):  # type: ignore[misc]
         """How many directions there are."""
         return 0 if self.svd_ is None else self.svd_.components_.shape[0]
 
-    def transform(self, X: pl.DataFrame) -> np.ndarray:
+    def transform(self, X: pl.DataFrame, shared: Shared = ALONE) -> np.ndarray:
         if self.svd_ is None:
             return np.zeros((X.height, 0))
-        return np.asarray(self.svd_.transform(self.ngrams_.transform(X)))
+        return np.asarray(self.svd_.transform(self.ngrams_.transform(X, shared)))

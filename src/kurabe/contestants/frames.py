@@ -52,6 +52,11 @@ def texts(X: pl.DataFrame) -> list[str]:
     return cast(list[str], X[TEXT].cast(pl.String).str.slice(0, MAX_CHARS).fill_null("").to_list())
 
 
+def texts_if_any(X: pl.DataFrame) -> list[str]:
+    """`texts`, or none where there is no such column."""
+    return texts(X) if TEXT in X.columns else []
+
+
 def require(X: pl.DataFrame, columns: list[str]) -> None:
     """Raise ContestantError that names the columns which the frame lacks."""
     absent = [column for column in columns if column not in X.columns]

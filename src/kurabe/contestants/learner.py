@@ -14,11 +14,13 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-from kurabe.contestants.base import About, Contestant, Validation
+from kurabe.contestants.base import ALONE, About, Contestant, Learning, Validation
 from kurabe.contestants.encoding import ColumnEncoder
-from kurabe.contestants.features import Features
-from kurabe.contestants.frames import as_frame, as_target, held_part, infer_kind, joined
-from kurabe.contestants.target import SQUARED, Scale, log_fits
+from kurabe.contestants.features import Features, apply_features, learn_features
+from kurabe.contestants.frames import as_frame, as_target, held_part, infer_kind, joined, texts_if_any
+from kurabe.contestants.log_choice import prefers_log
+from kurabe.contestants.shared import Shared
+from kurabe.contestants.target import SQUARED, Scale
 from kurabe.errors import ContestantError
 from kurabe.models import beside, embeddings
 from kurabe.models.embeddings import DEFAULT, unavailable
@@ -30,14 +32,13 @@ Log = bool | Literal["auto"]
 View = Literal["all", "columns"]  # of a table: everything that a contestant reads, or the columns without text
 VIEW_ROWS = 1_000  # show whether there are columns to learn from
 HELD_OUT = 0.15  # of the training part, where something is to be chosen and no validation part is given
-QUICK_ROWS = 8_000  # are learned from where scale and view of a table of columns are chosen before anything else is
-SCALE_ROWS = 1_500  # are learned from where nothing but the scale is chosen: one or the other shows soon
+QUICK_ROWS = 8_000  # are learned from where the view is chosen before anything else is, or is all that is chosen
 Settings = dict[str, Any]
 
 
 class Learner(Contestant):
-    """A contestant that learns a model of features: for `number` on the scale that the validation part prefers, for
-    `label` of class probabilities.
+    """A contestant that learns a model of features: for `number` on the scale that suits the task, for `label` of class
+    probabilities.
 
     Subclasses have the parameters `kind`, `metric`, `log` (of numbers) and `random_state`, and write `_features`,
     `_learn`, `_apply` and, where they choose settings, `_search`.
@@ -49,7 +50,7 @@ class Learner(Contestant):
     Parameters
     ----------
     log
-        Learn numbers on the log scale; `auto`: if it scores better on the validation part.
+        Learn numbers on the log scale; `auto`: if a ridge regression scores better with it, for all contestants alike.
     """
 
     searches: ClassVar[bool] = False  # whether `_search` chooses anything
@@ -110,6 +111,9 @@ class Learner(Contestant):
     # ------------------------------------------------------------------------------------------------- fit, predict
 
     def fit(self, X: Any, y: Any, validation: Validation | None = None) -> Self:
+        return self.fit_with(X, y, validation, ALONE)
+
+    def fit_with(self, X: Any, y: Any, validation: Validation | None, context: Learning) -> Self:
         X = as_frame(X)
         self.kind_ = checked_kind(self, y)
         y = as_target(y, self.kind_, X.height)
@@ -121,29 +125,34 @@ class Learner(Contestant):
         if self.constant_ is not None:
             return self
         with one_thread():
-            self._fit(X, y, held, both_X, both_y)
+            self._fit(X, y, held, both_X, both_y, context.shared.over(texts_if_any(both_X)))
         return self
 
     def _fit(
-        self, X: pl.DataFrame, y: np.ndarray, held: Validation | None, both_X: pl.DataFrame, both_y: np.ndarray
+        self,
+        X: pl.DataFrame,
+        y: np.ndarray,
+        held: Validation | None,
+        both_X: pl.DataFrame,
+        both_y: np.ndarray,
+        shared: Shared,
     ) -> None:
         log = getattr(self, "log", False)
-        scales: Sequence[bool] = [False]
-        if self.kind_ == "number":
-            scales = [bool(log)] if log != "auto" else [False, True] if log_fits(both_y) else [False]
+        if log == "auto":
+            log = self.kind_ == "number" and prefers_log(both_X, both_y, scored_by(self.metric, "number"), shared)
         views = self.views(both_X)
-        scales = scales if len(views) > 1 else self._scales(views[0], scales)
-        smears = self.kind_ == "number" and True in scales and scored_by(self.metric, self.kind_).name in SQUARED
-        self.view_, chosen, settings, smear = views[0], scales[0], Settings(), 1.0
-        if self.searches or smears or len(scales) > 1 or len(views) > 1:
-            self.view_, chosen, settings, smear = self._choose(X, y, held, views, scales, smears)
+        logs = any(self._logs(view, bool(log)) for view in views)
+        smears = self.kind_ == "number" and logs and scored_by(self.metric, self.kind_).name in SQUARED
+        self.view_, settings, smear = views[0], Settings(), 1.0
+        if self.searches or smears or len(views) > 1:
+            self.view_, settings, smear = self._choose(X, y, held, views, bool(log), shared)
         self.settings_ = settings
         self.features_ = self._features()
-        F = self.features_.fit_transform(both_X)
+        F = learn_features(self.features_, both_X, shared)
         if self.kind_ != "number":
             self.model_ = self._learn(F, self._codes(both_y), settings)
         else:
-            self.scale_ = replace(Scale.of(both_y, log=chosen), smear=smear)
+            self.scale_ = replace(Scale.of(both_y, log=self._logs(self.view_, bool(log))), smear=smear)
             self.model_ = self._learn(F, self.scale_.forward(both_y), settings)
 
     def _choose(
@@ -152,24 +161,22 @@ class Learner(Contestant):
         y: np.ndarray,
         held: Validation | None,
         views: Sequence[View],
-        scales: Sequence[bool],
-        smears: bool,
-    ) -> tuple[View, bool, Settings, float]:
-        """(view, log, settings, smear) that score best on the validation part."""
+        log: bool,
+        shared: Shared,
+    ) -> tuple[View, Settings, float]:
+        """(view, settings, smear) that score best on the validation part."""
         if held is None:
             inner, outer = hold_out(len(y), self.random_state)
             held = (X[outer], y[outer])
             X, y = X[inner], y[inner]
         if not len(held[1]) or not len(y) or (y == y[0]).all():
-            return views[0], scales[0], {}, 1.0
-        # Of columns a larger sample decides: a forest preferred logarithms on 1,500 diamonds, and not on all of them.
-        enough = QUICK_ROWS if views == ("columns",) else SCALE_ROWS
-        if not self.searches and len(y) > enough:
-            return self._best(*self._some(X, y, enough), held, views, scales, smears)
-        if "columns" in views and len(views) + len(scales) > 2 and len(y) > QUICK_ROWS:
-            view, log, *_ = self._best(*self._some(X, y, QUICK_ROWS), held, views, scales, smears)
-            views, scales = [view], [log]
-        return self._best(X, y, held, views, scales, smears)
+            return views[0], {}, 1.0
+        if not self.searches and len(y) > QUICK_ROWS:
+            return self._best(*self._some(X, y, QUICK_ROWS), held, views, log, shared)
+        if len(views) > 1 and len(y) > QUICK_ROWS:
+            view, *_ = self._best(*self._some(X, y, QUICK_ROWS), held, views, log, shared)
+            views = [view]
+        return self._best(X, y, held, views, log, shared)
 
     def _some(self, X: pl.DataFrame, y: np.ndarray, rows: int) -> tuple[pl.DataFrame, np.ndarray]:
         """So many rows, drawn by the seed."""
@@ -177,31 +184,26 @@ class Learner(Contestant):
         return X[some], y[some]
 
     def _best(
-        self,
-        X: pl.DataFrame,
-        y: np.ndarray,
-        held: Validation,
-        views: Sequence[View],
-        scales: Sequence[bool],
-        smears: bool,
-    ) -> tuple[View, bool, Settings, float]:
-        best: tuple[float, View, bool, Settings, float] | None = None
+        self, X: pl.DataFrame, y: np.ndarray, held: Validation, views: Sequence[View], log: bool, shared: Shared
+    ) -> tuple[View, Settings, float]:
+        best: tuple[float, View, Settings, float] | None = None
         for view in views:
             self.view_ = view
             features = self._features()
-            F, held_F = features.fit_transform(X), features.transform(held[0])
-            for log in self._scales(view, scales):
-                score, settings, smear = self._score(F, y, held_F, held[1], log, smears)
-                if best is None or score < best[0]:
-                    best = (score, view, log, settings, smear)
+            F = learn_features(features, X, shared)
+            held_F = apply_features(features, held[0], shared)
+            score, settings, smear = self._score(F, y, held_F, held[1], self._logs(view, log))
+            if best is None or score < best[0]:
+                best = (score, view, settings, smear)
         assert best is not None
         return best[1:]
 
-    def _scales(self, view: View, scales: Sequence[bool]) -> Sequence[bool]:
-        return [False] if view == "columns" and not self.logs_columns and len(scales) > 1 else scales
+    def _logs(self, view: View, log: bool) -> bool:
+        """Whether it learns on the log scale from this view."""
+        return log and (view == "all" or self.logs_columns or getattr(self, "log", False) is True)
 
     def _score(
-        self, F: Any, y: np.ndarray, held_F: Any, held_y: np.ndarray, log: bool, smears: bool
+        self, F: Any, y: np.ndarray, held_F: Any, held_y: np.ndarray, log: bool
     ) -> tuple[float, Settings, float]:
         """(loss on the held-out part, settings, smear): the metric's loss for numbers, log-loss for labels."""
         if self.kind_ != "number":
@@ -213,7 +215,7 @@ class Learner(Contestant):
         metric = scored_by(self.metric, self.kind_)
         scale = Scale.of(np.concatenate([y, held_y]), log=log)
         settings, z = self._search(F, scale.forward(y), held_F, scale.forward(held_y))
-        smear = scale.smearing(held_y, z) if smears else 1.0
+        smear = scale.smearing(held_y, z) if metric.name in SQUARED else 1.0
         score = metric.score(held_y, replace(scale, smear=smear).back(z))
         return score * (-1 if metric.greater_is_better else 1), settings, smear
 
@@ -221,26 +223,34 @@ class Learner(Contestant):
         return np.searchsorted(self.classes_, y)
 
     def predict(self, X: Any) -> np.ndarray:
+        return self.predict_with(X, Shared())
+
+    def predict_with(self, X: Any, shared: Shared) -> np.ndarray:
+        """`predict`, with what is shared of the features of these rows."""
         check_is_fitted(self, "kind_")
         X = as_frame(X)
         if self.constant_ is not None or X.height == 0:
             return np.full(X.height, self.constant_, dtype=np.float64 if self.kind_ == "number" else object)
         if self.kind_ == "label":
-            return np.asarray(self.classes_[self.predict_proba(X).argmax(axis=1)])
-        said = self._said(X)
+            return np.asarray(self.classes_[self.predict_proba_with(X, shared).argmax(axis=1)])
+        said = self._said(X, shared)
         return np.asarray(self.classes_[said]) if self.kind_ == "text" else self.scale_.back(said.astype(np.float64))
 
-    def _said(self, X: pl.DataFrame) -> np.ndarray:
+    def _said(self, X: pl.DataFrame, shared: Shared) -> np.ndarray:
         with one_thread():
-            return self._apply(self.model_, self.features_.transform(X))
+            return self._apply(self.model_, apply_features(self.features_, X, shared))
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """(n, classes) probabilities in the order of `classes_`; only for kind `label`."""
+        return self.predict_proba_with(X, Shared())
+
+    def predict_proba_with(self, X: Any, shared: Shared) -> np.ndarray:
+        """`predict_proba`, with what is shared of the features of these rows."""
         check_is_fitted(self, "classes_")
         X = as_frame(X)
         if self.constant_ is not None or X.height == 0:
             return np.ones((X.height, len(self.classes_)))
-        return self._said(X)
+        return self._said(X, shared)
 
 
 def checked_kind(contestant: Any, y: Any) -> Kind:

@@ -82,6 +82,7 @@ class LinearFeatures(Linear):
     If no column holds prose, it learns from the columns alone.
     """
 
+    revision: ClassVar[int] = 2
     takes_columns: ClassVar[bool] = True
 
     def __init__(
@@ -132,6 +133,8 @@ class BagOfWords(Linear):
         How many training rows a word must occur in. None: 2, or 1 below 300 rows.
     """
 
+    revision: ClassVar[int] = 2
+
     def __init__(
         self,
         words: int = 2_000,
@@ -169,6 +172,7 @@ class TfidfRidge(Linear):
         The most n-grams of words, and the most of characters.
     """
 
+    revision: ClassVar[int] = 2
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number"})
 
     def __init__(
@@ -234,6 +238,8 @@ class EmbeddingsRidge(Linear):
     embeddings
         The reference of the embedding model. The default averages static word embeddings over the text.
     """
+
+    revision: ClassVar[int] = 2
 
     def __init__(
         self,

@@ -5,11 +5,11 @@ from typing import Any, ClassVar
 import numpy as np
 import polars as pl
 from scipy import sparse
-from sklearn.base import BaseEstimator
 
 from kurabe.contestants.alias import saved
-from kurabe.contestants.features import Embeddings, Features, NGrams
+from kurabe.contestants.features import ALONE, Embeddings, Features, NGrams, OfTexts
 from kurabe.contestants.learner import Learner, Log, Settings
+from kurabe.contestants.shared import Shared
 from kurabe.contestants.similarity import Products, nearest
 from kurabe.models.embeddings import DEFAULT
 from kurabe.tasks.spec import Kind
@@ -19,19 +19,19 @@ CELLS = 2**22  # similarities computed at a time, 32 MiB
 
 
 @saved
-class Similarity(BaseEstimator):  # type: ignore[misc]
+class Similarity(OfTexts):
     """Vectors of length 1 whose product is the mean of two cosines: of TF-IDF, and of embeddings by `model`."""
 
     def __init__(self, model: str = DEFAULT) -> None:
         self.model = model
 
-    def fit_transform(self, X: pl.DataFrame) -> sparse.csr_matrix:
+    def fit_transform(self, X: pl.DataFrame, shared: Shared = ALONE) -> sparse.csr_matrix:
         self.ngrams_ = NGrams()
         self.embeddings_ = Embeddings(model=self.model)
-        return self._join(self.ngrams_.fit_transform(X), self.embeddings_.fit_transform(X))
+        return self._join(self.ngrams_.fit_transform(X, shared), self.embeddings_.fit_transform(X, shared))
 
-    def transform(self, X: pl.DataFrame) -> sparse.csr_matrix:
-        return self._join(self.ngrams_.transform(X), self.embeddings_.transform(X))
+    def transform(self, X: pl.DataFrame, shared: Shared = ALONE) -> sparse.csr_matrix:
+        return self._join(self.ngrams_.transform(X, shared), self.embeddings_.transform(X, shared))
 
     def _join(self, ngrams: sparse.csr_matrix, vectors: np.ndarray) -> sparse.csr_matrix:
         # The n-grams are two blocks of length 1.
@@ -51,6 +51,7 @@ class NearestNeighbours(Learner):
         The reference of the model that embeds the text.
     """
 
+    revision: ClassVar[int] = 2
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label", "text"})
 
     def __init__(

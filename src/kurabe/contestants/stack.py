@@ -6,24 +6,28 @@ import lightgbm
 import numpy as np
 import polars as pl
 from scipy import linalg, sparse
-from sklearn.base import BaseEstimator
 from sklearn.ensemble import ExtraTreesRegressor
 
 from kurabe.contestants.alias import saved
 from kurabe.contestants.boosters import Booster, threads
 from kurabe.contestants.features import (
+    ALONE,
     Columns,
     Dense,
     Embeddings,
     Features,
     Measures,
     NGrams,
+    OfTexts,
     Quantities,
     Scaled,
     TextStatistics,
     Topics,
+    apply_features,
+    learn_features,
 )
 from kurabe.contestants.learner import Learner, Log, Settings
+from kurabe.contestants.shared import Shared
 from kurabe.contestants.similarity import Products, nearest
 from kurabe.tasks.spec import Kind
 
@@ -52,29 +56,29 @@ class Views(NamedTuple):
 
 
 @saved
-class Directions(BaseEstimator):  # type: ignore[misc]
+class Directions(OfTexts):
     """Embeddings seen from their mean, (n, d) float64 of length 1. `words`: as of Embeddings."""
 
     def __init__(self, words: int | None = None) -> None:
         self.words = words
 
-    def fit_transform(self, X: pl.DataFrame) -> np.ndarray:
-        self.center_ = Embeddings(self.words).fit_transform(X).mean(axis=0)
-        return self.transform(X)
+    def fit_transform(self, X: pl.DataFrame, shared: Shared = ALONE) -> np.ndarray:
+        self.center_ = Embeddings(self.words).fit_transform(X, shared).mean(axis=0)
+        return self.transform(X, shared)
 
-    def transform(self, X: pl.DataFrame) -> np.ndarray:
-        centered = (Embeddings(self.words).transform(X) - self.center_).astype(np.float64)
+    def transform(self, X: pl.DataFrame, shared: Shared = ALONE) -> np.ndarray:
+        centered = (Embeddings(self.words).transform(X, shared) - self.center_).astype(np.float64)
         return np.asarray(centered / np.maximum(np.linalg.norm(centered, axis=1, keepdims=True), 1e-9))
 
 
 @saved
-class AllViews(BaseEstimator):  # type: ignore[misc]
+class AllViews(OfTexts):
     """Features as Views."""
 
     def __init__(self, random_state: int = 0) -> None:
         self.random_state = random_state
 
-    def fit_transform(self, X: pl.DataFrame) -> Views:
+    def fit_transform(self, X: pl.DataFrame, shared: Shared = ALONE) -> Views:
         self.parts_: list[Features] = [
             NGrams(),
             NGrams(words=HEAD),
@@ -84,10 +88,10 @@ class AllViews(BaseEstimator):  # type: ignore[misc]
             Scaled(Measures()),
             Dense([Topics(60, self.random_state), TextStatistics(), Quantities(), Measures(), Columns()]),
         ]
-        return Views(*(part.fit_transform(X) for part in self.parts_))
+        return Views(*(learn_features(part, X, shared) for part in self.parts_))
 
-    def transform(self, X: pl.DataFrame) -> Views:
-        return Views(*(part.transform(X) for part in self.parts_))
+    def transform(self, X: pl.DataFrame, shared: Shared = ALONE) -> Views:
+        return Views(*(apply_features(part, X, shared) for part in self.parts_))
 
 
 class Similarities(NamedTuple):
@@ -151,6 +155,7 @@ class StackedBoosting(Learner):
         The trees of the forest.
     """
 
+    revision: ClassVar[int] = 2
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number"})
 
     def __init__(

@@ -39,6 +39,7 @@ class RandomForest(Learner):
         The reference of the model that embeds the text.
     """
 
+    revision: ClassVar[int] = 2
     takes_columns: ClassVar[bool] = True
     logs_columns: ClassVar[bool] = False  # its means of logarithms were worse on each table tried
 
@@ -118,6 +119,7 @@ class GradientBoosting(Learner):
     """
 
     searches: ClassVar[bool] = True
+    revision: ClassVar[int] = 2
     takes_columns: ClassVar[bool] = True
 
     def __init__(
