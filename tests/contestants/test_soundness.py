@@ -1,7 +1,9 @@
 """What this user has not saved is loaded without consent where it is sound, and where it is not, nothing crashes."""
 
 import importlib.util
+import io
 import json
+import os
 import random
 import re
 import subprocess
@@ -11,7 +13,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 import polars as pl
@@ -466,3 +468,116 @@ def test_whatever_is_changed_in_a_file_nothing_crashes(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_whatever_is_changed_in_many_files_nothing_crashes(tmp_path: Path) -> None:
     _survives(tmp_path, 400, 2)
+
+
+# ------------------------------------------------------------------------------------------------- files that take much
+
+
+def _node(loader: str, name: str, number: int, **content: Any) -> dict[str, Any]:
+    module, _, cls = name.rpartition(".")
+    return {"__class__": cls, "__module__": module, "__loader__": loader, "__id__": number, **content}
+
+
+def _list(number: int, *items: Any) -> dict[str, Any]:
+    return _node("ListNode", "builtins.list", number, content=list(items))
+
+
+def _packed(schema: str, **members: bytes) -> bytes:
+    file = io.BytesIO()
+    with ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+        archive.writestr("schema.json", schema)
+    return file.getvalue()
+
+
+def _written(*items: Any, **members: bytes) -> bytes:
+    return _packed(json.dumps({"protocol": 2, **_list(10**6, *items)}), **members)
+
+
+def _references_that_double() -> bytes:
+    value = _node("JsonNode", "builtins.str", 1, content="1", is_json=True)
+    for number in range(2, 60):
+        value = _list(number, value, {"__id__": number - 1})
+    return _written(value)
+
+
+def _short_objects_that_double() -> bytes:
+    value = _list(1, _node("JsonNode", "builtins.str", 99, content="1", is_json=True))
+    for number in range(2, 60):
+        value = _list(number, value, _list(number - 1))
+    return _written(value)
+
+
+def _array_read_often() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.zeros(1000))
+    return _written(
+        *(_node("NdArrayNode", "numpy.ndarray", n, type="numpy", file="a") for n in (1, 2)), a=file.getvalue()
+    )
+
+
+def _archive_in_place_of_an_array() -> bytes:
+    return _written(_node("NdArrayNode", "numpy.ndarray", 1, type="numpy", file="a"), a=_packed("{}"))
+
+
+def _no_estimator() -> bytes:
+    return _written(_node("JsonNode", "builtins.str", 1, content="1", is_json=True))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (_references_that_double, "refers to what is not written there"),
+        (_short_objects_that_double, "two objects under one number"),
+        (_array_read_often, "reads a part twice"),
+        (_archive_in_place_of_an_array, "an array of it is none"),
+        (_no_estimator, "it holds a list, which predicts nothing"),
+    ],
+)
+def test_a_small_file_that_would_take_much_time_or_memory_is_refused(
+    make: Callable[[], bytes], said: str, tmp_path: Path, another_user: Callable[[], None]
+) -> None:
+    persist.save(Ridge().fit(ROWS, NUMBERS), tmp_path / "one")
+    allowed = forge.agree(tmp_path / "one", make())
+    another_user()
+    with pytest.raises(NotTrainedError, match=said):
+        persist.load(tmp_path / "one", None, [allowed])
+
+
+def _packed_matrix() -> bytes:
+    file = io.BytesIO()
+    with ZipFile(file, "w", ZIP_DEFLATED) as archive, archive.open("data.npy", "w") as part:
+        for _ in range(900):
+            part.write(bytes(1 << 20))
+    return _written(
+        _node("SparseMatrixNode", "scipy.sparse._csr.csr_matrix", 1, type="scipy", file="a"), a=file.getvalue()
+    )
+
+
+def _long_description() -> bytes:
+    return _packed('{"protocol": 2, "x": [' + "[]," * 7_000_000 + "0]}")
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [(_packed_matrix, "sparse matrices of 900 MiB"), (_long_description, "a description of so many objects")],
+)
+def test_what_unpacks_to_very_much_needs_consent(
+    make: Callable[[], bytes], said: str, tmp_path: Path, another_user: Callable[[], None]
+) -> None:
+    persist.save(Ridge().fit(ROWS, NUMBERS), tmp_path / "one")
+    forge.agree(tmp_path / "one", make())
+    another_user()
+    assert not persist.is_usable(tmp_path / "one")
+    with pytest.raises(NotTrainedError, match=f"can't check what is in it: {said}.*--allow-code sha256:"):
+        persist.load(tmp_path / "one")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no named pipes")
+def test_a_pipe_in_place_of_an_estimator_is_not_waited_for(tmp_path: Path) -> None:
+    persist.save(Ridge().fit(ROWS, NUMBERS), tmp_path / "one")
+    (tmp_path / "one" / persist.FILE).unlink()
+    os.mkfifo(tmp_path / "one" / persist.FILE)
+    with pytest.raises(NotTrainedError, match="it has no file"):
+        persist.load(tmp_path / "one")

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import io
 import os
 import re
 import shutil
@@ -14,11 +13,11 @@ from importlib.metadata import version
 from pathlib import Path
 from types import FunctionType
 from typing import Any
-from zipfile import ZIP_STORED, ZipFile
 
 import msgspec
 import polars as pl
 
+from kurabe.contestants.archive import check_archive
 from kurabe.contestants.identity import name_of
 from kurabe.contestants.own import check_references, is_allowed, remote_code
 from kurabe.contestants.plain import wrapped
@@ -231,13 +230,15 @@ def load(folder: Path, estimator: Any = None, allow_code: Collection[str] = ()) 
     manifest, data, rows = _read(folder)
     signed = _is_signed(manifest)
     try:
-        _check_archive(data)
+        check_archive(data)
         data = with_paths(data)
-        _check_types(data, estimator)
         unchecked = frozenset[str]() if signed else unchecked_types(data)
         if not unchecked or _is_allowed(manifest, allow_code):
+            _check_types(data, estimator)
             loaded = _loaded(data)
             unchecked |= frozenset() if signed else check(loaded)
+            if not hasattr(loaded, "predict"):
+                raise ContestantError(f"it holds a {type(loaded).__name__}, which predicts nothing")
     except ContestantError as error:
         raise NotTrainedError(f"{folder / FILE}: {error}{_of_others(manifest)}") from None
     except Exception as error:
@@ -316,7 +317,7 @@ def is_usable(folder: Path, allow_code: Collection[str] = (), estimator: Any = N
             return True
         if _is_signed(manifest) or _is_allowed(manifest, allow_code):
             return True
-        _check_archive(data)
+        check_archive(data)
         return not unchecked_types(with_paths(data))
     except Exception:  # a file that is no archive, or holds no description of what is in it
         return False
@@ -325,6 +326,8 @@ def is_usable(folder: Path, allow_code: Collection[str] = (), estimator: Any = N
 def _read(folder: Path) -> tuple[_Manifest, bytes, bytes]:
     """The manifest, and the estimator's file and the rows, which agree with it."""
     manifest = _checked_manifest(folder)
+    if not (folder / FILE).is_file():
+        raise NotTrainedError(f"no saved contestant can be read in {folder}: it has no file {FILE}")
     try:
         data = (folder / FILE).read_bytes()
         rows = _first_bytes(folder / ROWS, MAX_BYTES + 1) if manifest.rows else b""
@@ -397,14 +400,6 @@ def _refusal(folder: Path, manifest: _Manifest, unchecked: Collection[str]) -> s
         f" can't check what is in it: {', '.join(sorted(unchecked))}. Such a file can crash kurabe, or do worse, so it"
         f" needs your consent: if you trust who saved it, add --allow-code {name} (in Python, allow_code=[{name!r}])"
     )
-
-
-def _check_archive(data: bytes) -> None:
-    """Raise ContestantError for an archive that unpacks to more than it is: skops packs nothing."""
-    with ZipFile(io.BytesIO(data)) as archive:
-        members = archive.infolist()
-    if sum(one.file_size for one in members) > len(data) or any(one.compress_type != ZIP_STORED for one in members):
-        raise ContestantError("it is packed, and a saved contestant is not")
 
 
 def _untrusted(data: bytes) -> list[str]:

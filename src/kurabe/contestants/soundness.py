@@ -4,16 +4,14 @@ Types are checked against a list of those whose predictions are plain numpy, whi
 or whose numbers for C code are checked here. All that is on no list is named to the caller.
 """
 
-import io
-import json
 from collections.abc import Callable, Iterator
 from typing import Any, Final
-from zipfile import ZipFile
 
 import numpy as np
 from scipy import sparse
 from sklearn._loss._loss import CyHalfMultinomialLoss, CyLossFunction
 
+from kurabe.contestants.archive import described
 from kurabe.contestants.booster_text import checked_text
 from kurabe.contestants.boosters import Booster
 from kurabe.contestants.catboost import CatBoostModel
@@ -93,9 +91,14 @@ _NAMES: Final[dict[str, tuple[str, ...]]] = {  # what skops's loaders may make; 
 
 
 def unchecked_types(data: bytes) -> frozenset[str]:
-    """The types that a file of skops would make and for which there is no check here; nothing is made."""
-    with ZipFile(io.BytesIO(data)) as archive:
-        stack: list[Any] = [json.loads(archive.read("schema.json"))]
+    """The types that a file of skops would make and for which there is no check here; nothing is made.
+
+    Raises ContestantError where to read it would take more than its size.
+    """
+    schema, too_large = described(data)
+    if too_large:
+        return frozenset({too_large})
+    stack: list[Any] = [schema]
     found = set()
     while stack:
         value = stack.pop()
@@ -111,7 +114,7 @@ def unchecked_types(data: bytes) -> frozenset[str]:
 
 
 def _is_checked(loader: str, name: str) -> bool:
-    if loader in ("JsonNode", "CachedNode"):  # plain values, and what another node has made
+    if loader == "JsonNode":  # plain values
         return True
     if loader != "ObjectNode":
         names = _NAMES.get(loader, ())
