@@ -44,6 +44,19 @@ def test_shared_analysis_changes_nothing(features: NGrams | Embeddings) -> None:
     assert abs(features.transform(frame(TEXTS[1:]), store) - alone[1:]).max() == 0
 
 
+def test_many_texts_are_taken_apart_into_words_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    both = NGrams(min_df=1).fit_transform(frame(TEXTS))
+    monkeypatch.setattr("kurabe.contestants.features.CHARACTERS", 10)
+    features = NGrams(min_df=1)
+    words = features.fit_transform(frame(TEXTS))
+    assert words.shape[1] == NGrams(("word",), min_df=1).fit_transform(frame(TEXTS)).shape[1] < both.shape[1]
+    # Rows are as long as with both blocks, so that they weigh as much beside other features.
+    np.testing.assert_allclose(words.multiply(words).sum(axis=1).max(), 2)
+    np.testing.assert_allclose(both.multiply(both).sum(axis=1).max(), 2)
+    monkeypatch.undo()
+    assert abs(features.transform(frame(TEXTS)) - words).max() == 0
+
+
 def test_min_df_and_max_features_choose_columns() -> None:
     texts = ["a b", "a b", "a c"]
     assert NGrams(("word1",), min_df=1).fit_transform(frame(texts)).shape == (3, 3)

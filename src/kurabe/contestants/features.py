@@ -19,7 +19,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 
 from kurabe.contestants.alias import saved
 from kurabe.contestants.frames import TEXT, require, texts
-from kurabe.contestants.shared import Shared
+from kurabe.contestants.shared import CHARACTERS, Shared
 from kurabe.models.embeddings import DEFAULT
 from kurabe.models.shortcuts import embed
 
@@ -90,6 +90,8 @@ class NGrams(OfTexts):
 
     `min_df`: rows an n-gram must stand in; None: 1 below 300 rows, 2 from there on. `max_features`: of each block, the
     most frequent. `binary`: 0/1 without weights and scaling. `words`: only so many first words of a text are read.
+    Of more than ten million characters only the first block is learned from, at the length of all: characters would
+    fill gigabytes, and with so many rows each word is seen often enough.
     """
 
     def __init__(
@@ -109,7 +111,9 @@ class NGrams(OfTexts):
     def fit_transform(self, X: pl.DataFrame, shared: Shared = ALONE) -> sparse.csr_matrix:
         self.columns_: list[np.ndarray] = []
         self.idf_: list[np.ndarray] = []
-        counts = self._counts(X, shared)
+        documents = texts(X)
+        blocks = self.blocks[:1] if sum(map(len, documents)) > CHARACTERS else self.blocks
+        counts = [_counts(documents, block, self.words, shared) for block in blocks]
         for matrix in counts:
             frequency = np.bincount(matrix.indices, minlength=_BUCKETS)
             least = (1 if X.height < 300 else 2) if self.min_df is None else self.min_df
@@ -124,10 +128,9 @@ class NGrams(OfTexts):
         return self._weigh(counts)
 
     def transform(self, X: pl.DataFrame, shared: Shared = ALONE) -> sparse.csr_matrix:
-        return self._weigh(self._counts(X, shared))
-
-    def _counts(self, X: pl.DataFrame, shared: Shared) -> list[sparse.csr_matrix]:
-        return [_counts(texts(X), block, self.words, shared) for block in self.blocks]
+        documents = texts(X)
+        learned = self.blocks[: len(self.columns_)]
+        return self._weigh([_counts(documents, block, self.words, shared) for block in learned])
 
     def _weigh(self, counts: list[sparse.csr_matrix]) -> sparse.csr_matrix:
         weighed = []
@@ -138,6 +141,7 @@ class NGrams(OfTexts):
             else:
                 chosen.data = (1 + np.log(chosen.data)) * idf[chosen.indices]
                 length = np.sqrt(np.asarray(chosen.multiply(chosen).sum(axis=1)).ravel())
+                length = length / np.sqrt(len(self.blocks) / len(self.columns_))
                 chosen.data /= np.repeat(np.maximum(length, 1e-12), np.diff(chosen.indptr))
             weighed.append(chosen)
         return sparse.hstack(weighed, format="csr")

@@ -1,5 +1,6 @@
 """What kurabe's own trained contestants share: clean input, the choice of scale, and answers for degenerate targets."""
 
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -56,6 +57,7 @@ class Learner(Contestant):
     searches: ClassVar[bool] = False  # whether `_search` chooses anything
     takes_columns: ClassVar[bool] = False  # whether it can learn from the columns alone
     logs_columns: ClassVar[bool] = True  # whether it may do so on the log scale without being told to
+    held_rows: ClassVar[int] = sys.maxsize  # to choose by, at most
     kind: Kind | None
     metric: str | None
     view_: View = "all"  # one that was saved before there were views has none
@@ -169,6 +171,8 @@ class Learner(Contestant):
             inner, outer = hold_out(len(y), self.random_state)
             held = (X[outer], y[outer])
             X, y = X[inner], y[inner]
+        if len(held[1]) > self.held_rows:
+            held = self._some(*held, self.held_rows)
         if not len(held[1]) or not len(y) or (y == y[0]).all():
             return views[0], {}, 1.0
         if not self.searches and len(y) > QUICK_ROWS:

@@ -16,7 +16,7 @@ from kurabe.tasks.prose import prose_columns
 
 TEXT_ROWS = 1_000  # are learned from: one scale or the other shows soon
 COLUMN_ROWS = 8_000
-HELD_OUT = 0.15
+HELD_OUT, HELD_ROWS = 0.15, 2_000
 FEWEST_ROWS = 10  # tell one scale from the other; below, numbers are learned as they are
 PENALTIES = tuple(float(penalty) for penalty in np.geomspace(0.01, 1000, 11))
 
@@ -38,7 +38,7 @@ def _compare(X: pl.DataFrame, y: np.ndarray, metric: Metric, shared: Shared) -> 
     order = np.random.default_rng(0).permutation(len(y))
     held, rest = np.split(order, [max(1, round(len(y) * HELD_OUT))])
     features: Any = Scaled(ColumnEncoder(text="drop", one_hot=True))
-    rest, prose = rest[:COLUMN_ROWS], bool(prose_columns(X))
+    held, rest, prose = held[:HELD_ROWS], rest[:COLUMN_ROWS], bool(prose_columns(X))
     try:
         F = None if prose else learn_features(features, X[rest], shared)
     except ValueError:

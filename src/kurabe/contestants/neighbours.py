@@ -53,6 +53,7 @@ class NearestNeighbours(Learner):
 
     revision: ClassVar[int] = 2
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label", "text"})
+    held_rows: ClassVar[int] = 2_000
 
     def __init__(
         self,
