@@ -122,3 +122,24 @@ def test_members_are_left_as_they_are() -> None:
     Blend([member, "constant"], kind="number").fit(*table("number"))
     assert member.log == "auto"
     assert not hasattr(member, "kind_")
+
+
+def test_of_a_large_table_some_rows_are_enough_to_weigh_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    learned, asked = [], []
+
+    class Counting(Constant):
+        def fit(self, X: Any, y: Any, validation: Any = None) -> "Counting":
+            learned.append(len(y))
+            super().fit(X, y)
+            return self
+
+        def predict(self, X: Any) -> np.ndarray:
+            asked.append(len(X))
+            return super().predict(X)
+
+    monkeypatch.setattr("kurabe.contestants.blend.LEARN_ROWS", 30)
+    monkeypatch.setattr("kurabe.contestants.blend.WEIGH_ROWS", 10)
+    X, y = table("number", rows=100)
+    Blend([Counting(kind="number"), LinearFeatures(kind="number")], kind="number").fit(X, y)
+    assert set(learned[:5]) == {30}
+    assert set(asked) == {10}

@@ -32,7 +32,8 @@ MEMBERS: dict[Kind, tuple[str, ...]] = {
 COLUMN_MEMBERS = ("gradient_boosting", "random_forest", "linear_features")  # where no column is prose
 FEW_LABELS = 20  # with more, boosting takes long and loses to the others
 ENOUGH_COLUMN_ROWS = 400  # to weigh three, on columns alone
-LEARN_ROWS = 10_000  # of columns are enough to weigh members by; boosting all of a large table anew takes too long
+LEARN_ROWS = 10_000  # are enough to weigh members by; learning from all of a large table anew takes too long
+WEIGH_ROWS = 10_000  # of a fold that they are weighed by, at most
 FOREST_TREES = 40  # of the forest on columns: beside boosting, more cost time and add nothing
 ENOUGH_ROWS = 1_000  # to weigh a handful of members by
 
@@ -168,9 +169,12 @@ class Blend(Contestant):
         for inner, outer in KFold(self.folds, shuffle=True, random_state=self.random_state).split(y):
             if len(rows) >= enough:
                 break
+            draw = np.random.default_rng(self.random_state)
+            if len(inner) > LEARN_ROWS:
+                inner = np.sort(draw.permutation(inner)[:LEARN_ROWS])
+            if len(outer) > WEIGH_ROWS:
+                outer = np.sort(draw.permutation(outer)[:WEIGH_ROWS])
             rows = np.concatenate([rows, outer])
-            if self.views(X) == ("columns",) and len(inner) > LEARN_ROWS:
-                inner = np.sort(np.random.default_rng(self.random_state).permutation(inner)[:LEARN_ROWS])
             for place, member in enumerate(members):
                 said[place].append(self._of_fold(member, X[inner], y[inner], X[outer], context))
         return np.stack([np.concatenate(one) for one in said]), rows
