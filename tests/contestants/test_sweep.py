@@ -18,7 +18,7 @@ from sklearn.linear_model import Ridge
 
 from kurabe.api import Task
 from kurabe.contestants import open_models, registry
-from kurabe.contestants.base import Contestant, Learning, Validation
+from kurabe.contestants.base import Bill, Contestant, Learning, Validation
 from kurabe.contestants.sweep import Sweep
 from kurabe.contestants.sweep_search import Search
 from kurabe.contestants.tune import Tune
@@ -265,6 +265,91 @@ def test_a_score_that_is_not_defined_is_a_failure() -> None:
     X, y = table(60)
     with pytest.raises(ContestantError, match="is not defined on the validation part"):
         sweep(metric="r2").fit(X, y, (X.head(5), np.full(5, 2.0)))
+
+
+class Theirs(Off):
+    """A contestant from elsewhere: its `fit` is paid for by itself and says how far it is."""
+
+    billed = True
+    keeps = "theirs"
+    usd: ClassVar[float | None] = 2.0
+    why: ClassVar[str | None] = None
+    kept: ClassVar[list[Path]] = []
+    jobs: ClassVar[set[tuple[float, int]]] = set()
+
+    def fit_with(self, X: Any, y: Any, validation: Validation | None, context: Learning) -> Self:
+        self.jobs.add((self.by, len(y)))
+        context.tell("half way")
+        return self.fit(X, y, validation)
+
+    def not_swept(self, over: Any) -> str | None:
+        return self.why
+
+    def keeping(self, kept: Path) -> Self:
+        self.kept.append(kept)
+        return self
+
+    def bill(self, X: Any, y: Any) -> Bill:
+        job = self.by, len(y)
+        return Bill(self.usd, lambda: job in self.jobs)
+
+
+@pytest.fixture
+def theirs() -> type[Theirs]:
+    for seen in (Theirs.kept, Theirs.jobs):
+        seen.clear()
+    return Theirs
+
+
+def test_what_a_contestant_from_elsewhere_says_of_itself_is_heeded(theirs: type[Theirs], tmp_path: Path) -> None:
+    X, y = table(60)
+    held = table(20, first=1000)
+    said: list[str] = []
+    made = sweep(theirs(), usd=5.0, folder=str(tmp_path)).fit_with(X, y, held, Learning(said.append))
+    assert len(Theirs.jobs) == 2  # the one that is chosen has learned from all rows before
+    assert made.notes_["usd"] == pytest.approx(4.0)
+    assert made.notes_["sweep"]["stopped"] == "the next trial costs $2.00, and $1.00 of the sweep's dollars are left"
+    assert "trial 1/4, half way" in said
+    assert len(set(Theirs.kept)) == 4
+    assert all(tmp_path in kept.parents for kept in Theirs.kept)
+    with pytest.raises(ContestantError, match="say what all may cost"):
+        sweep(theirs()).fit(X, y, held)
+
+
+def test_settings_that_a_contestant_refuses_are_not_tried(
+    theirs: type[Theirs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(theirs, "why", "it is asked by hand")
+    with pytest.raises(ContestantError, match="sweep: it is asked by hand"):
+        sweep(theirs(), usd=5.0).fit(*table(60))
+    assert not Off.log
+
+
+def test_who_is_told_may_end_a_sweep_and_no_setting_has_failed(theirs: type[Theirs], tmp_path: Path) -> None:
+    class EndedError(Exception):
+        """The run is to end."""
+
+    def tell(said: str) -> None:
+        if said.endswith("half way"):
+            raise EndedError
+
+    X, y = table(60)
+    with pytest.raises(EndedError):
+        sweep(theirs(), usd=50.0, folder=str(tmp_path)).fit_with(X, y, None, Learning(tell))
+    made = sweep(theirs(), usd=50.0, folder=str(tmp_path)).fit(X, y)
+    assert [trial["state"] for trial in trials(made)] == ["done"] * 4
+
+
+class Asked(Off):
+    """A contestant that learns nothing from rows."""
+
+    trains = False
+
+
+def test_what_learns_nothing_is_tried_on_growing_parts_of_the_validation_rows() -> None:
+    made = sweep(Asked()).fit(*table(60), table(80, first=1000))
+    assert {tuple(trial["rows"]) for trial in trials(made) if trial["state"] == "done"} == {(60,) * 4}
+    assert max(trial["checked"] for trial in trials(made)) == [10, 20, 40, 80]
 
 
 def test_anyone_elses_estimator_learns_from_both_parts() -> None:
@@ -589,7 +674,7 @@ def test_no_trial_sees_a_test_row_and_the_test_part_is_answered_once(tmp_path: P
     seen = {one for _, _, rows in Off.log[: final + 2] for one in rows}  # with the validation part of the last fit
     assert not hidden & seen
     answered = [one for what, by, rows in Off.log[final:] if what == "predict" and by == 0.5 for one in rows]
-    assert sorted(answered) == sorted(hidden)
+    assert sorted(set(answered) & hidden) == sorted(one for one in answered if one in hidden) == sorted(hidden)
     assert {by for what, by, rows in Off.log if set(rows) & hidden} == {0.5}
     assert board.evidence.entries[0].notes["sweep"]["chosen"] is not None
 

@@ -22,7 +22,6 @@ from kurabe.models.transport.budget import Budget
 from kurabe.tasks.spec import Kind, Sample
 
 PIECES = 20
-"""What answers all at once is asked in about so many pieces, so that each is kept as it comes."""
 Validation = tuple[pl.DataFrame, np.ndarray]
 
 
@@ -70,6 +69,16 @@ class Needs(NamedTuple):
     cores: int = 1
     memory: int = 0
     gpu: bool = False
+
+
+class Bill(NamedTuple):
+    """What a `fit` is paid for by itself, as a job at a provider is.
+
+    `usd`: None where it is unknown. `begun`: says whether it was begun, and so is paid or will be.
+    """
+
+    usd: float | None
+    begun: Callable[[], bool]
 
 
 class About(NamedTuple):
@@ -143,8 +152,9 @@ ALONE = Learning()
 class Answering:
     """What goes with the rows that a contestant answers in a contest.
 
-    `positions`: which test rows they are. `budget`: of the dollars that calls may cost. `stop`: whether no more is to
-    be asked. `models`: the open models of the contest.
+    `positions`: which rows they are. `budget`: of the dollars that calls may cost. `stop`: whether no more is to be
+    asked. `models`: the open models of the contest. `pieces`: in how many parts what answers all at once is asked, so
+    that each is kept as it comes.
     """
 
     kind: Kind
@@ -152,6 +162,7 @@ class Answering:
     budget: Budget | None
     stop: Callable[[], bool]
     models: OpenModels
+    pieces: int = PIECES
 
 
 class Contestant(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
@@ -174,6 +185,11 @@ class Contestant(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
     """Whether a `fit` that was broken off goes on where it was."""
     asks: ClassVar[bool] = False
     """Whether it asks a language model, row by row."""
+    trains: ClassVar[bool] = True
+    """Whether it learns from rows. A sweep tries the settings of one that doesn't on more and more validation rows, in
+    place of training rows."""
+    billed: ClassVar[bool] = False
+    """Whether each `fit` is paid for by itself; `bill` says how much."""
     by_hand: ClassVar[bool] = False
     """Whether a person answers."""
 
@@ -240,6 +256,27 @@ class Contestant(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
     def within(self, usd: float) -> Self:
         """A copy whose `fit` spends no more than so many dollars."""
         return self
+
+    def check(self) -> None:
+        """Raise ContestantError where a setting is not valid, or holds what must not be kept."""
+
+    # ------------------------------------------------------------------------------------------- as a trial of a sweep
+
+    def not_swept(self, over: Mapping[str, Any]) -> str | None:
+        """Why these settings can't be tried one after the other, with what to do; None where they can."""
+        return None
+
+    def tried(self) -> Self:
+        """A copy without what is done for the report alone."""
+        return self
+
+    def keeping(self, kept: Path) -> Self:
+        """A copy that keeps in `kept` what it learns on the way."""
+        return self
+
+    def bill(self, X: pl.DataFrame, y: np.ndarray) -> Bill | None:
+        """What a `fit` on these rows is paid for by itself; None where it is not `billed`."""
+        return None
 
     # ---------------------------------------------------------------------------------------------------- in a contest
 
@@ -318,7 +355,7 @@ def answers_of(estimator: Any, X: pl.DataFrame, context: Answering) -> Iterator[
             if context.stop():
                 return
         return
-    size = max(1, -(-X.height // PIECES))
+    size = max(1, -(-X.height // context.pieces))
     for start in range(0, X.height, size):
         if context.stop():
             return

@@ -107,6 +107,7 @@ class Prompt(Contestant):
     kinds: ClassVar[frozenset[Kind]] = frozenset({"number", "label", "text"})
     no_effect = frozenset({"rows", *OF_CALLS})
     asks = True
+    trains = False
     _models: OpenModels | None = None
 
     def __init__(

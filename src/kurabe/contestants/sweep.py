@@ -19,7 +19,6 @@ from kurabe.contestants.contract import contestant_of, fitted
 from kurabe.contestants.frames import as_frame, as_target, held_part, infer_kind
 from kurabe.contestants.keys import digest, estimator_digests
 from kurabe.contestants.learner import hold_out
-from kurabe.contestants.prompt import Prompt
 from kurabe.errors import ContestantError, MissingExtraError, missing
 from kurabe.models import beside, embeddings, fingerprint
 from kurabe.models.reference import is_local
@@ -234,9 +233,9 @@ class Sweep(Contestant):
             raise ContestantError(f"sweep: over: {missing('setting', name, settings)}")
         if isinstance(said, list | tuple) and said:
             values = tuple(self._checked(base, name, value) for value in said)
-            if name == "options" and isinstance(base, Prompt):
+            if name == "options":
                 for value in values:  # before it is kept, as it may hold a secret
-                    clone(base).set_params(options=value).check()
+                    contestant_of(clone(base).set_params(options=value)).check()
             return Options(values)
         if not isinstance(said, dict):
             raise ContestantError(f"{at}: expected a list of values or {{low: …, high: …}}, got {said!r}")
@@ -334,10 +333,9 @@ class Sweep(Contestant):
     def _fitted(self, estimator: Any, X: Any, y: np.ndarray, validation: Validation | None, context: Learning) -> Any:
         """The estimator fitted as a contest would."""
         from kurabe.contestants.sweep_search import trial_folder
-        from kurabe.contestants.tune import Tune
 
-        if self.folder is not None and isinstance(estimator, Tune):
-            estimator.set_params(folder=str(trial_folder(self.folder, ["chosen", self.settings_])))
+        if self.folder is not None and isinstance(estimator, Contestant):
+            estimator = estimator.keeping(trial_folder(self.folder, ["chosen", self.settings_]))
         return fitted(estimator, X, y, validation, context)
 
     def predict(self, X: Any) -> np.ndarray:

@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -24,15 +24,12 @@ import numpy as np
 import polars as pl
 from sklearn.base import clone
 
-from kurabe.contestants.base import AnswersRowByRow, Learning, Prediction, Validation
+from kurabe.contestants.base import ALONE, Answering, Contestant, Learning, Prediction, Validation
+from kurabe.contestants.contract import contestant_of, fitted
 from kurabe.contestants.former import CLASSES
 from kurabe.contestants.identity import described, name_of
 from kurabe.contestants.open_models import OpenModels
-from kurabe.contestants.plain import fit_plain
-from kurabe.contestants.prompt import Prompt
 from kurabe.contestants.sweep_trials import Evaluations
-from kurabe.contestants.tune import Tune
-from kurabe.contestants.tune_hosted import TuneHosted, begun
 from kurabe.errors import (
     BudgetExceededError,
     ContestantError,
@@ -50,7 +47,6 @@ from kurabe.tasks.answers import fallback
 from kurabe.tasks.metrics import default_metric, metric_for
 from kurabe.tasks.spec import Kind
 from kurabe.tasks.swaps import swap_test
-from kurabe.tuning.hosted.services import parse_base, service_of
 
 if TYPE_CHECKING:
     from kurabe.contestants.sweep import Options, Sweep
@@ -107,7 +103,10 @@ class Search:
         held: Validation,
         context: Learning,
     ) -> None:
-        self.context = context
+        # What the contest fitted before may have learned from the rows that trials are scored on.
+        self.context = replace(context, trained=ALONE.trained, tell=self._told)
+        self._tell_user, self._where = context.tell, ""
+        self._ended: BaseException | None = None
         self.sweep, self.base, self.options, self.kind = sweep, base, options, kind
         self.X, self.y = learn
         self.held_X, self.held_y = held
@@ -116,9 +115,9 @@ class Search:
         draw = np.random.default_rng(sweep.random_state)
         self.order = draw.permutation(len(self.y))
         self.held_order = draw.permutation(len(self.held_y))
-        self.asks = isinstance(base, Prompt) and not isinstance(base, Tune | TuneHosted) and sweep.rows is None
-        if isinstance(base, TuneHosted):
-            _check_billed(sweep, base)
+        contestant = contestant_of(base)
+        _check_swept(sweep, contestant)
+        self.checked_grows = not contestant.trains and sweep.rows is None
         self.steps = self._steps()
         self.trials: list[Trial] = []
         self.stopped: str | None = None
@@ -165,7 +164,7 @@ class Search:
     def _steps(self) -> list[tuple[int, int]]:
         """(training rows, validation rows) of a trial's evaluations, one after the other."""
         rows, checked = len(self.y), len(self.held_y)
-        if self.asks:
+        if self.checked_grows:
             parts = {max(checked // 2**halved, min(checked, FEWEST_CHECKED)) for halved in range(4)}
             return [(rows, part) for part in sorted(parts)]
         if self.sweep.rows is not None:
@@ -252,7 +251,7 @@ class Search:
             raise MissingExtraError("a sweep (Optuna)", "sweep") from None
         seed = self.sweep.random_state
         pruner: Any = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION)
-        if self.asks:
+        if self.checked_grows:
             pruner = optuna.pruners.NopPruner()  # `_worse` says
         study = optuna.create_study(
             sampler=optuna.samplers.TPESampler(seed=seed, multivariate=True),
@@ -309,7 +308,7 @@ class Search:
             record.rows.append(size)
             record.checked.append(checked)
             record.scores.append(score)
-            if self.asks:
+            if self.checked_grows:
                 trial.report(score, checked)
                 worse = self._worse(record, step, guesses, positions)
             else:
@@ -372,7 +371,7 @@ class Search:
         except (DownloadError, InputError, JournalError, ProviderError, MissingExtraError):
             raise  # not for the setting to answer for
         except Exception as error:
-            if isinstance(error, OSError) and is_disk_full(error):
+            if error is self._ended or (isinstance(error, OSError) and is_disk_full(error)):
                 raise
             if isinstance(error, TuningError) and isinstance(error.__context__, OSError):
                 raise  # what is learned can't be written, whatever the setting
@@ -394,48 +393,37 @@ class Search:
 
         It is given no validation part, which it might learn from.
         """
-        estimator, folder = clone(self.base).set_params(**settings), None
         chosen = np.sort(self.order[:size]).tolist()
         X, y = self.X[chosen], self.y[chosen]
-        if isinstance(estimator, Tune):
+        contestant, folder = contestant_of(self.base), None
+        estimator = clone(contestant.tried() if contestant is self.base else self.base).set_params(**settings)
+        if contestant.keeps is not None:
             folder = trial_folder(self.sweep.folder or self._scratch.name, [settings, size])
-            estimator.set_params(folder=str(folder))
-        if isinstance(estimator, Tune | TuneHosted) and "general" not in settings:
-            estimator.set_params(general=False)
-        if isinstance(estimator, TuneHosted):
-            self._tuned(estimator, X, y, self._key(settings, size))
-        else:
-            estimator = fit_plain(estimator, X, y)
-        return estimator, folder
+            estimator = estimator.keeping(folder)
+        return self._fitted(estimator, X, y, self._key(settings, size)), folder
 
-    def _tuned(self, estimator: TuneHosted, X: pl.DataFrame, y: np.ndarray, key: str) -> None:
-        """Have a provider tune a model, where the sweep's dollars allow it or its job was begun before. However that
-        ends, a job that was begun is counted."""
-        plan = estimator.plan(X, y)
+    def _fitted(self, estimator: Any, X: pl.DataFrame, y: np.ndarray, key: str) -> Any:
+        """The estimator fitted as a contest does it. One that is billed only where the sweep's dollars allow it or its
+        job was begun before; however that ends, a job that was begun is counted."""
+        bill = contestant_of(estimator).bill(X, y)
+        if bill is None:
+            return fitted(estimator, X, y, None, self.context)
         left = (self.sweep.usd or 0.0) - self.usd
-        if plan.usd is None or (plan.usd > left and not begun(plan)):
-            cost = "an unknown sum" if plan.usd is None else f"${plan.usd:.2f}"
+        if bill.usd is None or (bill.usd > left and not bill.begun()):
+            cost = "an unknown sum" if bill.usd is None else f"${bill.usd:.2f}"
             raise _Stop(f"the next trial costs {cost}, and ${left:.2f} of the sweep's dollars are left")
         try:
-            estimator.fit_with(X, y, None, self.context)
+            return fitted(estimator, X, y, None, self.context)
         finally:
-            if begun(plan):
-                self.store.add(key, (), 0.0, learned=plan.usd)
+            if bill.begun():
+                self.store.add(key, (), 0.0, learned=bill.usd)
 
     def _batches(self, estimator: Any, positions: list[int]) -> Iterator[list[Prediction]]:
         """Answers as they come, under their positions in the validation part."""
-        X: pl.DataFrame = self.held_X[positions]
-        if isinstance(estimator, Prompt):
-            model = estimator.opened(self.models)
-            batches: Iterator[list[Prediction]] = estimator.iter_batches(X, lambda: self._used_up() is not None, model)
-        elif isinstance(estimator, AnswersRowByRow):
-            batches = ([one] for one in estimator.iter_predict(X))
-        else:
-            values = np.asarray(estimator.predict(X))
-            if values.shape != (len(positions),):
-                raise ContestantError(f"predict gave shape {values.shape} for {len(positions)} rows")
-            batches = iter([[Prediction(row, _plain(value, self.kind)) for row, value in enumerate(values)]])
-        for batch in batches:
+        context = Answering(
+            self.kind, positions, self.budget, lambda: self._used_up() is not None, self.models, pieces=1
+        )
+        for batch in contestant_of(estimator).answer(self.held_X[positions], context):
             yield [Prediction(positions[one.row], one.value, None, one.usd) for one in batch]
 
     def _guesses(self, answers: dict[int, float | str | None], size: int, positions: list[int]) -> np.ndarray:
@@ -487,32 +475,28 @@ class Search:
             seconds.append(max(self.sweep.minutes * 60 - self.seconds, 0.0))
         if seconds:
             words.append(f"{min(seconds) / 60:.0f} min left")
-        self.context.tell(", ".join(words))
+        self._where = where
+        self._tell_user(", ".join(words))
+
+    def _told(self, said: str) -> None:
+        """Tell what the fit of a trial says. Who is told may end the sweep, and that is no failure of the setting."""
+        try:
+            self._tell_user(f"{self._where}, {said}")
+        except BaseException as error:
+            self._ended = error
+            raise
 
 
-def _check_billed(sweep: "Sweep", base: TuneHosted) -> None:
-    """Raise ContestantError where jobs would be paid for before it shows that their dollars can't be counted."""
-    if sweep.usd is None:
+def _check_swept(sweep: "Sweep", base: Contestant) -> None:
+    """Raise ContestantError where the settings can't be tried, before a trial is paid for."""
+    if base.billed and sweep.usd is None:
         raise ContestantError("sweep: each trial is a job that the provider bills; say what all may cost, as usd: 20")
-    for name in (sweep.over or {}).get("model", [base.model]):
-        model = parse_base(name)
-        if service_of(model).note(model, "") or "deployment" in (sweep.over or {}) or base.deployment:
-            raise ContestantError(
-                f"sweep: each model that {model} is tuned to has to be deployed by hand before it answers, so its"
-                " settings can't be tried one after the other; tune it as contestants of their own"
-            )
-        if (why := clone(base).set_params(model=name).unpriced()) is not None:
-            raise ContestantError(f"sweep: {why}")
+    if (why := base.not_swept(sweep.over or {})) is not None:
+        raise ContestantError(f"sweep: {why}")
 
 
 class _Failed(Exception):
     """A setting that can't be evaluated; the argument says why."""
-
-
-def _plain(value: Any, kind: Kind) -> float | str | None:
-    if kind != "number":
-        return None if value is None else str(value)
-    return float(value) if np.isfinite(float(value)) else None
 
 
 def shown(value: Any) -> str:

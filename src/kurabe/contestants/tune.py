@@ -116,6 +116,7 @@ class Tune(Prompt):
 
     keeps = "tuned"
     resumes = True
+    trains = True
 
     def __init__(
         self,
@@ -185,7 +186,17 @@ class Tune(Prompt):
     def placed(self, about: About, kept: Path | None) -> Self:
         """A copy whose model is found beside the task file, and which keeps what it learns."""
         found = super().placed(about, kept)
-        return found if found.folder is not None or kept is None else clone(found).set_params(folder=str(kept))
+        return found if found.folder is not None or kept is None else found.keeping(kept)
+
+    def tried(self) -> Self:
+        """A copy that answers no general questions."""
+        copy: Self = clone(self).set_params(general=False)
+        return copy
+
+    def keeping(self, kept: Path) -> Self:
+        """A copy that keeps its checkpoints and its adapter in `kept`."""
+        copy: Self = clone(self).set_params(folder=str(kept))
+        return copy
 
     def skipped_reason(self) -> str | None:
         """Why the model cannot be tuned here, or None where it can."""

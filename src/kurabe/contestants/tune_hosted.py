@@ -1,7 +1,7 @@
 """A provider's model that the provider tunes on the training part, then asked as any other."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -9,8 +9,9 @@ from typing import Any, Literal, Self
 import msgspec
 import numpy as np
 import polars as pl
+from sklearn.base import clone
 
-from kurabe.contestants.base import ALONE, Learning, Offer, Validation
+from kurabe.contestants.base import ALONE, Bill, Learning, Offer, Validation
 from kurabe.contestants.examples import write_number
 from kurabe.contestants.frames import as_frame, as_target
 from kurabe.contestants.prompt import OF_CALLS, Decode, Prompt
@@ -81,6 +82,8 @@ class TuneHosted(Prompt):
     """
 
     resumes = True
+    trains = True
+    billed = True
     no_effect = frozenset({"confirm_usd", "stall_hours", "rows", *OF_CALLS})
 
     def __init__(
@@ -235,6 +238,30 @@ class TuneHosted(Prompt):
             f"what the answers of {base.name}, tuned, will cost is not known, so no budget can be kept; add {PRICE} to"
             " the settings of tune, in dollars per million tokens"
         )
+
+    def not_swept(self, over: Mapping[str, Any]) -> str | None:
+        """Why jobs would be paid for before it shows that their models don't answer, or that their answers' cost can't
+        be counted."""
+        for name in over.get("model", [self.model]):
+            model = parse_base(name)
+            if service_of(model).note(model, "") or "deployment" in over or self.deployment:
+                return (
+                    f"each model that {model} is tuned to has to be deployed by hand before it answers, so its settings"
+                    " can't be tried one after the other; tune it as contestants of their own"
+                )
+            if (why := clone(self).set_params(model=name).unpriced()) is not None:
+                return str(why)
+        return None
+
+    def tried(self) -> Self:
+        """A copy that asks no general questions."""
+        copy: Self = clone(self).set_params(general=False)
+        return copy
+
+    def bill(self, X: pl.DataFrame, y: np.ndarray) -> Bill:
+        """The estimate of the job."""
+        plan = self.plan(X, y)
+        return Bill(plan.usd, partial(begun, plan))
 
     def offer(self, X: pl.DataFrame, y: np.ndarray, context: Learning = ALONE) -> Offer | None:
         """The job and its cost, where that is not confirmed and the dollars that are left allow it."""
