@@ -16,7 +16,7 @@ from kurabe.models.reference import Reference
 from kurabe.testing.hub import Hub
 
 if TYPE_CHECKING:
-    from kurabe.models.engines.llama_server import Servers
+    from kurabe.models.engines.llama.server import Servers
 
 # One thread in each library and child: the tests themselves run side by side, threads that wait for a core spin, and
 # models as small as those of the tests lose time by sharing their work.
@@ -99,7 +99,7 @@ def smollm2() -> Path:
 @pytest.fixture(scope="session")
 def llama_servers() -> "Callable[[Path, Reference], AbstractContextManager[Servers]]":
     """llama.cpp's own servers over a file, to be asked what the engine does not say, or to judge what it says."""
-    from kurabe.models.engines.llama_server import Servers, fitted, read_file, read_options
+    from kurabe.models.engines.llama.server import Servers, fitted, read_file, read_options
 
     def start(path: Path, parsed: Reference) -> AbstractContextManager[Servers]:
         header, size = read_file(path)

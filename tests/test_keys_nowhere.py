@@ -16,10 +16,10 @@ import pytest
 from rich.traceback import Traceback
 
 from kurabe import errors
-from kurabe.models.auth import SERVICE
+from kurabe.models.hosted.auth import SERVICE
+from kurabe.models.hosted.transport.http import Timeouts
+from kurabe.models.hosted.transport.policy import Policy
 from kurabe.models.providers import providers
-from kurabe.models.transport.http import Timeouts
-from kurabe.models.transport.policy import Policy
 from kurabe.testing import Fault, Simulator
 
 KEY = "planted0c63Value9e77"  # of no form that a provider's keys have

@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from kurabe.models import open_model
     from kurabe.models.base import AsyncStream, ChatModel, Stream
     from kurabe.models.conversation import Conversation
+    from kurabe.models.cost import Price
     from kurabe.models.embeddings import Embedder, open_embedder
+    from kurabe.models.hosted.transport.budget import Budget
+    from kurabe.models.hosted.transport.http import Timeouts
+    from kurabe.models.hosted.transport.policy import Policy
     from kurabe.models.pull import pull
     from kurabe.models.shortcuts import achat, acomplete, aembed, chat, complete, embed
     from kurabe.models.tools import arun_tool, run_tool, tool
-    from kurabe.models.transport.budget import Budget
-    from kurabe.models.transport.cost import Price
-    from kurabe.models.transport.http import Timeouts
-    from kurabe.models.transport.policy import Policy
     from kurabe.tasks.metrics import Metric
 
 __version__ = "0.1.0"
@@ -101,7 +101,7 @@ _HOMES = {
     "AsyncStream": "kurabe.models.base",
     "Audio": "kurabe.messages",
     "Board": "kurabe.api",
-    "Budget": "kurabe.models.transport.budget",
+    "Budget": "kurabe.models.hosted.transport.budget",
     "ChatModel": "kurabe.models.base",
     "Contestant": "kurabe.contestants.base",
     "Conversation": "kurabe.models.conversation",
@@ -113,9 +113,9 @@ _HOMES = {
     "Message": "kurabe.messages",
     "Metric": "kurabe.tasks.metrics",
     "ModelError": "kurabe.errors",
-    "Policy": "kurabe.models.transport.policy",
+    "Policy": "kurabe.models.hosted.transport.policy",
     "Prediction": "kurabe.contestants.base",
-    "Price": "kurabe.models.transport.cost",
+    "Price": "kurabe.models.cost",
     "ProviderError": "kurabe.errors",
     "Reasoning": "kurabe.messages",
     "Reply": "kurabe.messages",
@@ -124,7 +124,7 @@ _HOMES = {
     "System": "kurabe.messages",
     "Task": "kurabe.api",
     "Text": "kurabe.messages",
-    "Timeouts": "kurabe.models.transport.http",
+    "Timeouts": "kurabe.models.hosted.transport.http",
     "Tool": "kurabe.messages",
     "ToolCall": "kurabe.messages",
     "ToolResult": "kurabe.messages",

@@ -19,7 +19,7 @@ from keyring.errors import KeyringLocked
 
 from kurabe.cli.main import cli
 from kurabe.errors import KurabeError
-from kurabe.models.auth import find_key
+from kurabe.models.hosted.auth import find_key
 from kurabe.models.providers import providers
 
 SECRET = "sk-test-0123456789abcdefghij"

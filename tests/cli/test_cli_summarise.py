@@ -15,7 +15,7 @@ from kurabe.cli.readable import DEEPEST, decode, page_text
 from kurabe.cli.summarise import _fitting
 from kurabe.errors import DownloadError, KurabeError
 from kurabe.models.conversation import estimate_tokens
-from kurabe.models.transport.page import Page
+from kurabe.models.hosted.transport.page import Page
 from kurabe.testing import ScriptedModel, Simulator
 
 HTML = """<!doctype html><html><head><title>Cats &amp; dogs</title><style>p {}</style></head><body>

@@ -37,7 +37,7 @@ from kurabe.messages import (
 )
 from kurabe.models.codecs.anthropic import Anthropic, AnthropicBedrock, AnthropicVertex
 from kurabe.models.codecs.base import Profile
-from kurabe.models.sigv4 import sign
+from kurabe.models.hosted.sigv4 import sign
 
 MODEL = "claude-sonnet-5-5"
 PROFILE = Profile(max_tokens=80)

@@ -13,9 +13,9 @@ import openai
 import pytest
 
 from kurabe.messages import Request, User
-from kurabe.models.auth import Key, authorize, fill
 from kurabe.models.codecs.base import HttpRequest
 from kurabe.models.codecs.openai_chat import OpenAIChat
+from kurabe.models.hosted.auth import Key, authorize, fill
 from kurabe.models.providers import Provider, providers
 
 CODEC = OpenAIChat()

@@ -42,7 +42,7 @@ from kurabe.messages import (
 from kurabe.models import open_model
 from kurabe.models.codecs.base import HttpRequest, Profile
 from kurabe.models.codecs.bedrock import Bedrock
-from kurabe.models.sigv4 import sign
+from kurabe.models.hosted.sigv4 import sign
 
 CODEC = Bedrock()
 MODEL = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"

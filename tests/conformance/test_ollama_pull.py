@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from kurabe.cli.main import cli
 from kurabe.errors import DownloadError, InputError, NotFoundError
-from kurabe.models import ollama, open_model
+from kurabe.models import open_model
+from kurabe.models.hosted import ollama
 from kurabe.models.reference import parse_reference
 
 SHA = "sha256:" + "ab" * 32

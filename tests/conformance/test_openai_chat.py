@@ -40,9 +40,9 @@ from kurabe.messages import (
     Usage,
     User,
 )
-from kurabe.models.auth import fill
 from kurabe.models.codecs.base import HttpRequest, Profile
 from kurabe.models.codecs.openai_chat import OpenAIChat
+from kurabe.models.hosted.auth import fill
 from kurabe.models.providers import providers
 
 CODEC = OpenAIChat()

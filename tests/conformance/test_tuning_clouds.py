@@ -27,8 +27,8 @@ from mistralai.client import Mistral
 from kurabe.messages import Request, User
 from kurabe.models.codecs.base import HttpRequest, Profile
 from kurabe.models.codecs.gemini import Vertex
+from kurabe.models.hosted.sigv4 import sign
 from kurabe.models.reference import parse_reference
-from kurabe.models.sigv4 import sign
 from kurabe.tuning.hosted.base import Ask, Metric, Settings, Start, State, Steps
 from kurabe.tuning.hosted.bedrock import BedrockTuning
 from kurabe.tuning.hosted.mistral import MistralTuning

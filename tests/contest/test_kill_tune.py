@@ -20,7 +20,7 @@ import peft, torch
 from transformers import LlamaForCausalLM
 from kurabe.contest.run import run
 from kurabe.contestants import tune
-from kurabe.models.engines import transformers
+from kurabe.models.engines.hf import model as transformers
 from kurabe.tasks.task import Task
 from kurabe.tuning import train
 train.KEEP_SECONDS = 0.0

@@ -7,7 +7,7 @@ import pytest
 from kurabe.api import Task
 from kurabe.contest.observer import Silent
 from kurabe.contest.run import run
-from kurabe.models import local
+from kurabe.models.files import local
 from kurabe.testing.hub import Hub
 from kurabe.testing.models import ScriptedModel
 

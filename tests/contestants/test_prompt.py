@@ -17,7 +17,7 @@ from kurabe.contestants.prompt import Prompt
 from kurabe.contestants.wording import default_prompt
 from kurabe.errors import BudgetExceededError, ContestantError, InputError, TaskError
 from kurabe.messages import Message, Request
-from kurabe.models.transport.budget import Budget
+from kurabe.models.hosted.transport.budget import Budget
 from kurabe.tasks.spec import Prompt as TaskPrompt
 from kurabe.testing import EchoModel, ScriptedModel, Simulator
 

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 import kurabe
 from kurabe.messages import ToolCall
-from kurabe.models import connect, shortcuts
+from kurabe.models import shortcuts
+from kurabe.models.hosted import connect
 from kurabe.models.providers import providers
 from kurabe.testing import Simulator
 

@@ -16,7 +16,7 @@ from kurabe.errors import KurabeError, ModelError
 from kurabe.lens import architecture, memory, tokens
 from kurabe.lens.architecture import Architecture
 from kurabe.lens.layers import tree
-from kurabe.models.headers import Tensor
+from kurabe.models.weights.headers import Tensor
 from kurabe.testing.tiny import tiny_model
 
 KINDS = {"F32": (0, 4), "F16": (1, 2)}

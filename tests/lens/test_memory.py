@@ -10,9 +10,9 @@ from kurabe.errors import InputError, ModelError
 from kurabe.lens import memory
 from kurabe.lens.memory import Memory, engine_of, tuning_activations
 from kurabe.lens.published import DECODERS, Decoder, count, dimensions, parse_size, tensors
-from kurabe.models.footprint import Need, cache_bytes
-from kurabe.models.headers import Tensor
-from kurabe.models.precisions import PRECISIONS, adapter_parameters, bytes_in
+from kurabe.models.weights.footprint import Need, cache_bytes
+from kurabe.models.weights.headers import Tensor
+from kurabe.models.weights.precisions import PRECISIONS, adapter_parameters, bytes_in
 
 KNOWN = {decoder.name: decoder for decoder in DECODERS} | {
     decoder.name: decoder

@@ -12,9 +12,9 @@ import pytest
 
 from kurabe.errors import InputError, ModelError
 from kurabe.lens.next_tokens import Sampling, Walk, after, next_tokens
-from kurabe.models.engines.llama_cpp import LlamaCpp
-from kurabe.models.engines.llama_server import Servers
-from kurabe.models.engines.transformers import Transformers
+from kurabe.models.engines.hf.model import Transformers
+from kurabe.models.engines.llama.model import LlamaCpp
+from kurabe.models.engines.llama.server import Servers
 from kurabe.models.reference import Reference
 from kurabe.testing.tiny import tiny_model
 

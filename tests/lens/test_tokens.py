@@ -21,8 +21,8 @@ from kurabe.errors import InputError, ModelError
 from kurabe.lens import tokenizers
 from kurabe.lens.belongs import doubts
 from kurabe.lens.tokens import SAMPLES, sample_tokens, token_list, tokens, visible
-from kurabe.models.headers import read_path
-from kurabe.models.hosted import HostedModel
+from kurabe.models.hosted.model import HostedModel
+from kurabe.models.weights.headers import read_path
 from kurabe.testing.tiny import tiny_model
 
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from kurabe import errors
 from kurabe.messages import Assistant, Document, Image, Reply, Text, ToolCall, ToolResult, Usage, User
-from kurabe.models.transport import loop
-from kurabe.models.transport.budget import Budget
-from kurabe.models.transport.cost import Price
-from kurabe.models.transport.http import Timeouts
-from kurabe.models.transport.policy import Policy
+from kurabe.models import loop
+from kurabe.models.cost import Price
+from kurabe.models.hosted.transport.budget import Budget
+from kurabe.models.hosted.transport.http import Timeouts
+from kurabe.models.hosted.transport.policy import Policy
 from kurabe.testing import Fault, Simulator
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from kurabe import errors
 from kurabe.messages import Assistant, FinishReason, Image, Reply, System, ToolCall, Usage, User
-from kurabe.models.transport.cache import Cache
+from kurabe.models.hosted.transport.cache import Cache
 from kurabe.testing import Fault, Simulator
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(64))

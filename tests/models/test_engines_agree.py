@@ -10,8 +10,8 @@ import pytest
 from kurabe import open_model
 from kurabe.messages import Message, System, User
 from kurabe.models.engines.base import Generated, LocalModel
-from kurabe.models.engines.hf_load import read_tokenizer
-from kurabe.models.engines.llama_cpp import LlamaCpp
+from kurabe.models.engines.hf.load import read_tokenizer
+from kurabe.models.engines.llama.model import LlamaCpp
 from kurabe.models.reference import Reference
 from kurabe.testing.tiny_gguf import tiny_llama
 

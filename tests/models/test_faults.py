@@ -15,9 +15,9 @@ import pytest
 
 from kurabe import errors
 from kurabe.messages import Reply
-from kurabe.models.transport import loop
-from kurabe.models.transport.http import Timeouts
-from kurabe.models.transport.policy import Policy
+from kurabe.models import loop
+from kurabe.models.hosted.transport.http import Timeouts
+from kurabe.models.hosted.transport.policy import Policy
 from kurabe.testing import Fault, Simulator
 
 Wait = Callable[[Callable[[], bool]], None]  # the fixture `settled`

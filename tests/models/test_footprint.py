@@ -7,9 +7,9 @@ from typing import Any, Literal
 import pytest
 
 from kurabe.errors import InputError, ModelError, ModelTooLargeError
-from kurabe.models import footprint
-from kurabe.models.footprint import available_bytes, cache_width, engine_need, require_fit
-from kurabe.models.headers import read_path
+from kurabe.models.weights import footprint
+from kurabe.models.weights.footprint import available_bytes, cache_width, engine_need, require_fit
+from kurabe.models.weights.headers import read_path
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kurabe.errors import ModelError
-from kurabe.models.gguf import TensorInfo, read_header, token_names
+from kurabe.models.weights.gguf import TensorInfo, read_header, token_names
 
 
 def string(text: str) -> bytes:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from kurabe.models.engines import hf_linear
-from kurabe.models.engines.hf_linear import FrozenLinear, OneDnnLinear, frozen_linear
+from kurabe.models.engines.hf import linear as hf_linear
+from kurabe.models.engines.hf.linear import FrozenLinear, OneDnnLinear, frozen_linear
 
 
 @pytest.mark.parametrize("bias", [False, True])

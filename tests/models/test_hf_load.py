@@ -16,12 +16,12 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from kurabe.errors import MissingExtraError, ModelError
-from kurabe.models.engines.hf_check import mismatches
-from kurabe.models.engines.hf_load import Loaded, load, unload
-from kurabe.models.engines.hf_quantize import require_blocks
-from kurabe.models.engines.hf_quiet import quiet
-from kurabe.models.headers import Tensor
+from kurabe.models.engines.hf.check import mismatches
+from kurabe.models.engines.hf.load import Loaded, load, unload
+from kurabe.models.engines.hf.quantize import require_blocks
+from kurabe.models.engines.hf.quiet import quiet
 from kurabe.models.reference import Reference
+from kurabe.models.weights.headers import Tensor
 from kurabe.testing.tiny import tiny_model
 from kurabe.testing.tiny_gguf import tiny_llama
 
@@ -436,12 +436,12 @@ def test_too_little_memory(tiny_chat: Path, monkeypatch: pytest.MonkeyPatch, err
 def test_what_does_not_fit_is_refused_before_it_is_loaded(
     tiny_chat: Path, wide: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kurabe.models.footprint._free_for", lambda _: 1000)
+    monkeypatch.setattr("kurabe.models.weights.footprint._free_for", lambda _: 1000)
     monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", None)
     with pytest.raises(ModelError, match="does not fit main memory"):
         opened(tiny_chat)
     asked = []
-    monkeypatch.setattr("kurabe.models.engines.hf_load.require_fit", lambda *_, **settings: asked.append(settings))
+    monkeypatch.setattr("kurabe.models.engines.hf.load.require_fit", lambda *_, **settings: asked.append(settings))
     for options in ({}, {"quantize": "int4"}, {"quantize": "nf4", "dtype": "float32"}):
         with pytest.raises(ModelError, match="cannot load"):
             opened(wide, **options)
@@ -464,7 +464,7 @@ import socket, sys
 def refuse(*_): print("a connection was tried", file=sys.stderr); raise OSError("no network")
 socket.socket.connect = socket.getaddrinfo = refuse
 from pathlib import Path
-from kurabe.models.engines.hf_load import load, unload
+from kurabe.models.engines.hf.load import load, unload
 from kurabe.models.reference import Reference
 import torch
 ways = [{{"quantize": name}} for name in ("nf4", "int8", "int4")]
@@ -516,7 +516,7 @@ def test_a_gguf_file_is_dequantized(smollm2: Path, options: dict[str, str]) -> N
 TEN = """
 import sys, psutil, torch
 from pathlib import Path
-from kurabe.models.engines.hf_load import load, unload
+from kurabe.models.engines.hf.load import load, unload
 from kurabe.models.reference import Reference
 gguf, folder = Path(sys.argv[1]), Path(sys.argv[2])
 def once(path, options):

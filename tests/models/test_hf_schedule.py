@@ -15,9 +15,9 @@ import torch
 
 from kurabe.errors import InputError, ModelError
 from kurabe.messages import Request
-from kurabe.models.engines import hf_schedule
-from kurabe.models.engines import transformers as engine
-from kurabe.models.engines.transformers import Transformers
+from kurabe.models.engines.hf import model as engine
+from kurabe.models.engines.hf import schedule as hf_schedule
+from kurabe.models.engines.hf.model import Transformers
 from kurabe.models.reference import Reference
 from kurabe.models.request import make_request
 
@@ -159,7 +159,7 @@ def test_two_thousand_requests_leave_nothing_behind(tiny_chat: Path) -> None:
     code = """
 import gc, sys
 from pathlib import Path
-from kurabe.models.engines.transformers import Transformers
+from kurabe.models.engines.hf.model import Transformers
 from kurabe.models.reference import Reference
 from kurabe.models.request import make_request
 

@@ -14,9 +14,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from kurabe import errors
 from kurabe.errors import InputError, ModelError
 from kurabe.messages import Message, Request, System, User
+from kurabe.models.cost import Price
 from kurabe.models.fallback import Fallback
-from kurabe.models.transport.budget import Budget
-from kurabe.models.transport.cost import Price
+from kurabe.models.hosted.transport.budget import Budget
 from kurabe.testing import Fault, Simulator
 
 

@@ -16,11 +16,11 @@ import pytest
 from kurabe.errors import DownloadError, ModelError
 from kurabe.models import fingerprint, open_model, pull_name
 from kurabe.models.embeddings.base import model_folder
-from kurabe.models.hub import HubName, cache_folder, cached, hub_name, kept, split_parts
-from kurabe.models.local import located, pull_command
+from kurabe.models.files.hub import HubName, cache_folder, cached, hub_name, kept, split_parts
+from kurabe.models.files.local import located, pull_command
+from kurabe.models.files.small_files import MOST_BYTES
 from kurabe.models.pull import pull
 from kurabe.models.reference import parse_reference
-from kurabe.models.small_files import MOST_BYTES
 from kurabe.testing.hub import Hub
 
 WEIGHTS = os.urandom(1_500_000)
@@ -364,7 +364,7 @@ def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_index_that_points_out_of_its_folder(tmp_path: Path) -> None:
-    from kurabe.models.hub import weight_files
+    from kurabe.models.files.hub import weight_files
 
     (tmp_path / "other.safetensors").write_bytes(b"")
     folder = tmp_path / "model"

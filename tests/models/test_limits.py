@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kurabe import errors
-from kurabe.models.transport import client as clients
-from kurabe.models.transport import loop
-from kurabe.models.transport.breaker import Breaker
-from kurabe.models.transport.client import Lane
-from kurabe.models.transport.limits import CUT, Limiter, retry_after, stated_limits
-from kurabe.models.transport.policy import Policy
-from kurabe.models.transport.retry import delay
+from kurabe.models import loop
+from kurabe.models.hosted.transport import client as clients
+from kurabe.models.hosted.transport.breaker import Breaker
+from kurabe.models.hosted.transport.client import Lane
+from kurabe.models.hosted.transport.limits import CUT, Limiter, retry_after, stated_limits
+from kurabe.models.hosted.transport.policy import Policy
+from kurabe.models.hosted.transport.retry import delay
 from kurabe.testing import Fault, Simulator
 
 USUAL = Policy()

@@ -15,8 +15,8 @@ import pytest
 from kurabe.errors import ContextTooLongError, InputError, ModelError
 from kurabe.messages import Message, Reply, Request
 from kurabe.models.base import ChatModel
-from kurabe.models.engines.llama_cpp import LlamaCpp
-from kurabe.models.engines.llama_server import layout
+from kurabe.models.engines.llama.model import LlamaCpp
+from kurabe.models.engines.llama.server import layout
 from kurabe.models.grammar import label_grammar, number_grammar
 from kurabe.models.reference import Reference
 from kurabe.testing.tiny_gguf import tiny_llama
@@ -234,7 +234,7 @@ def test_layout(size: int, cores: int, expected: tuple[int, int, int]) -> None:
 def child(code: str, *arguments: str) -> "subprocess.Popen[str]":
     prelude = (
         "import sys\nfrom pathlib import Path\nfrom kurabe.messages import Message, Request\n"
-        "from kurabe.models.engines.llama_cpp import LlamaCpp\n"
+        "from kurabe.models.engines.llama.model import LlamaCpp\n"
         "from kurabe.models.reference import Reference\n"
         "path = Path(sys.argv[1])\n"
         "def ask(n, tokens): return (Request((Message('user', f'Tell a long story {i}'),), max_tokens=tokens) "
@@ -260,7 +260,7 @@ def test_leaving_without_closing_is_quiet(smollm2: Path) -> None:
 def test_a_model_may_be_closed_as_soon_as_it_is_open(tmp_path: Path) -> None:
     """On a busy machine: a server that was let go of before its loop had begun waited for it for ever."""
     code = (
-        "from kurabe.models.engines.llama_server import Servers, fitted, read_file, read_options\n"
+        "from kurabe.models.engines.llama.server import Servers, fitted, read_file, read_options\n"
         "header, size = read_file(path)\n"
         "options = read_options(Reference('gguf', 'x', {'context': '64', 'threads': '1'}), header)\n"
         "place = fitted(path, options, size, writes=True)\n"

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from kurabe.errors import ContextTooLongError, InputError, ModelError, ModelTooLargeError
 from kurabe.messages import Assistant, Request, Tool, ToolResult, User
 from kurabe.models.engines.gbnf import check_grammar
-from kurabe.models.engines.llama_cpp import LlamaCpp
-from kurabe.models.engines.llama_server import layout
-from kurabe.models.engines.transformers import Transformers
+from kurabe.models.engines.hf.model import Transformers
+from kurabe.models.engines.llama.model import LlamaCpp
+from kurabe.models.engines.llama.server import layout
 from kurabe.models.grammar import label_grammar
 from kurabe.models.reference import Reference
 from kurabe.models.tools import tool
@@ -163,7 +163,7 @@ def test_a_model_in_several_files(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_more_than_the_memory_is_refused_before_loading(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kurabe.models.footprint._free_for", lambda _: 1_000_000)
+    monkeypatch.setattr("kurabe.models.weights.footprint._free_for", lambda _: 1_000_000)
     with pytest.raises(ModelTooLargeError, match="does not fit main memory"):
         opened(tiny)
 
@@ -292,7 +292,7 @@ def test_damaged_headers_neither_end_the_process_nor_take_its_memory(tiny: Path,
         (tmp_path / f"{number}.gguf").write_bytes(damaged)
     code = (
         "import resource, sys\nfrom pathlib import Path\nfrom kurabe.errors import KurabeError\n"
-        "from kurabe.models.engines.llama_cpp import LlamaCpp\nfrom kurabe.models.reference import Reference\n"
+        "from kurabe.models.engines.llama.model import LlamaCpp\nfrom kurabe.models.reference import Reference\n"
         "resource.setrlimit(resource.RLIMIT_AS, (6_000_000_000, 6_000_000_000))\n"
         "for number in range(60):\n"
         "    try:\n"
@@ -312,7 +312,7 @@ def test_damaged_headers_neither_end_the_process_nor_take_its_memory(tiny: Path,
 @pytest.mark.slow
 def test_ten_models_in_turn_end_where_the_first_did(smollm2: Path) -> None:
     code = (
-        "import sys, psutil\nfrom pathlib import Path\nfrom kurabe.models.engines.llama_cpp import LlamaCpp\n"
+        "import sys, psutil\nfrom pathlib import Path\nfrom kurabe.models.engines.llama.model import LlamaCpp\n"
         "from kurabe.models.reference import Reference\n"
         "for turn in range(10):\n"
         "    with LlamaCpp(Path(sys.argv[1]), Reference('gguf', 'm', {'context': '1024'})) as model:\n"
@@ -332,7 +332,7 @@ def test_memory_that_lacks_while_loading_is_named_with_what_it_takes(tmp_path: P
     """The check before sees what the system has, and llama.cpp itself says only that it failed."""
     path = tiny_llama(tmp_path / "wide.gguf", context=4_000_000)  # 256 bytes of cache a token
     code = (
-        "import resource, sys, kurabe.models.engines.llama_cpp\n"
+        "import resource, sys, kurabe.models.engines.llama.model\n"
         "from kurabe import open_model\n"
         "from kurabe.errors import ModelError\n"
         "taken = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
@@ -439,7 +439,7 @@ def test_a_server_that_does_not_answer_is_let_go_of(tiny: Path, monkeypatch: pyt
             if len(alive) == 2:
                 raise MemoryError
 
-    monkeypatch.setattr("kurabe.models.engines.llama_server.cores", lambda: 2)
+    monkeypatch.setattr("kurabe.models.engines.llama.server.cores", lambda: 2)
     monkeypatch.setattr("xllamacpp.Server", Server)
     with pytest.raises(ModelError, match=r"cannot load .*tiny\.gguf: MemoryError\. Either"):
         opened(tiny)

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 
 from kurabe.cli.main import cli
 from kurabe.errors import MissingExtraError, ModelError
-from kurabe.models import availability, beside, fingerprint, local, ollama_store, open_model, pull_name
-from kurabe.models.downloaded import downloaded
-from kurabe.models.local import located, located_adapter
+from kurabe.models import availability, beside, fingerprint, open_model, pull_name
+from kurabe.models.engines.opened import require_engine
+from kurabe.models.files import local, ollama_store
+from kurabe.models.files.downloaded import downloaded
+from kurabe.models.files.local import located, located_adapter
 from kurabe.models.reference import parse_reference
 from kurabe.testing.tiny_gguf import tiny_llama
 
@@ -267,16 +269,16 @@ def test_what_is_not_there(reference: str, part: str, store: Path) -> None:
 @pytest.mark.parametrize("library", ["transformers", "torch", "accelerate", "gguf"])
 def test_a_part_of_an_extra_is_missing(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
     monkeypatch.setattr(local, "find_spec", lambda name: None if name == library else find_spec(name))
-    local.require_engine("gguf")
+    require_engine("gguf")
     with pytest.raises(MissingExtraError, match=r"kurabe\[transformers\]"):
-        local.require_engine("hf")
+        require_engine("hf")
 
 
 @pytest.mark.parametrize("library", ["xllamacpp", "llguidance"])
 def test_a_part_of_llama_cpps_extra_is_missing(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
     monkeypatch.setattr(local, "find_spec", lambda name: None if name == library else find_spec(name))
     with pytest.raises(MissingExtraError, match=r"kurabe\[local\]"):
-        local.require_engine("gguf")
+        require_engine("gguf")
 
 
 def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

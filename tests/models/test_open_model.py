@@ -9,10 +9,10 @@ import pytest
 from kurabe.errors import BudgetExceededError, InputError
 from kurabe.messages import Message, Reply, Request, Usage
 from kurabe.models import open_model
+from kurabe.models.cost import Price
 from kurabe.models.fallback import Fallback
-from kurabe.models.transport.budget import Budget
-from kurabe.models.transport.cost import Price
-from kurabe.models.transport.policy import Policy
+from kurabe.models.hosted.transport.budget import Budget
+from kurabe.models.hosted.transport.policy import Policy
 from kurabe.testing import EchoModel, Fault, Simulator
 
 

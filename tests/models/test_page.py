@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kurabe.errors import DownloadError, InputError
-from kurabe.models.transport import page as module
-from kurabe.models.transport.page import fetch, is_public
+from kurabe.models.hosted.transport import page as module
+from kurabe.models.hosted.transport.page import fetch, is_public
 
 Answer = tuple[int, dict[str, str], bytes]
 

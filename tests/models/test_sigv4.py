@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kurabe.errors import InputError, MissingExtraError
-from kurabe.models.auth import authorize, find_key
 from kurabe.models.codecs.base import HttpRequest
+from kurabe.models.hosted.auth import authorize, find_key
+from kurabe.models.hosted.sigv4 import Credentials, find_credentials, sign, signer
 from kurabe.models.providers import Provider
-from kurabe.models.sigv4 import Credentials, find_credentials, sign, signer
 
 NOW = datetime(2026, 11, 21, 8, 9, 10, tzinfo=UTC)
 HOST = "https://bedrock-runtime.us-east-1.amazonaws.com"
@@ -162,7 +162,7 @@ def test_a_signer_signs_what_is_sent_or_shows_the_bearer_key(no_aws: pytest.Monk
     no_aws.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
     no_aws.setenv("AWS_SECRET_ACCESS_KEY", "secret/Key")
     request = HttpRequest(MODEL, b"{}")
-    with mock.patch("kurabe.models.sigv4.datetime") as clock:
+    with mock.patch("kurabe.models.hosted.sigv4.datetime") as clock:
         clock.now.return_value = NOW
         headers = signer("us-east-1")(request, HOST + MODEL)
         listing = signer("us-east-1")(HttpRequest("/models", method="GET"), HOST + "/models")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kurabe.models import sqlite_file
+from kurabe.models.files import sqlite_file
 
 QUOTED = st.text(alphabet="'\"\\\n\x00\ud800é✓a", max_size=20)
 VALUES = st.one_of(

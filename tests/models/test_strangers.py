@@ -21,16 +21,18 @@ from hypothesis import strategies as st
 from kurabe import errors, open_model
 from kurabe.errors import printable
 from kurabe.messages import Usage
-from kurabe.models import hub, hub_download, ollama, pull
+from kurabe.models import pull
 from kurabe.models.codecs.base import MOST_VALUES, Codec, read_json
-from kurabe.models.connect import codec_of
-from kurabe.models.download import FetchError
-from kurabe.models.hub import HubName
+from kurabe.models.cost import Price
+from kurabe.models.files import hub, hub_download
+from kurabe.models.files.download import FetchError
+from kurabe.models.files.hub import HubName
+from kurabe.models.hosted import ollama
+from kurabe.models.hosted.connect import codec_of
+from kurabe.models.hosted.transport.budget import Budget
+from kurabe.models.hosted.transport.limits import retry_after, stated_limits
 from kurabe.models.providers import providers
 from kurabe.models.reference import parse_reference
-from kurabe.models.transport.budget import Budget
-from kurabe.models.transport.cost import Price
-from kurabe.models.transport.limits import retry_after, stated_limits
 
 KEY = "secret-0123456789"
 OSC = "\x1b]52;c;aGVsbG8=\x07\x1b[2J\x9b31m\u202e\u2066x"
@@ -306,7 +308,7 @@ def test_commands_write_nothing_raw(arguments: list[str], status: int, monkeypat
         "import sys; from kurabe.models import providers as p; import msgspec\n"
         "rows = dict(p.providers()); row = rows['openai']\n"
         "rows['openai'] = msgspec.structs.replace(row, base_url=sys.argv.pop(1))\n"
-        "import kurabe.models.connect as c; c.providers = lambda: rows\n"
+        "import kurabe.models.hosted.connect as c; c.providers = lambda: rows\n"
         "from kurabe.cli.main import main; main()\n"
     )
     event = json.dumps({"choices": [{"index": 0, "delta": {"content": f"a{OSC}"}, "finish_reason": "stop"}]})
@@ -460,7 +462,7 @@ def test_a_cache_that_was_moved_to_another_disk_is_used(tmp_path: Path, monkeypa
 
 
 def test_a_wheel_gives_the_model_alone_whatever_else_it_holds(tmp_path: Path) -> None:
-    from kurabe.models.catalog import catalog
+    from kurabe.models.files.catalog import catalog
 
     entry = next(entry for entry in catalog().values() if entry.package is not None)
     assert entry.package is not None
@@ -479,7 +481,8 @@ def test_a_wheel_gives_the_model_alone_whatever_else_it_holds(tmp_path: Path) ->
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "model.safetensors.index.json"])
 def test_a_folder_with_deep_json_is_an_error_of_ours(name: str, tmp_path: Path) -> None:
-    from kurabe.models import headers, hub
+    from kurabe.models.files import hub
+    from kurabe.models.weights import headers
 
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / name).write_text('{"a":' * 200_000)
@@ -514,7 +517,7 @@ def test_a_small_file_that_would_take_much_memory_is_not_read(
 
 
 def test_a_file_is_not_written_past_its_size(tmp_path: Path) -> None:
-    from kurabe.models.download import download, new_client
+    from kurabe.models.files.download import download, new_client
 
     part = tmp_path / "m.part"
     wrong = pytest.raises(FetchError, match="holds more than 150,000 bytes")
@@ -536,8 +539,8 @@ FILE = {"filename": "m-1.0-py3-none-any.whl", "url": "x.whl"}
     ],
 )  # fmt: skip
 def test_a_package_index_is_read_within_limits(body: bytes, words: str) -> None:
-    from kurabe.models.download import new_client
-    from kurabe.models.package_index import find_wheel
+    from kurabe.models.files.download import new_client
+    from kurabe.models.files.package_index import find_wheel
 
     kind = {"content-type": "application/vnd.pypi.simple.v1+json"}
     with serving(200, kind, body) as url, new_client() as client, pytest.raises(FetchError, match=words):
@@ -545,8 +548,8 @@ def test_a_package_index_is_read_within_limits(body: bytes, words: str) -> None:
 
 
 def test_a_package_index_names_no_file_of_this_machine() -> None:
-    from kurabe.models.download import new_client
-    from kurabe.models.package_index import find_wheel
+    from kurabe.models.files.download import new_client
+    from kurabe.models.files.package_index import find_wheel
 
     body = json.dumps({"files": [FILE | {"url": "file:///etc/passwd"}]}).encode()
     with serving(200, {"content-type": "application/json"}, body) as url, new_client() as client:
@@ -558,7 +561,7 @@ def test_an_adapter_of_an_absurd_rank_is_refused_before_it_takes_memory(config: 
     import numpy as np
     from safetensors.numpy import save_file
 
-    from kurabe.models.engines.hf_adapter import _held
+    from kurabe.models.engines.hf.adapter import _held
 
     save_file({"base.q.lora_A.weight": np.zeros((4, 8), "float32")}, tmp_path / "adapter_model.safetensors")
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
@@ -579,7 +582,7 @@ def test_a_damaged_safetensors_header_is_read_or_an_error_of_ours(at: int, patch
     import numpy as np
     from safetensors.numpy import save
 
-    from kurabe.models import headers
+    from kurabe.models.weights import headers
 
     data = save({"model.layers.0.q.weight": np.zeros((4, 8), "float32"), "b": np.zeros(3, "float16")})
     with tempfile.TemporaryDirectory() as folder:

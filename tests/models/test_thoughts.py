@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kurabe.messages import Delta, Reasoning, Request, Text, User
-from kurabe.models.engines.llama_cpp import LlamaCpp
+from kurabe.models.engines.hf.model import Transformers
+from kurabe.models.engines.llama.model import LlamaCpp
 from kurabe.models.engines.thoughts import Thoughts, thoughts_of
-from kurabe.models.engines.transformers import Transformers
 from kurabe.models.reference import Reference
 from kurabe.testing.tiny import tiny_model
 

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from kurabe.errors import ContextTooLongError, InputError, ModelError
 from kurabe.messages import Assistant, Image, Message, Reply, Request, System, Tool, User
 from kurabe.models.base import ChatModel
-from kurabe.models.engines import transformers as engine
-from kurabe.models.engines.hf_quiet import quiet
-from kurabe.models.engines.hf_text import TokenBytes
-from kurabe.models.engines.transformers import Transformers
+from kurabe.models.engines.hf import model as engine
+from kurabe.models.engines.hf.model import Transformers
+from kurabe.models.engines.hf.quiet import quiet
+from kurabe.models.engines.hf.text import TokenBytes
 from kurabe.models.grammar import label_grammar, number_grammar
 from kurabe.models.reference import Reference
 from kurabe.models.request import make_request

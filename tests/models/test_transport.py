@@ -26,8 +26,8 @@ from cryptography.x509.oid import NameOID
 
 from kurabe import errors
 from kurabe.models import open_model
-from kurabe.models.transport.http import Timeouts
-from kurabe.models.transport.policy import Policy
+from kurabe.models.hosted.transport.http import Timeouts
+from kurabe.models.hosted.transport.policy import Policy
 from kurabe.testing import Fault, Simulator
 from kurabe.testing.server import HttpCall, Response, Server
 

@@ -10,10 +10,10 @@ import pytest
 from kurabe import errors
 from kurabe.messages import Request, User
 from kurabe.models.base import ChatModel
-from kurabe.models.transport.budget import Budget
-from kurabe.models.transport.cost import Price
-from kurabe.models.transport.limits import Limiter
-from kurabe.models.transport.policy import Policy
+from kurabe.models.cost import Price
+from kurabe.models.hosted.transport.budget import Budget
+from kurabe.models.hosted.transport.limits import Limiter
+from kurabe.models.hosted.transport.policy import Policy
 from kurabe.testing import Fault, Simulator
 
 YEAR = 365 * 86_400

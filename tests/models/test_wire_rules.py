@@ -9,10 +9,10 @@ from kurabe import errors
 from kurabe.messages import Assistant, Message, Request, System, Tool, User
 from kurabe.models import open_model
 from kurabe.models.codecs.base import Profile
-from kurabe.models.connect import codec_of
+from kurabe.models.hosted.connect import codec_of
+from kurabe.models.hosted.transport.policy import Policy
 from kurabe.models.providers import Provider, providers
 from kurabe.models.tools import tool
-from kurabe.models.transport.policy import Policy
 from kurabe.testing import Fault, Simulator
 from kurabe.testing.server import Response
 
@@ -47,7 +47,7 @@ def test_ollama_s_key_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ollama_s_key_goes_with_its_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kurabe.models.ollama import running
+    from kurabe.models.hosted.ollama import running
 
     with Simulator("ollama", models=["small"]) as server:
         monkeypatch.setenv("OLLAMA_HOST", server.address)

@@ -26,12 +26,12 @@ from kurabe import open_model
 from kurabe.cli.export import command
 from kurabe.errors import KurabeError, TuningError
 from kurabe.messages import Request, User
-from kurabe.models.engines import hf_load
 from kurabe.models.engines.base import LocalModel
-from kurabe.models.engines.llama_cpp import LlamaCpp
-from kurabe.models.engines.transformers import Transformers
-from kurabe.models.gguf import read_header
+from kurabe.models.engines.hf import load as hf_load
+from kurabe.models.engines.hf.model import Transformers
+from kurabe.models.engines.llama.model import LlamaCpp
 from kurabe.models.reference import Reference, parse_reference
+from kurabe.models.weights.gguf import read_header
 from kurabe.testing.tiny import tiny_model
 from kurabe.testing.tiny_gguf import tiny_bert
 from kurabe.tuning.export import FORMS, Form, export

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kurabe.contest.forgetting import forgetting, sign_flips
-from kurabe.models.engines.transformers import Transformers
+from kurabe.models.engines.hf.model import Transformers
 from kurabe.models.reference import Reference
 from kurabe.testing.tiny import tiny_model
 from kurabe.tuning.general import GeneralRow, general_rows, text_nats

@@ -21,7 +21,7 @@ from kurabe.tuning import head, processes
 from kurabe.tuning.processes import World, deal, hand, together
 from kurabe.tuning.rows import Row
 from kurabe.tuning.settings import TuneSettings
-from kurabe.tuning.train import _Learner, _loss, attach, train
+from kurabe.tuning.train import _Learner, _loss, assist, attach, train
 
 
 @given(st.lists(st.integers(1, 900), min_size=1, max_size=30), st.integers(1, 5))
@@ -39,7 +39,7 @@ def test_all_work_is_dealt_out_and_nobody_has_much_more(costs: list[int], hands:
 def test_alone_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "4")  # as some clusters say for other purposes
     monkeypatch.delenv("RANK", raising=False)
-    with together() as first:
+    with together(assist) as first:
         assert first
     assert hand([3, 4], None) == [(0, 1.0), (1, 1.0)]
 
@@ -48,10 +48,13 @@ def test_processes_that_cannot_find_each_other(monkeypatch: pytest.MonkeyPatch) 
     for name, value in {"RANK": "0", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("MASTER_ADDR", raising=False)
-    with pytest.raises(TuningError, match=r"MASTER_ADDR.*accelerate launch or torchrun, or unset RANK"), together():
+    with (
+        pytest.raises(TuningError, match=r"MASTER_ADDR.*accelerate launch or torchrun, or unset RANK"),
+        together(assist),
+    ):
         pass
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(MissingExtraError, match="transformers"), together():
+    with pytest.raises(MissingExtraError, match="transformers"), together(assist):
         pass
 
 
@@ -61,11 +64,12 @@ import json, os, random, signal, sys
 from pathlib import Path
 import peft, torch
 from torch.distributed import fsdp, tensor  # loaded once, here
-from kurabe.models.engines import hf_load
-from kurabe.models.engines.transformers import Transformers
+from kurabe.models.engines.hf import load as hf_load
+from kurabe.models.engines.hf.model import Transformers
 from kurabe.models.reference import parse_reference
 from kurabe.tuning import checkpoint
 from kurabe.tuning.processes import together
+from kurabe.tuning.train import assist
 from kurabe.tuning.rows import Row
 from kurabe.tuning.settings import TuneSettings
 from kurabe.tuning.train import attach, train
@@ -111,7 +115,7 @@ def start(name, count, end=0, sharded=False, broken=False):
                                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
                                "ACCELERATE_USE_FSDP": str(sharded).lower()}
             try:
-                with together() as first:
+                with together(assist) as first:
                     if first:
                         work(name, end, broken)
                 os._exit(0)

@@ -17,8 +17,8 @@ import pytest
 from kurabe import errors, open_model
 from kurabe.errors import TuningError
 from kurabe.messages import Message
+from kurabe.models.hosted.transport.policy import Policy
 from kurabe.models.reference import parse_reference
-from kurabe.models.transport.policy import Policy
 from kurabe.testing import Fault, Simulator, Tuning
 from kurabe.tuning.hosted import jobs, record
 from kurabe.tuning.hosted.base import Limits, Row, Settings, State
@@ -155,7 +155,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from kurabe.messages import Message
-from kurabe.models.transport.http import Http
+from kurabe.models.hosted.transport.http import Http
 from kurabe.tuning.hosted import jobs, record
 from kurabe.tuning.hosted.base import Row, Settings
 from kurabe.tuning.hosted.connection import Connection

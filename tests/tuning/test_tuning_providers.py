@@ -10,7 +10,7 @@ import pytest
 from kurabe import open_model
 from kurabe.errors import TuningError
 from kurabe.messages import Message
-from kurabe.models.transport.policy import Policy
+from kurabe.models.hosted.transport.policy import Policy
 from kurabe.testing import Fault, Simulator
 from kurabe.tuning.hosted import jobs, record
 from kurabe.tuning.hosted.base import Row, Settings, State, UnknownStateError

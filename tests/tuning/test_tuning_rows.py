@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kurabe.errors import TuningError
 from kurabe.messages import Request, System, User
-from kurabe.models.engines.transformers import Transformers
+from kurabe.models.engines.hf.model import Transformers
 from kurabe.models.reference import Reference
 from kurabe.testing.tiny import NO_SYSTEM_TEMPLATE, tiny_model
 from kurabe.tuning.rows import Row, plan, training_row

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kurabe.errors import TuningError
-from kurabe.models.engines.hf_load import Loaded
-from kurabe.models.engines.transformers import Transformers
+from kurabe.models.engines.hf.load import Loaded
+from kurabe.models.engines.hf.model import Transformers
 from kurabe.testing.tiny import tiny_model
 from kurabe.tuning import checkpoint
 from kurabe.tuning.rows import Row, plan

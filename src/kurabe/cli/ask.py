@@ -16,8 +16,8 @@ from kurabe.cli.json_output import print_json
 from kurabe.cli.main import Command
 from kurabe.cli.race import Runner, race
 from kurabe.errors import InputError
+from kurabe.models import loop
 from kurabe.models.reference import parse_reference, split_chain
-from kurabe.models.transport import loop
 
 FRAMES = 12  # a second
 

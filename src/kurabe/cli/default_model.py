@@ -4,8 +4,8 @@ import os
 
 from kurabe.cli.kept_chats import kept
 from kurabe.errors import InputError
-from kurabe.models.auth import find_key
-from kurabe.models.downloaded import downloaded
+from kurabe.models.files.downloaded import downloaded
+from kurabe.models.hosted.auth import find_key
 from kurabe.models.providers import providers
 from kurabe.models.reference import LOCAL
 

@@ -18,11 +18,12 @@ from kurabe import __version__
 from kurabe.cli.json_output import print_json
 from kurabe.cli.main import Command
 from kurabe.errors import InputError
-from kurabe.models import hub, ollama, ollama_store
-from kurabe.models.catalog import catalog
-from kurabe.models.downloaded import Downloaded, downloaded
+from kurabe.models.files import hub, ollama_store
+from kurabe.models.files.catalog import catalog
+from kurabe.models.files.downloaded import Downloaded, downloaded
+from kurabe.models.files.store import cache_folder, pulled_path
+from kurabe.models.hosted import ollama
 from kurabe.models.providers import providers
-from kurabe.models.store import cache_folder, pulled_path
 from kurabe.report.format import size
 
 ENGINES = {

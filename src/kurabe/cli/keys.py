@@ -13,8 +13,8 @@ from kurabe.cli.json_output import print_json
 from kurabe.cli.main import Command, debug_option
 from kurabe.cli.providers import describe
 from kurabe.errors import InputError, MissingExtraError, missing
-from kurabe.models.auth import SERVICE, Key, keyring_name
-from kurabe.models.connect import listed_provider
+from kurabe.models.hosted.auth import SERVICE, Key, keyring_name
+from kurabe.models.hosted.connect import listed_provider
 from kurabe.models.providers import Provider, providers
 
 

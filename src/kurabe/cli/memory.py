@@ -9,7 +9,7 @@ from rich.table import Table
 from kurabe.cli.json_output import print_json
 from kurabe.cli.main import Command
 from kurabe.lens.memory import LORA_RANK, USABLE, Device, Memory, memory
-from kurabe.models.footprint import GPU_CONTEXT_BYTES
+from kurabe.models.weights.footprint import GPU_CONTEXT_BYTES
 from kurabe.report.format import count, plain, size
 
 

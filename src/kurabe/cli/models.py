@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from kurabe.cli.json_output import print_json
 from kurabe.cli.main import Command
 from kurabe.errors import printable
-from kurabe.models.connect import connect, listed_provider
-from kurabe.models.downloaded import downloaded
+from kurabe.models.files.downloaded import downloaded
+from kurabe.models.hosted.connect import connect, listed_provider
 from kurabe.models.reference import COMPATIBLE, ENGINES, KEY, Reference, parse_reference
 from kurabe.report.format import size
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from kurabe.cli.json_output import print_json
 from kurabe.cli.main import Command
-from kurabe.models.auth import fill, find_key
+from kurabe.models.hosted.auth import fill, find_key
 from kurabe.models.providers import Provider, providers
 from kurabe.models.reference import COMPATIBLE
 

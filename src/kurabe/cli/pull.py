@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 
 from kurabe.cli.main import Command
-from kurabe.models import ollama
-from kurabe.models.catalog import catalog
-from kurabe.models.download import Progress as Report
+from kurabe.models.files.catalog import catalog
+from kurabe.models.files.download import Progress as Report
+from kurabe.models.hosted import ollama
 from kurabe.models.pull import pull
 from kurabe.models.reference import parse_reference
 from kurabe.report.progress import Progress

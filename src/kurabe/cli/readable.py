@@ -10,8 +10,8 @@ import msgspec
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from kurabe.errors import DownloadError
+from kurabe.models.hosted.transport.page import Page
 from kurabe.models.memory_limit import limit_memory
-from kurabe.models.transport.page import Page
 
 SMALL = 50_000
 """Bytes of a page that is read in this process, whatever is in it: some tenths of a second."""

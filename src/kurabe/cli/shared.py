@@ -16,7 +16,7 @@ from kurabe.contest.prepare import journal_path
 from kurabe.errors import JournalError, TaskError, missing
 from kurabe.report.terminal import board_table
 from kurabe.tasks.file import load_spec
-from kurabe.tuning.processes import together
+from kurabe.tuning.processes import World, together
 
 Given = ParamSpec("Given")
 
@@ -34,12 +34,18 @@ seed_option = click.option(
 task_argument = click.argument("task", type=click.Path(path_type=Path), default=Path())
 
 
+def _assist(world: World) -> None:
+    from kurabe.tuning.train import assist  # torch is loaded where it is needed
+
+    assist(world)
+
+
 def in_first(command: Callable[Given, None]) -> Callable[Given, None]:
     """Of several processes that were started together, run the command in the first; the others help it to tune."""
 
     @functools.wraps(command)
     def run(*args: Given.args, **options: Given.kwargs) -> None:
-        with together() as first:
+        with together(_assist) as first:
             if first:
                 command(*args, **options)
 

@@ -14,7 +14,7 @@ from kurabe.messages import System, User
 from kurabe.models import availability, open_model
 from kurabe.models.base import ChatModel
 from kurabe.models.conversation import estimate_tokens
-from kurabe.models.transport.page import fetch
+from kurabe.models.hosted.transport.page import fetch
 
 MODEL = "gguf:smollm2-135m"
 ANSWER_TOKENS = 1_000

@@ -11,10 +11,10 @@ from kurabe.lens.tokenizers import LEAST_CONTEXT
 from kurabe.messages import Message, Request
 from kurabe.models import open_model
 from kurabe.models.conversation import estimate_tokens
+from kurabe.models.cost import TURN_TOKENS
 from kurabe.models.engines.base import LocalModel
-from kurabe.models.local import located
+from kurabe.models.files.local import located
 from kurabe.models.reference import parse_reference, split_chain
-from kurabe.models.transport.cost import TURN_TOKENS
 
 LARGEST = 4 * 2**30
 """Bytes of a model's file, beyond which opening it for its tokenizer takes longer than a plan may."""

@@ -21,9 +21,9 @@ from kurabe.contestants.contract import contestant_of
 from kurabe.errors import KurabeError
 from kurabe.messages import Usage
 from kurabe.models import open_model
-from kurabe.models.local import located, sources
+from kurabe.models.cost import TURN_TOKENS
+from kurabe.models.files.local import located, sources
 from kurabe.models.reference import parse_reference, split_chain
-from kurabe.models.transport.cost import TURN_TOKENS
 from kurabe.tasks.task import Task
 
 FIT_SECONDS = {

@@ -27,9 +27,10 @@ from kurabe.contest.evidence import Entry, Evidence, Judged, Leaks, Status
 from kurabe.contest.history import Rate, rates, uses
 from kurabe.contest.journal_file import (
     CHECKED,
+    DamageError,
     connect,
     copied,
-    explanation,
+    failure,
     insert,
     is_read_only,
     prepare,
@@ -37,13 +38,14 @@ from kurabe.contest.journal_file import (
     refuse_links_beside,
 )
 from kurabe.contest.notes import readable
+from kurabe.contest.repair import salvageable
 from kurabe.contest.style import person_key, style_key
 from kurabe.contest.under_way import tuning_so_far
 from kurabe.errors import JournalError
-from kurabe.models.private import create_private
-from kurabe.models.sqlite_file import CHECKSUM
-from kurabe.models.transport.cost import total
-from kurabe.models.transport.ledger import Ledger, unaccounted
+from kurabe.models.cost import total
+from kurabe.models.files.private import create_private
+from kurabe.models.files.sqlite_file import CHECKSUM
+from kurabe.models.hosted.transport.ledger import Ledger, unaccounted
 from kurabe.tasks.spec import Check, Kind, Style
 
 _PREDICTION = insert("predictions")
@@ -481,8 +483,11 @@ class Journal:
         try:
             with self._lock:
                 yield
-        except sqlite3.Error as error:
-            raise JournalError(explanation(self.path, error)) from error
+        except (sqlite3.Error, DamageError) as error:
+            failed = failure(self.path, error) if isinstance(error, sqlite3.Error) else error
+            if isinstance(failed, DamageError):
+                failed = JournalError(f"{failed}. {salvageable(self.path)}")
+            raise failed from error
 
 
 def _copy(table: str) -> str:

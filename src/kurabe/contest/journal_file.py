@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from kurabe.errors import JournalError, is_disk_full
-from kurabe.models.sqlite_file import CHECKSUM, MAX_VALUE, definitions, guard
-from kurabe.models.transport.ledger import IN_FLIGHT, IN_FLIGHT_WITHOUT, add_checksums
+from kurabe.models.files.sqlite_file import CHECKSUM, MAX_VALUE, definitions, guard
+from kurabe.models.hosted.transport.ledger import IN_FLIGHT, IN_FLIGHT_WITHOUT, add_checksums
 
 VERSION: Final = 4
 KEPT: Final = ("trained", "tuned", "sweeps", "features")
@@ -71,7 +71,7 @@ def prepare(db: sqlite3.Connection, path: Path) -> None:
     try:
         _prepare(db, path)
     except (ValueError, OverflowError) as error:  # a text that is not UTF-8 any more, also in SQLite's own messages
-        raise JournalError(damage(path, str(error))) from error
+        raise DamageError(path, str(error)) from error
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
@@ -81,9 +81,9 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     if not fresh and _value(db, "PRAGMA application_id") != APPLICATION_ID:
         if tables is None:
             raise JournalError(f"{path} is not a kurabe journal; move it away and run again")
-        raise JournalError(damage(path, "its header is not that of a journal, and its tables are"))
+        raise DamageError(path, "its header is not that of a journal, and its tables are")
     if tables not in (None, version):
-        raise JournalError(damage(path, f"its header says version {version}, and its tables are of version {tables}"))
+        raise DamageError(path, f"its header says version {version}, and its tables are of version {tables}")
     if version != VERSION and version not in MIGRATIONS:
         raise JournalError(
             f"the journal {path} has version {version}, and this kurabe reads versions {min(MIGRATIONS)} to {VERSION}. "
@@ -96,9 +96,9 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
         return
     try:
         if (wrong := _structure(db)) is not None:
-            raise JournalError(damage(path, wrong))
+            raise DamageError(path, wrong)
         if tables is None:
-            raise JournalError(damage(path, "its tables are defined in another way"))
+            raise DamageError(path, "its tables are defined in another way")
         while version != VERSION:
             _in_transaction(db, MIGRATIONS[version], version + 1)
             version += 1
@@ -106,14 +106,14 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
     except sqlite3.Error as error:
         if _is_trouble(error):
             raise
-        raise JournalError(damage(path, str(error))) from error
+        raise DamageError(path, str(error)) from error
 
 
-def damage(path: Path, what: str) -> str:
-    """What to say of a journal that is damaged, and of what can be saved."""
-    from kurabe.contest.repair import salvageable
+class DamageError(JournalError):
+    """A journal is not what was written."""
 
-    return f"the journal {path} is damaged ({what}). {salvageable(path)}"
+    def __init__(self, path: Path, what: str) -> None:
+        super().__init__(f"the journal {path} is damaged ({what})")
 
 
 def refuse_links(*paths: Path) -> None:
@@ -163,17 +163,21 @@ def is_damage(error: sqlite3.Error) -> bool:
     return _name(error).startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT"))
 
 
-def explanation(path: Path, error: sqlite3.Error) -> str:
-    """What went wrong with SQLite, in words that say what to do."""
+def failure(path: Path, error: sqlite3.Error) -> JournalError:
+    """What went wrong with SQLite, in words that say what to do; a DamageError where the file is damaged."""
     name = _name(error)
+    if name.startswith("SQLITE_CORRUPT"):
+        return DamageError(path, str(error))
+    return JournalError(_explanation(path, name, error))
+
+
+def _explanation(path: Path, name: str, error: sqlite3.Error) -> str:
     if name.startswith("SQLITE_FULL") or (name.startswith("SQLITE_IOERR") and not _can_grow(path)):
         return disk_full(path)
     if name.startswith("SQLITE_NOTADB"):
         return f"{path} is damaged or not a journal ({error}); move it away and run again"
     if name.startswith("SQLITE_TOOBIG"):
         return f"the journal {path} holds no value of more than {MAX_VALUE >> 20} MiB; test on fewer rows (--limit)"
-    if name.startswith("SQLITE_CORRUPT"):
-        return damage(path, str(error))
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return f"the journal {path} is in use by another program; wait for it to end and run again"
     if is_read_only(error):
@@ -279,4 +283,4 @@ def _check_rows(db: sqlite3.Connection, path: Path) -> None:
         columns = ", ".join(names)
         wrong = _value(db, f"SELECT count(*) FROM {table} WHERE checksum IS NOT {CHECKSUM}({columns})")
         if wrong:
-            raise JournalError(damage(path, f"{wrong:,} of the rows of {table} are not what was written"))
+            raise DamageError(path, f"{wrong:,} of the rows of {table} are not what was written")

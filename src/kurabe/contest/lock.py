@@ -9,7 +9,7 @@ import filelock
 from kurabe.contest.journal_file import disk_full, refuse_links
 from kurabe.contest.prepare import FOLDER
 from kurabe.errors import JournalError, is_disk_full
-from kurabe.models.private import make_private
+from kurabe.models.files.private import make_private
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from kurabe.contest.prepare import Entrant, choose, head, journal_path, make_ent
 from kurabe.contest.units import find_units
 from kurabe.contestants import registry
 from kurabe.contestants.keys import input_digests
-from kurabe.models.transport.cost import total
+from kurabe.models.cost import total
 from kurabe.tasks.metrics import metric_for
 from kurabe.tasks.spec import Kind
 from kurabe.tasks.task import Task

@@ -8,7 +8,7 @@ from kurabe.contest.journal import Journal
 from kurabe.contestants.base import Prediction
 from kurabe.contestants.keys import digest
 from kurabe.errors import BudgetExceededError
-from kurabe.models.transport.budget import Budget
+from kurabe.models.hosted.transport.budget import Budget
 
 
 class Purse:

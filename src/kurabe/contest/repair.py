@@ -10,17 +10,18 @@ from typing import Any
 from kurabe.contest.journal_file import (
     NAMES,
     TABLES,
+    DamageError,
     connect,
     copied,
-    explanation,
+    failure,
     insert,
     is_damage,
     prepare,
     refuse_links,
 )
 from kurabe.errors import JournalError
-from kurabe.models.private import create_private
-from kurabe.models.sqlite_file import CHECKSUM
+from kurabe.models.files.private import create_private
+from kurabe.models.files.sqlite_file import CHECKSUM
 
 
 def repair(path: Path) -> tuple[int, Path | None]:
@@ -45,10 +46,9 @@ def repair(path: Path) -> tuple[int, Path | None]:
             return int(db.execute("SELECT count(*) FROM predictions").fetchone()[0]), None
     except sqlite3.Error as error:
         if not is_damage(error):  # a sound file stays where it is
-            raise JournalError(explanation(path, error)) from None
-    except JournalError as error:
-        if "is damaged" not in str(error):
-            raise
+            raise failure(path, error) from None
+    except DamageError:
+        pass
     fresh = path.with_name(f"{path.name}.repaired")
     for end in ("", "-wal", "-shm"):
         fresh.with_name(fresh.name + end).unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator
 from kurabe.contestants.open_models import OpenModels
 from kurabe.contestants.shared import Shared
 from kurabe.errors import ContestantError
-from kurabe.models.transport.budget import Budget
+from kurabe.models.hosted.transport.budget import Budget
 from kurabe.tasks.spec import Kind, Sample
 
 PIECES = 20

@@ -4,8 +4,8 @@ import threading
 from typing import Any, Self
 
 from kurabe.models.base import ChatModel
+from kurabe.models.hosted.transport.budget import Budget
 from kurabe.models.reference import is_local
-from kurabe.models.transport.budget import Budget
 
 
 class OpenModels:

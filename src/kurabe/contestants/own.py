@@ -121,7 +121,7 @@ def _check_destinations(values: Any, allow_code: Collection[str]) -> None:
     mappings, texts = _parts(values)
     if not any(":" in text for text in texts):
         return
-    from kurabe.models.destinations import covers, foreign_origins
+    from kurabe.models.hosted.destinations import covers, foreign_origins
 
     addresses = {one for found in mappings for one in _texts(found.get("base_url"))}
     for text in sorted(texts):

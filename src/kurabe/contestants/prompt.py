@@ -366,7 +366,7 @@ class Prompt(Contestant):
         if self.options and (not isinstance(self.model, str) or is_local(self.model)):
             raise ContestantError(f"`options` is for hosted models, and {self.model!r} is not one")
         if self.options:
-            from kurabe.models.connect import check_address, check_options
+            from kurabe.models.hosted.connect import check_address, check_options
 
             check_options(self.options)
             if address := self.options.get("base_url"):

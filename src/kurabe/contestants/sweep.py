@@ -21,8 +21,8 @@ from kurabe.contestants.keys import digest, estimator_digests
 from kurabe.contestants.learner import hold_out
 from kurabe.errors import ContestantError, MissingExtraError, missing
 from kurabe.models import beside, embeddings, fingerprint
+from kurabe.models.cost import total
 from kurabe.models.reference import is_local
-from kurabe.models.transport.cost import total
 from kurabe.tasks import spec
 from kurabe.tasks.file import contestant_entry
 from kurabe.tasks.spec import ContestantSpec, Kind, Sample

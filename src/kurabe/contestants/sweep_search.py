@@ -42,7 +42,7 @@ from kurabe.errors import (
     TuningError,
     is_disk_full,
 )
-from kurabe.models.transport.budget import Budget
+from kurabe.models.hosted.transport.budget import Budget
 from kurabe.tasks.answers import fallback
 from kurabe.tasks.metrics import default_metric, metric_for
 from kurabe.tasks.spec import Kind

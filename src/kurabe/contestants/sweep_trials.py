@@ -8,9 +8,9 @@ from typing import Self
 
 from kurabe.contestants.base import Prediction
 from kurabe.errors import JournalError
-from kurabe.models.private import create_private
-from kurabe.models.sqlite_file import definitions, guard, in_one_line
-from kurabe.models.transport.ledger import IN_FLIGHT, IN_FLIGHT_WITHOUT, Ledger, add_checksums, unaccounted
+from kurabe.models.files.private import create_private
+from kurabe.models.files.sqlite_file import definitions, guard, in_one_line
+from kurabe.models.hosted.transport.ledger import IN_FLIGHT, IN_FLIGHT_WITHOUT, Ledger, add_checksums, unaccounted
 
 OWNER = b"trials"
 

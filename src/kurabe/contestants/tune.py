@@ -27,7 +27,8 @@ from kurabe.errors import ContestantError, MissingExtraError, TuningError
 from kurabe.messages import Request
 from kurabe.models.base import ChatModel
 from kurabe.models.engines.base import LocalModel
-from kurabe.models.local import located, pull_command, require_engine
+from kurabe.models.engines.opened import require_engine
+from kurabe.models.files.local import located, pull_command
 from kurabe.models.reference import Reference, parse_reference
 from kurabe.tasks import spec
 from kurabe.tasks.metrics import Metric, metric_for
@@ -334,7 +335,7 @@ class _TextAnswers:
 
     def score(self, loaded: Any) -> float:
         """The task's metric on the rows that are checked."""
-        from kurabe.models.engines.transformers import Transformers
+        from kurabe.models.engines.hf.model import Transformers
 
         assert self.checked is not None
         # A new one: what it keeps of prompts is of older weights.
@@ -357,10 +358,10 @@ class _Tuning:
 
     def run(self, X: pl.DataFrame, y: np.ndarray, validation: Validation | None) -> None:
         """Train and keep the result in `home`/tuned, which is there whole or not at all."""
-        from kurabe.models.engines import hf_load
-        from kurabe.models.engines.transformers import Transformers
+        from kurabe.models.engines.hf import load as hf_load
+        from kurabe.models.engines.hf.model import Transformers
         from kurabe.tuning import adapter, checkpoint, processes
-        from kurabe.tuning.export import public_name
+        from kurabe.tuning.export.tuned import public_name
         from kurabe.tuning.train import attach, take, train
 
         path = located(self.base)
@@ -426,7 +427,7 @@ class _Tuning:
 
     def _general(self, loaded: Any, when: str) -> Any:
         """What the model makes of the general rows, kept so that a tuning that goes on does not ask them again."""
-        from kurabe.models.engines.transformers import Transformers
+        from kurabe.models.engines.hf.model import Transformers
         from kurabe.tuning.general import general
 
         if not self.contestant.general:

@@ -7,7 +7,7 @@ import msgspec
 
 from kurabe.contestants.prompt import taken
 from kurabe.models.base import ChatModel
-from kurabe.models.transport.cost import total
+from kurabe.models.cost import total
 from kurabe.tuning.durable import write_bytes
 from kurabe.tuning.general import General, questions, request_of
 

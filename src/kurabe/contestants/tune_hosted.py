@@ -21,9 +21,9 @@ from kurabe.contestants.wording import joint
 from kurabe.errors import BudgetExceededError, ContestantError, KurabeError, TuningError
 from kurabe.messages import Usage
 from kurabe.models.base import ChatModel
+from kurabe.models.cost import PRICE, total
+from kurabe.models.hosted.transport.budget import Budget
 from kurabe.models.reference import parse_reference
-from kurabe.models.transport.budget import Budget
-from kurabe.models.transport.cost import PRICE, total
 from kurabe.tasks import spec
 from kurabe.tasks.spec import Kind
 from kurabe.tuning.hosted import jobs, record
@@ -227,7 +227,7 @@ class TuneHosted(Prompt):
 
     def unpriced(self) -> str | None:
         """Why what the tuned model's answers cost can't be counted, with what to do, or None where it can be."""
-        from kurabe.models.connect import connect
+        from kurabe.models.hosted.connect import connect
 
         base = parse_base(self._name())
         called = self.deployment or service_of(base).tuned_name(base.name)

@@ -9,8 +9,8 @@ import msgspec
 from kurabe.lens import meta
 from kurabe.lens.belongs import special_doubts
 from kurabe.lens.layers import Node, tree
-from kurabe.models.dimensions import Dimensions, dimensions, embedding_of, layer, role
-from kurabe.models.headers import Header, Tensor, locate, only_described, read_path
+from kurabe.models.weights.dimensions import Dimensions, dimensions, embedding_of, layer, role
+from kurabe.models.weights.headers import Header, Tensor, locate, only_described, read_path
 
 
 class TypeTotal(msgspec.Struct, frozen=True):

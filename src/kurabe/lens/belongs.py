@@ -8,11 +8,11 @@ from typing import Any, Final, Literal
 import msgspec
 
 from kurabe.errors import ModelError
-from kurabe.models import gguf
-from kurabe.models.dimensions import dimensions
-from kurabe.models.headers import Header
-from kurabe.models.small_files import read_small
-from kurabe.models.special_tokens import beyond, numbered_apart, unknown_in_template
+from kurabe.models.files.small_files import read_small
+from kurabe.models.weights import gguf
+from kurabe.models.weights.dimensions import dimensions
+from kurabe.models.weights.headers import Header
+from kurabe.models.weights.special_tokens import beyond, numbered_apart, unknown_in_template
 
 _IDS: Final = ("bos", "eos", "eot", "eom", "unknown", "separator", "padding")
 

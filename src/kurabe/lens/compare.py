@@ -16,11 +16,10 @@ from kurabe.errors import (
     QuotaExceededError,
 )
 from kurabe.messages import Message, Reply, Request, Usage
-from kurabe.models import open_model
+from kurabe.models import loop, open_model
 from kurabe.models.base import ChatModel
 from kurabe.models.reference import is_local, parse_reference, split_chain
 from kurabe.models.request import make_request
-from kurabe.models.transport import loop
 
 _FOR_ALL = (AuthenticationError, PermissionDeniedError, NotFoundError, QuotaExceededError)
 """Where one prompt meets these, every other of the model would."""

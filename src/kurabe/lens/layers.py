@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from kurabe.models.headers import Tensor
+from kurabe.models.weights.headers import Tensor
 
 MAX_DEPTH: Final = 24
 MAX_DIGITS: Final = 6

@@ -16,8 +16,9 @@ from kurabe.lens.architecture import architecture
 from kurabe.lens.published import dimensions as published_dimensions
 from kurabe.lens.published import nearest, parse_size
 from kurabe.lens.published import tensors as published_tensors
-from kurabe.models.dimensions import Dimensions, dimensions
-from kurabe.models.footprint import (
+from kurabe.models.reference import Reference, parse_reference
+from kurabe.models.weights.dimensions import Dimensions, dimensions
+from kurabe.models.weights.footprint import (
     CACHE_BYTES,
     GPU_CONTEXT_BYTES,
     PROCESS_BYTES,
@@ -29,9 +30,8 @@ from kurabe.models.footprint import (
     engine_need,
     step_bytes,
 )
-from kurabe.models.headers import Tensor, locate, read_path
-from kurabe.models.precisions import FLOATS, QUANTIZED, adapter_parameters, bytes_in
-from kurabe.models.reference import Reference, parse_reference
+from kurabe.models.weights.headers import Tensor, locate, read_path
+from kurabe.models.weights.precisions import FLOATS, QUANTIZED, adapter_parameters, bytes_in
 
 _NUMBER: Final = re.compile(r"\d[\d.,_]*(?:e\d+)?\s*[A-Za-z]?", re.ASCII)
 """What is meant as a size."""
@@ -126,7 +126,7 @@ def engine_of(reference: Reference | str, *, context: int | None = None, batch: 
     path = locate(str(parsed))
     if parsed.scheme == "gguf":
         try:
-            from kurabe.models.engines import llama_server
+            from kurabe.models.engines.llama import server as llama_server
         except ImportError:
             raise MissingExtraError("what llama.cpp takes", "local") from None
         found, size = llama_server.read_file(path)

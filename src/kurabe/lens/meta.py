@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kurabe.errors import MissingExtraError, ModelError
-from kurabe.models.headers import CONFIG, Header, Tensor, read_config, text_settings, tokenizer_size
+from kurabe.models.weights.headers import CONFIG, Header, Tensor, read_config, text_settings, tokenizer_size
 
 _MOST: Final = {"layers": 10_000, "experts": 100_000}
 _TYPES: Final = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -47,7 +47,7 @@ def _parameters(path: Path) -> list[tuple[str, Any, str]]:
         import transformers
     except ImportError:
         raise MissingExtraError("a model without its weights (Transformers builds it)", "transformers") from None
-    from kurabe.models.engines.hf_quiet import quiet
+    from kurabe.models.engines.hf.quiet import quiet
 
     with quiet():
         try:

@@ -5,8 +5,8 @@ import re
 from typing import Final, NamedTuple
 
 from kurabe.errors import InputError
-from kurabe.models.dimensions import Dimensions
-from kurabe.models.headers import Tensor
+from kurabe.models.weights.dimensions import Dimensions
+from kurabe.models.weights.headers import Tensor
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMBT])", re.IGNORECASE)
 _UNITS: Final = {"K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}

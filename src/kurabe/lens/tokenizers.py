@@ -10,7 +10,7 @@ import msgspec
 from kurabe.errors import InputError, MissingExtraError, ModelError, missing
 from kurabe.models import open_model
 from kurabe.models.engines.base import LocalModel
-from kurabe.models.local import located, pull_command
+from kurabe.models.files.local import located, pull_command
 from kurabe.models.reference import Reference, parse_reference, split_chain
 
 TIKTOKEN: Final = "tiktoken"
@@ -67,7 +67,7 @@ def open_tokenizer(reference: str) -> Iterator[Opened]:
     elif parsed.scheme in OPENAI:
         yield Opened(_tiktoken(_encoding_of(parsed)))
     else:
-        from kurabe.models.hosted import HostedModel
+        from kurabe.models.hosted.model import HostedModel
 
         with open_model(reference) as model:
             assert isinstance(model, HostedModel)
@@ -107,7 +107,7 @@ def _is_special(model: LocalModel, token: int, name: str) -> bool:
 
 def _gguf_doubts(parsed: Reference, model: LocalModel) -> list[str]:
     from kurabe.lens.belongs import doubts
-    from kurabe.models.headers import read_path
+    from kurabe.models.weights.headers import read_path
 
     path = located(parsed)
     if path is None or path.is_dir():
@@ -127,9 +127,9 @@ def _hf(parsed: Reference) -> Iterator[Opened]:
     path = located(parsed)
     if path is None:
         raise ModelError(f"the model {parsed.name!r} is not on this machine yet; fetch it with: {pull_command(parsed)}")
-    from kurabe.models.engines.hf_check import mismatches
-    from kurabe.models.engines.hf_load import read_tokenizer
-    from kurabe.models.engines.hf_text import TokenBytes
+    from kurabe.models.engines.hf.check import mismatches
+    from kurabe.models.engines.hf.load import read_tokenizer
+    from kurabe.models.engines.hf.text import TokenBytes
 
     config, tokenizer = read_tokenizer(path, parsed)
     known = TokenBytes(tokenizer)

@@ -1,15 +1,17 @@
 """Language models, wherever they run: open one by its reference."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
 
 from kurabe.errors import InputError, KurabeError, ModelError
-from kurabe.models import local
-from kurabe.models.base import ChatModel
-from kurabe.models.local import fingerprint_local, open_local, unavailable_local
+from kurabe.models.base import ChatModel, set_chain
+from kurabe.models.engines.opened import open_local, unavailable_local
+from kurabe.models.files import local
+from kurabe.models.files.local import fingerprint_local
 from kurabe.models.reference import ENGINES, FOLDERS, is_local, parse_reference, split_chain
 
 
@@ -62,7 +64,7 @@ def open_model(reference: str, **options: Any) -> ChatModel:
 def _chain(links: list[str], options: dict[str, Any]) -> ChatModel:
     """The models of a chain with the options that they share."""
     from kurabe.models.fallback import Fallback
-    from kurabe.models.transport.budget import Budget
+    from kurabe.models.hosted.transport.budget import Budget
 
     hosted = [parsed for parsed in map(parse_reference, links) if not parsed.local]
     several = len({(parsed.scheme, parsed.address) for parsed in hosted}) > 1
@@ -82,7 +84,7 @@ def _opened(reference: str, options: dict[str, Any], *, last: bool = True) -> Ch
     """The model of one reference. `last`: whether there is no other to ask where its provider is down."""
     parsed = parse_reference(reference)
     if not parsed.local:
-        from kurabe.models.connect import check_options, connect
+        from kurabe.models.hosted.connect import check_options, connect
 
         check_options(options)
         return connect(parsed, patient=last, **options)
@@ -100,7 +102,7 @@ def availability(reference: str) -> str | None:
             return next((reason for reason in reasons if reason is not None), None)
         parsed = parse_reference(reference)
         if not parsed.local:
-            from kurabe.models.connect import unavailable
+            from kurabe.models.hosted.connect import unavailable
 
             return unavailable(parsed)
         return unavailable_local(parsed)
@@ -145,3 +147,14 @@ def fingerprint(reference: str) -> str:
         return fingerprint_local(parsed) if parsed.local else ""
     except KurabeError:
         return ""
+
+
+def _join(models: Sequence[ChatModel | str]) -> ChatModel:
+    """A Fallback of models and references; the links of one that is among them stand in its place."""
+    from kurabe.models.fallback import Fallback
+
+    opened = [open_model(model) if isinstance(model, str) else model for model in models]
+    return Fallback([link for model in opened for link in (model.models if isinstance(model, Fallback) else (model,))])
+
+
+set_chain(_join)

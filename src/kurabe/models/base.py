@@ -11,9 +11,9 @@ import msgspec
 
 from kurabe.errors import ContentFilteredError, ContextTooLongError, InputError, ModelError, OutputError
 from kurabe.messages import Delta, Message, Reply, Request, Usage
+from kurabe.models import loop
 from kurabe.models.request import Content, make_request
-from kurabe.models.transport import loop
-from kurabe.models.transport.waiting import Batch
+from kurabe.models.waiting import Batch
 
 if TYPE_CHECKING:
     import numpy as np
@@ -601,12 +601,18 @@ def _each_request(requests: Iterable[Any], settings: dict[str, Any]) -> Iterator
             yield request
 
 
+def set_chain(join: "Callable[[Sequence[ChatModel | str]], ChatModel]") -> None:
+    """Say how `a | b` makes a chain: `kurabe.models` does, which opens models and stands on this module."""
+    global _join
+    _join = join
+
+
+_join: "Callable[[Sequence[ChatModel | str]], ChatModel] | None" = None
+
+
 def _chain(*models: "ChatModel | str") -> "ChatModel":
-    """A Fallback of models and references."""
+    """A chain of models and references."""
     if not all(isinstance(model, ChatModel | str) for model in models):
         return NotImplemented  # type: ignore[no-any-return] # so that Python says which types do not go together
-    from kurabe.models import open_model
-    from kurabe.models.fallback import Fallback
-
-    opened = [open_model(model) if isinstance(model, str) else model for model in models]
-    return Fallback([link for model in opened for link in (model.models if isinstance(model, Fallback) else (model,))])
+    assert _join is not None  # set with the first import of anything below kurabe.models
+    return _join(models)

@@ -32,9 +32,9 @@ from kurabe.messages import (
 )
 from kurabe.models.base import AsyncStream, Stream
 from kurabe.models.codecs.base import json_body
+from kurabe.models.cost import total
 from kurabe.models.request import Content, as_messages, make_request
 from kurabe.models.tools import arun_tool, run_tool
-from kurabe.models.transport.cost import total
 
 TURN_TOKENS = 8  # what a chat format puts around a turn, at most
 IMAGE_TOKENS = 1_600  # a large picture, with most providers

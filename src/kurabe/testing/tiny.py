@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Final
 
-from kurabe.models.engines.hf_quiet import quiet
+from kurabe.models.engines.hf.quiet import quiet
 
 TEXT: Final = (
     "Question: How much does a red kettle cost, and what is its size?",

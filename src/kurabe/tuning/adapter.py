@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 from safetensors import safe_open
 
-from kurabe.models.engines.hf_quiet import quiet
-from kurabe.models.hub import INDEX
+from kurabe.models.engines.hf.quiet import quiet
+from kurabe.models.files.hub import INDEX
 from kurabe.tuning.durable import write_bytes
 from kurabe.tuning.settings import HEAD, TuneSettings
 

@@ -16,10 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as tensors_as_bytes
 
 from kurabe.errors import TuningError
+from kurabe.tuning.batches import Loss, padded
 from kurabe.tuning.durable import write_bytes
 from kurabe.tuning.rows import Row, micro_batches
 from kurabe.tuning.settings import HEAD, LEVELS, Head
-from kurabe.tuning.train import Loss, padded
 
 SQUARED: Final = frozenset({"root_mean_squared_error", "r2", "root_mean_squared_log_error"})
 """Metrics of squared errors."""

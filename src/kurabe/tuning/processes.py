@@ -89,11 +89,12 @@ def sharded() -> bool:
 
 
 @contextmanager
-def together() -> Iterator[bool]:
+def together(assist: Callable[[World], None]) -> Iterator[bool]:
     """Be one of the processes that were started to train together; nothing happens where this one is alone.
 
     Gives True in the first, which is to do the work. In the others it gives False once the first is through; by then
-    they have helped in its training. Raises TuningError where another process is gone.
+    they have helped in its training, by `assist` (`kurabe.tuning.train.assist`). Raises TuningError where another
+    process is gone.
     """
     global _world
     if _started() < 2:
@@ -102,8 +103,6 @@ def together() -> Iterator[bool]:
     _world = joined = _join()
     try:
         if joined.rank:
-            from kurabe.tuning.train import assist  # torch is loaded where it is needed
-
             assist(joined)
             yield False
         else:

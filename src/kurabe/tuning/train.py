@@ -10,27 +10,22 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from kurabe.errors import TuningError
-from kurabe.models.engines import hf_load
-from kurabe.models.engines.hf_linear import frozen_linear
-from kurabe.models.engines.hf_quiet import quiet
-from kurabe.models.local import located, pull_command
+from kurabe.models.engines.hf import load as hf_load
+from kurabe.models.engines.hf.linear import frozen_linear
+from kurabe.models.engines.hf.quiet import quiet
+from kurabe.models.files.local import located, pull_command
 from kurabe.models.reference import Reference
-from kurabe.tuning import checkpoint, processes
+from kurabe.tuning import checkpoint, head, processes
+from kurabe.tuning.batches import Loss, padded
 from kurabe.tuning.checkpoint import State
 from kurabe.tuning.rows import Row, plan
 from kurabe.tuning.settings import TuneSettings, learning_rate
-
-if TYPE_CHECKING:
-    from kurabe.tuning.head import Numbers
-
-Loss = Callable[[Any, Sequence[Row], int], torch.Tensor]
-"""(model, rows of a micro-batch, pad token) to the sum of what they lose; divided by the answers' tokens of a step."""
 
 KEEP_SECONDS = 30.0
 """A checkpoint is written at least so often, and at every evaluation."""
@@ -113,7 +108,7 @@ def train(
     lower_is_better: bool = True,
     loss: Loss | None = None,
     base: Reference | None = None,
-    numbers: "Numbers | None" = None,
+    numbers: head.Numbers | None = None,
 ) -> Iterator[Step]:
     """Train what `attach` left to be learned, and yield each step; a checkpoint in `folder` is gone on from.
 
@@ -209,7 +204,7 @@ class Job(NamedTuple):
     settings: TuneSettings
     rows: tuple[Row, ...]
     pad: int
-    numbers: "Numbers | None"
+    numbers: head.Numbers | None
 
 
 def assist(world: processes.World) -> None:
@@ -227,8 +222,6 @@ def assist(world: processes.World) -> None:
             model = attach(loaded.model, job.settings)
             loss: Loss = _loss
             if job.numbers is not None:
-                from kurabe.tuning import head  # which stands on this module
-
                 model = head.begin(model, job.numbers, np.zeros(1))
                 loss = head.loss_of(job.numbers)
             learner = _Learner(model, job.rows, job.settings, job.pad, loss, world)
@@ -430,21 +423,6 @@ def _loss(model: Any, rows: Sequence[Row], pad: int) -> torch.Tensor:
     return torch.nn.functional.cross_entropy(
         logits.flatten(0, 1).float(), labels.to(logits.device).flatten(), ignore_index=-100, reduction="sum"
     )
-
-
-def padded(rows: Sequence[Sequence[int]], pad: int, device: torch.device) -> dict[str, torch.Tensor]:
-    """What a model is called with for rows of tokens: padded on the left, they all end in the last column."""
-    width = max(len(ids) for ids in rows)
-    ids = torch.full((len(rows), width), pad)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
-    for at, row in enumerate(rows):
-        ids[at, width - len(row) :] = torch.tensor(row)
-        mask[at, width - len(row) :] = 1
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    return {
-        name: tensor.to(device)
-        for name, tensor in zip(("input_ids", "attention_mask", "position_ids"), (ids, mask, positions), strict=True)
-    }
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 
 from kurabe.errors import InputError, ModelError
-from kurabe.models.hub import cached, hub_name
+from kurabe.models import loop
+from kurabe.models.files.hub import cached, hub_name
 from kurabe.models.reference import Reference
-from kurabe.models.transport import loop
 
 if TYPE_CHECKING:
     from kurabe.models.embeddings.cache import VectorCache

@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 
 from kurabe.errors import InputError
-from kurabe.models.store import cache_folder
-from kurabe.models.transport.cache import Table
+from kurabe.models.files.store import cache_folder
+from kurabe.models.hosted.transport.cache import Table
 
 VERSION = 1
 

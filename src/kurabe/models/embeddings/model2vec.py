@@ -10,8 +10,8 @@ import numpy as np
 
 from kurabe.errors import ModelError
 from kurabe.models.embeddings.base import LocalEmbedder, Task, files_fingerprint, model_folder
+from kurabe.models.files.small_files import check_small_files
 from kurabe.models.reference import Reference
-from kurabe.models.small_files import check_small_files
 
 
 class Model2Vec(LocalEmbedder):

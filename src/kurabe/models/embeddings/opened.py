@@ -7,7 +7,7 @@ import numpy as np
 from kurabe.models import fingerprint, open_model
 from kurabe.models.base import ChatModel
 from kurabe.models.embeddings.base import AT_ONCE, Embedder, Task
-from kurabe.models.hosted import HostedModel
+from kurabe.models.hosted.model import HostedModel
 from kurabe.models.vectors import AT_ONCE as BATCHES
 
 

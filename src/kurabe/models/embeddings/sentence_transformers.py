@@ -9,9 +9,9 @@ import numpy as np
 
 from kurabe.errors import ModelError
 from kurabe.models.embeddings.base import LocalEmbedder, Task, files_fingerprint, model_folder
-from kurabe.models.engines.hf_quiet import quiet
+from kurabe.models.engines.hf.quiet import quiet
+from kurabe.models.files.small_files import check_small_files, read_small
 from kurabe.models.reference import Reference
-from kurabe.models.small_files import check_small_files, read_small
 
 BATCH: Final = 32
 """Texts of nearly one length in one pass."""

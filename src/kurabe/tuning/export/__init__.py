@@ -6,16 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-import msgspec
-
 from kurabe.errors import TuningError, missing
-from kurabe.models.local import located, located_adapter, pull_command, require_engine
+from kurabe.models.engines.opened import require_engine
+from kurabe.models.files.local import located, located_adapter, pull_command
 from kurabe.models.reference import Reference, parse_reference
 from kurabe.tuning.durable import whole
+from kurabe.tuning.export.tuned import Tuned, Type
 from kurabe.tuning.settings import HEAD
 
 Form = Literal["adapter", "merged", "gguf-adapter", "gguf"]
-Type = Literal["f32", "f16", "bf16", "q8_0"]
 FORMS: Final[tuple[Form, ...]] = get_args(Form)
 TYPES: Final[dict[Form, tuple[Type, ...]]] = {
     "adapter": (),
@@ -25,38 +24,6 @@ TYPES: Final[dict[Form, tuple[Type, ...]]] = {
 }
 """The numbers' types that each form can be written in."""
 _ADAPTER_FILES: Final = ("adapter_config.json", "adapter_model.safetensors", HEAD, "README.md")
-
-
-class Tuned(msgspec.Struct, frozen=True):
-    """What is exported. `base`: the model of Transformers without adapter and precision; `path`: where it lies.
-    `adapter`: a folder of PEFT's, None where the weights at `path` are the tuned ones. `metadata`: the GGUF file that
-    these were made of, whose tokenizer they go with."""
-
-    base: Reference
-    path: Path
-    adapter: Path | None
-    metadata: Path | None = None
-
-    def shown(self, card: str) -> str:
-        """A card that kurabe wrote, with the base's name for others."""
-        return card.replace(f"hf:{self.base.name}", self.public_name)
-
-    @property
-    def scale(self) -> float:
-        """What the adapter is multiplied by."""
-        from kurabe.models.engines.hf_adapter import adapter_scale
-
-        return adapter_scale(self.base)
-
-    @property
-    def public_name(self) -> str:
-        """The base's name for others: of a path on this machine, its last part."""
-        return public_name(self.base.name)
-
-
-def public_name(name: str) -> str:
-    """A model's name for others: of a path on this machine, its last part."""
-    return Path(name).name if Path(name).expanduser().exists() else name
 
 
 def export(

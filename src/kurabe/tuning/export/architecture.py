@@ -8,9 +8,9 @@ import gguf
 import numpy as np
 
 from kurabe.errors import TuningError, missing
-from kurabe.models.engines.hf_load import read_tokenizer
-from kurabe.models.gguf import read_header
+from kurabe.models.engines.hf.load import read_tokenizer
 from kurabe.models.reference import Reference
+from kurabe.models.weights.gguf import read_header
 
 KNOWN: Final = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 """The name in GGUF files of each of Transformers' architectures whose layout is known here."""

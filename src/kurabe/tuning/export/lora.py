@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from kurabe.errors import TuningError
-from kurabe.models.small_files import read_small
+from kurabe.models.files.small_files import read_small
 from kurabe.tuning.export.architecture import Architecture
 
 _PREFIX = "base_model.model."

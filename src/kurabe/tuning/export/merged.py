@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import torch
 
-from kurabe.models.engines import hf_load
-from kurabe.models.engines.hf_quiet import quiet
+from kurabe.models.engines.hf import load as hf_load
+from kurabe.models.engines.hf.quiet import quiet
 from kurabe.tuning.adapter import CARD, MARK, save_weights
-from kurabe.tuning.export import Tuned, Type
+from kurabe.tuning.export.tuned import Tuned, Type
 
 _DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 

@@ -13,15 +13,15 @@ from gguf import GGMLQuantizationType, GGUFValueType, LlamaFileType
 from safetensors import safe_open
 
 from kurabe.errors import TuningError
-from kurabe.models.engines.hf_load import read_tokenizer
-from kurabe.models.gguf import read_header
-from kurabe.models.headers import parts
-from kurabe.models.hub import weight_files
+from kurabe.models.engines.hf.load import read_tokenizer
+from kurabe.models.files.hub import weight_files
 from kurabe.models.reference import Reference
-from kurabe.tuning.export import Tuned, Type
+from kurabe.models.weights.gguf import read_header
+from kurabe.models.weights.headers import parts
 from kurabe.tuning.export.architecture import Architecture, architecture_of
 from kurabe.tuning.export.lora import Lora, read_lora
 from kurabe.tuning.export.metadata import Value, metadata_of_config, rope_factors
+from kurabe.tuning.export.tuned import Tuned, Type
 
 FILE_TYPES: Final[dict[Type, LlamaFileType]] = {
     "f32": LlamaFileType.ALL_F32,

@@ -6,15 +6,15 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from kurabe.errors import ProviderError, UnreadableAnswerError
-from kurabe.models.auth import Key, authorize, fill, find_key
-from kurabe.models.connect import codec_of, connect, options_of
+from kurabe.models import loop
+from kurabe.models.hosted.auth import Key, authorize, fill, find_key
+from kurabe.models.hosted.connect import codec_of, connect, options_of
+from kurabe.models.hosted.sigv4 import signer
+from kurabe.models.hosted.transport.client import Client, lane
+from kurabe.models.hosted.transport.policy import Policy
+from kurabe.models.hosted.transport.retry import ATTEMPTS, delay, worth_retrying
 from kurabe.models.providers import providers
 from kurabe.models.reference import Reference
-from kurabe.models.sigv4 import signer
-from kurabe.models.transport import loop
-from kurabe.models.transport.client import Client, lane
-from kurabe.models.transport.policy import Policy
-from kurabe.models.transport.retry import ATTEMPTS, delay, worth_retrying
 from kurabe.tuning.hosted.base import Steps
 from kurabe.tuning.hosted.services import service_of
 

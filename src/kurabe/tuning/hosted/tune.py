@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from kurabe.messages import Message
-from kurabe.models.transport.policy import Policy
+from kurabe.models.hosted.transport.policy import Policy
 from kurabe.tuning.hosted import jobs, record
 from kurabe.tuning.hosted.base import Row, Settings
 from kurabe.tuning.hosted.connection import Connection

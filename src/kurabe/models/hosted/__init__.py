@@ -1,0 +1,1 @@
+"""Models of providers, asked over the network."""
