@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from kurabe.cli.main import cli
 from kurabe.errors import MissingExtraError, ModelError
 from kurabe.models import availability, beside, fingerprint, open_model, pull_name
+from kurabe.models.engines import opened
 from kurabe.models.engines.opened import require_engine
-from kurabe.models.files import local, ollama_store
+from kurabe.models.files import ollama_store
 from kurabe.models.files.downloaded import downloaded
 from kurabe.models.files.local import located, located_adapter
 from kurabe.models.reference import parse_reference
@@ -200,7 +201,7 @@ class Engine:
 
 @pytest.fixture
 def engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "_engine", lambda scheme: Engine)
+    monkeypatch.setattr(opened, "_engine", lambda scheme: Engine)
 
 
 @pytest.mark.usefixtures("engine")
@@ -268,7 +269,7 @@ def test_what_is_not_there(reference: str, part: str, store: Path) -> None:
 
 @pytest.mark.parametrize("library", ["transformers", "torch", "accelerate", "gguf"])
 def test_a_part_of_an_extra_is_missing(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
-    monkeypatch.setattr(local, "find_spec", lambda name: None if name == library else find_spec(name))
+    monkeypatch.setattr(opened, "find_spec", lambda name: None if name == library else find_spec(name))
     require_engine("gguf")
     with pytest.raises(MissingExtraError, match=r"kurabe\[transformers\]"):
         require_engine("hf")
@@ -276,7 +277,7 @@ def test_a_part_of_an_extra_is_missing(monkeypatch: pytest.MonkeyPatch, library:
 
 @pytest.mark.parametrize("library", ["xllamacpp", "llguidance"])
 def test_a_part_of_llama_cpps_extra_is_missing(monkeypatch: pytest.MonkeyPatch, library: str) -> None:
-    monkeypatch.setattr(local, "find_spec", lambda name: None if name == library else find_spec(name))
+    monkeypatch.setattr(opened, "find_spec", lambda name: None if name == library else find_spec(name))
     with pytest.raises(MissingExtraError, match=r"kurabe\[local\]"):
         require_engine("gguf")
 

@@ -338,7 +338,8 @@ def child(server: Server, limit: int = 0) -> "subprocess.Popen[str]":
     """A process that pulls the stand-in from the hub; `limit`: bytes a file may have there."""
     code = (
         "import resource, sys, msgspec\n"
-        "from kurabe.models import catalog, pull\n"
+        "from kurabe.models import pull\n"
+        "from kurabe.models.files import catalog\n"
         "from kurabe.errors import DownloadError\n"
         "entry = msgspec.json.decode(sys.argv[1], type=catalog.CatalogEntry)\n"
         "catalog.catalog = lambda: {'tiny': entry}\n"
