@@ -84,3 +84,20 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 )
 def test_circles_are_found(graph: dict[str, set[str]], expected: list[list[str]]) -> None:
     assert circles(graph) == expected
+
+
+def test_an_underscored_module_is_imported_only_within_its_folder() -> None:
+    """A folder's modules that begin with an underscore are for that folder alone."""
+    known = modules(SOURCE)
+    strangers = []
+    underscored = 0
+    for name, path in known.items():
+        folder = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        for other in imported(path, known):
+            home, _, leaf = other.rpartition(".")
+            if leaf.startswith("_"):
+                underscored += 1
+                if folder != home:
+                    strangers.append(f"{name} imports {other}")
+    assert strangers == []
+    assert underscored > 40

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -40,6 +41,12 @@ def plugin(group: Group, name: str) -> Any:
             f"{name!r} comes with the package {owner}, which cannot be imported ({type(error).__name__}: {error});"
             f" mend or uninstall it: pip uninstall {owner}"
         ) from error
+
+
+def loaded(path: str) -> Any:
+    """The object that `module:name` names; its module is imported."""
+    module, _, name = path.partition(":")
+    return getattr(import_module(module), name)
 
 
 @cache

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 import kurabe
 from kurabe.cli.main import cli
 from kurabe.errors import KurabeError, ModelError
-from kurabe.models.embeddings import opened
+from kurabe.models.embeddings import _opened as opened
 from kurabe.models.embeddings.base import units
 from kurabe.testing import Fault, Simulator
 

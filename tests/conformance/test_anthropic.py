@@ -35,7 +35,7 @@ from kurabe.messages import (
     ToolResult,
     User,
 )
-from kurabe.models.codecs.anthropic import Anthropic, AnthropicBedrock, AnthropicVertex
+from kurabe.models.codecs._anthropic import Anthropic, AnthropicBedrock, AnthropicVertex
 from kurabe.models.codecs.base import Profile
 from kurabe.models.hosted.sigv4 import sign
 

@@ -22,7 +22,7 @@ import pytest
 
 from kurabe import errors
 from kurabe.messages import Reasoning, Reply
-from kurabe.models.codecs.anthropic import Anthropic, AnthropicBedrock, AnthropicVertex
+from kurabe.models.codecs._anthropic import Anthropic, AnthropicBedrock, AnthropicVertex
 from kurabe.models.codecs.base import Codec, Decoder
 
 Json = dict[str, Any]

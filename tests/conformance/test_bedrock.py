@@ -40,8 +40,8 @@ from kurabe.messages import (
     User,
 )
 from kurabe.models import open_model
+from kurabe.models.codecs._bedrock import Bedrock
 from kurabe.models.codecs.base import HttpRequest, Profile
-from kurabe.models.codecs.bedrock import Bedrock
 from kurabe.models.hosted.sigv4 import sign
 
 CODEC = Bedrock()

@@ -30,8 +30,8 @@ from kurabe.messages import (
     ToolResult,
     User,
 )
+from kurabe.models.codecs._cohere import Cohere
 from kurabe.models.codecs.base import Profile
-from kurabe.models.codecs.cohere import Cohere
 
 CODEC = Cohere()
 PNG = bytes.fromhex("89504e470d0a1a0a0000")

@@ -19,13 +19,13 @@ from google.oauth2.credentials import Credentials
 from kurabe.errors import InputError, UnreadableAnswerError
 from kurabe.messages import Assistant, Request, System, Tool, ToolCall, ToolResult, User
 from kurabe.models import open_model
-from kurabe.models.codecs.anthropic import Anthropic, AnthropicBedrock, AnthropicVertex
+from kurabe.models.codecs._anthropic import Anthropic, AnthropicBedrock, AnthropicVertex
+from kurabe.models.codecs._bedrock import Bedrock
+from kurabe.models.codecs._cohere import Cohere
+from kurabe.models.codecs._gemini import Gemini, Vertex
+from kurabe.models.codecs._openai_responses import OpenAIResponses
 from kurabe.models.codecs.base import Codec, Profile
-from kurabe.models.codecs.bedrock import Bedrock
-from kurabe.models.codecs.cohere import Cohere
-from kurabe.models.codecs.gemini import Gemini, Vertex
 from kurabe.models.codecs.openai_chat import OpenAIChat
-from kurabe.models.codecs.openai_responses import OpenAIResponses
 
 TEXT = "How many tokens are 日本語?"
 HI: Any = [{"role": "user", "content": TEXT}]

@@ -38,8 +38,8 @@ from kurabe.messages import (
     User,
 )
 from kurabe.models import open_model
+from kurabe.models.codecs._gemini import Gemini, Vertex
 from kurabe.models.codecs.base import Profile
-from kurabe.models.codecs.gemini import Gemini, Vertex
 from kurabe.models.providers import providers
 
 SPELLINGS = {

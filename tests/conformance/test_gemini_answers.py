@@ -27,7 +27,7 @@ from kurabe.errors import (
     UnreadableAnswerError,
 )
 from kurabe.messages import Reasoning, Reply, Text, ToolCall
-from kurabe.models.codecs.gemini import Gemini, Vertex
+from kurabe.models.codecs._gemini import Gemini, Vertex
 
 CODECS = {"gemini": Gemini(), "vertex": Vertex()}
 SIGNATURE = "++//+/8="

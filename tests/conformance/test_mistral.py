@@ -44,8 +44,8 @@ from kurabe.messages import (
     Usage,
     User,
 )
+from kurabe.models.codecs._mistral import Mistral
 from kurabe.models.codecs.base import Profile
-from kurabe.models.codecs.mistral import Mistral
 
 CODEC = Mistral()
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")

@@ -35,8 +35,8 @@ from kurabe.messages import (
     ToolResult,
     User,
 )
+from kurabe.models.codecs._openai_responses import OpenAIResponses
 from kurabe.models.codecs.base import HttpRequest, Profile
-from kurabe.models.codecs.openai_responses import OpenAIResponses
 from kurabe.models.hosted.auth import fill
 from kurabe.models.providers import providers
 

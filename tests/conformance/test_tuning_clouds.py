@@ -25,8 +25,8 @@ from google.oauth2.credentials import Credentials as GoogleCredentials
 from mistralai.client import Mistral
 
 from kurabe.messages import Request, User
+from kurabe.models.codecs._gemini import Vertex
 from kurabe.models.codecs.base import HttpRequest, Profile
-from kurabe.models.codecs.gemini import Vertex
 from kurabe.models.hosted.sigv4 import sign
 from kurabe.models.reference import parse_reference
 from kurabe.tuning.hosted.base import Ask, Metric, Settings, Start, State, Steps

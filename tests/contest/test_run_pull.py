@@ -7,7 +7,7 @@ import pytest
 from kurabe.api import Task
 from kurabe.contest.observer import Silent
 from kurabe.contest.run import run
-from kurabe.models.files import local
+from kurabe.models.engines import opened
 from kurabe.testing.hub import Hub
 from kurabe.testing.models import ScriptedModel
 
@@ -37,7 +37,7 @@ def task(tmp_path: Path) -> Task:
 @pytest.fixture
 def model(monkeypatch: pytest.MonkeyPatch) -> ScriptedModel:
     scripted = ScriptedModel(["7"])
-    monkeypatch.setattr(local, "_engine", lambda scheme: lambda path, parsed: scripted)
+    monkeypatch.setattr(opened, "_engine", lambda scheme: lambda path, parsed: scripted)
     return scripted
 
 

@@ -21,7 +21,7 @@ from kurabe.messages import (
     ToolResult,
     User,
 )
-from kurabe.models.codecs.anthropic import Anthropic
+from kurabe.models.codecs._anthropic import Anthropic
 from kurabe.models.codecs.base import Profile
 from kurabe.models.codecs.openai_chat import OpenAIChat
 from kurabe.models.request import as_messages

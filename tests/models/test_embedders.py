@@ -25,8 +25,8 @@ import kurabe
 from kurabe.errors import ContextTooLongError, InputError, MissingExtraError, ModelError
 from kurabe.models import embeddings, shortcuts
 from kurabe.models.embeddings import Embedder, open_embedder
+from kurabe.models.embeddings._sentence_transformers import declared_sizes
 from kurabe.models.embeddings.base import units
-from kurabe.models.embeddings.sentence_transformers import declared_sizes
 from kurabe.testing import Fault, Simulator
 
 WORDS = ["a", "red", "crimson", "bicycle", "bike", "stock", "market", "fell", "wine", "glass", "of", "the"]

@@ -7,11 +7,11 @@ import pytest
 import torch
 import transformers
 
-from kurabe.models.engines.hf.attention import Feed
-from kurabe.models.engines.hf.generate import Packed, Plain, attention, can_pack, pads, runner
+from kurabe.models.engines.hf._attention import Feed
+from kurabe.models.engines.hf._generate import Packed, Plain, attention, can_pack, pads, runner
+from kurabe.models.engines.hf._schedule import common
 from kurabe.models.engines.hf.linear import OneDnnLinear, one_dnn_is_faster
 from kurabe.models.engines.hf.quiet import quiet
-from kurabe.models.engines.hf.schedule import common
 
 VOCABULARY = 300
 LLAMA: dict[str, Any] = {

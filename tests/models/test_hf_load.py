@@ -16,9 +16,9 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from kurabe.errors import MissingExtraError, ModelError
+from kurabe.models.engines.hf._quantize import require_blocks
 from kurabe.models.engines.hf.check import mismatches
 from kurabe.models.engines.hf.load import Loaded, load, unload
-from kurabe.models.engines.hf.quantize import require_blocks
 from kurabe.models.engines.hf.quiet import quiet
 from kurabe.models.reference import Reference
 from kurabe.models.weights.headers import Tensor

@@ -15,8 +15,8 @@ import torch
 
 from kurabe.errors import InputError, ModelError
 from kurabe.messages import Request
+from kurabe.models.engines.hf import _schedule as hf_schedule
 from kurabe.models.engines.hf import model as engine
-from kurabe.models.engines.hf import schedule as hf_schedule
 from kurabe.models.engines.hf.model import Transformers
 from kurabe.models.reference import Reference
 from kurabe.models.request import make_request

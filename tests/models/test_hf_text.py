@@ -8,10 +8,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kurabe.messages import Request, Text, Tool, ToolCall
-from kurabe.models.engines.hf.sample import Sampler, chosen, likelihoods
-from kurabe.models.engines.hf.schedule import common
+from kurabe.models.engines.hf._sample import Sampler, chosen, likelihoods
+from kurabe.models.engines.hf._schedule import common
+from kurabe.models.engines.hf._tools import read_tool_calls, tool_form
 from kurabe.models.engines.hf.text import Writer
-from kurabe.models.engines.hf.tools import read_tool_calls, tool_form
 
 LETTERS = st.text("abé日👩", max_size=12)
 

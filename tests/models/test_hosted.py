@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from kurabe import errors
 from kurabe.errors import InputError, ModelError
 from kurabe.messages import Message, Request, System, User
+from kurabe.models._fallback import Fallback
 from kurabe.models.cost import Price
-from kurabe.models.fallback import Fallback
 from kurabe.models.hosted.transport.budget import Budget
 from kurabe.testing import Fault, Simulator
 

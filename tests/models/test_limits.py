@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from kurabe import errors
 from kurabe.models import loop
 from kurabe.models.hosted.transport import client as clients
-from kurabe.models.hosted.transport.breaker import Breaker
+from kurabe.models.hosted.transport._breaker import Breaker
 from kurabe.models.hosted.transport.client import Lane
 from kurabe.models.hosted.transport.limits import CUT, Limiter, retry_after, stated_limits
 from kurabe.models.hosted.transport.policy import Policy

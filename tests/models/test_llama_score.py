@@ -12,8 +12,8 @@ import pytest
 from kurabe.errors import ContextTooLongError, InputError
 from kurabe.messages import Request, User
 from kurabe.models.engines.choices import Node
+from kurabe.models.engines.llama._score import WHOLE, likeliest, likelihoods
 from kurabe.models.engines.llama.model import LlamaCpp
-from kurabe.models.engines.llama.score import WHOLE, likeliest, likelihoods
 from kurabe.models.engines.llama.server import Servers
 from kurabe.models.grammar import label_grammar
 from kurabe.models.reference import Reference

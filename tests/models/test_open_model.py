@@ -9,8 +9,8 @@ import pytest
 from kurabe.errors import BudgetExceededError, InputError
 from kurabe.messages import Message, Reply, Request, Usage
 from kurabe.models import open_model
+from kurabe.models._fallback import Fallback
 from kurabe.models.cost import Price
-from kurabe.models.fallback import Fallback
 from kurabe.models.hosted.transport.budget import Budget
 from kurabe.models.hosted.transport.policy import Policy
 from kurabe.testing import EchoModel, Fault, Simulator

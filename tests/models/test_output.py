@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from kurabe.errors import InputError, OutputError
 from kurabe.messages import OutputFormat
+from kurabe.models._json_schema import inlined, schema_of, subschemas
 from kurabe.models.codecs.strict import strict_schema
-from kurabe.models.json_schema import inlined, schema_of, subschemas
 from kurabe.models.output import output_format, parse
 
 T = TypeVar("T")

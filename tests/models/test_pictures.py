@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kurabe.messages import Image
-from kurabe.models.pictures import LARGEST, Pixels, most_picture_tokens, picture_size
+from kurabe.models._pictures import LARGEST, Pixels, most_picture_tokens, picture_size
 
 # The beginnings of pictures of 300 by 200 pixels, written by Pillow (of JPEG without the tables).
 HEADERS = {

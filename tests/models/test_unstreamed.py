@@ -7,8 +7,8 @@ import pytest
 
 from kurabe import errors
 from kurabe.messages import Reply, ToolCall
+from kurabe.models.codecs._gemini import Gemini
 from kurabe.models.codecs.base import Codec
-from kurabe.models.codecs.gemini import Gemini
 from kurabe.models.codecs.ollama import Ollama
 from kurabe.models.codecs.openai_chat import OpenAIChat
 from kurabe.testing import Fault, Simulator

@@ -68,7 +68,7 @@ def test_the_next_model_of_a_chain_is_asked_at_once() -> None:
     with Simulator("openai", faults=[Fault.status(429, retry_after=YEAR)]) as first, Simulator("openai") as second:
         with pytest.raises(errors.RateLimitedError):
             first.open().chat("x")
-        from kurabe.models.fallback import Fallback
+        from kurabe.models._fallback import Fallback
 
         chain = Fallback([first.open(timeout=5), second.open()])
         assert chain.chat("y").text == "y"

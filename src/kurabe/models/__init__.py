@@ -63,7 +63,7 @@ def open_model(reference: str, **options: Any) -> ChatModel:
 
 def _chain(links: list[str], options: dict[str, Any]) -> ChatModel:
     """The models of a chain with the options that they share."""
-    from kurabe.models.fallback import Fallback
+    from kurabe.models._fallback import Fallback
     from kurabe.models.hosted.transport.budget import Budget
 
     hosted = [parsed for parsed in map(parse_reference, links) if not parsed.local]
@@ -72,7 +72,7 @@ def _chain(links: list[str], options: dict[str, Any]) -> ChatModel:
         if options.get(name) is not None and (several or name == "price"):
             raise InputError(
                 f"{name} is that of one model, and {' | '.join(links)!r} names several; set keys in the environment,"
-                " or open each model and join them with kurabe.models.fallback.Fallback"
+                " or open each model and join them with kurabe.models._fallback.Fallback"
             )
     if isinstance(usd := options.get("budget"), int | float):
         options = {**options, "budget": Budget(usd)}
@@ -151,7 +151,7 @@ def fingerprint(reference: str) -> str:
 
 def _join(models: Sequence[ChatModel | str]) -> ChatModel:
     """A Fallback of models and references; the links of one that is among them stand in its place."""
-    from kurabe.models.fallback import Fallback
+    from kurabe.models._fallback import Fallback
 
     opened = [open_model(model) if isinstance(model, str) else model for model in models]
     return Fallback([link for model in opened for link in (model.models if isinstance(model, Fallback) else (model,))])

@@ -12,10 +12,10 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from importlib import import_module
 from typing import IO, Any, Final
 
 from kurabe.models.memory_limit import limit_memory
+from kurabe.plugins import loaded
 
 MEMORY: Final = 7 << 27
 """Bytes that a call may take; what it is made of has been loaded before, and counts for nothing."""
@@ -82,8 +82,7 @@ def serve() -> None:
         except EOFError:
             return
         try:
-            module, _, name = target.partition(":")
-            function = getattr(import_module(module), name)
+            function = loaded(target)
             limit_memory(MEMORY)
             _limit_time(seconds)
             answer = json.dumps({"value": function(*args)})

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from kurabe.messages import Image, Request, ToolResult, Usage
-from kurabe.models.pictures import most_picture_tokens
+from kurabe.models._pictures import most_picture_tokens
 
 TURN_TOKENS = 16  # what a chat format puts around a turn
 PRICE = "options: {price: {input: …, output: …}}"

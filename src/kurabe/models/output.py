@@ -10,7 +10,7 @@ import msgspec
 
 from kurabe.errors import InputError, OutputError
 from kurabe.messages import OutputFormat
-from kurabe.models.json_schema import Mismatch, Schema, TypeFault, inlined, schema_of, subschemas, value_of
+from kurabe.models._json_schema import Mismatch, Schema, TypeFault, inlined, schema_of, subschemas, value_of
 
 _SAYS_SOMETHING = frozenset(
     {"type", "properties", "anyOf", "oneOf", "allOf", "$ref", "enum", "const", "items", "prefixItems"}

@@ -84,7 +84,7 @@ def as_messages(content: Content) -> tuple[Message, ...]:
             case "loose":
                 messages.append(User(*run))
             case "dict":
-                from kurabe.models.dict_messages import from_dicts
+                from kurabe.models._dict_messages import from_dicts
 
                 messages += from_dicts(run)
             case _:

@@ -14,9 +14,9 @@ import msgspec
 from kurabe.errors import InputError, missing, without_secrets
 from kurabe.messages import Tool, ToolCall, ToolResult
 from kurabe.models import loop
+from kurabe.models._json_schema import Mismatch, Schema, TypeFault, schema_of, value_of
 from kurabe.models.codecs.base import json_body
 from kurabe.models.codecs.strict import strict_schema
-from kurabe.models.json_schema import Mismatch, Schema, TypeFault, schema_of, value_of
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _LONGEST_FAULT = 500  # characters of an exception's text that the model is told

@@ -34,8 +34,8 @@ from kurabe.messages import (
     ToolResult,
     User,
 )
-from kurabe.models.codecs.anthropic import Anthropic, AnthropicBedrock, AnthropicVertex
-from kurabe.models.codecs.anthropic_schema import closed_schema
+from kurabe.models.codecs._anthropic import Anthropic, AnthropicBedrock, AnthropicVertex
+from kurabe.models.codecs._anthropic_schema import closed_schema
 from kurabe.models.codecs.base import Decoder, Profile
 from kurabe.models.hosted.auth import fill
 from kurabe.models.providers import providers

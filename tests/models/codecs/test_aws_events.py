@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kurabe.errors import CutStreamError, ProviderError, UnreadableAnswerError
-from kurabe.models.codecs.aws_events import MAX_HEADERS, MAX_PAYLOAD, EventStreamReader
+from kurabe.models.codecs._aws_events import MAX_HEADERS, MAX_PAYLOAD, EventStreamReader
 
 Messages = list[tuple[dict[str, str], bytes]]
 

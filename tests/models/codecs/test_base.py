@@ -7,14 +7,14 @@ import pytest
 
 from kurabe.errors import ContextTooLongError
 from kurabe.messages import OutputFormat, Part, Reasoning, Request, Text, ToolCall, User
-from kurabe.models.codecs.anthropic import Anthropic, AnthropicBedrock, AnthropicVertex
+from kurabe.models.codecs._anthropic import Anthropic, AnthropicBedrock, AnthropicVertex
+from kurabe.models.codecs._bedrock import Bedrock
+from kurabe.models.codecs._cohere import Cohere
+from kurabe.models.codecs._gemini import Gemini, Vertex
+from kurabe.models.codecs._mistral import Mistral
+from kurabe.models.codecs._openai_responses import OpenAIResponses
 from kurabe.models.codecs.base import Codec, Profile, generic_error, joined, merged, provider_error
-from kurabe.models.codecs.bedrock import Bedrock
-from kurabe.models.codecs.cohere import Cohere
-from kurabe.models.codecs.gemini import Gemini, Vertex
-from kurabe.models.codecs.mistral import Mistral
 from kurabe.models.codecs.openai_chat import OpenAIChat
-from kurabe.models.codecs.openai_responses import OpenAIResponses
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}}
 # (codec, the object in its body that holds the schema of the output)

@@ -31,8 +31,8 @@ from kurabe.messages import (
     Usage,
     User,
 )
+from kurabe.models.codecs._bedrock import Bedrock
 from kurabe.models.codecs.base import Profile
-from kurabe.models.codecs.bedrock import Bedrock
 from kurabe.models.providers import providers
 
 CODEC = Bedrock()

@@ -39,8 +39,8 @@ from kurabe.messages import (
     Usage,
     User,
 )
+from kurabe.models.codecs._cohere import Cohere
 from kurabe.models.codecs.base import Profile
-from kurabe.models.codecs.cohere import Cohere
 from kurabe.models.providers import providers
 
 CODEC = Cohere()

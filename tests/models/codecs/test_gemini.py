@@ -31,8 +31,8 @@ from kurabe.messages import (
     ToolResult,
     User,
 )
+from kurabe.models.codecs._gemini import Gemini, Vertex
 from kurabe.models.codecs.base import Profile
-from kurabe.models.codecs.gemini import Gemini, Vertex
 from kurabe.models.providers import providers
 
 GEMINI, VERTEX = Gemini(), Vertex()

@@ -28,8 +28,8 @@ from kurabe.messages import (
     ToolCall,
     User,
 )
+from kurabe.models.codecs._gemini import Gemini, Vertex
 from kurabe.models.codecs.base import Profile
-from kurabe.models.codecs.gemini import Gemini, Vertex
 
 GEMINI, VERTEX = Gemini(), Vertex()
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from kurabe import errors
 from kurabe.messages import Assistant, Message, OutputFormat, Reasoning, Reply, Request, Text, ToolCall, User
+from kurabe.models.codecs._mistral import Mistral
 from kurabe.models.codecs.base import Profile
-from kurabe.models.codecs.mistral import Mistral
 
 CODEC = Mistral()
 

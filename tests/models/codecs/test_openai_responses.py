@@ -39,8 +39,8 @@ from kurabe.messages import (
     User,
     text_of,
 )
+from kurabe.models.codecs._openai_responses import OpenAIResponses
 from kurabe.models.codecs.base import Profile
-from kurabe.models.codecs.openai_responses import OpenAIResponses
 
 CODEC = OpenAIResponses()
 PLAIN = Profile()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kurabe.errors import UnreadableAnswerError
-from kurabe.models.codecs.sse import LONGEST, Event, EventReader
+from kurabe.models.codecs._sse import LONGEST, Event, EventReader
 
 
 def by_the_standard(stream: bytes) -> list[Event]:

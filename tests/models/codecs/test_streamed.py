@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from kurabe import errors
 from kurabe.messages import Delta
-from kurabe.models.codecs.anthropic import Anthropic, AnthropicBedrock
+from kurabe.models.codecs._anthropic import Anthropic, AnthropicBedrock
+from kurabe.models.codecs._bedrock import Bedrock
+from kurabe.models.codecs._cohere import Cohere
+from kurabe.models.codecs._gemini import Gemini
+from kurabe.models.codecs._mistral import Mistral
+from kurabe.models.codecs._openai_responses import OpenAIResponses
 from kurabe.models.codecs.base import Codec
-from kurabe.models.codecs.bedrock import Bedrock
-from kurabe.models.codecs.cohere import Cohere
-from kurabe.models.codecs.gemini import Gemini
-from kurabe.models.codecs.mistral import Mistral
 from kurabe.models.codecs.ollama import Ollama
 from kurabe.models.codecs.openai_chat import OpenAIChat
-from kurabe.models.codecs.openai_responses import OpenAIResponses
 from kurabe.testing.wire.aws import event
 
 

@@ -28,6 +28,8 @@ from kurabe.messages import (
     Usage,
     text_of,
 )
+from kurabe.models.codecs._sse import LONGEST
+from kurabe.models.codecs._streamed import StreamedAnswer
 from kurabe.models.codecs.base import (
     Codec,
     HttpRequest,
@@ -40,8 +42,6 @@ from kurabe.models.codecs.base import (
     read_json,
     result_text,
 )
-from kurabe.models.codecs.sse import LONGEST
-from kurabe.models.codecs.streamed import StreamedAnswer
 from kurabe.models.codecs.usage import NOTHING, UNKNOWN, Count, is_stated, read_count, read_usage
 
 _OPTIONS = {

@@ -37,7 +37,8 @@ from kurabe.messages import (
     ToolCall,
     ToolResult,
 )
-from kurabe.models.codecs import openai_chat_read as read
+from kurabe.models.codecs import _openai_chat_read as read
+from kurabe.models.codecs._openai_chat_errors import error_facts, failure
 from kurabe.models.codecs.base import (
     BROKEN,
     Codec,
@@ -51,7 +52,6 @@ from kurabe.models.codecs.base import (
     read_json,
     result_text,
 )
-from kurabe.models.codecs.openai_chat_errors import error_facts, failure
 from kurabe.models.codecs.strict import strict_schema
 from kurabe.models.codecs.usage import NOTHING, Count, read_usage
 

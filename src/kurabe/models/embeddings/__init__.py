@@ -1,21 +1,21 @@
 """Embeddings behind one interface, wherever they are made: open what makes them by its reference."""
 
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final
 
 from kurabe.errors import InputError, KurabeError, MissingExtraError, ModelError
 from kurabe.models.embeddings.base import Embedder, files_fingerprint, model_folder
 from kurabe.models.reference import FOLDERS, Reference, parse_reference, split_chain
+from kurabe.plugins import loaded
 
 DEFAULT: Final = "wordllama:256"
 
 _HERE: Final = {
-    "wordllama": ("wordllama", "Wordllama"),
-    "fake": ("fake", "Fake"),
-    "sentence-transformers": ("sentence_transformers", "SentenceTransformers"),
-    "model2vec": ("model2vec", "Model2Vec"),
-    "spacy": ("spacy", "Spacy"),
+    "wordllama": "wordllama:Wordllama",
+    "fake": "_fake:Fake",
+    "sentence-transformers": "_sentence_transformers:SentenceTransformers",
+    "model2vec": "_model2vec:Model2Vec",
+    "spacy": "_spacy:Spacy",
 }
 _PACKAGES: Final = {"sentence-transformers": "sentence_transformers", "model2vec": "model2vec", "spacy": "spacy"}
 
@@ -56,7 +56,7 @@ def open_embedder(reference: str = DEFAULT, *, cache: Any = False, **options: An
     ...     model.embed(["red", "blue", "red"]).shape
     (3, 64)
     """
-    from kurabe.models.embeddings.cache import vector_cache
+    from kurabe.models.embeddings._cache import vector_cache
 
     if not isinstance(reference, str):
         raise InputError(f"a model is named by a text such as {DEFAULT!r}, not {type(reference).__name__}")
@@ -65,14 +65,13 @@ def open_embedder(reference: str = DEFAULT, *, cache: Any = False, **options: An
     parsed = parse_reference(reference)
     _require(parsed)
     if parsed.scheme not in _HERE:
-        from kurabe.models.embeddings.opened import Opened
+        from kurabe.models.embeddings._opened import Opened
 
         embedder: Embedder = Opened(reference, options)
     else:
         if options:
             raise InputError(f"{reference!r} is a local model and takes no {', '.join(options)}")
-        module, name = _HERE[parsed.scheme]
-        embedder = getattr(import_module(f"kurabe.models.embeddings.{module}"), name)(parsed)
+        embedder = loaded(f"kurabe.models.embeddings.{_HERE[parsed.scheme]}")(parsed)
     embedder.cache = vector_cache(cache)
     return embedder
 

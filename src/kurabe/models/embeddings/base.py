@@ -16,7 +16,7 @@ from kurabe.models.files.hub import cached, hub_name
 from kurabe.models.reference import Reference
 
 if TYPE_CHECKING:
-    from kurabe.models.embeddings.cache import VectorCache
+    from kurabe.models.embeddings._cache import VectorCache
 
 AT_ONCE = 2_000
 """Texts between two looks into the cache, and in one step of `embed_batches`."""

@@ -22,6 +22,7 @@ from kurabe.models.hosted.transport.retry import ATTEMPTS
 from kurabe.models.providers import Provider, providers
 from kurabe.models.reference import COMPATIBLE, KEY, Reference, shown_reference
 from kurabe.models.request import Unsupported
+from kurabe.plugins import loaded
 
 ACCESS_TOKEN = "ya29."
 """How Google Cloud's access tokens begin, which are no API keys."""
@@ -122,25 +123,22 @@ def provider_of(reference: Reference, api_key: str | None = None) -> Provider:
 
 def codec_of(provider: Provider) -> Codec:
     """The codec of a provider's protocol; only this one is loaded."""
-    from importlib import import_module
-
-    module, name = _CODECS[provider.protocol]
-    codec: Codec = getattr(import_module(f"kurabe.models.codecs.{module}"), name)()
+    codec: Codec = loaded(f"kurabe.models.codecs.{_CODECS[provider.protocol]}")()
     return codec
 
 
-_CODECS: dict[str, tuple[str, str]] = {
-    "openai_chat": ("openai_chat", "OpenAIChat"),
-    "openai_responses": ("openai_responses", "OpenAIResponses"),
-    "anthropic": ("anthropic", "Anthropic"),
-    "anthropic_vertex": ("anthropic", "AnthropicVertex"),
-    "anthropic_bedrock": ("anthropic", "AnthropicBedrock"),
-    "gemini": ("gemini", "Gemini"),
-    "vertex": ("gemini", "Vertex"),
-    "bedrock": ("bedrock", "Bedrock"),
-    "cohere": ("cohere", "Cohere"),
-    "mistral": ("mistral", "Mistral"),
-    "ollama": ("ollama", "Ollama"),
+_CODECS: dict[str, str] = {
+    "openai_chat": "openai_chat:OpenAIChat",
+    "openai_responses": "_openai_responses:OpenAIResponses",
+    "anthropic": "_anthropic:Anthropic",
+    "anthropic_vertex": "_anthropic:AnthropicVertex",
+    "anthropic_bedrock": "_anthropic:AnthropicBedrock",
+    "gemini": "_gemini:Gemini",
+    "vertex": "_gemini:Vertex",
+    "bedrock": "_bedrock:Bedrock",
+    "cohere": "_cohere:Cohere",
+    "mistral": "_mistral:Mistral",
+    "ollama": "ollama:Ollama",
 }
 
 

@@ -25,6 +25,9 @@ try:
 except ImportError as error:
     raise MissingExtraError(f"a model on this machine (Transformers; {error})", "transformers") from None
 
+from kurabe.models.engines.hf._gguf import cut_as_stated, read_once
+from kurabe.models.engines.hf._memory import is_out_of_memory
+from kurabe.models.engines.hf._quantize import quantize, quantize_while_loading, require_blocks
 from kurabe.models.engines.hf.adapter import add_adapter
 from kurabe.models.engines.hf.check import (
     allow_code,
@@ -35,9 +38,6 @@ from kurabe.models.engines.hf.check import (
     text_config,
     unusable,
 )
-from kurabe.models.engines.hf.gguf import cut_as_stated, read_once
-from kurabe.models.engines.hf.memory import is_out_of_memory
-from kurabe.models.engines.hf.quantize import quantize, quantize_while_loading, require_blocks
 from kurabe.models.engines.hf.quiet import quiet
 
 DTYPES: Final = ("auto", *FLOATS)

@@ -22,14 +22,14 @@ from kurabe.models.codecs.base import Codec, Profile
 from kurabe.models.engines.base import Generated, LocalModel, Piece
 from kurabe.models.engines.chat_template import ChatTemplate
 from kurabe.models.engines.choices import Node
-from kurabe.models.engines.hf.generate import Plain, pads, runner
-from kurabe.models.engines.hf.grammar import Grammars
+from kurabe.models.engines.hf._generate import Plain, pads, runner
+from kurabe.models.engines.hf._grammar import Grammars
+from kurabe.models.engines.hf._row import Row
+from kurabe.models.engines.hf._schedule import Worker
+from kurabe.models.engines.hf._score import score_nodes
+from kurabe.models.engines.hf._tools import call_grammar, tool_form
 from kurabe.models.engines.hf.load import Loaded, end_of_turn, load, unload
-from kurabe.models.engines.hf.row import Row
-from kurabe.models.engines.hf.schedule import Worker
-from kurabe.models.engines.hf.score import score_nodes
 from kurabe.models.engines.hf.text import TokenBytes
-from kurabe.models.engines.hf.tools import call_grammar, tool_form
 from kurabe.models.engines.thoughts import thoughts_of
 from kurabe.models.reference import Reference
 from kurabe.models.request import Content, fit, make_request

@@ -28,8 +28,9 @@ from kurabe.models.engines.base import Generated, LocalModel, Piece
 from kurabe.models.engines.chat_template import ChatTemplate
 from kurabe.models.engines.choices import Node
 from kurabe.models.engines.gbnf import check_grammar
-from kurabe.models.engines.llama.embed import MEAN, RANK, embed, pooling, rerank
-from kurabe.models.engines.llama.score import WHOLE, Likely, entries, likeliest, likelihoods, shares
+from kurabe.models.engines.llama._embed import MEAN, RANK, embed, pooling, rerank
+from kurabe.models.engines.llama._score import WHOLE, Likely, entries, likeliest, likelihoods, shares
+from kurabe.models.engines.llama._tools import chat_with_tools
 from kurabe.models.engines.llama.server import (
     Lane,
     Servers,
@@ -40,7 +41,6 @@ from kurabe.models.engines.llama.server import (
     read_options,
     too_long,
 )
-from kurabe.models.engines.llama.tools import chat_with_tools
 from kurabe.models.engines.thoughts import thoughts_of
 from kurabe.models.reference import Reference
 from kurabe.models.request import Content, fit, make_request, without_system

@@ -25,7 +25,7 @@ from kurabe.errors import (
 from kurabe.messages import Delta, Reply
 from kurabe.models.codecs.base import Codec, Decoder, HttpRequest, as_deltas
 from kurabe.models.hosted.auth import Authorize, Key
-from kurabe.models.hosted.transport.breaker import Breaker
+from kurabe.models.hosted.transport._breaker import Breaker
 from kurabe.models.hosted.transport.http import Http
 from kurabe.models.hosted.transport.limits import Limiter, Turn, retry_after
 from kurabe.models.hosted.transport.policy import USUAL, Policy

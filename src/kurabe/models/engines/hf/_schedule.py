@@ -15,11 +15,11 @@ from typing import Any, Final, TypeVar
 import torch
 
 from kurabe.errors import ModelError
-from kurabe.models.engines.hf.attention import Feed
-from kurabe.models.engines.hf.generate import Runner
-from kurabe.models.engines.hf.memory import is_out_of_memory, said
-from kurabe.models.engines.hf.row import Row
-from kurabe.models.engines.hf.sample import chosen, likelihoods
+from kurabe.models.engines.hf._attention import Feed
+from kurabe.models.engines.hf._generate import Runner
+from kurabe.models.engines.hf._memory import is_out_of_memory, said
+from kurabe.models.engines.hf._row import Row
+from kurabe.models.engines.hf._sample import chosen, likelihoods
 
 T = TypeVar("T")
 

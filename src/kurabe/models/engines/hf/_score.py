@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from kurabe.models.engines.choices import Node
-from kurabe.models.engines.hf.schedule import Worker
+from kurabe.models.engines.hf._schedule import Worker
 
 _SCORES_BYTES = 64_000_000
 """Bytes of scores, in float32, that are held at once."""

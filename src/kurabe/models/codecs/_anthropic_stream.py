@@ -6,10 +6,10 @@ import msgspec
 
 from kurabe.errors import UnreadableAnswerError
 from kurabe.messages import Delta, FinishReason, Part, Reasoning, Reply, Text, ToolCall, Usage
-from kurabe.models.codecs.aws_events import EventStreamReader
+from kurabe.models.codecs._aws_events import EventStreamReader
+from kurabe.models.codecs._sse import Event
+from kurabe.models.codecs._streamed import JsonEvents, is_json
 from kurabe.models.codecs.base import generic_error, joined, provider_error, raise_cut, read_arguments, read_json
-from kurabe.models.codecs.sse import Event
-from kurabe.models.codecs.streamed import JsonEvents, is_json
 from kurabe.models.codecs.usage import NOTHING, UNKNOWN, Count, is_stated, read_usage, usage_of
 
 

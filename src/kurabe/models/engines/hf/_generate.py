@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 import torch
 
-from kurabe.models.engines.hf.attention import NAME, Feed, Pack, Slots, packed_attention
+from kurabe.models.engines.hf._attention import NAME, Feed, Pack, Slots, packed_attention
 from kurabe.models.engines.hf.linear import fast_linear
 from kurabe.models.engines.hf.quiet import quiet
 

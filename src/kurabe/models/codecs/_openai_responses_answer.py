@@ -15,9 +15,9 @@ from kurabe.messages import (
     TokenLogprob,
     ToolCall,
 )
+from kurabe.models.codecs._sse import Event
+from kurabe.models.codecs._streamed import JsonEvents
 from kurabe.models.codecs.base import joined, provider_error, raise_cut, read_arguments, read_json
-from kurabe.models.codecs.sse import Event
-from kurabe.models.codecs.streamed import JsonEvents
 from kurabe.models.codecs.usage import NOTHING, Count, read_usage, usage_of
 
 

@@ -9,9 +9,9 @@ import msgspec
 
 from kurabe.errors import CutStreamError, ProviderError, QuotaExceededError, UnreadableAnswerError
 from kurabe.messages import Delta, FinishReason, Part, Reasoning, Reply, Text, ToolCall, Usage
-from kurabe.models.codecs.aws_events import EventStreamReader
+from kurabe.models.codecs._aws_events import EventStreamReader
+from kurabe.models.codecs._streamed import StreamedAnswer, is_json
 from kurabe.models.codecs.base import BROKEN, generic_error, joined, provider_error, read_arguments, read_json
-from kurabe.models.codecs.streamed import StreamedAnswer, is_json
 from kurabe.models.codecs.usage import NOTHING, UNKNOWN, Count, read_usage, usage_of
 
 

@@ -20,6 +20,7 @@ from kurabe.messages import (
     ToolCall,
     ToolResult,
 )
+from kurabe.models.codecs._cohere_answer import PLAN, THINKING, CohereDecoder, read_answer
 from kurabe.models.codecs.base import (
     BROKEN,
     PLAIN,
@@ -36,7 +37,6 @@ from kurabe.models.codecs.base import (
     provider_error,
     read_json,
 )
-from kurabe.models.codecs.cohere_answer import PLAN, THINKING, CohereDecoder, read_answer
 from kurabe.models.codecs.usage import NOTHING, FloatCount, read_usage
 
 _NAMES: Final = {

@@ -28,8 +28,9 @@ from kurabe.messages import (
     ToolCall,
     ToolResult,
 )
-from kurabe.models.codecs.anthropic import thinking
-from kurabe.models.codecs.anthropic_schema import closed_schema
+from kurabe.models.codecs._anthropic import thinking
+from kurabe.models.codecs._anthropic_schema import closed_schema
+from kurabe.models.codecs._bedrock_answer import ConverseDecoder, read_answer, read_error
 from kurabe.models.codecs.base import (
     PLAIN,
     Codec,
@@ -41,7 +42,6 @@ from kurabe.models.codecs.base import (
     needs_turn,
     read_json,
 )
-from kurabe.models.codecs.bedrock_answer import ConverseDecoder, read_answer, read_error
 from kurabe.models.codecs.usage import NOTHING, Count, read_count
 
 _INFERENCE = {"max_tokens": "maxTokens", "temperature": "temperature", "top_p": "topP"}

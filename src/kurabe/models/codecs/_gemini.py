@@ -32,6 +32,8 @@ from kurabe.messages import (
     ToolCall,
     ToolResult,
 )
+from kurabe.models.codecs._gemini_answer import OWN_ID, StreamDecoder, WireError, find_error, make_error, read_reply
+from kurabe.models.codecs._vertex_hosts import vertex_address
 from kurabe.models.codecs.base import (
     PLAIN,
     Codec,
@@ -43,9 +45,7 @@ from kurabe.models.codecs.base import (
     needs_turn,
     read_json,
 )
-from kurabe.models.codecs.gemini_answer import OWN_ID, StreamDecoder, WireError, find_error, make_error, read_reply
 from kurabe.models.codecs.usage import NOTHING, Count, FloatCount, read_usage
-from kurabe.models.codecs.vertex_hosts import vertex_address
 
 _SETTINGS = {
     "max_tokens": "maxOutputTokens",

@@ -12,6 +12,7 @@ import msgspec
 
 from kurabe.errors import InputError
 from kurabe.messages import Document, Image, Message, Part, Reasoning, Reply, Request, Text, Tool, ToolCall, ToolResult
+from kurabe.models.codecs._openai_responses_answer import ResponsesDecoder, read_answer
 from kurabe.models.codecs.base import (
     PLAIN,
     Codec,
@@ -25,7 +26,6 @@ from kurabe.models.codecs.base import (
     needs_turn,
     read_json,
 )
-from kurabe.models.codecs.openai_responses_answer import ResponsesDecoder, read_answer
 from kurabe.models.codecs.strict import strict_schema
 
 _PHASES: Final = ("commentary", "final_answer")

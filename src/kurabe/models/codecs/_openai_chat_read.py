@@ -6,10 +6,10 @@ import msgspec
 
 from kurabe.errors import CutStreamError, ProviderError, UnreadableAnswerError
 from kurabe.messages import Delta, FinishReason, Part, Reasoning, Reply, Text, TokenLogprob, ToolCall, Usage
+from kurabe.models.codecs._openai_chat_errors import failure, reported, tells_an_error
+from kurabe.models.codecs._sse import Event, EventReader
+from kurabe.models.codecs._streamed import StreamedAnswer
 from kurabe.models.codecs.base import joined, provider_error, read_arguments, read_json
-from kurabe.models.codecs.openai_chat_errors import failure, reported, tells_an_error
-from kurabe.models.codecs.sse import Event, EventReader
-from kurabe.models.codecs.streamed import StreamedAnswer
 from kurabe.models.codecs.usage import NOTHING, UNKNOWN, Count, is_stated, read_usage, usage_of
 
 

@@ -30,8 +30,9 @@ from kurabe.messages import (
     ToolCall,
     ToolResult,
 )
-from kurabe.models.codecs.anthropic_schema import closed_schema
-from kurabe.models.codecs.anthropic_stream import BedrockDecoder, StreamDecoder, read_message
+from kurabe.models.codecs._anthropic_schema import closed_schema
+from kurabe.models.codecs._anthropic_stream import BedrockDecoder, StreamDecoder, read_message
+from kurabe.models.codecs._vertex_hosts import vertex_address
 from kurabe.models.codecs.base import (
     PLAIN,
     Codec,
@@ -47,7 +48,6 @@ from kurabe.models.codecs.base import (
     read_json,
 )
 from kurabe.models.codecs.usage import Count
-from kurabe.models.codecs.vertex_hosts import vertex_address
 
 _SAMPLING: Final = ("temperature", "top_p", "top_k")
 _EFFORTS: Final = {"minimal": "low"}  # the others have the same name

@@ -5,9 +5,9 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from kurabe.messages import Delta, FinishReason, Part, Reply, Request, TokenLogprob, Usage
-from kurabe.models.engines.hf.sample import Likely, Sampler
+from kurabe.models.engines.hf._sample import Likely, Sampler
+from kurabe.models.engines.hf._tools import read_tool_calls
 from kurabe.models.engines.hf.text import TokenBytes, Writer
-from kurabe.models.engines.hf.tools import read_tool_calls
 from kurabe.models.engines.thoughts import Thoughts
 
 Sink = Callable[["Row", Delta | BaseException | None], None]

@@ -30,10 +30,10 @@ from kurabe.messages import (
     TokenLogprob,
     ToolCall,
 )
+from kurabe.models.codecs._gemini_calls import Call, OpenCall
+from kurabe.models.codecs._sse import Event
+from kurabe.models.codecs._streamed import JsonEvents
 from kurabe.models.codecs.base import BROKEN, joined, provider_error, read_json
-from kurabe.models.codecs.gemini_calls import Call, OpenCall
-from kurabe.models.codecs.sse import Event
-from kurabe.models.codecs.streamed import JsonEvents
 from kurabe.models.codecs.usage import NOTHING, Count, is_stated, read_usage, usage_of
 
 OWN_ID = "kurabe-"

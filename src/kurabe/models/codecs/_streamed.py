@@ -6,8 +6,8 @@ import msgspec
 
 from kurabe.errors import CutStreamError, ProviderError, UnreadableAnswerError
 from kurabe.messages import Delta, Reply
+from kurabe.models.codecs._sse import Event, EventReader
 from kurabe.models.codecs.base import BROKEN, generic_error, provider_error
-from kurabe.models.codecs.sse import Event, EventReader
 
 
 class StreamedAnswer:
