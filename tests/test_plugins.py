@@ -89,6 +89,89 @@ def test_its_contestant_passes_the_battery_and_is_told_of_the_task(site: Path, f
     assert done.stdout == "number within_10_percent price\n", done.stderr
 
 
+def run(site: Path, folder: Path, code: str) -> "subprocess.CompletedProcess[str]":
+    paths = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=folder, env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_the_example_package_adds_an_engine(site: Path, folder: Path) -> None:
+    task = (folder / "task.yaml").read_text()
+    prompted = task.replace("contestants: [", "contestants: [{prompt: {model: greatest:number}}, ")
+    (folder / "task.yaml").write_text(prompted)
+    done = kurabe(site, folder, "run", "task.yaml")
+    assert done.returncode == 0, done.stderr
+    assert "greatest:number" in done.stdout
+    code = """
+        from kurabe import open_model
+        from kurabe.errors import ModelError
+        with open_model("greatest:number?digits=2") as model:
+            print(model.reference, model.complete("3 or 5.256?"), [d.text for d in model.stream("3 or 5?")])
+        for wrong in ("greatest:word", "greatest:number?colour=red", "letters:latin", "greatst:number"):
+            try:
+                open_model(wrong)
+            except ModelError as error:
+                print(error)
+    """
+    lines = run(site, folder, code).stdout.splitlines()
+    assert lines[0] == "greatest:number?digits=2 5.26 ['5.00']"
+    assert lines[1] == "there is no model 'word', only greatest:number"
+    assert "'colour'" in lines[2]
+    assert "digits" in lines[2]
+    assert lines[3] == "'letters:latin': letters: gives embeddings and no chat model"
+    assert "did you mean 'greatest'" in lines[4]
+
+
+def test_the_example_package_adds_an_embedder(site: Path, folder: Path) -> None:
+    code = """
+        from kurabe import open_embedder
+        with open_embedder("letters:latin") as model:
+            print(model.embed(["aab", "b"])[:, :2].round(3).tolist())
+    """
+    done = run(site, folder, code)
+    assert done.stdout == "[[0.8939999938011169, 0.44699999690055847], [0.0, 1.0]]\n", done.stderr
+
+
+def test_the_example_package_adds_a_provider_and_its_wire_format(site: Path, folder: Path) -> None:
+    code = """
+        from kurabe import open_model
+        from kurabe.testing.simulator import Simulator
+        with Simulator("openai", answer="hello") as server:
+            with open_model("example-gateway:m", api_key="k", base_url=server.url) as model:
+                print(model.complete("Hi."), server.requests[0].json["team"])
+    """
+    done = run(site, folder, code)
+    assert done.stdout == "hello search\n", done.stderr
+    assert "example-gateway" in kurabe(site, folder, "providers").stdout
+
+
+@pytest.mark.parametrize("group", ["providers", "wire_formats", "engines", "embedders"])
+def test_models_of_others_work_beside_a_package_that_cannot_be_imported(
+    tmp_path: Path, folder: Path, group: str
+) -> None:
+    site = broken(tmp_path / "site", group, "odd")
+    code = """
+        from kurabe.errors import KurabeError
+        from kurabe.models import open_model
+        from kurabe.models.embeddings import open_embedder
+        with open_embedder("fake:8") as model:
+            print(model.embed("a").shape)
+        print(open_model("openai:gpt-4.1-mini", api_key="k").reference)
+        try:
+            open_model("odd:thing")
+        except KurabeError as error:
+            print(error)
+    """
+    done = run(site, folder, code)
+    first, second, third = done.stdout.splitlines()
+    assert (first, second) == ("(1, 8)", "openai:gpt-4.1-mini")
+    said = third if group in ("engines", "embedders") else done.stderr
+    if group != "wire_formats":  # nothing names that one
+        assert "'odd' comes with the package broken, which cannot be imported (RuntimeError: not today)" in said
+
+
 def test_without_the_package_its_names_are_unknown(tmp_path: Path, folder: Path) -> None:
     done = kurabe(tmp_path, folder, "run", "task.yaml")
     assert done.returncode == 2

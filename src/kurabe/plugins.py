@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-Group = Literal["contestants", "metrics", "formats", "commands"]
+Group = Literal["contestants", "metrics", "providers", "wire_formats", "engines", "embedders", "formats", "commands"]
 
 
 def plugin_names(group: Group, *, taken: Iterable[str] = ()) -> tuple[str, ...]:

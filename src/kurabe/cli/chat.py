@@ -19,7 +19,7 @@ from kurabe.messages import Image, Part, Text
 from kurabe.models import open_model
 from kurabe.models.conversation import Conversation
 from kurabe.models.providers import providers
-from kurabe.models.reference import COMPATIBLE, LOCAL, is_local
+from kurabe.models.reference import COMPATIBLE, is_local, local_schemes
 from kurabe.report.format import count, dollars
 
 LISTED = 20  # kept conversations that /history shows
@@ -143,7 +143,7 @@ class _Chat:
         earlier = f" · {count(turns, 'earlier message')}" if turns else ""
         reference = self.conversation.model.reference
         click.secho(f"{reference}{earlier} · /help lists the commands, Ctrl-D leaves", dim=True)
-        schemes = [*(name for name in providers() if name != COMPATIBLE), *LOCAL]
+        schemes = [*(name for name in providers() if name != COMPATIBLE), *local_schemes()]
         read = line_editor({name: schemes if name == "/model" else None for name in self.commands})
         warned = False
         while True:

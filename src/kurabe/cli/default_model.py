@@ -7,7 +7,7 @@ from kurabe.errors import InputError
 from kurabe.models.files.downloaded import downloaded
 from kurabe.models.hosted.auth import find_key
 from kurabe.models.providers import providers
-from kurabe.models.reference import LOCAL
+from kurabe.models.reference import runs_here
 
 VARIABLE = "KURABE_MODEL"
 
@@ -37,7 +37,7 @@ def is_reference(text: str) -> bool:
     if " | " in text:
         return all(map(is_reference, text.split(" | ")))
     scheme, colon, name = text.partition(":")
-    known = scheme in LOCAL or scheme in providers() or scheme.startswith("openai@")
+    known = runs_here(scheme) or scheme in providers() or scheme.startswith("openai@")
     spaced = any(letter.isspace() for letter in text)
     if colon:
         return not spaced or (known and not name[:1].isspace())

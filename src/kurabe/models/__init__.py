@@ -12,7 +12,7 @@ from kurabe.models.base import ChatModel, set_chain
 from kurabe.models.engines.opened import open_local, unavailable_local
 from kurabe.models.files import local
 from kurabe.models.files.local import fingerprint_local
-from kurabe.models.reference import ENGINES, FOLDERS, is_local, parse_reference, split_chain
+from kurabe.models.reference import ENGINES, FOLDERS, LOCAL, added, is_local, parse_reference, split_chain
 
 
 def open_model(reference: str, **options: Any) -> ChatModel:
@@ -115,7 +115,7 @@ def pull_name(reference: str) -> str | None:
     if len(split_chain(reference)) > 1:
         return next((name for link in split_chain(reference) if (name := pull_name(link)) is not None), None)
     parsed = parse_reference(reference)
-    return local.pull_name(parsed) if parsed.local else None
+    return local.pull_name(parsed) if parsed.scheme in LOCAL else None
 
 
 def beside(reference: str, folder: Path) -> str:
@@ -144,6 +144,8 @@ def fingerprint(reference: str) -> str:
     change of a file of one's own; '' without files."""
     try:
         parsed = parse_reference(reference)
+        if (engine := added(parsed.scheme)) is not None:
+            return str(getattr(engine, "fingerprint", lambda reference: "")(parsed))
         return fingerprint_local(parsed) if parsed.local else ""
     except KurabeError:
         return ""

@@ -163,9 +163,12 @@ class ChatModel(ABC):
         Reply
         """
 
-    @abstractmethod
-    def _stream(self, request: Request) -> AsyncGenerator[list[Delta] | Reply, None]:
-        """The pieces of the answer to a Request as they come, and at last the whole Reply."""
+    async def _stream(self, request: Request) -> AsyncGenerator[list[Delta] | Reply, None]:
+        """The pieces of the answer to a Request as they come, and at last the whole Reply; all at once for a model that
+        has no pieces."""
+        reply = await self.ask(request)
+        yield [Delta(reply.text)]
+        yield reply
 
     def close(self) -> None:  # noqa: B027 - most hold nothing of their own
         """Release what the model holds: its connections or its memory."""

@@ -1,20 +1,32 @@
 """Providers of hosted models: one row of `providers.toml` each, and those that plugins add."""
 
 import tomllib
+import warnings
 from fnmatch import fnmatchcase
 from functools import cache
-from importlib.metadata import entry_points
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
+from kurabe.errors import PluginError, missing
 from kurabe.models.codecs.base import Profile
+from kurabe.plugins import plugin, plugin_names
 
-Protocol = Literal[
-    "openai_chat", "openai_responses", "anthropic", "anthropic_vertex", "anthropic_bedrock", "gemini", "vertex",
-    "bedrock", "cohere", "mistral", "ollama",
-]  # fmt: skip
+CODECS: Final[dict[str, str]] = {
+    "openai_chat": "openai_chat:OpenAIChat",
+    "openai_responses": "_openai_responses:OpenAIResponses",
+    "anthropic": "_anthropic:Anthropic",
+    "anthropic_vertex": "_anthropic:AnthropicVertex",
+    "anthropic_bedrock": "_anthropic:AnthropicBedrock",
+    "gemini": "_gemini:Gemini",
+    "vertex": "_gemini:Vertex",
+    "bedrock": "_bedrock:Bedrock",
+    "cohere": "_cohere:Cohere",
+    "mistral": "_mistral:Mistral",
+    "ollama": "ollama:Ollama",
+}
+"""The class of each wire format, within `kurabe.models.codecs`. A plugin adds some by `kurabe.wire_formats`."""
 Auth = Literal["none", "bearer", "x-api-key", "api-key", "x-goog-api-key", "azure", "google", "aws"]
 
 
@@ -50,7 +62,7 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     title: str
-    protocol: Protocol
+    protocol: str
     base_url: str
     auth: Auth = "bearer"
     key: tuple[str, ...] = ()
@@ -70,6 +82,10 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: tuple[Rule, ...] = ()
     name: str = ""
 
+    def __post_init__(self) -> None:
+        if self.protocol not in CODECS and self.protocol not in plugin_names("wire_formats"):
+            raise ValueError(missing("wire format", self.protocol, [*CODECS, *plugin_names("wire_formats")]))
+
     def profile(self, model: str) -> Profile:
         """What this model accepts: the provider's settings, then those of each rule that matches, in order."""
         without, names, quirks = set(self.without), dict(self.names), set(self.quirks)
@@ -86,10 +102,20 @@ class Provider(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @cache
 def providers() -> dict[str, Provider]:
     """Every provider by its name in references. A plugin adds some by the entry point `kurabe.providers`: the
-    address of a dict of name → row, with the keys of providers.toml, or of a function that returns one."""
+    address of a dict of name → row, with the keys of providers.toml, or of a function that returns one. What can't be
+    read is named in a warning, and the others stay."""
     table = tomllib.loads(files("kurabe.models").joinpath("providers.toml").read_text("utf-8"))
-    rows: dict[str, Any] = dict(table)
-    for entry in entry_points(group="kurabe.providers"):
-        loaded = entry.load()
-        rows |= loaded() if callable(loaded) else loaded
-    return {name: msgspec.convert({**row, "name": name}, Provider) for name, row in rows.items()}
+    rows = {name: _row(name, row) for name, row in table.items()}
+    for name in plugin_names("providers"):
+        try:
+            found = plugin("providers", name)
+            rows |= {each: _row(each, row) for each, row in (found() if callable(found) else found).items()}
+        except PluginError as error:
+            warnings.warn(str(error), stacklevel=2)
+        except Exception as error:
+            warnings.warn(f"the plugin {name!r} gives providers that can't be read: {error}", stacklevel=2)
+    return rows
+
+
+def _row(name: str, row: Any) -> Provider:
+    return msgspec.convert({**row, "name": name}, Provider)

@@ -5,12 +5,13 @@
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote_plus, urlencode
 
 import msgspec
 
 from kurabe.errors import ModelError, missing
+from kurabe.plugins import Group, plugin, plugin_names
 
 EMBEDDINGS: Final[dict[str, tuple[str, ...]]] = {
     "wordllama": (),
@@ -73,7 +74,7 @@ class Reference(msgspec.Struct, frozen=True):
     @property
     def local(self) -> bool:
         """Whether the model runs in this process."""
-        return self.scheme in LOCAL
+        return runs_here(self.scheme)
 
     def choice(self, option: str, values: Iterable[str]) -> str | None:
         """The value of an option that is one of `values`, or None where it is not given."""
@@ -110,7 +111,34 @@ def split_chain(text: str) -> list[str]:
 
 def is_local(text: str) -> bool:
     """Whether the reference names a model of this process, as far as it can be read."""
-    return text.partition(":")[0] in LOCAL and " | " not in text
+    return runs_here(text.partition(":")[0]) and " | " not in text
+
+
+def runs_here(scheme: str) -> bool:
+    """Whether a scheme is that of an engine or embedder of this process, kurabe's own or a plugin's."""
+    return scheme in LOCAL or scheme in _added()
+
+
+def local_schemes() -> list[str]:
+    """The schemes of what runs in this process: kurabe's own, then those of plugins."""
+    return [*LOCAL, *_added()]
+
+
+def added(scheme: str) -> Any:
+    """The engine or embedder that a plugin adds under a scheme: its class, imported now. None where none does."""
+    groups: tuple[Group, ...] = ("engines", "embedders")
+    found = next((group for group in groups if scheme in plugin_names(group)), None) if scheme in _added() else None
+    return None if found is None else plugin(found, scheme)
+
+
+def _added() -> list[str]:
+    """A plugin takes no scheme from kurabe's own engines and providers."""
+    names = [*plugin_names("engines", taken=LOCAL), *plugin_names("embedders", taken=LOCAL)]
+    if not names:
+        return names
+    from kurabe.models.providers import providers
+
+    return [name for name in dict.fromkeys(names) if name not in providers()]
 
 
 def parse_reference(text: str) -> Reference:
@@ -131,6 +159,8 @@ def parse_reference(text: str) -> Reference:
         )
     if scheme in LOCAL:
         known: tuple[str, ...] = LOCAL[scheme]
+    elif runs_here(scheme):
+        known = tuple(getattr(added(scheme), "options", ()))
     else:
         from kurabe.models.providers import providers
 
@@ -139,7 +169,7 @@ def parse_reference(text: str) -> Reference:
                 where = next((option for option in named.options if option in ("base_url", "host")), None)
                 form = f"{named.name}:MODEL?{where}=http://…" if where else "openai@http://…:MODEL"
                 raise ModelError(f"model reference '{named.name}@…': an address is written so: '{form}'")
-            names = [*LOCAL, *(name for name in providers() if name != COMPATIBLE)]
+            names = [*local_schemes(), *(name for name in providers() if name != COMPATIBLE)]
             raise ModelError(f"model reference {shown_reference(text)!r}: {missing('provider', scheme, names)}")
         known = (*providers()[scheme].options, CONCURRENCY)
     name, options = _name_and_options(text, scheme, rest, known)
@@ -167,10 +197,10 @@ def _meant(text: str) -> str:
     from kurabe.models.providers import providers
 
     provider, slash, name = text.partition("/")
-    if provider in LOCAL or provider in providers():
+    if runs_here(provider) or provider in providers():
         if name:
             return f"write {f'{provider}:{name}'!r}"
-        listed = f"; `kurabe models {provider}` lists its models" if not slash and provider not in LOCAL else ""
+        listed = f"; `kurabe models {provider}` lists its models" if not slash and provider in providers() else ""
         return f"write '{provider}:MODEL'{listed}"
     return "write PROVIDER:MODEL, such as 'gguf:smollm2-135m' or 'openai:gpt-5.1'"
 

@@ -1,11 +1,12 @@
 """Embeddings behind one interface, wherever they are made: open what makes them by its reference."""
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, Final
 
 from kurabe.errors import InputError, KurabeError, MissingExtraError, ModelError
 from kurabe.models.embeddings.base import Embedder, files_fingerprint, model_folder
-from kurabe.models.reference import FOLDERS, Reference, parse_reference, split_chain
+from kurabe.models.reference import FOLDERS, Reference, added, parse_reference, split_chain
 from kurabe.plugins import loaded
 
 DEFAULT: Final = "wordllama:256"
@@ -64,14 +65,15 @@ def open_embedder(reference: str = DEFAULT, *, cache: Any = False, **options: An
         raise ModelError(f"{reference!r} is a chain, and vectors of different models can't be compared; name one model")
     parsed = parse_reference(reference)
     _require(parsed)
-    if parsed.scheme not in _HERE:
+    maker = _maker(parsed)
+    if maker is None:
         from kurabe.models.embeddings._opened import Opened
 
         embedder: Embedder = Opened(reference, options)
     else:
         if options:
             raise InputError(f"{reference!r} is a local model and takes no {', '.join(options)}")
-        embedder = loaded(f"kurabe.models.embeddings.{_HERE[parsed.scheme]}")(parsed)
+        embedder = maker(parsed)
     embedder.cache = vector_cache(cache)
     return embedder
 
@@ -86,7 +88,7 @@ def unavailable(reference: str) -> str | None:
         parsed = parse_reference(reference)
         _require(parsed)
         if parsed.scheme not in _HERE:
-            return availability(reference)
+            return None if _maker(parsed) is not None else availability(reference)
         if parsed.scheme in ("wordllama", "fake"):
             open_embedder(reference)
         elif parsed.scheme != "spacy":
@@ -94,6 +96,14 @@ def unavailable(reference: str) -> str | None:
     except KurabeError as error:
         return str(error)
     return None
+
+
+def _maker(parsed: Reference) -> Callable[[Reference], Embedder] | None:
+    """What makes vectors in this process; None for what `open_model` opens."""
+    made: Any = added(parsed.scheme)
+    if parsed.scheme in _HERE:
+        made = loaded(f"kurabe.models.embeddings.{_HERE[parsed.scheme]}")
+    return made if isinstance(made, type) and issubclass(made, Embedder) else None
 
 
 def _require(parsed: Reference) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from kurabe.errors import MissingExtraError, ModelError
+from kurabe.models.base import ChatModel
 from kurabe.models.engines.base import LocalModel
 from kurabe.models.files.local import (
     kinds_of_files,
@@ -17,12 +18,16 @@ from kurabe.models.files.local import (
     sources,
     stored_by_ollama,
 )
-from kurabe.models.reference import Reference
+from kurabe.models.reference import Reference, added
 
 
-def open_local(parsed: Reference) -> LocalModel:
+def open_local(parsed: Reference) -> ChatModel:
     """Load the model. Raises ModelError where it is not on this machine yet, can't be loaded or does not fit the
     memory, and MissingExtraError where its engine is not installed."""
+    if (engine := added(parsed.scheme)) is not None:
+        if (problem := unavailable_local(parsed)) is not None:
+            raise ModelError(problem)
+        return _made(engine, parsed)
     if sources(parsed):
         raise ModelError(f"the model {parsed.name!r} is not on this machine yet; fetch it with: {pull_command(parsed)}")
     path = located(parsed)
@@ -32,6 +37,16 @@ def open_local(parsed: Reference) -> LocalModel:
     model = _engine(parsed.scheme)(path, _with_adapter(parsed))
     model.reference = str(parsed)
     return model
+
+
+def _made(engine: Callable[[Reference], ChatModel], parsed: Reference) -> ChatModel:
+    model = engine(parsed)
+    model.reference = str(parsed)
+    return model
+
+
+def _nothing(parsed: Reference) -> None:
+    """What keeps an engine that doesn't say from running."""
 
 
 def _engine(scheme: str) -> Callable[[Path, Reference], LocalModel]:
@@ -51,6 +66,10 @@ def _engine(scheme: str) -> Callable[[Path, Reference], LocalModel]:
 
 def unavailable_local(parsed: Reference) -> str | None:
     """Why the model could not run, not even after `kurabe pull`; None where it could. Loads nothing."""
+    if (engine := added(parsed.scheme)) is not None:
+        if not (isinstance(engine, type) and issubclass(engine, ChatModel)):
+            return f"'{parsed}': {parsed.scheme}: gives embeddings and no chat model"
+        return getattr(engine, "unavailable", _nothing)(parsed)
     path, adapter = located(parsed), located_adapter(parsed)
     require_engine(parsed.scheme)
     if path is not None and not path.exists():

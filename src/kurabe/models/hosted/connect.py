@@ -19,10 +19,10 @@ from kurabe.models.hosted.transport.http import Timeouts, shared
 from kurabe.models.hosted.transport.limits import Limiter
 from kurabe.models.hosted.transport.policy import USUAL, Policy
 from kurabe.models.hosted.transport.retry import ATTEMPTS
-from kurabe.models.providers import Provider, providers
+from kurabe.models.providers import CODECS, Provider, providers
 from kurabe.models.reference import COMPATIBLE, KEY, Reference, shown_reference
 from kurabe.models.request import Unsupported
-from kurabe.plugins import loaded
+from kurabe.plugins import loaded, plugin
 
 ACCESS_TOKEN = "ya29."
 """How Google Cloud's access tokens begin, which are no API keys."""
@@ -123,23 +123,10 @@ def provider_of(reference: Reference, api_key: str | None = None) -> Provider:
 
 def codec_of(provider: Provider) -> Codec:
     """The codec of a provider's protocol; only this one is loaded."""
-    codec: Codec = loaded(f"kurabe.models.codecs.{_CODECS[provider.protocol]}")()
+    ours = CODECS.get(provider.protocol)
+    made = plugin("wire_formats", provider.protocol) if ours is None else loaded(f"kurabe.models.codecs.{ours}")
+    codec: Codec = made()
     return codec
-
-
-_CODECS: dict[str, str] = {
-    "openai_chat": "openai_chat:OpenAIChat",
-    "openai_responses": "_openai_responses:OpenAIResponses",
-    "anthropic": "_anthropic:Anthropic",
-    "anthropic_vertex": "_anthropic:AnthropicVertex",
-    "anthropic_bedrock": "_anthropic:AnthropicBedrock",
-    "gemini": "_gemini:Gemini",
-    "vertex": "_gemini:Vertex",
-    "bedrock": "_bedrock:Bedrock",
-    "cohere": "_cohere:Cohere",
-    "mistral": "_mistral:Mistral",
-    "ollama": "ollama:Ollama",
-}
 
 
 def _is_count(value: Any) -> bool:
