@@ -297,6 +297,7 @@ SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
 _SECRET = re.compile(r"\b(?:sk|pk|rk|hf|ghp|gsk|xai)[-_][A-Za-z0-9_-]{12,}")
 SHORTEST_SECRET = 8
 """Characters: a shorter value is no secret, and would blank innocent words."""
+_LONGEST = 10_000  # characters of an error
 _KEPT = "\n\t\u200c\u200d"
 HIDDEN = "•••"
 """What stands for a secret."""
@@ -325,6 +326,19 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c for c in text if c.isprintable() or c in _KEPT or category(c) not in {"Cc", "Cf", "Cs"})
+
+
+def text_of(error: BaseException) -> str:
+    """What an error says, as it can be kept: no more of it than anybody reads, and '' where its class can't say it.
+
+    >>> text_of(FileNotFoundError("caf\udce9.csv"))
+    'caf?.csv'
+    """
+    try:
+        text = str(error)
+    except Exception:
+        return ""
+    return text[:_LONGEST].encode("utf-8", "replace").decode()
 
 
 def is_disk_full(error: OSError) -> bool:

@@ -15,7 +15,11 @@ import polars as pl
 import pytest
 
 from kurabe import Task
+from kurabe.contest.journal import Journal
+from kurabe.contest.prepare import journal_path
+from kurabe.contestants.base import Contestant
 from kurabe.contestants.prompt import Prompt
+from kurabe.errors import JournalError
 from kurabe.testing import Fault, Simulator
 
 PRICE = {"input": 1.0, "output": 2.0}
@@ -93,6 +97,39 @@ def test_the_budget_of_dollars_is_never_exceeded_and_nothing_paid_is_lost(tmp_pa
         assert "budget of $0.0" in str(row.reason)
 
 
+class Breaks(Contestant):
+    """Finds, beside a model whose calls are under way, that the journal can't be used."""
+
+    server: Simulator
+
+    def models(self) -> tuple[str, ...]:
+        return ("openai:gpt-4o-mini",)
+
+    def may_cost(self) -> bool:
+        return True
+
+    def fit(self, X: Any, y: Any, validation: Any = None) -> "Breaks":
+        while not self.server.calls:
+            time.sleep(0.01)
+        raise JournalError("the journal is gone")
+
+
+def test_calls_under_way_are_kept_where_another_contestant_ends_the_run(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"text": [f"thing at {n}" for n in range(90)], "price": [float(n) for n in range(90)]})
+    with Simulator("openai", answer=price, delay=1.0) as server:
+        Breaks.server = server
+        asked = {"model": "openai:gpt-4o-mini", "options": {"base_url": server.url, "price": PRICE, "concurrency": 4}}
+        contestants = ["constant", {"prompt": asked}, ("breaks", Breaks())]
+        task = Task.from_frame(frame, target="price", kind="number", contestants=contestants, folder=tmp_path)
+        with pytest.raises(JournalError, match="the journal is gone"):
+            task.compete()
+        with Journal(journal_path(tmp_path), create=False) as journal:
+            entries = {one.name: one for one in journal.evidence(journal.runs()[0].id).entries}
+        (prompt,) = (one for label, one in entries.items() if label.startswith("prompt"))
+        assert 0 < int(prompt.answered.sum()) == server.calls
+        assert str(prompt.reason).endswith("run again to go on")
+
+
 def test_a_key_that_is_refused_stops_the_contestant_and_no_other(tmp_path: Path) -> None:
     with Simulator("openai", faults=Fault.status(401)) as server:
         board = make_task(tmp_path, 260, server, concurrency=4).compete()
@@ -118,7 +155,11 @@ def test_a_missing_key_is_a_reason_on_the_board(tmp_path: Path, monkeypatch: pyt
 RUN = """
 import sys
 from kurabe import Task
+from kurabe.contest.journal import Journal
+from kurabe.contest.prepare import journal_path
+from kurabe.contestants.base import Contestant
 from kurabe.contestants.prompt import Prompt
+from kurabe.errors import JournalError
 Task.from_file(sys.argv[1]).compete()
 """
 

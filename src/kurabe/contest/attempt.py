@@ -37,6 +37,7 @@ from kurabe.errors import (
     JournalError,
     KurabeError,
     is_disk_full,
+    text_of,
 )
 from kurabe.tasks.metrics import Metric
 from kurabe.tasks.task import Part, Task
@@ -107,7 +108,7 @@ class Attempt:
             raise
         except JournalError:
             raise
-        except Exception as error:  # a contestant may raise anything; the others go on
+        except BaseException as error:  # a contestant may raise anything, `SystemExit` too; the others go on
             if is_disk_full(error) if isinstance(error, OSError) else getattr(error, "disk_full", False):
                 raise disk_error(self._run.task.folder / FOLDER, OSError(28, str(error))) from error
             if os.environ.get("KURABE_DEBUG"):
@@ -309,7 +310,7 @@ def out_of_time(work: Work, why: str) -> tuple[Status, str | None]:
 
 def first_line(error: BaseException) -> str:
     """What an error says, on one line; of an error that is not ours with its kind."""
-    lines = str(error).strip().splitlines()
+    lines = text_of(error).strip().splitlines()
     if isinstance(error, KurabeError | FailedError):
         return lines[0] if lines else type(error).__name__
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -14,7 +14,7 @@ from kurabe.contest.memory import PeakMemory
 from kurabe.contest.prepare import FOLDER, Entrant, fit, trained_before, trained_path
 from kurabe.contestants import persist
 from kurabe.contestants.base import Answering, Contestant, Learning, Prediction
-from kurabe.contestants.contract import contestant_of
+from kurabe.contestants.contract import as_kept, contestant_of
 from kurabe.contestants.keys import estimator_digests
 from kurabe.contestants.shared import Shared
 from kurabe.errors import ContestantError
@@ -97,7 +97,8 @@ class InProcess:
 
     def answer(self, left: Sequence[int], context: Answering) -> Iterator[list[Prediction]]:
         """As `Executor.answer`."""
-        return contestant_of(self._answering()).answer(self._X[left], replace(context, positions=left))
+        answers = contestant_of(self._answering()).answer(self._X[left], replace(context, positions=left))
+        return ([as_kept(one, context.kind, len(left)) for one in batch] for batch in answers)
 
     def close(self) -> None:
         """As `Executor.close`."""

@@ -55,7 +55,7 @@ class Purse:
         usd = sum(answer.usd or 0.0 for answer in answers)
         with self._lock:
             self._spent += usd
-            self._dearest = max(self._dearest, *(answer.usd or 0.0 for answer in answers))
+            self._dearest = max([self._dearest, *(answer.usd or 0.0 for answer in answers)])
         if self.budget is not None and self.budget.ledger is not None:
             self.budget.ledger.change(-usd)
 

@@ -151,27 +151,25 @@ class _Contest:
             self._join(learning)
             self._through(places.alone)
             self._join(asking)
+            self._raise_fatal()
         except BaseException as error:
             self._end(error)
             raise
         finally:
             for worker in self._workers:
                 worker.close()
-        if self._fatal is not None:
-            raise self._fatal
 
     def judge(self, work: Callable[[], None]) -> None:
         """Have judges asked, and let Ctrl-C wait for the calls that they have under way."""
         self._judging = True
         try:
             self._join([self._start(work)])
+            self._raise_fatal()
         except BaseException as error:
             self._end(error)
             raise
         finally:
             self._judging = False
-        if self._fatal is not None:
-            raise self._fatal
 
     # ------------------------------------------------------------------------------------------------------- threads
 
@@ -196,6 +194,11 @@ class _Contest:
         for over in begun:
             while self._fatal is None and not over.wait(LOOK):
                 pass
+
+    def _raise_fatal(self) -> None:
+        """Raise what a thread has ended the run with."""
+        if self._fatal is not None:
+            raise self._fatal
 
     def _stop(self, error: BaseException) -> None:
         """Have nothing more begin, since the run can't go on."""

@@ -6,6 +6,7 @@ outlives the run, however that ends.
 
 import os
 import pickle
+import signal
 import sys
 import threading
 import warnings
@@ -22,7 +23,7 @@ from kurabe.contest.executor import InProcess, Learned
 from kurabe.contest.prepare import make_entrant
 from kurabe.contestants.base import Answering, Learning, Prediction
 from kurabe.contestants.open_models import OpenModels
-from kurabe.errors import KurabeError, is_disk_full
+from kurabe.errors import KurabeError, is_disk_full, text_of
 from kurabe.tasks.task import Task
 
 
@@ -109,7 +110,7 @@ def serve() -> None:
             say(
                 Failed(
                     type(error).__name__,
-                    str(error),
+                    text_of(error),
                     isinstance(error, KurabeError),
                     isinstance(error, OSError) and is_disk_full(error),
                 )
@@ -162,6 +163,8 @@ def _listen(inbox: IO[bytes], requests: "SimpleQueue[Request]") -> None:
     with suppress(Exception):
         while True:
             requests.put(decoder.decode(receive(inbox)))
+    with suppress(AttributeError, OSError):
+        os.killpg(0, signal.SIGTERM)  # with what contestants have started
     os._exit(1)
 
 

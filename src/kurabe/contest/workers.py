@@ -67,6 +67,7 @@ class Worker:
         self._told, self._threads = told, threads
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._end: threading.Thread | None = None  # over once the process is, with all that it has started
         self._closed = False
 
     def send(self, request: worker.Request) -> None:
@@ -136,6 +137,8 @@ class Worker:
                 start_new_session=True,  # Ctrl-C is for the run to deal with
                 env={**os.environ, **threads, "POLARS_MAX_THREADS": str(self._threads)},
             )
+            self._end = threading.Thread(target=_see_off, args=(process,), name="kurabe-worker", daemon=True)
+            self._end.start()
         assert process.stdin is not None
         try:
             worker.send(process.stdin, self._told)
@@ -150,14 +153,28 @@ class Worker:
                 self._process = None
         return WorkerLostError(_ended(process.returncode))
 
-    @staticmethod
-    def _gone(process: "subprocess.Popen[bytes]") -> None:
+    def _gone(self, process: "subprocess.Popen[bytes]") -> None:
         process.kill()
+        if self._end is not None:
+            self._end.join()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 with suppress(OSError):
                     pipe.close()
         process.wait()
+
+
+def _see_off(process: "subprocess.Popen[bytes]") -> None:
+    """Wait until a worker ends, however that is, and end what it has started: a process that it forked holds its pipes
+    open, so that the run would wait for a reply for ever.
+
+    It is asked to end and not killed, since joblib has a process that cleans up what others leave.
+    """
+    if hasattr(os, "waitid"):  # on macOS from Python 3.13 on
+        with suppress(ChildProcessError):
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGTERM)  # the number is the group's as long as anybody is in it
 
 
 def _ended(code: int) -> str:
@@ -218,7 +235,11 @@ class InWorker:
                 self.peak = reply.peak
 
     def _received(self) -> worker.Reply:
-        reply = self._worker.receive(self._clock)
+        try:
+            reply = self._worker.receive(self._clock)
+        except (WorkerLostError, OutOfTimeError):
+            self._open = False  # it holds nothing any more, and need not be started again to be told so
+            raise
         if isinstance(reply, worker.Failed):
             raise FailedError(reply)
         return reply

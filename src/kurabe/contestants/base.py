@@ -365,15 +365,24 @@ def answers_of(estimator: Any, X: pl.DataFrame, context: Answering) -> Iterator[
             raise ContestantError(
                 f"predict gave shape {values.shape} for {piece.height} rows; wanted ({piece.height},)"
             )
-        yield [Prediction(start + row, _plain(value, context.kind)) for row, value in enumerate(values)]
+        yield [Prediction(start + row, plain_value(value, context.kind)) for row, value in enumerate(values)]
 
 
-def _plain(value: Any, kind: Kind) -> float | str | None:
-    """An answer as it is kept; not a number counts as unread."""
-    if kind == "number":
+def plain_value(value: Any, kind: Kind) -> float | str | None:
+    """An answer as it is kept; not a number counts as unread. Raises ContestantError where none is possible.
+
+    >>> plain_value(np.float32(1.5), "number"), plain_value(np.nan, "number"), plain_value(3, "label")
+    (1.5, None, '3')
+    """
+    if value is None:
+        return None
+    if kind != "number":
+        return str(value)
+    try:
         number = float(value)
-        return number if np.isfinite(number) else None
-    return None if value is None else str(value)
+    except (TypeError, ValueError):
+        raise ContestantError(f"answered {value!r:.100}, and a number is expected") from None
+    return number if np.isfinite(number) else None
 
 
 def effective(params: Mapping[str, Any], no_effect: Iterable[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The questions that a contest asks of its contestants, for any estimator with `fit` and `predict`."""
 
 import copy
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from kurabe.contestants.base import (
     Prediction,
     Validation,
     answers_of,
+    plain_value,
 )
 from kurabe.contestants.frames import joined
 from kurabe.contestants.keys import digest, estimator_digests
 from kurabe.contestants.plain import fit_plain
+from kurabe.errors import ContestantError
 from kurabe.tasks.spec import Kind
 
 
@@ -69,6 +72,24 @@ def keys_of(estimator: Any, about: About) -> Keys:
 def placed(estimator: Any, about: About, kept: Path | None) -> Any:
     """The estimator as it can be fitted anywhere: see `Contestant.placed`."""
     return estimator.placed(about, kept) if isinstance(estimator, Contestant) else estimator
+
+
+def as_kept(answer: Prediction, kind: Kind, rows: int) -> Prediction:
+    """An answer of anybody's contestant as it can be kept and paid for, to one of so many rows.
+
+    Raises ContestantError where it can't.
+    """
+    if not 0 <= answer.row < rows:
+        raise ContestantError(f"answered the row {answer.row!r} of {rows:,}, counted from 0")
+    usd = answer.usd
+    if usd is not None and usd < 0:
+        raise ContestantError(f"said that an answer cost {usd!r} dollars")
+    return Prediction(
+        int(answer.row),
+        plain_value(answer.value, kind),
+        None if answer.raw is None else str(answer.raw),
+        None if usd is None or not math.isfinite(usd) else float(usd),
+    )
 
 
 def fitted(

@@ -25,7 +25,7 @@ import polars as pl
 from sklearn.base import clone
 
 from kurabe.contestants.base import ALONE, Answering, Contestant, Learning, Prediction, Validation
-from kurabe.contestants.contract import contestant_of, fitted
+from kurabe.contestants.contract import as_kept, contestant_of, fitted
 from kurabe.contestants.former import CLASSES
 from kurabe.contestants.identity import described, name_of
 from kurabe.contestants.open_models import OpenModels
@@ -424,7 +424,8 @@ class Search:
             self.kind, positions, self.budget, lambda: self._used_up() is not None, self.models, pieces=1
         )
         for batch in contestant_of(estimator).answer(self.held_X[positions], context):
-            yield [Prediction(positions[one.row], one.value, None, one.usd) for one in batch]
+            answers = (as_kept(one, self.kind, len(positions)) for one in batch)
+            yield [Prediction(positions[one.row], one.value, None, one.usd) for one in answers]
 
     def _guesses(self, answers: dict[int, float | str | None], size: int, positions: list[int]) -> np.ndarray:
         """(n,) answers, the fallback where one could not be read."""
