@@ -6,23 +6,28 @@ scikit-learn, a blend, a sweep and a model that was asked at an address where no
 classes and no rows.
 """
 
+import functools
 import sqlite3
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
+from sklearn.preprocessing import FunctionTransformer
 
 from kurabe.contest.observer import Silent
 from kurabe.contest.plan import make_plan
 from kurabe.contest.prepare import make_entrants
 from kurabe.contest.run import run
 from kurabe.contestants import registry
+from kurabe.contestants.constant import Constant
 from kurabe.contestants.former import CLASSES
 from kurabe.contestants.identity import described, name_of
 from kurabe.contestants.keys import estimator_digest, estimator_digests
 from kurabe.contestants.linear import TfidfRidge
+from kurabe.contestants.prompt import Prompt
 from kurabe.tasks.task import Task
 
 ARCHIVE = Path(__file__).with_name("data") / "contest-0.1.0.zip"
@@ -51,6 +56,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def unrevised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if no contestant answered otherwise than it did then."""
+    for listed in registry.CONTESTANTS.values():
+        monkeypatch.setattr(registry._import(listed), "revision", 1)
+
+
 def opened(folder: Path) -> Task:
     return Task.from_file(folder / "task.yaml", allow_code=(ADDRESS,))
 
@@ -60,6 +72,7 @@ def kept(folder: Path, database: str, query: str) -> list[Any]:
         return db.execute(query).fetchall()
 
 
+@pytest.mark.usefixtures("unrevised")
 def test_a_folder_of_0_1_0_goes_on_without_a_call_and_without_a_fit(folder: Path) -> None:
     answers = "SELECT input, value, raw, usd, seconds FROM predictions ORDER BY input, value, seconds"
     before = kept(folder, "journal.sqlite", answers)
@@ -77,14 +90,29 @@ def test_a_folder_of_0_1_0_goes_on_without_a_call_and_without_a_fit(folder: Path
     assert [one.name for one in (folder / ".kurabe" / "sweeps").iterdir()] == [sweep.name]
 
 
+def test_what_answers_otherwise_than_in_0_1_0_is_asked_again_and_nothing_that_is_paid_for(folder: Path) -> None:
+    """The server of the fixture is gone: a call would fail."""
+    fitted = Fitted()
+    now = {row.contestant: row for row in run(opened(folder), observer=fitted).rows}
+    assert all(row.status == "done" for row in now.values())
+    revised = {"blend", "tfidf_ridge", "sweep tfidf_ridge", "gradient_boosting", "linear_features"}
+    assert set(fitted.labels) == revised
+    kept_ones = SCORES.keys() - revised
+    assert {label: round(now[label].score or 0, 2) for label in kept_ones} == {
+        label: SCORES[label] for label in kept_ones
+    }
+    assert round(now["tfidf_ridge"].score or 0, 2) != SCORES["tfidf_ridge"]
+    (answers,) = kept(folder, "journal.sqlite", "SELECT count(DISTINCT entry) FROM predictions")
+    assert answers == (len(SCORES) + len(revised),)
+
+
+@pytest.mark.usefixtures("unrevised")
 @pytest.mark.parametrize("archive", [ARCHIVE, LATER], ids=["0.1.0", "7beab19"])
 def test_every_saved_contestant_of_an_earlier_commit_is_loaded(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also after a release, and none is fitted again, though its answers are asked for anew."""
     monkeypatch.setattr("kurabe.__version__", "9.9.9")
-    for listed in registry.CONTESTANTS.values():  # as if none answered otherwise than it did then
-        monkeypatch.setattr(registry._import(listed), "revision", 1)
     with zipfile.ZipFile(archive) as files:
         files.extractall(tmp_path)
     before = {row.contestant: row.score for row in run(opened(tmp_path)).rows}
@@ -98,6 +126,7 @@ def test_every_saved_contestant_of_an_earlier_commit_is_loaded(
     assert after == pytest.approx(before)
 
 
+@pytest.mark.usefixtures("unrevised")
 def test_the_trials_of_a_sweep_of_0_1_0_are_kept(folder: Path) -> None:
     """With more minutes the sweep is another contestant, and its trials are those made before."""
     (sweep,) = (folder / ".kurabe" / "sweeps").iterdir()
@@ -114,7 +143,25 @@ def test_answers_of_another_release_of_scikit_learn_are_found(monkeypatch: pytes
     monkeypatch.setattr("sklearn.__version__", "1.8.0")
     assert estimator_digests(Ridge(2.0))[0] == known[0]
     assert set(known) <= {*estimator_digests(Ridge(2.0)), *known[:2]}
-    assert len(estimator_digests(TfidfRidge())) == 2
+    assert len(estimator_digests(Constant())) == 2
+
+
+def test_a_contestant_that_answers_otherwise_has_no_former_name() -> None:
+    """0.1.0 could not tell a setting that there was not, or what a function holds."""
+    assert len(estimator_digests(Prompt())) == len(estimator_digests(Prompt(rows=20))) == 2
+    assert len(estimator_digests(TfidfRidge())) == 1
+
+    class Later(Constant):
+        def __init__(self, strategy: Any = None, later: int = 0) -> None:
+            super().__init__(strategy)
+            self.later = later
+
+    Later.__module__, Later.__qualname__ = Constant.__module__, Constant.__qualname__
+    assert name_of(Later) == "constant"
+    assert [len(estimator_digests(Later(later=later))) for later in (0, 1)] == [2, 1]
+    for held in (functools.partial(round, ndigits=1), lambda x, by=2: x * by):
+        assert len(estimator_digests(FunctionTransformer(held))) == 1
+    assert len(estimator_digests(FunctionTransformer(np.log1p))) > 1
 
 
 def test_every_contestant_of_0_1_0_is_registered_under_its_name() -> None:

@@ -1,14 +1,17 @@
 """What kurabe 0.1.0 knew contestants by, so that answers in its journals are found and not asked for again.
 
 There kurabe's version, the path of the class and all settings counted, and of an estimator of another package that
-package's version. Nothing here changes any more: it describes what was.
+package's version. Nothing here changes any more: it describes what was. Of a contestant that answers otherwise by now,
+by a later `revision` or a setting that there was not, nothing is found.
 """
 
+import functools
 import hashlib
 import importlib
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import msgspec
 import numpy as np
 
 from kurabe.contestants.base import effective
+from kurabe.contestants.code import held_by
 from kurabe.contestants.identity import name_of
 
 VERSION = "0.1.0"
@@ -116,22 +120,47 @@ RELEASES: Mapping[str, tuple[str, ...]] = {
 
 def formerly(estimator: Any) -> list[str]:
     """The descriptions, as JSON, under which answers of such an estimator may have been kept; the likeliest first."""
-    releases = RELEASES["sklearn"] if _is_of(estimator, "sklearn") else ()
+    if not is_unchanged(estimator):
+        return []
+    inside = [one for one in _inside(estimator) if _is_estimator(one)]
+    releases = RELEASES["sklearn"] if any(type(one).__module__.startswith("sklearn.") for one in inside) else ()
     installed = getattr(importlib.import_module("sklearn"), "__version__", "")
     versions = dict.fromkeys((installed, *releases))
     texts = (json.dumps(_described(estimator, one), sort_keys=True, ensure_ascii=True) for one in versions)
     return list(dict.fromkeys(texts))
 
 
-def _is_of(value: Any, package: str) -> bool:
-    """Whether an estimator, or one among its settings, is of a package."""
-    if isinstance(value, list | tuple):
-        return any(_is_of(one, package) for one in value)
-    if isinstance(value, dict):
-        return any(_is_of(one, package) for one in value.values())
-    if not hasattr(value, "get_params") or isinstance(value, type):
+def is_unchanged(estimator: Any) -> bool:
+    """Whether such an estimator answers as it did, and was told from those that answer otherwise."""
+    return not any(_is_other(one) for one in _inside(estimator))
+
+
+def _is_other(value: Any) -> bool:
+    if isinstance(value, functools.partial) or (callable(value) and not isinstance(value, type) and held_by(value)):
+        return True  # what a function holds did not count
+    if not _is_estimator(value) or (listed := CLASSES.get(name_of(type(value)))) is None:
         return False
-    return type(value).__module__.partition(".")[0] == package or _is_of(value.get_params(deep=False), package)
+    later = effective(value.get_params(deep=False), {*getattr(value, "no_effect", ()), *listed[1]})
+    defaults = {name: one.default for name, one in inspect.signature(type(value)).parameters.items()}
+    return value.revision != 1 or any(setting != defaults.get(name) for name, setting in later.items())
+
+
+def _is_estimator(value: Any) -> bool:
+    return hasattr(value, "get_params") and not isinstance(value, type)
+
+
+def _inside(value: Any) -> Iterator[Any]:
+    """A value, and what stands in it or is a setting of it."""
+    yield value
+    inner: Iterable[Any] = ()
+    if isinstance(value, list | tuple):
+        inner = value
+    elif isinstance(value, dict):
+        inner = value.values()
+    elif _is_estimator(value):
+        inner = value.get_params(deep=False).values()
+    for one in inner:
+        yield from _inside(one)
 
 
 def _described(value: Any, sklearn: str) -> Any:
@@ -181,7 +210,7 @@ def _class_of(owner: type, name: str, sklearn: str) -> list[str]:
         return [f"kurabe.contestants.{CLASSES[name][0]}" if name in CLASSES else path]
     if package == "sklearn":
         return [path, sklearn]
-    version = getattr(importlib.import_module(package), "__version__", None)
+    version = getattr(sys.modules.get(package), "__version__", None)
     return [path, str(version) if version else _source(owner)]
 
 

@@ -26,7 +26,7 @@ from sklearn.base import clone
 
 from kurabe.contestants.base import ALONE, Answering, Contestant, Learning, Prediction, Validation
 from kurabe.contestants.contract import as_kept, contestant_of, fitted
-from kurabe.contestants.former import CLASSES
+from kurabe.contestants.former import CLASSES, is_unchanged
 from kurabe.contestants.identity import described, name_of
 from kurabe.contestants.open_models import OpenModels
 from kurabe.contestants.sweep_trials import Evaluations
@@ -156,6 +156,8 @@ class Search:
 
     def _formerly(self) -> list[Any]:
         """What described the contestant in kurabe 0.1.0: its class and settings."""
+        if not is_unchanged(self.base):
+            return []
         name = name_of(type(self.base))
         counted = CLASSES[name][1] if name in CLASSES else tuple(self.base.get_params())
         params = {name: value for name, value in self.base.get_params().items() if name in counted}
