@@ -331,7 +331,7 @@ def printable(text: str) -> str:
 def text_of(error: BaseException) -> str:
     """What an error says, as it can be kept: no more of it than anybody reads, and '' where its class can't say it.
 
-    >>> text_of(FileNotFoundError("caf\udce9.csv"))
+    >>> text_of(FileNotFoundError("caf" + chr(0xDCE9) + ".csv"))
     'caf?.csv'
     """
     try:
