@@ -111,7 +111,7 @@ class Task(tasks.Task):
         """
         notebook = in_notebook()
         if notebook or sys.stderr.isatty() if progress is None else progress:
-            with NotebookProgress() if notebook else Progress() as observer:
+            with NotebookProgress() if notebook else Progress(stays=not hasattr(sys, "ps1")) as observer:
                 found = run(self, only=only, limit=limit, minutes=minutes, seed=seed, jobs=jobs, observer=observer)
         else:
             found = run(self, only=only, limit=limit, minutes=minutes, seed=seed, jobs=jobs)

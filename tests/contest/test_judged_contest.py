@@ -14,7 +14,7 @@ from kurabe.contest.board import Board as Computed
 from kurabe.contest.board import compute_board
 from kurabe.contest.checks import CheckResult
 from kurabe.contest.journal import Journal
-from kurabe.contest.observer import Silent
+from kurabe.contest.observer import Silent, Standing
 from kurabe.contest.prepare import journal_path
 from kurabe.contest.run import run
 from kurabe.contest.style import FIRST, NEITHER, SECOND
@@ -133,7 +133,7 @@ def test_a_wrong_option_of_a_judge_is_named_with_its_place(tmp_path: Path) -> No
 
 def test_a_judge_that_was_killed_is_not_through_and_goes_on(tmp_path: Path) -> None:
     class Killed(Silent):
-        def predicted(self, label: str, done: int, total: int, score: float | None) -> None:
+        def predicted(self, label: str, standing: Standing) -> None:
             if label == "judging calm":
                 raise KeyboardInterrupt  # some verdicts are in the journal by then
 

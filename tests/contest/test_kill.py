@@ -35,7 +35,7 @@ CHILD = textwrap.dedent("""
     asked = Prompt._asked
 
     class Said(Silent):
-        def began(self, labels, rows, journal):
+        def began(self, opening):
             print("began", flush=True)
 
     def work(task, log):

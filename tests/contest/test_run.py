@@ -18,7 +18,7 @@ from kurabe.api import Task
 from kurabe.contest.evidence import Status
 from kurabe.contest.journal import Journal
 from kurabe.contest.lock import locked
-from kurabe.contest.observer import Silent
+from kurabe.contest.observer import Silent, Standing
 from kurabe.contest.prepare import journal_path, make_entrants
 from kurabe.contest.run import run
 from kurabe.contest.sitting import sit
@@ -86,12 +86,14 @@ def _fresh() -> Iterator[None]:
 class Seen(Silent):
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
+        self.standings: list[Standing] = []
 
     def fitting(self, label: str, said: str = "") -> None:
         self.calls.append(("fit", label))
 
-    def predicted(self, label: str, done: int, total: int, score: float | None) -> None:
-        self.calls.append(("predicted", label, done, total, score))
+    def predicted(self, label: str, standing: Standing) -> None:
+        self.calls.append(("predicted", label, standing.done, standing.total, standing.score))
+        self.standings.append(standing)
 
     def ended(self, label: str, status: Status, reason: str | None) -> None:
         self.calls.append(("ended", label, status, reason))
@@ -135,6 +137,11 @@ def test_answers_come_one_by_one_and_unread_ones_count_with_the_fallback(tmp_pat
     done = [call[2] for call in seen.calls if call[0] == "predicted"]
     assert done == list(range(41))
     assert seen.calls[-1] == ("ended", row.contestant, "done", None)
+    first, last = seen.standings[1], seen.standings[-1]
+    assert (first.done, first.score is None, first.interval) == (1, False, None)  # one row says nothing of the spread
+    assert (last.score, last.usd, last.spent) == (pytest.approx(row.score), pytest.approx(20.0), pytest.approx(20.0))
+    assert last.interval is not None
+    assert last.interval[0] < row.score < last.interval[1]
 
 
 def test_running_again_repeats_nothing(tmp_path: Path) -> None:
@@ -143,6 +150,7 @@ def test_running_again_repeats_nothing(tmp_path: Path) -> None:
     again = run(make_task(tmp_path, [RowByRow(), "constant"]), observer=seen)
     assert len(RowByRow.asked) == 40
     assert not [call for call in seen.calls if call[0] == "fit"]
+    assert {one.score for one in seen.standings} == {row.score for row in first.rows}  # shown without a new prediction
     assert [row.score for row in again.rows] == [row.score for row in first.rows]
 
 

@@ -82,12 +82,12 @@ def test_nothing_ran(boards: dict[str, Board]) -> None:
 
 def test_interval_bar_is_drawn_to_scale_and_arrows_leave_the_axis(boards: dict[str, Board]) -> None:
     row = replace(boards["one"].rows[0], score=50.0, interval=(25.0, 80.0))
-    assert interval_bar(row, Axis(0.0, 100.0), 21) == "     ├────●─────┤    "
-    assert interval_bar(row, Axis(0.0, 60.0), 21) == "        ├────────●──▸"
-    assert interval_bar(row, Axis(40.0, 100.0), 21) == "◂──●─────────┤       "
-    assert interval_bar(row, Axis(90.0, 100.0), 21) == "◂" + " " * 20
-    assert interval_bar(row, Axis(0.0, 10.0), 21) == " " * 20 + "▸"
-    assert interval_bar(replace(row, interval=None), Axis(0.0, 100.0), 21) == " " * 10 + "●" + " " * 10
+    assert interval_bar(row.score, row.interval, Axis(0.0, 100.0), 21) == "     ├────●─────┤    "
+    assert interval_bar(row.score, row.interval, Axis(0.0, 60.0), 21) == "        ├────────●──▸"
+    assert interval_bar(row.score, row.interval, Axis(40.0, 100.0), 21) == "◂──●─────────┤       "
+    assert interval_bar(row.score, row.interval, Axis(90.0, 100.0), 21) == "◂" + " " * 20
+    assert interval_bar(row.score, row.interval, Axis(0.0, 10.0), 21) == " " * 20 + "▸"
+    assert interval_bar(row.score, None, Axis(0.0, 100.0), 21) == " " * 10 + "●" + " " * 10
 
 
 def test_svg_stands_alone_and_shows_every_name(boards: dict[str, Board]) -> None:

@@ -1,6 +1,5 @@
 """kurabe pull"""
 
-import sys
 from pathlib import Path
 
 import click
@@ -25,7 +24,7 @@ def command(reference: str) -> None:
     mirror.
     """
     name = reference.partition("?")[0]
-    with Progress(enabled=sys.stderr.isatty()) as progress:
+    with Progress() as progress:
         path = _pull(reference, lambda done, total: progress.fetching(name, done, total))
     click.echo(reference if path is None else str(path))
 

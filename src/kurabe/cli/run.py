@@ -62,7 +62,7 @@ def command(
     path = task_file(task)
     loaded = Task.from_file(path, seed=seed, allow_code=allow_code)
     try:
-        with Progress(enabled=sys.stderr.isatty()) as progress:
+        with Progress(stays=not sys.stdout.isatty()) as progress:
             board = run(loaded, only=only, limit=limit, minutes=minutes, seed=seed or 0, jobs=jobs, observer=progress)
     except KeyboardInterrupt:
         click.echo("\nStopped. What was answered is kept; the same command goes on from here.", err=True)

@@ -40,7 +40,7 @@ def command(task: Path, contestant: str | None, seed: int | None, allow_code: tu
     loaded = Task.from_file(path, seed=seed, allow_code=allow_code)
     labels = swept_labels(loaded, contestant)
     try:
-        with Progress(enabled=sys.stderr.isatty()) as progress:
+        with Progress() as progress:
             board = run(loaded, only=labels, seed=seed or 0, observer=progress)
     except KeyboardInterrupt:
         click.echo("\nStopped. The trials made are kept; the same command goes on from here.", err=True)

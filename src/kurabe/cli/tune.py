@@ -95,7 +95,7 @@ def run_task(
         )
     accepted = frozenset(_asked(entrants, loaded, yes))
     try:
-        with Progress(enabled=sys.stderr.isatty()) as progress:
+        with Progress() as progress:
             only = [entrant.label for entrant in entrants]
             board = run(loaded, only=only, limit=limit, seed=seed or 0, observer=progress, confirmed=accepted)
     except KeyboardInterrupt:

@@ -8,21 +8,21 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
-
-import numpy as np
+from functools import cached_property, partial
 
 from kurabe import models
 from kurabe.contest.clock import Clock, OutOfTimeError
-from kurabe.contest.evidence import Status
+from kurabe.contest.evidence import Status, fallback_score
 from kurabe.contest.executor import Executor, InProcess, Learned
 from kurabe.contest.journal import Journal, Row, RunRecord
 from kurabe.contest.lock import disk_error
 from kurabe.contest.minutes import Schedule, leave_out
 from kurabe.contest.notes import UNFINISHED
-from kurabe.contest.observer import Observer
+from kurabe.contest.observer import Observer, Standing
 from kurabe.contest.prepare import FOLDER, make_entrants, trained_path
 from kurabe.contest.purse import Purse
+from kurabe.contest.standing import running_score
+from kurabe.contest.units import Units, find_units
 from kurabe.contest.work import Work
 from kurabe.contest.workers import FailedError, InWorker, Worker, WorkerLostError
 from kurabe.contestants import persist
@@ -42,7 +42,8 @@ from kurabe.errors import (
 from kurabe.tasks.metrics import Metric
 from kurabe.tasks.task import Part, Task
 
-SCORE_SECONDS = 0.25  # the running score is computed no more often than this
+SCORE_SECONDS = 0.25  # running scores are computed no more often than this, of all contestants together
+SCORE_SHARE = 0.02  # and take no more of the time than this
 STOPPED = "stopped; run again to go on"
 
 
@@ -67,6 +68,33 @@ class Shared:
     confirmed: frozenset[str] = frozenset()
     stopping: threading.Event = field(default_factory=threading.Event)
     schedule: Schedule | None = None
+    next_score: float = 0.0
+    """When running scores may be computed again, by `time.monotonic`."""
+
+    @cached_property
+    def units(self) -> Units:
+        """Which test rows belong together."""
+        spec = self.task.spec
+        cluster = spec.cluster or (spec.data.split.group if spec.data.split else None)
+        clusters = None if cluster is None else self.test.rows[cluster]
+        return find_units(self.test.y, self.record.inputs, clusters)
+
+    @cached_property
+    def typical(self) -> float:
+        """The score of answers that know nothing."""
+        return fallback_score(self.test.y, self.record.fallback, self.metric)
+
+    def standing(self, work: Work, *, force: bool) -> Standing:
+        """How a contestant stands. Its score is computed where `force` asks for it, or it is time for another."""
+        score, interval, usd = None, None, None
+        if work.guesses and (force or time.monotonic() >= self.next_score):
+            start = time.monotonic()
+            score, interval = running_score(self.metric, self.test.y, self.units, work.guesses, self.typical)
+            took = time.monotonic() - start
+            self.next_score = start + max(SCORE_SECONDS, took / SCORE_SHARE)
+        if work.priced:
+            usd, _ = self.journal.spent([work.entrant.key])
+        return Standing(work.done, work.total, score, interval, usd, self.purse.spent)
 
 
 class Attempt:
@@ -74,7 +102,7 @@ class Attempt:
 
     def __init__(self, shared: Shared, work: Work, clock: Clock, process: Worker | None) -> None:
         self._run, self._work, self._clock, self._process = shared, work, clock, process
-        self._scored = 0.0
+        self._untold = True  # no answer of it has been told of
         self.answering = False
         """Whether calls may be under way that are paid for."""
 
@@ -254,15 +282,10 @@ class Attempt:
         return self._run.stopping.is_set() or self._clock.left() < 0
 
     def _tell(self, *, force: bool) -> None:
-        work, run = self._work, self._run
-        now = time.monotonic()
-        score = None
-        if work.guesses and (force or now - self._scored > SCORE_SECONDS):
-            self._scored = now
-            rows = np.fromiter(work.guesses, dtype=np.intp)
-            guess = np.array(list(work.guesses.values()), dtype=np.float64 if run.task.kind == "number" else object)
-            score = run.metric.score(run.test.y[rows], guess)
-        run.observer.predicted(work.entrant.label, work.done, work.total, score)
+        first = self._untold and bool(self._work.guesses)  # shown at once
+        self._untold = self._untold and not first
+        standing = self._run.standing(self._work, force=force or first)
+        self._run.observer.predicted(self.label, standing)
 
     # ---------------------------------------------------------------------------------------------- fetching a model
 

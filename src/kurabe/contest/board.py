@@ -259,7 +259,7 @@ def _figures(
     answered a sample are scored for all rows by the errors of those that answered all, where that narrows the interval.
     """
     units = evidence.units
-    typical = fallback_score(evidence, metric)
+    typical = fallback_score(evidence.truth, evidence.fallback, metric)
     by_rows: defaultdict[bytes, list[int]] = defaultdict(list)
     for position, one in answered.items():
         by_rows[one.mask.tobytes()].append(position)

@@ -110,7 +110,7 @@ def _slice_column(evidence: Evidence, members: np.ndarray, resamples: int, seed:
     """The metric over the slice's rows with its interval, of those answered. Contestants that answered the same rows
     share the resamples."""
     metric = metric_for(evidence.metric, evidence.kind)
-    typical = fallback_score(evidence, metric)
+    typical = fallback_score(evidence.truth, evidence.fallback, metric)
     masks = {entry.name: usable(entry) & members for entry in evidence.entries if entry.status in ("done", "partial")}
     column: Column = {}
     by_rows = sorted(

@@ -117,9 +117,9 @@ def _units(evidence: Evidence) -> Units:
     return find_units(evidence.truth, evidence.inputs, clusters)
 
 
-def fallback_score(evidence: Evidence, metric: Metric) -> float:
+def fallback_score(truth: np.ndarray, fallback: float | str, metric: Metric) -> float:
     """The score of answers that know nothing, in whose unit an error of 0 is uncertain."""
     if metric.kind != "number":
         return 0.0
-    score = metric.score(evidence.truth, np.full(len(evidence.truth), float(evidence.fallback)))
+    score = metric.score(truth, np.full(len(truth), float(fallback)))
     return score if math.isfinite(score) else 0.0

@@ -9,6 +9,7 @@ from kurabe.contest.clock import Clock
 from kurabe.contest.journal import Row
 from kurabe.contest.judge import rows_of
 from kurabe.contest.lock import disk_error
+from kurabe.contest.observer import Standing
 from kurabe.contest.prepare import FOLDER
 from kurabe.contest.style import Showing, left_to_judge, style_key
 from kurabe.contestants.base import Answering, Contestant
@@ -68,7 +69,7 @@ def _judge(shared: Shared, label: str, key: bytes, judge: Contestant, left: Sequ
             shared.journal.add(key, [Row(left[one.row].key, one.value, one.raw, one.usd) for one in batch], now - last)
             last, done = now, done + len(batch)
             shared.purse.count(batch)
-            shared.observer.predicted(f"judging {label}", done, len(left), None)
+            shared.observer.predicted(f"judging {label}", Standing(done, len(left), usd=None, spent=shared.purse.spent))
     finally:
         judge.close()
         shared.models.close_local()

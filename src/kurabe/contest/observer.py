@@ -2,18 +2,54 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from kurabe.contest.evidence import Status
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What is known of a run as it begins.
+
+    `labels`: the contestants, with `rows` test rows each. `minutes`, `usd`: what it may take and cost; None: no limit.
+    """
+
+    task: str
+    metric: str
+    greater_is_better: bool
+    labels: tuple[str, ...]
+    rows: int
+    journal: Path
+    minutes: float | None = None
+    usd: float | None = None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How a contestant stands: `done` of its `total` rows are journaled.
+
+    `score`: the metric over them, with a quick 95 % `interval`; None where it was not computed this time, so that the
+    last one stands. `usd`: what it has cost, None where unknown. `spent`: what all contestants have cost, in all runs.
+    """
+
+    done: int
+    total: int
+    score: float | None = None
+    interval: Interval | None = None
+    usd: float | None = 0.0
+    spent: float = 0.0
 
 
 class Observer(Protocol):
     """Told of each step of a run, one at a time; of contestants that run side by side in any order and from any thread.
     `label` is the contestant's name."""
 
-    def began(self, labels: tuple[str, ...], rows: int, journal: Path) -> None:
-        """The run begins: these contestants, this many test rows each."""
+    def began(self, opening: Opening) -> None:
+        """The run begins."""
 
     def note(self, text: str) -> None:
         """Something a person should know, one sentence."""
@@ -24,8 +60,8 @@ class Observer(Protocol):
     def fitting(self, label: str, said: str = "") -> None:
         """A contestant begins to learn, or says how far it is."""
 
-    def predicted(self, label: str, done: int, total: int, score: float | None) -> None:
-        """So many of its rows are journaled; `score` is the metric over them."""
+    def predicted(self, label: str, standing: Standing) -> None:
+        """More of its rows are journaled."""
 
     def ended(self, label: str, status: Status, reason: str | None) -> None:
         """A contestant is through with its part."""
@@ -34,11 +70,11 @@ class Observer(Protocol):
 class Silent:
     """An observer that says nothing."""
 
-    def began(self, labels: tuple[str, ...], rows: int, journal: Path) -> None: ...
+    def began(self, opening: Opening) -> None: ...
     def note(self, text: str) -> None: ...
     def fetching(self, reference: str, done: int, total: int | None) -> None: ...
     def fitting(self, label: str, said: str = "") -> None: ...
-    def predicted(self, label: str, done: int, total: int, score: float | None) -> None: ...
+    def predicted(self, label: str, standing: Standing) -> None: ...
     def ended(self, label: str, status: Status, reason: str | None) -> None: ...
 
 
@@ -60,8 +96,8 @@ class Serial:
             if not self._closed:
                 tell(self._observer)
 
-    def began(self, labels: tuple[str, ...], rows: int, journal: Path) -> None:
-        self._tell(lambda one: one.began(labels, rows, journal))
+    def began(self, opening: Opening) -> None:
+        self._tell(lambda one: one.began(opening))
 
     def note(self, text: str) -> None:
         self._tell(lambda one: one.note(text))
@@ -72,8 +108,8 @@ class Serial:
     def fitting(self, label: str, said: str = "") -> None:
         self._tell(lambda one: one.fitting(label, said))
 
-    def predicted(self, label: str, done: int, total: int, score: float | None) -> None:
-        self._tell(lambda one: one.predicted(label, done, total, score))
+    def predicted(self, label: str, standing: Standing) -> None:
+        self._tell(lambda one: one.predicted(label, standing))
 
     def ended(self, label: str, status: Status, reason: str | None) -> None:
         self._tell(lambda one: one.ended(label, status, reason))

@@ -46,6 +46,11 @@ class Purse:
             ledger, self.budget.ledger = self.budget.ledger, None
             ledger.close()
 
+    @property
+    def spent(self) -> float:
+        """Dollars that were spent so far, in all runs."""
+        return self._spent
+
     def left(self) -> float | None:
         """Dollars that are left; None where there is no limit."""
         return None if self._usd is None else self._usd - self._spent

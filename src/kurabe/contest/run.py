@@ -18,7 +18,7 @@ from kurabe.contest.judging import judge_all
 from kurabe.contest.lanes import lanes
 from kurabe.contest.lock import locked
 from kurabe.contest.minutes import Schedule, leave_out
-from kurabe.contest.observer import Observer, Serial, Silent
+from kurabe.contest.observer import Observer, Opening, Serial, Silent
 from kurabe.contest.prepare import (
     FOLDER,
     Entrant,
@@ -81,7 +81,12 @@ def run(
         journal.begin(record)
         if not only:
             journal.keep_entries(record.id, [entrant.label for entrant in entrants])
-        observer.began(tuple(entrant.label for entrant in entrants), len(test), journal.path)
+        metric, budget = metric_for(task.metric, task.kind), task.spec.budget
+        labels = tuple(entrant.label for entrant in entrants)
+        better = metric.greater_is_better
+        observer.began(
+            Opening(task.name, task.metric, better, labels, len(test), journal.path, clock.minutes, budget.usd)
+        )
         for warning in task.warnings:
             observer.note(warning)
         asked = judges(task.spec, task.folder)
@@ -92,7 +97,6 @@ def run(
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")
-            metric = metric_for(task.metric, task.kind)
             shared = Shared(task, test, record, journal, observer, metric, purse, models, seed, confirmed)
             contest = _Contest(shared, entrants, clock, jobs, named=bool(only))
             try:
@@ -260,6 +264,8 @@ class _Contest:
         """Run one contestant to its end, whatever that is, and write down how it ended."""
         work = Work(entrant, self._shared.record, self._shared.journal)
         if work.complete or entrant.reason is not None:
+            if work.guesses:
+                self._shared.observer.predicted(entrant.label, self._shared.standing(work, force=True))
             if entrant.reason is None and self._named:
                 train_again(self._shared, work, clock)
             self._ended(work, *work.stopped(entrant.reason or ""))

@@ -13,8 +13,8 @@ class Work:
     """One contestant's part of a run, read from the journal and written to it.
 
     `positions`: the test rows by input digest; rows with the same input are answered once. `guesses`: the answers there
-    are, by test row; the fallback where one could not be read. `total`: rows that have an answer in the end: those it
-    is asked, their copies, and those that it has answered before.
+    are, by test row; the fallback where one could not be read. `priced`: what each of them cost is known. `total`: rows
+    that have an answer in the end: those it is asked, their copies, and those that it has answered before.
     """
 
     def __init__(self, entrant: Entrant, record: RunRecord, journal: Journal) -> None:
@@ -26,6 +26,7 @@ class Work:
         record, journal = self.record, self.journal
         self.entrant = entrant
         self.guesses: dict[int, float | str] = {}
+        self.priced = True
         self.positions: dict[bytes, list[int]] = {}
         for position, key in enumerate(record.inputs):
             self.positions.setdefault(key, []).append(position)
@@ -56,6 +57,7 @@ class Work:
             self._note(row)
 
     def _note(self, row: Row) -> None:
+        self.priced = self.priced and row.usd is not None
         for position in self.positions.get(row.input, ()):
             self.guesses[position] = self.record.fallback if row.value is None else row.value
 

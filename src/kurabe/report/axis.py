@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kurabe.contest.board import Board, BoardRow
 from kurabe.tasks.metrics import metric_for
 
-_STRAGGLER = 8
+STRAGGLER = 8
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def axis(board: Board) -> Axis | None:
     bounds = [_bounds(row) for row in board.rows if row.score is not None and math.isfinite(row.score)]
     if not bounds:
         return None
-    low, high = reach(bounds, board.greater_is_better, _STRAGGLER)
+    low, high = reach(bounds, board.greater_is_better, STRAGGLER)
     return Axis(low, high) if high > low else Axis(low - 0.5, low + 0.5)
 
 
@@ -56,21 +56,23 @@ def within_bounds(board: Board, low: float, high: float) -> tuple[float, float]:
     return max(low, least), min(high, most)
 
 
-def interval_svg(row: BoardRow, scale: Axis, width: int = 130, height: int = 16) -> str:
+def interval_svg(
+    score: float | None, interval: tuple[float, float] | None, scale: Axis, width: int = 130, height: int = 16
+) -> str:
     """The interval as an inline SVG in the text's colour: whiskers, a line and a dot; an arrowhead where it leaves the
     axis. It holds numbers only, so nothing in it needs escaping."""
-    if row.score is None or not math.isfinite(row.score):
+    if score is None or not math.isfinite(score):
         return ""
-    low, high = _bounds(row)
+    low, high = interval or (score, score)
     inner, middle = width - 10, height / 2
-    left, right, dot = (5 + scale.share(value) * inner for value in (low, high, row.score))
+    left, right, dot = (5 + scale.share(value) * inner for value in (low, high, score))
     parts = [f'<line x1="{left:.1f}" x2="{right:.1f}" y1="{middle}" y2="{middle}"/>']
     # Of an interval that lies beyond the axis as a whole there is but the arrow that points to it.
     if low <= scale.high:
         parts.append(_end(left, middle, -1 if low < scale.low else 0))
     if high >= scale.low:
         parts.append(_end(right, middle, 1 if high > scale.high else 0))
-    if scale.low <= row.score <= scale.high:
+    if scale.low <= score <= scale.high:
         parts.append(f'<circle cx="{dot:.1f}" cy="{middle}" r="3.5" fill="currentColor" stroke="none"/>')
     return (
         f'<svg width="{width}" height="{height}" viewBox="0 0 {width} {height}" aria-hidden="true" focusable="false" '

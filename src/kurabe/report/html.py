@@ -221,7 +221,8 @@ def _table(board: Board) -> dict[str, Any]:
         {
             "rank": fmt.rank(row), "contestant": _breakable(names[row.contestant]),
             "best": row.rank == best and best,
-            "model": fmt.redact(fmt.plain(row.model or "")), "bar": Markup(interval_svg(row, scale)),  # numbers only
+            "model": fmt.redact(fmt.plain(row.model or "")),
+            "bar": Markup(interval_svg(row.score, row.interval, scale)),  # numbers only
             "score": fmt.number(row.score, decimals), "interval": fmt.interval(row.interval, decimals),
             "second": [fmt.number(row.second.get(name), places[name]) for name in second], "unread": row.unread,
             "cost": fmt.dollars(row.usd), "fit": fmt.seconds(row.fit_seconds),

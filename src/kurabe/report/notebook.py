@@ -51,7 +51,7 @@ def _table(board: Board, rows: list[BoardRow]) -> Markup:
         model = Markup("<br><small>{}</small>").format(fmt.redact(fmt.plain(row.model))) if row.model else ""
         cells = [
             fmt.rank(row), Markup("{}{}").format(name, model), fmt.number(row.score, decimals),
-            Markup(interval_svg(row, scale)),  # numbers only
+            Markup(interval_svg(row.score, row.interval, scale)),  # numbers only
             fmt.interval(row.interval, decimals),
             *(fmt.check(row.checks.get(label), digits) for label, digits in checks.items()),
             *(fmt.number(row.second.get(each), places[each]) for each in second),

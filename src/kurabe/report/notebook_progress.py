@@ -1,20 +1,23 @@
-"""Progress of a run in a notebook: one output cell that is drawn anew as predictions come."""
+"""A run followed in a notebook: the board in one output cell, which is drawn anew as predictions come."""
 
 import sys
 import time
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from kurabe.contest.evidence import Status
+from kurabe.contest.observer import Opening, Standing
 from kurabe.report import format as fmt
+from kurabe.report.axis import Axis, interval_svg
+from kurabe.report.live import Following, LiveRow, live_axis, live_places
 
 DRAWN_SECONDS = 0.25  # no more often than this, however fast predictions come
-_MARKS: dict[Status, str] = {"done": "✓", "partial": "…", "failed": "✗", "skipped": "–"}
-_CELL = Markup('<td style="text-align:{};padding:1px 8px;white-space:nowrap">{}</td>')
+_LEFT = Markup(' style="text-align:left;padding:1px 8px;white-space:nowrap"')
+_RIGHT = Markup(' style="text-align:right;padding:1px 8px;white-space:nowrap"')
+_HEADS = ("", "contestant", "score", "", "95 % interval", "rows", "cost", "time", "")
+_SIDES = (_LEFT, _LEFT, _RIGHT, _LEFT, _RIGHT, _RIGHT, _RIGHT, _RIGHT, _LEFT)
 
 
 def in_notebook() -> bool:
@@ -24,40 +27,13 @@ def in_notebook() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
-@dataclass
-class _Line:
-    """What is known of one contestant so far; times are of `time.monotonic`."""
-
-    total: int
-    mark: str = ""
-    done: int = 0
-    score: float | None = None
-    note: str = ""
-    began: float | None = None
-    ended: float | None = None
-    first: tuple[float, int] | None = None
-    """When it first told of predictions, and how many there were: those of an earlier start took no time now."""
-
-    def left(self, now: float) -> str:
-        """`45 s left`, or how long it took; '' where nothing can be said yet."""
-        if self.began is None:
-            return ""
-        if self.ended is not None:
-            return fmt.seconds(self.ended - self.began)
-        if self.first is None or self.done <= self.first[1]:
-            return ""
-        each = (now - self.first[0]) / (self.done - self.first[1])
-        return f"{fmt.seconds(each * (self.total - self.done))} left"
-
-
 class NotebookProgress:
-    """An observer that shows a line a contestant in one output cell: rows answered, running score, time left."""
+    """An observer that shows the contestants by running score in one output cell. In the end the cell is empty, and the
+    board itself stands below it; after an error the cell stays."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, _Line] = {}
+        self._following = Following()
         self._notes: list[str] = []
-        self._fetch = ""
-        self._rows = 0
         self._handle: Any = None
         self._drawn = 0.0
 
@@ -67,9 +43,8 @@ class NotebookProgress:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._draw()
 
-    def began(self, labels: tuple[str, ...], rows: int, journal: Path) -> None:
-        self._rows = rows
-        self._lines = {label: _Line(rows) for label in labels}
+    def began(self, opening: Opening) -> None:
+        self._following.began(opening)
         self._draw()
 
     def note(self, text: str) -> None:
@@ -77,33 +52,20 @@ class NotebookProgress:
         self._draw()
 
     def fetching(self, reference: str, done: int, total: int | None) -> None:
-        of = f" of {fmt.size(total)}" if total else ""
-        self._fetch = "" if total is not None and done >= total else f"fetching {reference}: {fmt.size(done)}{of}"
+        self._following.fetching(reference, done, total)
         self._draw_sometimes()
 
     def fitting(self, label: str, said: str = "") -> None:
-        line = self._line(label)
-        line.note = said or "fitting"
+        self._following.fitting(label, said)
         self._draw_sometimes()
 
-    def predicted(self, label: str, done: int, total: int, score: float | None) -> None:
-        line = self._line(label)
-        line.first = line.first or (time.monotonic(), done)
-        line.done, line.total, line.note = done, total, ""
-        line.score = score if score is not None else line.score
+    def predicted(self, label: str, standing: Standing) -> None:
+        self._following.predicted(label, standing)
         self._draw_sometimes()
 
     def ended(self, label: str, status: Status, reason: str | None) -> None:
-        line = self._line(label)
-        line.mark, line.note, line.ended = _MARKS[status], reason or "", time.monotonic()
-        self._fetch = ""
-        self._draw()
-
-    def _line(self, label: str) -> _Line:
-        line = self._lines.setdefault(label, _Line(self._rows))
-        if line.began is None:
-            line.began = time.monotonic()
-        return line
+        self._following.ended(label, status, reason)
+        self._draw_sometimes()
 
     def _draw_sometimes(self) -> None:
         if time.monotonic() - self._drawn >= DRAWN_SECONDS:
@@ -121,19 +83,39 @@ class NotebookProgress:
             self._handle.update(page)
 
     def html(self) -> str:
-        """The cell's content: a table of contestants, what is being fetched, and the notes."""
-        now = time.monotonic()
-        rows = Markup("").join(
-            Markup("<tr>{}{}{}{}{}{}</tr>").format(
-                _CELL.format("center", line.mark),
-                _CELL.format("left", fmt.plain(label)),
-                _CELL.format("right", f"{line.done:,}/{line.total:,}"),
-                _CELL.format("right", fmt.number(line.score) if line.score is not None else ""),
-                _CELL.format("right", line.left(now)),
-                _CELL.format("left", fmt.shorten(fmt.redact(fmt.plain(line.note)), 100)),
-            )
-            for label, line in self._lines.items()
+        """The cell's content: the contestants, what is being fetched, how far the run is, and the notes."""
+        now, following = time.monotonic(), self._following
+        rows = following.ranked()
+        scored = [row for row in rows if row.score is not None]
+        better = following.opening is not None and following.opening.greater_is_better
+        scale, decimals = live_axis(scored, greater_is_better=better) or Axis(0.0, 1.0), live_places(scored)
+        lines = Markup("").join(_line(row, scale, decimals, now) for row in rows)
+        heads = Markup("").join(
+            Markup('<th scope="col"{}>{}</th>').format(side, head) for head, side in zip(_HEADS, _SIDES, strict=True)
         )
-        said = [*([self._fetch] if self._fetch else []), *(f"! {note}" for note in self._notes)]
-        below = Markup("").join(Markup("<div>{}</div>").format(fmt.plain(text)) for text in said)
-        return str(Markup("<table>{}</table>{}").format(rows, below))
+        fetched = [
+            f"fetching {name}: {fmt.size(done)}{f' of {fmt.size(total)}' if total is not None else ''}"
+            for name, (done, total) in following.fetches.items()
+        ]
+        said = [*fetched, following.footer(now), *(f"! {note}" for note in self._notes)]
+        below = Markup("").join(Markup("<div>{}</div>").format(fmt.plain(text)) for text in said if text)
+        table = Markup("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>").format(heads, lines)
+        return str(Markup("<p><b>{}</b></p>{}{}").format(following.heading(), table if rows else "", below))
+
+
+def _line(row: LiveRow, scale: Axis, decimals: int, now: float) -> Markup:
+    label, shown = fmt.plain(row.label), row.score is not None
+    cells = [
+        row.mark,
+        Markup("<b>{}</b>").format(label) if row.under_way else escape(label),
+        fmt.number(row.score, decimals) if shown else "",
+        Markup(interval_svg(row.score, row.interval, scale)),  # numbers only
+        fmt.interval(row.interval, decimals) if shown else "",
+        f"{row.done:,}/{row.total:,}" if not row.waiting else "",
+        fmt.dollars(row.usd) if shown and row.usd != 0 else "",
+        row.time(now),
+        fmt.shorten(fmt.redact(fmt.plain(row.note)), 100),
+    ]
+    quiet = Markup(' style="opacity:.55"') if row.waiting or row.status in ("failed", "skipped") else ""
+    body = Markup("").join(Markup("<td{}>{}</td>").format(side, cell) for cell, side in zip(cells, _SIDES, strict=True))
+    return Markup("<tr{}>{}</tr>").format(quiet, body)

@@ -1,128 +1,112 @@
-"""Progress of a run in a terminal: a bar for each contestant with time left, predictions and running score."""
+"""A run followed in a terminal: the board itself, which grows as predictions come. Elsewhere a line a contestant."""
 
+import os
 import sys
+import threading
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
-from rich.table import Column
+from rich.console import Console, Group
+from rich.live import Live
 from rich.text import Text
 
 from kurabe.contest.evidence import Status
-from kurabe.report.format import number, plain
+from kurabe.contest.observer import Opening, Standing
+from kurabe.report.format import plain
+from kurabe.report.live import Following
+from kurabe.report.live_table import live_picture
 
-MARKS: dict[Status, str] = {
-    "done": "[green]✓[/]",
-    "partial": "[yellow]…[/]",
-    "failed": "[red]✗[/]",
-    "skipped": "[dim]–[/]",
-}
+DRAWN_A_SECOND = 4
 LINE_SECONDS = 10.0  # without a terminal, a line about a slow contestant no more often than this
 
 
-class Progress:
-    """An observer that draws bars on standard error; where that is no terminal it writes a line a contestant."""
+def can_redraw() -> bool:
+    """Whether standard error is a terminal in which lines may be drawn anew: not with NO_COLOR or CI, or a dumb one."""
+    plain_wanted = os.environ.get("NO_COLOR") or os.environ.get("CI")
+    dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+    return sys.stderr.isatty() and not plain_wanted and not dumb
 
-    def __init__(self, *, enabled: bool = True) -> None:
+
+class Progress:
+    """An observer that draws the board on standard error as it grows, where that can be; else it writes lines.
+
+    Parameters
+    ----------
+    stays
+        Whether the last picture stays in the end. Else it goes, since the final board is to stand in its place. After
+        an error it stays in any case.
+    """
+
+    def __init__(self, *, stays: bool = False) -> None:
         self._console = Console(stderr=True)
-        self._enabled = enabled
-        self._bars = Bars(
-            TextColumn("{task.fields[mark]}", markup=True),
-            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
-            BarColumn(bar_width=24),
-            TextColumn("{task.completed:>7,.0f}/{task.total:,.0f}"),
-            TextColumn("{task.fields[score]:>10}", markup=False),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            TextColumn("{task.fields[note]}", style="dim", markup=False, table_column=Column(no_wrap=True)),
-            console=self._console,
-            disable=not enabled,
-        )
-        self._downloads = Bars(
-            TextColumn("  fetching {task.description}", markup=False),
-            BarColumn(bar_width=24),
-            DownloadColumn(),
-            TimeRemainingColumn(compact=True),
-            console=self._console,
-            transient=True,
-            disable=not enabled,
-        )
-        self._ids: dict[str, TaskID] = {}
-        self._fetches: dict[str, TaskID] = {}
-        self._rows = 0
-        self._began = False
-        self._said = 0.0
+        self._following = Following()
+        self._lock = threading.RLock()  # the picture is drawn in a thread of its own
+        self._said = time.monotonic()
+        self._live = None if not can_redraw() else Live(
+            get_renderable=self._picture, console=self._console, refresh_per_second=DRAWN_A_SECOND,
+            transient=not stays, vertical_overflow="crop",
+        )  # fmt: skip
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._downloads.stop()
-        self._bars.stop()
+        if self._live is not None:
+            if kind is not None and kind is not KeyboardInterrupt:
+                self._live.transient = False
+            self._live.stop()
 
-    def began(self, labels: tuple[str, ...], rows: int, journal: Path) -> None:
-        self._rows, self._began, self._said = rows, True, time.monotonic()
-        self._bars.start()
+    def _picture(self) -> Group:
+        with self._lock:
+            return live_picture(self._following, self._console)
+
+    def began(self, opening: Opening) -> None:
+        with self._lock:
+            self._following.began(opening)
+            self._said = time.monotonic()
+        self._show()
 
     def note(self, text: str) -> None:
-        if self._enabled:
+        if self._live is not None:
             self._console.print(Text.assemble(("! ", "yellow"), plain(text)))
         else:
             print(f"note: {plain(text)}", file=sys.stderr)
 
     def fetching(self, reference: str, done: int, total: int | None) -> None:
-        if reference not in self._fetches:
-            self._bars.stop()
-            self._downloads.start()
-            self._fetches[reference] = self._downloads.add_task(plain(reference), total=total)
-            if not self._enabled:
-                print(f"fetching {plain(reference)}", file=sys.stderr)
-        self._downloads.update(self._fetches[reference], completed=done, total=total)
-        if total is not None and done >= total:
-            self._fetched()
-
-    def _fetched(self) -> None:
-        """Take the downloads away, whether they came to their end or not, and go on with the bars of a run."""
-        if not self._fetches:
-            return
-        self._downloads.stop()
-        for task in self._fetches.values():
-            self._downloads.remove_task(task)
-        self._fetches.clear()
-        if self._began:
-            self._bars.start()
+        with self._lock:
+            known = reference in self._following.fetches
+            self._following.fetching(reference, done, total)
+        if self._live is None and not known and (total is None or done < total or done == 0):
+            print(f"fetching {plain(reference)}", file=sys.stderr)
+        self._show()
 
     def fitting(self, label: str, said: str = "") -> None:
-        self._bars.update(self._bar(label), note=plain(said) or "fitting")
-        now = time.monotonic()
-        if not self._enabled and said and now - self._said > LINE_SECONDS:
-            self._said = now
-            print(f"{plain(label)}: {plain(said)}", file=sys.stderr)
+        with self._lock:
+            self._following.fitting(label, said)
+        if said:
+            self._say_sometimes(f"{plain(label)}: {plain(said)}")
 
-    def predicted(self, label: str, done: int, total: int, score: float | None) -> None:
-        bar = self._bar(label)
-        self._bars.update(bar, completed=done, total=total, note="")
-        if score is not None:
-            self._bars.update(bar, score=number(score))
-        now = time.monotonic()
-        if not self._enabled and done < total and now - self._said > LINE_SECONDS:
-            self._said = now
-            print(f"{plain(label)}: {done:,}/{total:,}", file=sys.stderr)
+    def predicted(self, label: str, standing: Standing) -> None:
+        with self._lock:
+            self._following.predicted(label, standing)
+        if standing.done < standing.total:
+            self._say_sometimes(f"{plain(label)}: {standing.done:,}/{standing.total:,}")
 
     def ended(self, label: str, status: Status, reason: str | None) -> None:
-        bar, why = self._bar(label), plain(reason or "")
-        total = next(task.total for task in self._bars.tasks if task.id == bar)
-        self._bars.update(bar, mark=MARKS[status], note=why, completed=total if status == "done" else None)
-        self._bars.stop_task(bar)
-        if not self._enabled:
+        with self._lock:
+            self._following.ended(label, status, reason)
+        if self._live is None:
+            why = plain(reason or "")
             print(f"{plain(label)}: {status}{f' ({why})' if why else ''}", file=sys.stderr)
 
-    def _bar(self, label: str) -> TaskID:
-        self._fetched()
-        if label not in self._ids:
-            fields = {"mark": " ", "score": "", "note": ""}
-            self._ids[label] = self._bars.add_task(plain(label), total=self._rows, **fields)  # type: ignore[arg-type]
-        return self._ids[label]
+    def _show(self) -> None:
+        if self._live is not None and not self._live.is_started:
+            self._live.start(refresh=True)
+
+    def _say_sometimes(self, line: str) -> None:
+        """Write a line, where nothing can be drawn and none was written for a while."""
+        now = time.monotonic()
+        if self._live is None and now - self._said > LINE_SECONDS:
+            self._said = now
+            print(line, file=sys.stderr)

@@ -27,6 +27,7 @@ _NAME = (14, 30)
 _ASCII = str.maketrans({
     "├": "|", "┤": "|", "─": "-", "●": "o", "◂": "<", "▸": ">", "–": "-", "−": "-", "…": "~", "≥": ">=", "×": "x",
     "⚠": "!", "“": '"', "”": '"', "•": "*", "’": "'", "→": "->", "∞": "inf", "━": "=", "²": "2",
+    "·": ".", "✓": "+", "✗": "x",
 })  # fmt: skip
 
 
@@ -39,12 +40,12 @@ class Column:
     right: bool = True
 
 
-def interval_bar(row: BoardRow, scale: Axis, width: int) -> str:
+def interval_bar(score: float | None, interval: tuple[float, float] | None, scale: Axis, width: int) -> str:
     """`   ├──●──┤    `, `width` characters wide; `▸` or `◂` at the end where the bar leaves the axis."""
-    if row.score is None or not math.isfinite(row.score):
+    if score is None or not math.isfinite(score):
         return " " * width
-    low, high = row.interval or (row.score, row.score)
-    left, right, dot = (round(scale.share(value) * (width - 1)) for value in (low, high, row.score))
+    low, high = interval or (score, score)
+    left, right, dot = (round(scale.share(value) * (width - 1)) for value in (low, high, score))
     cells = [" "] * width
     cells[left : right + 1] = "─" * (right + 1 - left)
     cells[left], cells[right] = "├", "┤"
@@ -52,9 +53,16 @@ def interval_bar(row: BoardRow, scale: Axis, width: int) -> str:
         cells[left] = "◂"
     if high > scale.high:
         cells[right] = "▸"
-    if scale.low <= row.score <= scale.high:
+    if scale.low <= score <= scale.high:
         cells[dot] = "●"
     return "".join(cells)
+
+
+def axis_title(scale: Axis, decimals: int, width: int) -> str:
+    """The ends of the axis as the heading of a column of bars; '' where there is no room for them."""
+    low, high = fmt.number(scale.low, decimals), fmt.number(scale.high, decimals)
+    title = low + " " * max(width - len(low) - len(high), 1) + high
+    return title if len(title) <= width else ""
 
 
 class BoardTable:
@@ -133,9 +141,7 @@ def _scores(board: Board, width: int, clean: Callable[[str], str]) -> Table:
     table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, show_edge=False, header_style="bold dim")
     for column in (columns[0], columns[1]):
         table.add_column(clean(column.title), justify="right" if column.right else "left", no_wrap=True)
-    ends = fmt.number(scale.low, decimals), fmt.number(scale.high, decimals)
-    axis_title = ends[0] + " " * max(bar_width - len(ends[0]) - len(ends[1]), 1) + ends[1]
-    table.add_column(axis_title if len(axis_title) <= bar_width else "", no_wrap=True, width=bar_width)
+    table.add_column(axis_title(scale, decimals, bar_width), no_wrap=True, width=bar_width)
     for column in (*columns[2:], *extra):
         table.add_column(clean(column.title), justify="right" if column.right else "left", no_wrap=True)
     best = min((row.rank for row in rows if row.rank is not None), default=None)
@@ -143,9 +149,9 @@ def _scores(board: Board, width: int, clean: Callable[[str], str]) -> Table:
         style = "green" if row.rank is not None and row.rank == best else ("cyan" if row.rank else "dim")
         who = Text(clean(columns[1].cell(row)), style="bold" if row.rank == best and best else "")
         if row.model and not model_column and row.model not in row.contestant:
-            who.append("\n" + clean(_fit(fmt.plain(row.model), name_width)), "dim")
+            who.append("\n" + clean(fit_text(fmt.plain(row.model), name_width)), "dim")
         cells = [Text(clean(column.cell(row))) for column in (*columns[2:], *extra)]
-        bar = Text(clean(interval_bar(row, scale, bar_width)), style=style)
+        bar = Text(clean(interval_bar(row.score, row.interval, scale, bar_width)), style=style)
         table.add_row(Text(clean(columns[0].cell(row)), style=style), who, bar, *cells)
     return table
 
@@ -158,7 +164,7 @@ def _layout(board: Board, rows: list[BoardRow], width: int) -> tuple[list[Column
     name_width = min(longest, room)
     fixed = [
         Column("#", lambda row: fmt.rank(row)),
-        Column("contestant", lambda row: _fit(fmt.plain(row.contestant), name_width), right=False),
+        Column("contestant", lambda row: fit_text(fmt.plain(row.contestant), name_width), right=False),
         Column("score", lambda row: fmt.number(row.score, decimals)),
     ]
     least_bar = _BAR[0] if width < _WIDE else 2 * _BAR[0]
@@ -208,7 +214,7 @@ def _wanted(board: Board, rows: list[BoardRow], decimals: int) -> list[Column]:
     second = [_second_column(name, rows) for name in second_metrics(board)]
     columns += second[:2]
     if any(row.model and row.model not in row.contestant for row in rows):
-        columns.append(Column("model", lambda row: _fit(fmt.plain(row.model or ""), 28), right=False))
+        columns.append(Column("model", lambda row: fit_text(fmt.plain(row.model or ""), 28), right=False))
     columns.append(Column("memory", lambda row: fmt.size(row.peak_bytes)))
     columns += [cost] if all_free else []
     return columns + second[2:]
@@ -255,7 +261,7 @@ def hanging(mark: Text, text: Text) -> Table:
     return grid
 
 
-def _fit(text: str, width: int) -> str:
+def fit_text(text: str, width: int) -> str:
     """`text` cut to `width` terminal cells, not characters: CJK characters take two."""
     if cell_len(text) <= width:
         return text
