@@ -109,13 +109,13 @@ class Task(tasks.Task):
         InputError
             If `jobs` is less than 1.
         """
-        notebook = in_notebook()
-        if notebook or sys.stderr.isatty() if progress is None else progress:
-            with NotebookProgress() if notebook else Progress(stays=not hasattr(sys, "ps1")) as observer:
+        notebook = NotebookProgress() if in_notebook() and progress is not False else None
+        if notebook is not None or sys.stderr.isatty() if progress is None else progress:
+            with notebook or Progress(stays=not hasattr(sys, "ps1")) as observer:
                 found = run(self, only=only, limit=limit, minutes=minutes, seed=seed, jobs=jobs, observer=observer)
         else:
             found = run(self, only=only, limit=limit, minutes=minutes, seed=seed, jobs=jobs)
-        return Board(found.evidence, found.rows, found.comparisons, found.greater_is_better, self)
+        return Board(found.evidence, found.rows, found.comparisons, found.greater_is_better, self, notebook)
 
     def plan(
         self, *, only: Collection[str] = (), limit: int | None = None, minutes: float | None = None, seed: int = 0
@@ -162,9 +162,12 @@ class Board(contest_board.Board):
         Whether a greater score is better.
     task : Task
         The task of the run.
+    cell : NotebookProgress or None
+        The notebook's cell in which the run was followed. The board takes its place there.
     """
 
     task: Task
+    cell: NotebookProgress | None = None
 
     @property
     def winner(self) -> "Trained":
@@ -219,6 +222,12 @@ class Board(contest_board.Board):
         from kurabe.report.notebook import notebook_html
 
         return notebook_html(self)
+
+    def _ipython_display_(self) -> None:
+        """Show the board in a notebook, where the run was followed if that is the same cell."""
+        if self.cell is None:
+            raise NotImplementedError  # IPython then asks for the other forms
+        self.cell.show(self._repr_html_(), repr(self))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

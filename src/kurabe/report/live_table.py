@@ -77,7 +77,8 @@ def live_lines(following: Following, width: int, height: int, now: float) -> lis
 def _body(rows: Sequence[LiveRow], layout: _Layout, width: int, room: int) -> list[Text]:
     waiting = [row for row in rows if row.waiting]
     over = [row for row in rows if row.score is None and row.status is not None]
-    shown, together = list(rows), []
+    shown = list(rows)
+    together: list[Text] = []
     for group, what in ((waiting, "waiting"), (over, "without a score")):
         if len(shown) + len(together) > room and len(group) > 1:
             shown = [row for row in shown if row not in group]

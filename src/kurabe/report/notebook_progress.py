@@ -27,14 +27,30 @@ def in_notebook() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
+def _display() -> Any:
+    from IPython import display  # its functions have no types
+
+    return display
+
+
+def _cell() -> int:
+    """The number of the cell that runs."""
+    shell: Any = sys.modules["IPython"].get_ipython()
+    return int(shell.execution_count)
+
+
+def _bundle(page: str, said: str) -> dict[str, str]:
+    return {"text/html": page, "text/plain": said}
+
+
 class NotebookProgress:
-    """An observer that shows the contestants by running score in one output cell. In the end the cell is empty, and the
-    board itself stands below it; after an error the cell stays."""
+    """An observer that shows the contestants by running score in one output cell, where the board takes their place."""
 
     def __init__(self) -> None:
         self._following = Following()
         self._notes: list[str] = []
         self._handle: Any = None
+        self._cell: int | None = None
         self._drawn = 0.0
 
     def __enter__(self) -> Self:
@@ -67,20 +83,26 @@ class NotebookProgress:
         self._following.ended(label, status, reason)
         self._draw_sometimes()
 
+    def show(self, page: str, said: str) -> None:
+        """Put a page in the cell that followed the run while that cell is the one that runs, else in the present one.
+        `said`: the page as text, for what shows no HTML."""
+        if self._handle is not None and self._cell == _cell():
+            self._handle.update(_bundle(page, said), raw=True)
+        else:
+            _display().display(_bundle(page, said), raw=True)
+
     def _draw_sometimes(self) -> None:
         if time.monotonic() - self._drawn >= DRAWN_SECONDS:
             self._draw()
 
     def _draw(self) -> None:
-        from IPython import display as shown
-
-        ipython: Any = shown  # its functions have no types
         self._drawn = time.monotonic()
-        page = ipython.HTML(self.html())
+        page = _bundle(self.html(), self._following.footer(self._drawn))
         if self._handle is None:
-            self._handle = ipython.display(page, display_id=True)
+            self._cell = _cell()
+            self._handle = _display().display(page, raw=True, display_id=True)
         else:
-            self._handle.update(page)
+            self._handle.update(page, raw=True)
 
     def html(self) -> str:
         """The cell's content: the contestants, what is being fetched, how far the run is, and the notes."""
