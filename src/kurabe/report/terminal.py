@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -113,18 +113,21 @@ def board_text(board: Board, width: int = 100) -> str:
 
 def board_svg(board: Board, width: int = SVG_WIDTH) -> str:
     """The terminal board as an SVG picture that refers to nothing outside itself."""
+    return picture(board_table(board, width), f"kurabe board {fmt.plain(board.evidence.task)}", width)
+
+
+def picture(shown: RenderableType, title: str, width: int = SVG_WIDTH) -> str:
+    """What a terminal shows as an SVG picture that refers to nothing outside itself."""
     console = Console(
         record=True, width=width, file=io.StringIO(), force_terminal=True, force_jupyter=False,
         color_system="truecolor", legacy_windows=False, _environ={},
     )  # fmt: skip
-    console.print(board_table(board, width))
+    console.print(shown)
     without_web_fonts = re.sub(r"@font-face \{\{.*?\}\}|<!--.*?-->", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
     code_format = without_web_fonts.replace(
         "Fira Code", "ui-monospace, SFMono-Regular, Menlo, Consolas, DejaVu Sans Mono"
     )
-    return console.export_svg(
-        title=f"kurabe board {fmt.plain(board.evidence.task)}", code_format=code_format, unique_id="kurabe-board"
-    )
+    return console.export_svg(title=title, code_format=code_format, unique_id="kurabe-board")
 
 
 def _heading(board: Board) -> str:
