@@ -47,13 +47,15 @@ def kurabe(site: Path, folder: Path, *arguments: str) -> "subprocess.CompletedPr
     )  # fmt: skip
 
 
-def broken(folder: Path, group: str, name: str) -> Path:
-    """A site folder with a package whose entry point can't be imported."""
-    info = folder / "broken-1.0.dist-info"
+def broken(
+    folder: Path, group: str, name: str, code: str = "raise RuntimeError('not today')\n", package: str = "broken"
+) -> Path:
+    """A site folder with a package whose entry point can't be imported, or has some other `code`."""
+    info = folder / f"{package}-1.0.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[kurabe.{group}]\n{name} = broken_package:thing\n")
-    (folder / "broken_package.py").write_text("raise RuntimeError('not today')\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[kurabe.{group}]\n{name} = {package}_package:thing\n")
+    (folder / f"{package}_package.py").write_text(code)
     return folder
 
 
@@ -197,3 +199,39 @@ def test_a_package_that_cannot_be_imported_is_named(
     assert done.stderr.count("\n") < 4
     assert f"'{name}' comes with the package broken, which cannot be imported (RuntimeError: not today)" in done.stderr
     assert kurabe(tmp_path / "site", folder, "--help").returncode == 0
+
+
+def test_a_package_that_exits_where_it_is_imported_spoils_no_help(tmp_path: Path, folder: Path) -> None:
+    site = broken(tmp_path / "site", "commands", "rows", "import sys\nsys.exit('no licence')\n")
+    done = kurabe(site, folder, "--help")
+    assert done.returncode == 0
+    assert "SystemExit: no licence" in " ".join(done.stdout.split())
+    assert kurabe(site, folder, "rows").returncode == 2
+
+
+def test_a_name_that_two_packages_add_belongs_to_neither(tmp_path: Path, folder: Path) -> None:
+    site = tmp_path / "site"
+    for package in ("one", "two"):
+        broken(site, "commands", "rows", "import click\nthing = click.Command('rows')\n", package)
+    done = kurabe(site, folder, "rows")
+    assert done.returncode == 2
+    assert "'rows' comes with several packages" in done.stderr
+    assert kurabe(site, folder, "--help").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("thing = 5\n", "the format odd of another package is not a function of a board: 5"),
+        ("def thing(board): return 3\n", "the format odd of another package gave no text: 3"),
+        ("def thing(board): return 1 / 0\n", "the format odd of another package failed: ZeroDivisionError"),
+    ],
+)
+def test_a_format_that_fails_is_no_fault_of_kurabes(tmp_path: Path, folder: Path, code: str, said: str) -> None:
+    text = (folder / "task.yaml").read_text().replace("metric: within_10_percent\n", "")
+    (folder / "task.yaml").write_text(text.replace(", {by_length: {bins: 7}}", ""))
+    site = broken(tmp_path / "site", "formats", "odd", code)
+    assert kurabe(site, folder, "run", "task.yaml").returncode == 0
+    done = kurabe(site, folder, "report", "task.yaml", "--format", "odd", "-o", "-")
+    assert done.returncode == 2
+    assert said in done.stderr

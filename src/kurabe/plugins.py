@@ -26,21 +26,27 @@ def plugin_names(group: Group, *, taken: Iterable[str] = ()) -> tuple[str, ...]:
 def plugin(group: Group, name: str) -> Any:
     """What a package adds to a group under a name; None where none does.
 
-    Raises PluginError where it can't be imported.
+    Raises PluginError where it can't be imported, or several packages add that name.
     """
-    point = _points(group).get(name)
-    if point is None:
-        return None
-    try:
-        return point.load()
-    except Exception as error:
+    points = _points(group).get(name, ())
+    owners = [point.dist.name if point.dist is not None else point.value for point in points]
+    if len(points) > 1:
         from kurabe.errors import PluginError
 
-        owner = point.dist.name if point.dist is not None else point.value
         raise PluginError(
-            f"{name!r} comes with the package {owner}, which cannot be imported ({type(error).__name__}: {error});"
-            f" mend or uninstall it: pip uninstall {owner}"
-        ) from error
+            f"{name!r} comes with several packages, {', '.join(owners)}; keep one: pip uninstall {owners[-1]}"
+        )
+    for point, owner in zip(points, owners, strict=True):
+        try:
+            return point.load()
+        except (Exception, SystemExit) as error:
+            from kurabe.errors import PluginError
+
+            raise PluginError(
+                f"{name!r} comes with the package {owner}, which cannot be imported ({type(error).__name__}: {error});"
+                f" mend or uninstall it: pip uninstall {owner}"
+            ) from error
+    return None
 
 
 def loaded(path: str) -> Any:
@@ -50,12 +56,13 @@ def loaded(path: str) -> Any:
 
 
 @cache
-def _points(group: Group) -> "dict[str, EntryPoint]":
+def _points(group: Group) -> "dict[str, tuple[EntryPoint, ...]]":
     if not any(map(_states_any, sys.path)):
         return {}
     from importlib.metadata import entry_points  # takes a quarter of what help takes
 
-    return {point.name: point for point in entry_points(group=f"kurabe.{group}")}
+    points = entry_points(group=f"kurabe.{group}")
+    return {point.name: tuple(points.select(name=point.name)) for point in points}
 
 
 @cache

@@ -36,6 +36,8 @@ def test_a_model_is_named_by_a_text(reference: Any) -> None:
         ({"policy": {"failures": 0}}, "policy: failures must be a whole number above 0"),
         ({"policy": {"failures": 2.5}}, r"policy: .*`int`.* at `\$.failures`; it takes first_wait, "),
         ({"policy": {"rest": -1}}, "policy: rest must be a number above 0"),
+        ({"policy": {"least_rate": 10**400}}, "policy: least_rate must be a whole number above 0 and at most"),
+        ({"policy": {"first_wait": 1e300}}, "policy: first_wait must be a number above 0 and at most 1,000,000,000"),
         ({"policy": {"faliures": 5}}, r"policy: .*`faliures`; it takes .* failures, "),
         ({"requests_per_minute": 0}, "requests_per_minute must be"),
         ({"tokens_per_minute": -1}, "tokens_per_minute must be"),

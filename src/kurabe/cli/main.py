@@ -106,7 +106,7 @@ def _added(name: str) -> click.Command | None:
         return command
     from kurabe.errors import PluginError
 
-    raise PluginError(f"the command {name} of another package is no command of click's: {command!r}")
+    raise PluginError(f"the command {name} of another package is not a click.Command: {command!r}")
 
 
 def _line(name: str) -> str:

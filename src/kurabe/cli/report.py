@@ -41,8 +41,20 @@ def _added(form: str) -> tuple[str, Callable[[Board], str]]:
     """The name's ending and the function of a format of another package."""
     write = plugin("formats", form)
     if not callable(write):
-        raise PluginError(f"the format {form} of another package is no function of a board: {write!r}")
-    return getattr(write, "ending", form), write
+        raise PluginError(f"the format {form} of another package is not a function of a board: {write!r}")
+
+    def written(board: Board) -> str:
+        try:
+            text = write(board)
+        except Exception as error:
+            raise PluginError(
+                f"the format {form} of another package failed: {type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(text, str):
+            raise PluginError(f"the format {form} of another package gave no text: {text!r:.100}")
+        return text
+
+    return getattr(write, "ending", form), written
 
 
 @click.command(cls=Command)

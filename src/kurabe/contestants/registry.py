@@ -131,7 +131,7 @@ def _from_plugin(spec: ContestantSpec, context: Context) -> Any:
     """A contestant of another package. It is told kind, target and metric as ours are."""
     cls = plugin("contestants", spec.name)
     if not (isinstance(cls, type) and issubclass(cls, Contestant)):
-        raise PluginError(f"{spec.name} of another package is no subclass of kurabe.Contestant: {cls!r}")
+        raise PluginError(f"{spec.name} of another package is not a subclass of kurabe.Contestant: {cls!r}")
     if context.kind not in cls.kinds:
         raise ContestantError(f"{spec.name} does not answer tasks of kind {context.kind}; {_fitting(context.kind)}")
     return _made(spec, cls, context)

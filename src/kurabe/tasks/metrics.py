@@ -358,7 +358,7 @@ def metric_named(name: str) -> Metric | None:
     metric = METRICS.get(name)
     if metric is None and (added := plugin("metrics", name)) is not None:
         if not isinstance(added, Metric) or added.name != name:
-            raise PluginError(f"the metric {name} of another package is no kurabe.Metric of that name: {added!r}")
+            raise PluginError(f"the metric {name} of another package is not a kurabe.Metric of that name: {added!r}")
         return added
     return metric
 

@@ -1,10 +1,11 @@
 """How patient a model's calls are: the waits of retries, limits, breaker and tuning jobs as one value."""
 
-import math
-
 import msgspec
 
 from kurabe.errors import InputError
+
+LONGEST = 10**9
+"""The largest value, some 30 years: no clock or sleep takes much more."""
 
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,7 +42,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Raises
     ------
     InputError
-        If a value is not a number above 0.
+        If a value is not a number above 0, or is above 10⁹.
     """
 
     first_wait: float = 0.5
@@ -62,7 +63,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             whole = field.type is int
             if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
                 raise InputError(_message(field.name, whole))
-            if not (value > 0 and math.isfinite(value)):
+            if not 0 < value <= LONGEST:
                 raise InputError(_message(field.name, whole))
 
 
@@ -70,4 +71,4 @@ USUAL = Policy()
 
 
 def _message(name: str, whole: bool) -> str:
-    return f"policy: {name} must be a {'whole ' if whole else ''}number above 0"
+    return f"policy: {name} must be a {'whole ' if whole else ''}number above 0 and at most {LONGEST:,}"
