@@ -57,6 +57,8 @@ _CUE = re.compile(
     rf"(?:\b(?:{_ANSWER}|result|output|option"
     r"|classified as|classify (?:it|this) as|belongs (?:to|in)|would be|i'd say|choose|pick|select|opt for"
     r"|go(?:ing)? with"
+    r"|, (?:mainly|mostly|primarily|predominantly|chiefly|above all|hauptsächlich|überwiegend|surtout|principalement"
+    r"|principalmente|sobre todo|soprattutto|sobretudo)"
     r"|antwort|réponse|respuesta|resposta|risposta|ответ)"
     r"|答え|回答|答案|分類|類别|정답)(?: (?:is|ist|est|es|é|as|to|in|should be|would be|the|a|category|class|label))*"
     r"\s*(?:[:=→は是]|->)?(?!\. ?\n)\W{0,6}(?:the )?$",
@@ -91,9 +93,19 @@ _NEGATED_AFTER = re.compile(
     r"\W?(?: ?[:=] ?\W?(?:no|not|false)\b|で(?:は|も)?(?:な|無|あり)|じゃな|でも.{1,12}でもな"
     r"|[이가은는도]? ?아[니님닙닌]|도 ?.{1,8}도 ?아[니님닙닌]"
     r"|[이가] ?없"
-    r"| (?:is|was|seems|would be|can(?:no|')t be)(?:n't| not| wrong\b| incorrect\b| false\b))"
+    r"| (?:is|was|are|were|seems|would be|can(?:no|')t be)(?:n't| not| wrong\b| incorrect\b| false\b))"
 )
-_ASKED = re.compile(r"\b(?:whether|(?:clear|sure|know|tell|say) if)\b[^.!?,]{0,40}$")
+_ASKED = re.compile(
+    r"\b(?:whether|(?:clear|sure|know|tell|say|see|determine|decide|judge|assess|classify|confirm|verify|check|ask|asked"
+    r"|wonder|unclear) if)\b[^.!?,]{0,40}$"
+)
+_OWNED = (
+    re.compile(r"\byour $"),
+    re.compile(r" (?!(?:answer|label|category|class|sentiment|rating|prediction|choice|is|was|and|or)\b)[a-z]{3}"),
+    re.compile(r"\b(?:the|an?|any|each|every) $"),
+    re.compile(r" [a-z]+ (?:should|must|can|could|may|might|will|would|needs?)\b"),
+)
+"""Before and after a label that only tells which: `your spam folder`; `the spam filter should decide`."""
 _PART_OF_A_WORD = re.compile(r"\b(?:anti|pseudo|semi|quasi|ex|pre|post|pro|sub) $")
 _DETERMINERS = {"no", "other", "none", "нет", "não", "kein", "keine"}
 _OF_ITS_OWN = (
@@ -193,7 +205,7 @@ class _Names:
             if not _is_part(mention):
                 found.append(mention)
         _leave_open(folded, found)
-        return found
+        return _without_question(found)
 
     def loosely(self, whole: str) -> str | None:
         """The one label that is `whole` but for accents and the word `and`: `negatif`, `home kitchen`."""
@@ -228,6 +240,11 @@ def _is_part(mention: _Mention) -> bool:
     """Whether the label is part of something else: `anti-spam`, `no idea`, `whether it is spam`."""
     if _PART_OF_A_WORD.search(mention.before) or _ASKED.search(mention.before):
         return True
+    owner, owned, article, thing = _OWNED
+    if (owner.search(mention.before) and owned.match(mention.after)) or (
+        article.search(mention.before) and thing.match(mention.after)
+    ):
+        return True
     return mention.name in _DETERMINERS and _BEFORE_A_NOUN.match(mention.after) is not None
 
 
@@ -235,12 +252,23 @@ def _leave_open(text: str, mentions: list[_Mention]) -> None:
     """Mark the labels that are named side by side, and those that are half of another name."""
     for first, second in pairwise(mentions):
         between = text[first.end : second.start]
-        if first.name != second.name and not (first.negated or second.negated) and _JOINT.fullmatch(between[:30]):
+        sentence = re.match(r"[.!] ", between) and len(first.name) > 1
+        if first.name == second.name or first.negated or sentence or not _JOINT.fullmatch(between[:30]):
+            continue
+        if second.negated:
+            first.negated = re.match(r" (?:are|were)\b", second.after) is not None  # A and B are wrong
+        else:
             first.open = second.open = True
     for mention in mentions:
         begins = not mention.before.strip(" *\"'(\n") or _CUE.search(mention.before)
         if begins and re.match(r" and \w+\W*(?:\n|$)", text[mention.end : mention.end + 60]):
             mention.open = True
+
+
+def _without_question(mentions: list[_Mention]) -> list[_Mention]:
+    """The mentions without a question that offers several and is answered behind it: `Spam or ham? Ham.`"""
+    asked = max((i for i, m in enumerate(mentions) if m.open and m.after.startswith("?")), default=-1) + 1
+    return mentions[asked:] if asked and all(m.open for m in mentions[:asked]) and mentions[asked:] else mentions
 
 
 def _plain(text: str) -> str:

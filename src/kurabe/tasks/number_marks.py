@@ -86,6 +86,7 @@ EAST_LARGE = {
 }  # fmt: skip
 
 MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}\.?"
+DAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]{0,6}\.?"
 NOT_A_NUMBER = re.compile(
     r"(?<![\d.,])(?:\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2(?:\d{4}|\d{2}))(?![\d.,]*\d)"  # dates
     r"|\d{4}年(?:\d{1,2}月)?(?:\d{1,2}日)?|\d{1,2}月\d{1,2}日"
@@ -97,6 +98,8 @@ NOT_A_NUMBER = re.compile(
     r"|(?<![\w:.,])\d{1,3}:\d{1,2}(?![\w:]|[.,]\d)"  # ratios
     r"|(?<![\d:])\d{1,2}:\d\d(?::\d\d)?(?!\d)|(?<!\d)\d{1,2} ?[ap]\.?m\b"  # times of the day
     r"|(?<![\d.,-])\d++(?:-\d++){2,}"  # numbers of telephones and books
+    rf"|\b{DAY}(?: ?(?:[-–,&/]|to|and|through) ?{DAY})*,? ?\d{{1,2}} ?(?:[-–]|to) ?\d{{1,2}}\b"  # opening hours
+    rf"|(?<=[{LETTER})])\^\{{?-?\d++\}}?|\b\d{{3}}-0\d{{3}}\b"  # cm², a number of a telephone
     r"|\d*(?:\\sqrt|√)\s?\{?\d++|\d++\s?(?:\\pi|π)"  # of which only a part is in digits
     r"|https?://\S++"
 )
@@ -129,6 +132,10 @@ CUE = re.compile(
     r"|価格|値段|答え|回答|答案|价格|售价|가격|정답|السعر|الجواب|कीमत|उत्तर|ราคา|giá)" + FILLER,
     re.IGNORECASE,
 )
+ANSWER_KEY = re.compile(
+    r"answer|price|cost|estimate|total|worth|value|prediction|result|guess|amount|output|score|rating", re.IGNORECASE
+)
+"""A key of a JSON object under which the answer stands."""
 BOXED = re.compile(r"(?:boxed\s*\{[^{}\d]{0,20}|####[^\d\n]{0,10})$")
 _CONCLUDES = (
     r"(?:\b(?:final (?:answer|price|estimate)|therefore|thus|hence|so|in total|overall|altogether|in summary|daher|also"
@@ -140,7 +147,7 @@ _CONCLUDES = (
 CONCLUSION = re.compile(_CONCLUDES + r"[^\d\n.!?]{0,60}$", re.IGNORECASE)
 CONCLUDED = re.compile(_CONCLUDES + r"(?:[^\n.!?]|\.(?=\d)){0,60}$", re.IGNORECASE)
 """Likewise with other numbers in between: `so 4 of them are $12`."""
-EQUALS = re.compile(r"(?:=|≈|→|=>)\s*[*$]{0,3}\s*$")
+EQUALS = re.compile(r"(?:=|≈|→|=>|\bequals|\bequal to)\s*[*$]{0,3}\s*$")
 SOFT = re.compile(
     r"(?:\b(?:is|are|be|about|around|approximately|approx\.?|roughly|nearly|maybe|perhaps|probably|now|for|at"
     r"|etwa|ca\.?|rund|ungefähr"
@@ -156,7 +163,7 @@ ASIDE = re.compile(
     re.IGNORECASE,
 )
 NAMED = re.compile(
-    rf"(?:^|[\s(])(?P<word>[{LETTER}]*[A-Z][{LETTER}]*\.?|step|option|item|size|page|version|model"
+    rf"(?:^|[\s(])(?P<word>[{LETTER}]*[A-Z][{LETTER}]*(?:'s|\.)?|step|option|item|size|page|version|model"
     r"|error|chapter|section|figure|article|room|route|no\.|#)[ -]?\Z"
 )
 NO_NAME = re.compile(
@@ -164,6 +171,30 @@ NO_NAME = re.compile(
     r"|etwa|it|is|the)$",
     re.IGNORECASE,
 )
+OPENER = re.compile(
+    r"(?:\w+(?:ly|mente|ment|weise)|step|option|item|page|prices?|priced|costs?|totals?|sum|amount|value|estimates?|estimated|answer|result"
+    r"|output|count|number|score|rating|rank|grade|points|age|year|level|size|weight|height|length|width|depth"
+    r"|distance|duration|time|temperature|speed|mileage|quantity|qty|percentage|probability|average|mean|median"
+    r"|minimum|min|maximum|max|preis|wert|summe|anzahl|jahr|alter|prix|valeur|année|precio|valor|año|preço|prezzo"
+    r"|anno|pris|cena|try|say|yes|no|ok|okay|sure|well|hmm+|um+|so|then|thus|hence|therefore|now|still|and|but|or|if"
+    r"|i|you|he|she|we|they|there|these|those|this|that|its|his|her|my|our|your|their|a|an|all|each|every|both|some"
+    r"|any|has|have|had|was|are|were|be|got|get|gives?|makes?|needs?|takes?|than|over|under|above|below|between|from"
+    r"|up|down|to|at|by|with|within|for|of|in|on|after|before|plus|less|more|most|least|almost|close|circa|near"
+    r"|another|exact|rough|your|guess|bet|probable|zirka|fast|knapp|gut|über|unter|mindestens|höchstens|genau|zwischen"
+    r"|wohl|vielleicht|environ|presque|plus|moins|entre|autour|vers|peut-être|il|elle|unos|unas|casi|sobre|cerca|tal"
+    r"|quasi|forse|quase|uns|umas|talvez|ungefär|cirka|omkring|około|asi|noin|ongeveer|kb|tl)$",
+    re.IGNORECASE,
+)
+"""What may open a sentence before a number that is the answer, and gives it no name: `Price 45`, `Exactly 45`."""
+CARDINAL = re.compile(r"\d{1,3}(?:[.]\d{1,2})?|\d{4}")
+"""A number as names have them: `Windows 11`, `Python 3.12`, `Route 66`."""
+ORDINAL_OF = re.compile(
+    r"(?<=\d)(?:st|nd|rd|th) (?!(?:place|position|rank|and|or|in|of|out|among|overall|at|for|with|by|on|is|was|to|as"
+    r"|percentile|from)\b)[a-z]{3}"
+)
+"""After a number that tells which: `2nd generation`, `21st century`."""
+MODIFIER = (re.compile(r"\b(?:an?|the|this|your|my|his|her)\s$", re.IGNORECASE), re.compile(r"K [a-z]{3}"))
+"""Around a resolution, as in `a 4K monitor`."""
 BULLET = re.compile(r"(?:^|\n)[ \t>*-]*$")
 ALONE_BEFORE = re.compile(r"[\s*\"'`]*")
 ALONE_AFTER = re.compile(r"[ *\"'`.]*(?:\n|$)")
@@ -214,6 +245,8 @@ HANGUL = re.compile(
 """A number all in hangul, only before a currency: its syllables are those of many words (`사원` is an employee)."""
 GLUED_BEFORE = re.compile(rf"[{LETTER}][-_]?\Z(?<!\d[kKmMbB]-)|(?<![{LETTER}])(?!R)[{LETTER}]\d{{1,4}}-\Z")
 GLUED_AFTER = re.compile(rf"(?<!\d\d)[DG]{END}|[{LETTER}]*[A-ZÀ-Þ\d]")
+HYPHENED = re.compile(r"-[A-Z][a-z]{2}")
+"""After a number that begins a name: `7-Eleven`."""
 DATED = re.compile(
     r"(?:\b(?:in|since|until|till|up to|before|after|during|early|late|mid|seit|bis|depuis|desde|hasta|em|nel|dal"
     r"|between|from|zwischen|entre|von|as of|copyright|(?<!divided )(?<!multiplied )by)|©)[ -]$",
@@ -248,7 +281,7 @@ SCALE_OF = re.compile(r"(?:\b1 in|\bout of|\bvon insgesamt|sur un total de)\s$",
 RANGE_OF_MONEY = re.compile(rf"[{SIGNS}] ?\d[\d.,]{{0,12}} ?[-–—] ?$")
 TOTAL = re.compile(
     r" ?(?:(?:[a-z]+ ){0,2}in (?:total|all)|total|altogether|all together|combined|overall|insgesamt|au total"
-    r"|en total|in totale)\b",
+    r"|en total|in totale)\b| ?(?:[a-z]+ )?(?:left|remaining|remain)(?: over)?[.!]?\s*$",
     re.IGNORECASE,
 )
 GUESSED = re.compile(

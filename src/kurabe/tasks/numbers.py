@@ -7,8 +7,8 @@ with a currency, one after an answer cue (`price is`, `answer:`, `costs`) or aft
 after `=`, one in bold; against it count a unit (`64 GB`), a counted noun (`3 rows`), `each`, a year, a name (`iPhone
 15`), the end of a scale (`out of 100`), a list bullet. Of equals the last wins where it follows a conclusion or `=`,
 since who reasons ends with the answer, and otherwise the first, since who just answers begins with it. A number that
-is part of a name (`Galaxy S23`, `KD-55X80K`), a year that tells when (`in 2021`, `the 2020 edition`), or a length by
-a width (`2 x 4`) is no answer even where it is the only one.
+is part of a name (`Galaxy S23`, `KD-55X80K`, `Windows 11`), a year that tells when (`in 2021`, `the 2020 edition`), or
+a length by a width (`2 x 4`) is no answer even where it is the only one.
 
 Conventions:
 - `1,234` is a thousand and more, `12,5` and `0,123` are decimals; `1.234` is a decimal unless the text writes decimal
@@ -21,9 +21,11 @@ Conventions:
 - `($45)` as the whole answer is -45, as accountants write; `(45)` is 45.
 - Where the text refuses (`As an AI…`), only a number with a currency or a cue counts.
 - Numbers of more than 30 digits, infinities and NaN are no answers.
+- In a JSON object the key that names an answer gives it: `{"why": "others cost $20", "price": 22}`.
 - After a prefill the text continues a begun answer: then a number at its very start wins.
 """
 
+import json
 import re
 import unicodedata
 from dataclasses import dataclass, replace
@@ -61,6 +63,8 @@ def read_number(text: str, prefill: str = "") -> float | None:
     >>> read_number("約3万円")
     30000.0
     """
+    if not prefill and (of_key := _of_key(without_thoughts(text))) is not None:
+        text = of_key
     text = _normalise(text)
     if marks.FREE.fullmatch(text[:60]) and len(text) <= 60:
         return 0.0
@@ -87,6 +91,19 @@ def without_thoughts(text: str) -> str:
     text = behind_thoughts(text)
     half = MAX_CHARS // 2
     return text if len(text) <= MAX_CHARS else f"{text[:half]}\n{text[-half:]}"
+
+
+def _of_key(text: str) -> str | None:
+    """What a JSON object in the text gives under the one key that names an answer."""
+    start, end = text.find("{"), text.rfind("}")
+    try:
+        value = json.loads(text[start : end + 1]) if 0 <= start < end else None
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    answers = [item for key, item in value.items() if marks.ANSWER_KEY.search(key)]
+    return str(answers[0]) if len(answers) == 1 and isinstance(answers[0], str | int | float) else None
 
 
 def _normalise(text: str) -> str:
@@ -350,23 +367,40 @@ def _is_name(text: str, number: _Found) -> bool:
     if number.currency:
         return False
     before = text[max(0, number.start - 80) : number.start]
-    if number.name or (number.year and marks.DATED.search(before)):
+    if number.name or (number.year and marks.DATED.search(before)) or marks.ORDINAL_OF.match(text, number.end):
+        return True
+    if number.scale == 1e3 and marks.MODIFIER[0].search(before) and marks.MODIFIER[1].match(text, number.end - 1):
+        return True
+    if number.against == 0 and marks.HYPHENED.match(text, number.end):
         return True
     if number.year and marks.EDITION[0].search(before) and marks.EDITION[1].match(text, number.end):
         return True
     if any(pattern.search(before) for pattern in (marks.CUE, marks.SOFT, marks.BOXED, marks.CONCLUSION)):
         return False
     named = marks.NAMED.search(before)
-    if not named or marks.NO_NAME.match(named["word"]) or text.isupper():
+    if not named or marks.NO_NAME.match(named["word"]) or "," in text[number.start : number.end]:
         return False
     word, lead = named["word"], before[: named.start("word")].rstrip(" *\"'(")
     within = bool(lead) and lead[-1] not in ".:;!?\n)-"
+    if not within:
+        return _opens_with_name(text, number, word)
+    if text.isupper():
+        return False
     return bool(
         word.lower() in marks.NAMERS
-        or (within and word[0].isupper())
+        or word[0].isupper()
         or word[1:] != word[1:].lower()
         or marks.NAME_GOES_ON.match(text, number.end)
     )
+
+
+def _opens_with_name(text: str, number: _Found, word: str) -> bool:
+    """Whether `word`, which begins a sentence, and the number behind it are a name: `Windows 11`, not `About 45`."""
+    if word.lower() in marks.NAMERS:
+        return True
+    plain = marks.CARDINAL.fullmatch(text, number.start, number.end) and number.scale == 1 and not number.percent
+    measured = number.against in (1, 4) or marks.UNIT.match(text, number.end)
+    return bool(word[0].isalpha() and plain and not measured and not marks.OPENER.match(word.removesuffix(".")))
 
 
 def _ends_change(before: str) -> bool:
