@@ -76,6 +76,22 @@ def test_an_interval_of_cents_is_a_hundred_times_that_of_dollars(name: str) -> N
     assert second == pytest.approx(np.multiply(first, 100))
 
 
+@pytest.mark.parametrize("unit", [1e-200, 1e-160, 1e160, 1e200])
+@pytest.mark.parametrize("name", ["mean_absolute_error", "median_absolute_error", "root_mean_squared_error", "r2"])
+def test_no_interval_depends_on_the_unit(name: str, unit: float) -> None:
+    metric = METRICS[name]
+    if name not in ("mean_absolute_error", "median_absolute_error"):
+        unit = unit ** (0.5 if abs(np.log10(unit)) < 200 else 0.65)  # below 1e-154 a square is 0: there is no score
+    truth, guess, other = sample(metric, 60, 3)
+    whole, extreme = ([of(metric, truth * k, one * k) for one in (guess, other)] for k in (1.0, unit))
+    size = 1.0 if name == "r2" else unit
+    assert interval(metric, extreme[0], 10 * size) == pytest.approx(
+        np.multiply(interval(metric, whole[0]), size), rel=1e-6, abs=0
+    )
+    first, second = (difference_intervals(metric, one, [(0, 1)], resamples=1000)[0] for one in (whole, extreme))
+    assert second == pytest.approx(np.multiply(first, size), rel=1e-6, abs=0)
+
+
 def test_a_share_of_rows_has_wilson_s_interval() -> None:
     truth = np.array(["a"] * 40, dtype=object)
     guess = np.array(["a"] * 37 + ["b"] * 3, dtype=object)

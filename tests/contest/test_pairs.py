@@ -157,6 +157,15 @@ def test_no_p_value_depends_on_the_unit_or_on_rounding() -> None:
     assert pair("root_mean_squared_error", amounts, amounts + 0.3, amounts - 0.3).p == 1.0
 
 
+@pytest.mark.parametrize("name", ["mean_absolute_error", "median_absolute_error", "root_mean_squared_error", "r2"])
+def test_no_p_value_depends_on_an_extreme_unit(name: str) -> None:
+    truth, first, second = sample(METRICS[name], 60, np.random.default_rng(5))
+    far = 200 if name in ("mean_absolute_error", "median_absolute_error") else 140
+    tests = {pair(name, k * truth, k * first, k * second) for k in (2.0**0, 10.0**-far, 10.0**far)}
+    assert len({round(test.p, 6) for test in tests}) == 1
+    assert next(iter(tests)).p < 0.05
+
+
 def test_equal_means_of_unequal_shape_are_not_told_apart() -> None:
     """Wilcoxon's test told them apart in 93 of 100 tables of 1,000 rows."""
     random = np.random.default_rng(2)

@@ -15,12 +15,13 @@ None has a width of 0: what none of m independent units shows may still happen i
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import ndtri, stdtrit
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from kurabe.contest.magnitude import in_unit, score_unit, unit_of
 from kurabe.contest.resample import draw_counts
 from kurabe.contest.units import Units, single_rows, unit_sums
 from kurabe.tasks.metrics import Metric, Statistics
@@ -79,11 +80,24 @@ def score_intervals(
     score is not defined. `resamples`: 0 for Student's quantiles in place of resampled ones, where thousands of
     intervals are wanted. Deterministic in `seed`.
     """
-    if metric.center == "median":
-        return [_median_interval(metric, one, typical) for one in contestants]
     if metric.bounds is not None:
         return [_bounded_interval(metric, one) for one in contestants]
-    return _error_intervals(metric, contestants, typical, resamples, seed)
+    units = [unit_of(metric, [one.sums]) for one in contestants]
+    contestants = [_measured_in(metric, one, unit) for one, unit in zip(contestants, units, strict=True)]
+    units = [score_unit(metric, unit) for unit in units]
+    typicals = [typical / unit for unit in units]
+    if metric.center == "median":
+        ends = [_median_interval(metric, one, mine) for one, mine in zip(contestants, typicals, strict=True)]
+    else:
+        ends = _error_intervals(metric, contestants, typicals, resamples, seed)
+    return [(low * unit, high * unit) for (low, high), unit in zip(ends, units, strict=True)]
+
+
+def _measured_in(metric: Metric, one: Scored, unit: float) -> Scored:
+    if unit == 1.0:
+        return one
+    rows = None if one.rows is None else np.asarray(in_unit(metric, one.rows[:, None], unit))[:, 0]
+    return replace(one, sums=in_unit(metric, one.sums, unit), rows=rows)
 
 
 def influences(metric: Metric, one: Scored) -> np.ndarray:
@@ -142,6 +156,9 @@ def difference_intervals(
     (0, 0) where both give the same answers."""
     if not pairs:
         return []
+    unit = unit_of(metric, [one.sums for one in contestants])
+    contestants = [_measured_in(metric, one, unit) for one in contestants]
+    unit = score_unit(metric, unit)
     moved = np.stack([influences(metric, one) for one in contestants], axis=1)
     scores = np.array([one.score(metric) for one in contestants])
     first, second = np.array(pairs).T
@@ -166,7 +183,7 @@ def difference_intervals(
         else:
             least = 3 / m * max(_largest(contestants[a], contestants[b]), abs(float(middles[place])))
             reach = max(least, 0.0) if errors[place] <= 1e-12 * abs(middles[place]) else 0.0
-            found.append((float(ends[place, 0]) - reach, float(ends[place, 1]) + reach))
+            found.append(((float(ends[place, 0]) - reach) * unit, (float(ends[place, 1]) + reach) * unit))
     return found
 
 
@@ -330,7 +347,7 @@ def _median_influences(metric: Metric, one: Scored) -> np.ndarray:
 
 
 def _error_intervals(
-    metric: Metric, contestants: Sequence[Scored], typical: float, resamples: int, seed: int
+    metric: Metric, contestants: Sequence[Scored], typicals: Sequence[float], resamples: int, seed: int
 ) -> list[Interval]:
     """Bootstrap-t of the logarithm of the error, or of 1 - R²."""
     values = [_variables(one) for one in contestants]
@@ -361,7 +378,7 @@ def _error_intervals(
         if not np.isfinite(score):
             found.append((float("nan"), float("nan")))
         elif not np.isfinite(middle) or error <= 1e-12:
-            found.append(_of_no_spread(metric, one, score, typical))
+            found.append(_of_no_spread(metric, one, score, typicals[place]))
         else:
             with np.errstate(over="ignore"):
                 ends = np.exp(middle - reach[::-1, place] * error)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binom
 
+from kurabe.contest.magnitude import in_unit, unit_of
 from kurabe.contest.units import Units, single_rows
 from kurabe.tasks.metrics import Metric, Statistics
 from kurabe.tasks.swaps import Pair, swap_tests
@@ -74,7 +75,9 @@ def compare(
     entered = []
     for a, b in pairs:
         mask = contestants[a].mask & contestants[b].mask
-        rows = contestants[a].on(mask), contestants[b].on(mask)
+        rows = [contestants[a].on(mask), contestants[b].on(mask)]
+        unit = unit_of(metric, rows)
+        rows = [in_unit(metric, part, unit) for part in rows]
         # Mostly both answered all rows; copies for each pair would take hundreds of megabytes.
         kept = (units.codes, units.weights) if mask.all() else (units.codes[mask], units.weights[mask])
         entered.append(Pair(*rows, *kept))
