@@ -78,6 +78,7 @@ class Task(tasks.Task):
         minutes: float | None = None,
         seed: int = 0,
         jobs: int | None = None,
+        race: bool | None = None,
         progress: bool | None = None,
     ) -> "Board":
         """Let the contestants compete.
@@ -97,6 +98,8 @@ class Task(tasks.Task):
         jobs : int, optional
             How many processes learn at the same time. None: one a core, if there is enough to learn. 1: all in this
             process. Estimators given as objects learn in this process in any case. The scores do not depend on it.
+        race : bool, optional
+            Ask language models no further once they are shown not to be the winner. None: as the task file says.
         progress : bool, optional
             Show the progress: in a notebook in a cell, elsewhere on standard error. None: in a notebook or a terminal.
 
@@ -109,12 +112,15 @@ class Task(tasks.Task):
         InputError
             If `jobs` is less than 1.
         """
+        chosen: dict[str, Any] = {
+            "only": only, "limit": limit, "minutes": minutes, "seed": seed, "jobs": jobs, "race": race,
+        }  # fmt: skip
         notebook = NotebookProgress() if in_notebook() and progress is not False else None
         if notebook is not None or sys.stderr.isatty() if progress is None else progress:
             with notebook or Progress(stays=not hasattr(sys, "ps1")) as observer:
-                found = run(self, only=only, limit=limit, minutes=minutes, seed=seed, jobs=jobs, observer=observer)
+                found = run(self, **chosen, observer=observer)
         else:
-            found = run(self, only=only, limit=limit, minutes=minutes, seed=seed, jobs=jobs)
+            found = run(self, **chosen)
         return Board(found.evidence, found.rows, found.comparisons, found.greater_is_better, self, notebook)
 
     def plan(

@@ -39,6 +39,11 @@ from kurabe.report.progress import Progress
     metavar="N",
     help="Have N processes learn at the same time. By default one a core, if there is enough to learn; 1: none.",
 )
+@click.option(
+    "--race/--no-race",
+    default=None,
+    help="Ask language models no further once they are shown not to be the winner. By default as the task says.",
+)
 @click.option("--only", multiple=True, metavar="NAME", help="Run only this contestant; may be given several times.")
 @allow_code_option
 @seed_option
@@ -49,6 +54,7 @@ def command(
     limit: int | None,
     minutes: float | None,
     jobs: int | None,
+    race: bool | None,
     only: tuple[str, ...],
     seed: int | None,
     allow_code: tuple[str, ...],
@@ -63,7 +69,10 @@ def command(
     loaded = Task.from_file(path, seed=seed, allow_code=allow_code)
     try:
         with Progress(stays=not sys.stdout.isatty()) as progress:
-            board = run(loaded, only=only, limit=limit, minutes=minutes, seed=seed or 0, jobs=jobs, observer=progress)
+            board = run(
+                loaded, only=only, limit=limit, minutes=minutes, seed=seed or 0, jobs=jobs, race=race,
+                observer=progress,
+            )  # fmt: skip
     except KeyboardInterrupt:
         click.echo("\nStopped. What was answered is kept; the same command goes on from here.", err=True)
         if not as_json:

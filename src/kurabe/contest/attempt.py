@@ -12,15 +12,16 @@ from functools import cached_property, partial
 
 from kurabe import models
 from kurabe.contest.clock import Clock, OutOfTimeError
-from kurabe.contest.evidence import Status, fallback_score
+from kurabe.contest.evidence import RACED, Status, fallback_score
 from kurabe.contest.executor import Executor, InProcess, Learned
 from kurabe.contest.journal import Journal, Row, RunRecord
 from kurabe.contest.lock import disk_error
 from kurabe.contest.minutes import Schedule, leave_out
-from kurabe.contest.notes import UNFINISHED
+from kurabe.contest.notes import RACE, UNFINISHED
 from kurabe.contest.observer import Observer, Standing
 from kurabe.contest.prepare import FOLDER, make_entrants, trained_path
 from kurabe.contest.purse import Purse
+from kurabe.contest.race import Behind, Race
 from kurabe.contest.standing import running_score
 from kurabe.contest.units import Units, find_units
 from kurabe.contest.work import Work
@@ -47,6 +48,10 @@ SCORE_SHARE = 0.02  # and take no more of the time than this
 STOPPED = "stopped; run again to go on"
 
 
+class BeatenError(Exception):
+    """The race has shown that this contestant can't be the winner."""
+
+
 class StoppedError(Exception):
     """The run is to end, so this contestant goes no further."""
 
@@ -68,6 +73,7 @@ class Shared:
     confirmed: frozenset[str] = frozenset()
     stopping: threading.Event = field(default_factory=threading.Event)
     schedule: Schedule | None = None
+    race: Race | None = None
     next_score: float = 0.0
     """When running scores may be computed again, by `time.monotonic`."""
 
@@ -103,6 +109,7 @@ class Attempt:
     def __init__(self, shared: Shared, work: Work, clock: Clock, process: Worker | None) -> None:
         self._run, self._work, self._clock, self._process = shared, work, clock, process
         self._untold = True  # no answer of it has been told of
+        self._behind: Behind | None = None
         self.answering = False
         """Whether calls may be under way that are paid for."""
 
@@ -122,6 +129,8 @@ class Attempt:
             self._answer()
         except OutOfTimeError as error:
             return out_of_time(self._work, str(error))
+        except BeatenError:
+            return self._beaten()
         except BudgetExceededError as error:
             return self._work.stopped(str(error))
         except DownloadError as error:
@@ -182,7 +191,10 @@ class Attempt:
             if learned.chosen is not None:
                 self._answered_alike(learned.chosen)
             left = work.left()
+            self._race()
             self._tell(force=True)
+            if left and self._behind is not None:
+                raise BeatenError
             if left:  # else all answers were taken over
                 self._ask(executor, left)
         finally:
@@ -226,7 +238,7 @@ class Attempt:
         entrant = self._work.entrant
         if contestant_of(entrant.estimator).resumes or self._clock.minutes is None:
             return
-        self._run.journal.record_unfinished(entrant.key, UNFINISHED, seconds)
+        self._run.journal.record_note(entrant.key, UNFINISHED, float(seconds))
         raise OutOfTimeError(leave_out(seconds, self._clock.minutes, more=True)) from None
 
     def _answered_alike(self, chosen: Sequence[bytes]) -> None:
@@ -257,6 +269,8 @@ class Attempt:
                 close()
         if not self._work.complete:
             self._check()
+            if self._behind is not None:
+                raise BeatenError
             if contestant.may_cost():
                 run.purse.check()
 
@@ -267,6 +281,7 @@ class Attempt:
             inputs = self._run.record.inputs
             self._work.add([Row(inputs[left[one.row]], one.value, one.raw, one.usd) for one in batch], now - last)
             self._run.purse.count(batch)
+            self._race()
             self._tell(force=self._work.complete)
             last = time.perf_counter()
 
@@ -278,8 +293,24 @@ class Attempt:
         return True
 
     def _is_to_stop(self) -> bool:
-        """Whether no time is left, or the run is to end."""
-        return self._run.stopping.is_set() or self._clock.left() < 0
+        """Whether no time is left, the run is to end, or this contestant can't win any more."""
+        return self._run.stopping.is_set() or self._behind is not None or self._clock.left() < 0
+
+    def _race(self) -> None:
+        """See whether the contestant can be the winner still."""
+        race, work = self._run.race, self._work
+        if race is not None:
+            race.note(self.label, work.guesses)
+            if not work.complete:
+                self._behind = self._behind or race.behind(self.label, work.entrant.rows)
+
+    def _beaten(self) -> tuple[Status, str | None]:
+        """(status, reason) of a contestant that the race has stopped; what it was not asked is written down."""
+        work, behind = self._work, self._behind
+        assert behind is not None
+        self._run.journal.record_note(work.entrant.key, RACE, {"left": len(work.left())})
+        gap = f"{behind.gap:,.0f}" if behind.gap >= 100 else f"{behind.gap:.3g}"
+        return "partial", f"{RACED}{work.done:,} rows, behind {behind.leader} by {gap}"
 
     def _tell(self, *, force: bool) -> None:
         first = self._untold and bool(self._work.guesses)  # shown at once

@@ -14,6 +14,8 @@ from kurabe.contest.units import Units, find_units
 from kurabe.tasks.metrics import Metric
 from kurabe.tasks.spec import Check, Kind
 
+RACED = "stopped after "
+"""How the reason of a contestant begins that a race has stopped."""
 Status = Literal["done", "partial", "skipped", "failed"]
 
 
@@ -48,6 +50,12 @@ class Entry:
     predict_seconds: float | None = None
     peak_bytes: int | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def spared(self) -> int:
+        """How many rows it was not asked because the race had shown that it could not be the winner."""
+        raced = self.status == "partial" and (self.reason or "").startswith(RACED)
+        return int(self.notes.get("race", {}).get("left", 0)) if raced else 0
 
 
 def usable(entry: Entry) -> np.ndarray:

@@ -211,11 +211,12 @@ class Journal:
         with self._explained(), self._transaction():
             self._put("measurements", entry, float(seconds), self._measured(entry)[1], json.dumps(notes))
 
-    def record_unfinished(self, entry: bytes, note: str, seconds: float) -> None:
-        """Write after how long a contestant's learning was broken off; learning that ends takes the note away."""
+    def record_note(self, entry: bytes, note: str, value: Any) -> None:
+        """Write something about a contestant, plain values, such as after how long its learning was broken off.
+        Learning that ends takes the note away."""
         with self._explained(), self._transaction():
             fit, peak, notes = self._measured(entry)
-            self._put("measurements", entry, fit, peak, json.dumps(notes | {note: float(seconds)}))
+            self._put("measurements", entry, fit, peak, json.dumps(notes | {note: value}))
 
     def record_judge(self, style: Style, reason: str | None) -> None:
         """Write why the judge of a style stopped before the end, None where it came to it."""

@@ -15,6 +15,8 @@ from kurabe.tuning.general import General
 
 UNFINISHED: Final = "unfinished_seconds"
 """The note that says after how long learning was broken off that was not quick enough."""
+RACE: Final = "race"
+"""The note of how many rows a race did not ask a contestant."""
 MAX_QUESTIONS: Final = 10_000
 MAX_NATS: Final = 500.0  # of a token: its exponential is a number
 MAX_TEXTS: Final = 20  # all signs of their differences are tried
@@ -28,6 +30,10 @@ class _Tuning(msgspec.Struct):
     scores: list[tuple[Count, float]] = []
     usd: Amount | None = None
     model: str = ""
+
+
+class _Race(msgspec.Struct):
+    left: Count
 
 
 class _Forgetting(msgspec.Struct):
@@ -101,6 +107,7 @@ _FORMS: Final[dict[str, Any]] = {
     "sweep": _Sweep,
     "tuning": _Tuning,
     "usd": Amount | None,
+    RACE: _Race,
     UNFINISHED: Amount,
 }
 

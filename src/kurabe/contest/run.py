@@ -32,11 +32,13 @@ from kurabe.contest.prepare import (
     trained_path,
 )
 from kurabe.contest.purse import Purse
+from kurabe.contest.race import Race, can_race, largest_error
 from kurabe.contest.style import style_key
 from kurabe.contest.work import Work
 from kurabe.contest.workers import Worker, packed
 from kurabe.contestants import persist
 from kurabe.contestants.boosters import processors
+from kurabe.contestants.contract import contestant_of
 from kurabe.contestants.open_models import OpenModels
 from kurabe.errors import InputError
 from kurabe.tasks.metrics import metric_for
@@ -54,6 +56,7 @@ def run(
     minutes: float | None = None,
     seed: int = 0,
     jobs: int | None = None,
+    race: bool | None = None,
     observer: Observer | None = None,
     confirmed: frozenset[str] = frozenset(),
 ) -> Board:
@@ -62,10 +65,11 @@ def run(
     `only`: labels or names of the contestants to run, all where empty. `limit`: only the first N test rows.
     `minutes`: what the run may take, in place of the task's budget; what is worth most runs first, and what can't be
     ready in time is left out. `seed`: for everything random in the contestants. `jobs`: how many worker processes
-    learn at the same time; None: one a core, if there is enough to learn; 1: all in this process. `confirmed`: the
-    keys of the offers of contestants that the user has accepted. Contestants that fail or cannot run are on the board
-    with the reason. Raises JournalError where predictions cannot be kept, ContestantError for an unknown name,
-    InputError for `jobs` below 1.
+    learn at the same time; None: one a core, if there is enough to learn; 1: all in this process. `race`: whether
+    language models are asked no further once they are shown not to be the winner; None: as the task says.
+    `confirmed`: the keys of the offers of contestants that the user has accepted. Contestants that fail or cannot run
+    are on the board with the reason. Raises JournalError where predictions cannot be kept, ContestantError for an
+    unknown name, InputError for `jobs` below 1.
     """
     if jobs is not None and jobs < 1:
         raise InputError(f"jobs is the number of processes that learn at the same time, 1 or more, not {jobs}")
@@ -98,6 +102,8 @@ def run(
         ):
             warnings.simplefilter("ignore")
             shared = Shared(task, test, record, journal, observer, metric, purse, models, seed, confirmed)
+            if task.spec.race if race is None else race:
+                shared.race = _race(shared, entrants)
             contest = _Contest(shared, entrants, clock, jobs, named=bool(only))
             try:
                 contest.enter_all()
@@ -107,6 +113,21 @@ def run(
                 observer.close()
                 journal.touch(record.id, now())
         return compute_board(journal.evidence(record.id))
+
+
+def _race(shared: Shared, entrants: Sequence[Entrant]) -> Race | None:
+    """The race of a run's language models; None, with a note, where the metric allows none."""
+    task, metric = shared.task, shared.metric
+    able = [entrant for entrant in entrants if entrant.reason is None]
+    racers = frozenset(entrant.label for entrant in able if contestant_of(entrant.estimator).asks)
+    if not can_race(metric):
+        shared.observer.note(f"there is no race by {metric.title}: it can't be told row by row who is ahead")
+        return None
+    if not racers:
+        return None
+    bound = largest_error(metric, task.train.y, shared.record.fallback)
+    labels = tuple(entrant.label for entrant in able)
+    return Race(metric, shared.test.y, shared.units, bound, racers, labels)
 
 
 def _adopt(entrant: Entrant, folder: Path, journal: Journal) -> None:
@@ -150,9 +171,12 @@ class _Contest:
             self._workers = [Worker(told, each) for _ in range(places.processes)]
         try:
             learning = [self._start(partial(self._through, places.workers, one)) for one in self._workers]
-            asking = [self._start(partial(self._through, waiting)) for waiting in places.network]
+            ask = [partial(self._through, waiting) for waiting in places.network]
+            asking = [] if shared.race is not None else [self._start(work) for work in ask]
             self._through(places.here)
             self._join(learning)
+            if shared.race is not None and self._fatal is None:  # those that have answered are whom one can be behind
+                asking = [self._start(work) for work in ask]
             self._through(places.alone)
             self._join(asking)
             self._raise_fatal()
@@ -265,6 +289,8 @@ class _Contest:
         work = Work(entrant, self._shared.record, self._shared.journal)
         if work.complete or entrant.reason is not None:
             if work.guesses:
+                if self._shared.race is not None and entrant.reason is None:
+                    self._shared.race.note(entrant.label, work.guesses)
                 self._shared.observer.predicted(entrant.label, self._shared.standing(work, force=True))
             if entrant.reason is None and self._named:
                 train_again(self._shared, work, clock)

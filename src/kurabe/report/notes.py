@@ -42,6 +42,7 @@ def notes(board: Board) -> list[Note]:
     return [
         *(Note(text, warning=True) for text in warnings),
         Note(test_size(board)),
+        *_race(board),
         *_samples(board),
         *_belonging(board),
         *_controlled(board),
@@ -97,12 +98,39 @@ def _unread(board: Board) -> list[str]:
 
 
 def _partial(board: Board) -> list[str]:
-    partial = [row for row in board.rows if row.status == "partial" and row.answered]
+    raced = {entry.name for entry in board.evidence.entries if entry.spared}
+    partial = [
+        row for row in board.rows if row.status == "partial" and row.answered and row.contestant not in raced
+    ]  # fmt: skip
     if not partial:
         return []
     total = len(board.evidence.truth)
     listed = ", ".join(f"{fmt.plain(row.contestant)} ({row.answered:,} of {total:,} rows)" for row in partial)
     return [f"Not finished, so scored on the rows answered and not ranked: {listed}. Run again to go on."]
+
+
+def _race(board: Board) -> list[Note]:
+    """Who was asked no further as it could not win, and what that saved, at its own price and speed so far."""
+    raced = [entry for entry in board.evidence.entries if entry.spared]
+    if not raced:
+        return []
+    listed = "; ".join(f"{fmt.plain(entry.name)} {entry.reason}" for entry in raced)
+    parts = [fmt.count(sum(entry.spared for entry in raced), "answer")]
+    shares = [entry.spared / int(entry.answered.sum()) for entry in raced]
+    usd = [None if entry.usd is None else entry.usd * share for entry, share in zip(raced, shares, strict=True)]
+    known = [one for one in usd if one is not None]
+    if sum(known) > 0:
+        parts.append(f"{'' if len(known) == len(usd) else 'at least '}about {fmt.dollars(sum(known))}")
+    seconds = sum((entry.predict_seconds or 0.0) * share for entry, share in zip(raced, shares, strict=True))
+    if seconds > 0:
+        parts.append(f"about {fmt.seconds(seconds)} of asking")
+    saved = ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
+    return [
+        Note(
+            f"The race: {listed}. It saved {saved}. Their scores are those of the rows answered, and they have no "
+            "rank; a run without a race asks the rest."
+        )
+    ]
 
 
 def _samples(board: Board) -> list[Note]:

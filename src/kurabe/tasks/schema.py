@@ -31,6 +31,8 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "cluster": "A column that says which test rows belong together, such as a customer: intervals and tests count "
         "customers, not rows. Left out: `group` of the split.",
         "rows": "How many test rows a language model answers, the same for all, or all. Left out: 100.",
+        "race": "Whether language models are asked no further once they are shown not to be the winner. Left out: "
+        "false.",
     },
     "Data": {
         "source": "One table to be split: a file beside the task file (csv, tsv, jsonl, parquet, Arrow, Excel), "

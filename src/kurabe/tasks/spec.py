@@ -125,6 +125,7 @@ class TaskSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checks: tuple[Check, ...] = ()
     cluster: NonEmpty | None = None
     rows: Sample | None = None
+    race: bool = False
 
 
 class ContestantSpec(msgspec.Struct, frozen=True):
