@@ -315,6 +315,11 @@ def test_where_contestants_are_placed(tmp_path: Path, monkeypatch: pytest.Monkey
         assert placed(1)[1] == []
         assert "constant" in placed(2)[0]  # it is through before a worker has started
         assert placed(2)[2:] == [["prompt"], ["prompt"]]
+        swept = "{sweep: {contestant: {prompt: {model: 'openai:gpt-4o-mini'}}, over: {system: [One, Two]}}, as: "
+        again = f"{swept}one}}, {swept}two, }}".replace("Two]}}, as: two", "Three]}}, as: two")
+        task = Task.from_file(write_task(tmp_path, f"[{asked}, {again}]"))
+        entrants = cheap_first(make_entrants(task, 0))
+        assert sorted(placed(2)[2:-1]) == [["prompt"], ["sweep", "sweep"]]  # which share trials
 
 
 def test_a_thread_reads_what_another_wrote(tmp_path: Path) -> None:

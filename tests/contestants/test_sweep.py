@@ -17,6 +17,11 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.linear_model import Ridge
 
 from kurabe.api import Task
+from kurabe.contest.journal import Journal
+from kurabe.contest.observer import Silent
+from kurabe.contest.prepare import journal_path, make_entrants
+from kurabe.contest.purse import Purse, trial_dollars
+from kurabe.contest.run import run
 from kurabe.contestants import open_models, registry
 from kurabe.contestants.base import Bill, Contestant, Learning, Validation
 from kurabe.contestants.sweep import Sweep
@@ -742,6 +747,66 @@ def test_the_tasks_dollars_hold_for_a_sweep_too(model: Any, tmp_path: Path) -> N
     assert row.usd <= 0.51
     assert row.contestant == "sweep prompt gpt-5.1"
     assert row.status in ("partial", "skipped")
+
+
+PRICED = {"input": 0.0, "output": 1000.0}
+
+
+class Leaves(Silent):
+    """Ends a sweep when its second trial begins."""
+
+    def fitting(self, contestant: str, said: str = "") -> None:
+        if said.startswith("trial 2/"):
+            raise RuntimeError("left")
+
+
+def spent(task: Task) -> float:
+    """Dollars that the contest would take for spent if it were started again."""
+    entrants = make_entrants(task, 0)
+    with Journal(journal_path(task.folder)) as journal:
+        keys = [entrant.key for entrant in entrants]
+        return Purse(journal, keys, task.name, None, trial_dollars(journal, entrants)).spent
+
+
+def test_what_a_sweep_spent_that_was_left_is_not_spent_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+    monkeypatch.setenv("KURABE_ALLOW_CODE", "http://127.0.0.1")
+    with Simulator("openai", answer=lambda text: text.split()[-1]) as server:
+        prompt = {"model": "openai:gpt-4o-mini", "user": "{{ truth }}", "max_tokens": 4,
+                  "options": {"base_url": server.url, "price": PRICED}}  # fmt: skip
+        swept = {"sweep": {"contestant": {"prompt": prompt}, "over": {"system": ["One", "Two", "Three"]}}}
+        each = contest(tmp_path / "alone", {"prompt": prompt}).compete().rows[0].usd
+        assert each is not None
+        usd = each * 70 / 60
+        task = contest(tmp_path / "both", {"prompt": prompt}, swept, budget={"usd": usd})
+        run(task, only=["sweep"], observer=Leaves())
+        paid = spent(task)
+        assert paid == pytest.approx(each * 40 / 60)  # a trial's answers to the validation part
+        board = task.compete()
+        assert 0.9 * usd < spent(task) <= usd
+        assert server.calls - 60 == pytest.approx(spent(task) / each * 60)
+        assert "prompt" in board.rows[0].contestant
+
+
+def test_trials_that_two_sweeps_share_are_counted_once(model: Any, tmp_path: Path) -> None:
+    asked = model(usd=0.01)
+    swept = {"contestant": {"prompt": {"model": "openai:gpt-5.1", "user": "{{ truth }}"}}}
+    off = ["Be off by 1", "Be off by 2"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_API_KEY", "sk-test-0123456789abcdef")
+        task = contest(
+            tmp_path,
+            {"sweep": {**swept, "over": {"system": off}}, "as": "two"},
+            {"sweep": {**swept, "over": {"system": [*off, "Be off by 3"]}}, "as": "three"},
+            budget={"usd": 50.0},
+        )
+        board = task.compete()
+        assert [row.status for row in board.rows] == ["done", "done"]
+        once = spent(task)
+    answers = [entry.usd for entry in board.evidence.entries]
+    assert len(answers) == 2
+    assert once < sum(row.usd or 0.0 for row in board.rows)  # each shows all that its trials cost
+    assert once == pytest.approx((asked.calls + 60) * 0.01)  # the same setting's answers to the test part are copied
 
 
 class Apart(BaseEstimator):  # type: ignore[misc]

@@ -1,6 +1,7 @@
 """What the trials of a sweep answered, in a file."""
 
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -27,6 +28,30 @@ def test_a_file_without_checksums_keeps_what_calls_under_way_may_cost(tmp_path: 
             assert ledger is not None
             with ledger:
                 ledger.change(0.25)
+
+
+def test_sweeps_may_open_a_new_file_at_the_same_time(tmp_path: Path) -> None:
+    def total(path: Path) -> float:
+        with Evaluations(path) as store:
+            return store.total()
+
+    with ThreadPoolExecutor(6) as pool:
+        for attempt in range(20):
+            assert list(pool.map(total, [tmp_path / f"{attempt}.sqlite"] * 6)) == [0.0] * 6
+
+
+def test_all_that_was_spent_is_in_the_total(tmp_path: Path) -> None:
+    with Evaluations(tmp_path / "trials.sqlite") as store:
+        store.add("one", [Prediction(3, 2.5, None, 0.125), Prediction(4, 2.5, None, None)], 1.0)
+        store.add("two", [Prediction(3, 2.5, None, 0.25)], 1.0, learned=1.0)
+        store.add("two", (), 0.0, learned=1.0)
+        assert store.spent("one") == (1.0, 0.125, False)
+        assert store.spent("two") == (1.0, 1.25, True)
+        ledger = store.ledger()
+        assert ledger is not None
+        with ledger:
+            ledger.change(0.5)
+        assert store.total() == 1.875
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from kurabe import errors
 from kurabe.messages import Assistant, Document, Image, Reply, Text, ToolCall, ToolResult, Usage, User
 from kurabe.models import loop
 from kurabe.models.cost import Price
-from kurabe.models.hosted.transport.budget import Budget
+from kurabe.models.hosted.transport.budget import Budget, PartBudget
 from kurabe.models.hosted.transport.http import Timeouts
 from kurabe.models.hosted.transport.policy import Policy
 from kurabe.testing import Fault, Simulator
@@ -75,6 +75,41 @@ def test_calls_in_flight_are_waited_for() -> None:
             await budget.reserve(0.5)
 
     asyncio.run(run())
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.4), st.floats(0, 1), st.booleans()), max_size=60), st.integers(1, 20))
+@settings(max_examples=40)
+def test_a_part_is_never_exceeded_and_neither_is_the_whole(
+    calls: list[tuple[float, float, bool]], at_once: int
+) -> None:
+    whole = Budget(1.5)
+    part = PartBudget(1.0, whole)
+    part.count(0.25)  # was spent before, and the whole knows of it
+    paid = {True: 0.25, False: 0.0}
+
+    async def call(most: float, share: float, within: bool, places: asyncio.Semaphore) -> None:
+        budget = part if within else whole
+        async with places:
+            try:
+                await budget.reserve(most)
+            except errors.BudgetExceededError:
+                return
+            assert part.spent + part.reserved <= part.usd + 1e-9
+            assert whole.spent + whole.reserved <= whole.usd + 1e-9
+            await asyncio.sleep(0)
+            budget.settle(most, most * share)
+            paid[within] += most * share
+
+    async def run() -> None:
+        places = asyncio.Semaphore(at_once)
+        await asyncio.gather(*(call(*one, places) for one in calls))
+
+    asyncio.run(run())
+    assert part.reserved == pytest.approx(0, abs=1e-9)
+    assert whole.reserved == pytest.approx(0, abs=1e-9)
+    assert part.spent == pytest.approx(paid[True])
+    assert whole.spent == pytest.approx(paid[True] - 0.25 + paid[False])
+    assert part.left == pytest.approx(min(1.0 - part.spent, 1.5 - whole.spent))
 
 
 def test_what_rounding_leaves_is_not_waited_for() -> None:

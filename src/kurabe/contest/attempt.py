@@ -20,7 +20,7 @@ from kurabe.contest.minutes import Schedule, leave_out
 from kurabe.contest.notes import RACE, UNFINISHED
 from kurabe.contest.observer import Observer, Standing
 from kurabe.contest.prepare import FOLDER, make_entrants, trained_path
-from kurabe.contest.purse import Purse
+from kurabe.contest.purse import Purse, own_dollars
 from kurabe.contest.race import Behind, Race
 from kurabe.contest.standing import running_score
 from kurabe.contest.units import Units, find_units
@@ -211,7 +211,7 @@ class Attempt:
         run, entrant = self._run, self._work.entrant
         start = time.perf_counter()
         try:
-            learned = executor.learn(Learning(self._tell_learning, run.purse.left(), run.confirmed))
+            learned = executor.learn(self._context())
         except OutOfTimeError:
             self._unfinished(time.perf_counter() - start)
             raise
@@ -222,10 +222,20 @@ class Attempt:
             run.observer.note(said)
         if learned.seconds is not None:
             run.journal.record_fit(entrant.key, learned.seconds, learned.notes)
-            run.purse.pay(learned.notes.get("usd") or 0.0)
+            run.purse.pay(own_dollars(learned.notes))
             if (reason := executor.keep()) is not None:
                 run.observer.note(f"{entrant.label} was not saved, so `predict` can't use it: {reason}")
         return learned
+
+    def _context(self) -> Learning:
+        purse = self._run.purse
+        return Learning(
+            self._tell_learning,
+            purse.left(),
+            budget=purse.budget,
+            paid=purse.count_trials,
+            confirmed=self._run.confirmed,
+        )
 
     def _tell_learning(self, said: str) -> None:
         if self._run.stopping.is_set():

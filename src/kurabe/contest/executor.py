@@ -13,7 +13,7 @@ from kurabe.contest.clock import Clock
 from kurabe.contest.memory import PeakMemory
 from kurabe.contest.prepare import FOLDER, Entrant, fit, trained_before, trained_path
 from kurabe.contestants import persist
-from kurabe.contestants.base import Answering, Contestant, Learning, Prediction
+from kurabe.contestants.base import Answering, Learning, Prediction
 from kurabe.contestants.contract import as_kept, contestant_of
 from kurabe.contestants.keys import estimator_digests
 from kurabe.contestants.shared import Shared
@@ -75,8 +75,6 @@ class InProcess:
             except ContestantError as error:
                 said.append(f"{self._entrant.label}: {error}; fitting anew")
         context.tell("")
-        if context.usd is not None and isinstance(estimator, Contestant):
-            estimator = estimator.within(max(context.usd, 0.0))
         context = replace(
             context,
             shared=Shared(self._task.folder / FOLDER / "features"),

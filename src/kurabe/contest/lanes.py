@@ -87,4 +87,13 @@ def lanes(
         here = [one for one in entrants if one.label in names]
     costs = [found.usd if (found := expected(one)) is not None else None for one in network] if usd is not None else []
     together = usd is None or (None not in costs and sum(cost or 0.0 for cost in costs) <= usd)
-    return Lanes(here, slow, [[one] for one in network] if together else [network] * bool(network), alone, processes)
+    return Lanes(here, slow, _apart(network) if together else [network] * bool(network), alone, processes)
+
+
+def _apart(network: Sequence[Entrant]) -> list[list[Entrant]]:
+    """Lists that may run at the same time. Those that keep what they learn in one place, as sweeps of the same
+    contestant do, stand in one list: else two would pay for the same trial."""
+    lists: dict[bytes, list[Entrant]] = {}
+    for one in network:
+        lists.setdefault(one.learned[0] if one.learned else one.key, []).append(one)
+    return list(lists.values())

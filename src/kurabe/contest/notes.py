@@ -78,6 +78,7 @@ class _Sweep(msgspec.Struct):
     truth: list[float | str] = []
     curve: list[_Point] = []
     seconds: Amount = 0.0
+    usd: Amount = 0.0
     stopped: str | None = None
 
     def __post_init__(self) -> None:

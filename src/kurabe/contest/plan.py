@@ -15,6 +15,7 @@ from kurabe.contest.intervals import influences, scored
 from kurabe.contest.journal import Journal
 from kurabe.contest.minutes import Schedule, leave_out
 from kurabe.contest.prepare import Entrant, choose, head, journal_path, make_entrants
+from kurabe.contest.purse import trial_dollars
 from kurabe.contest.units import find_units
 from kurabe.contestants import registry
 from kurabe.contestants.keys import input_digests
@@ -109,6 +110,7 @@ def make_plan(
             for entrant in entrants
         )
         spent, _ = journal.spent([key for entrant in entrants for key in entrant.keys])
+        spent += trial_dollars(journal, entrants)
         schedule = Schedule.make(entrants, task, inputs, journal)
     split = task.spec.data.split
     cluster = task.spec.cluster or (split.group if split else None)

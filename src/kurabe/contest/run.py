@@ -31,7 +31,7 @@ from kurabe.contest.prepare import (
     now,
     trained_path,
 )
-from kurabe.contest.purse import Purse
+from kurabe.contest.purse import Purse, trial_dollars
 from kurabe.contest.race import Race, can_race, largest_error
 from kurabe.contest.style import style_key
 from kurabe.contest.work import Work
@@ -96,7 +96,7 @@ def run(
         asked = judges(task.spec, task.folder)
         keys = [*(entrant.key for entrant in entrants), *(style_key(style) for style, _ in asked.values())]
         with (
-            Purse(journal, keys, task.name, task.spec.budget.usd) as purse,
+            Purse(journal, keys, task.name, task.spec.budget.usd, trial_dollars(journal, entrants)) as purse,
             OpenModels(purse.budget) as models,
             warnings.catch_warnings(),
         ):

@@ -110,6 +110,10 @@ def _silent(said: str) -> None:
     """Show nothing."""
 
 
+def _uncounted(usd: float) -> None:
+    pass
+
+
 def _untrained(estimator: Any) -> Any:
     """None: nothing was fitted before."""
     return None
@@ -125,6 +129,10 @@ class Learning:
         Told, in a few words, how far a `fit` is that takes long.
     usd
         What it may spend, in dollars. None: as much as it takes.
+    budget
+        The contest's dollars, which calls have to ask; others may ask it at the same time. None: there is no limit.
+    paid
+        Told the dollars that trials have cost, once these are kept: see `Contestant.trials_spent`.
     confirmed
         The keys of the offers that the user has accepted, besides what settings accept.
     shared
@@ -135,6 +143,8 @@ class Learning:
 
     tell: Callable[[str], None] = _silent
     usd: float | None = None
+    budget: Budget | None = None
+    paid: Callable[[float], None] = _uncounted
     confirmed: frozenset[str] = frozenset()
     shared: Shared = field(default_factory=Shared)
     trained: Callable[[Any], Any] = _untrained
@@ -253,9 +263,9 @@ class Contestant(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no 
         """What the user has to accept before it is fitted on these rows; None where there is nothing to ask."""
         return None
 
-    def within(self, usd: float) -> Self:
-        """A copy whose `fit` spends no more than so many dollars."""
-        return self
+    def trials_spent(self) -> float:
+        """Dollars that its trials have cost, in all runs, by what it keeps of them."""
+        return 0.0
 
     def check(self) -> None:
         """Raise ContestantError where a setting is not valid, or holds what must not be kept."""

@@ -19,6 +19,7 @@ from kurabe.contestants.contract import contestant_of, fitted
 from kurabe.contestants.frames import as_frame, as_target, held_part, infer_kind
 from kurabe.contestants.keys import digest, estimator_digests
 from kurabe.contestants.learner import hold_out
+from kurabe.contestants.sweep_trials import Evaluations, trials_path
 from kurabe.errors import ContestantError, MissingExtraError, missing
 from kurabe.models import beside, embeddings, fingerprint
 from kurabe.models.cost import total
@@ -181,10 +182,13 @@ class Sweep(Contestant):
         copy: Self = clone(self).set_params(kind=self.kind or about.kind)
         return copy
 
-    def within(self, usd: float) -> Self:
-        """A copy whose trials spend no more than so many dollars."""
-        copy: Self = clone(self).set_params(usd=usd if self.usd is None else min(usd, self.usd))
-        return copy
+    def trials_spent(self) -> float:
+        """Dollars that its trials have cost, by what is kept of them."""
+        path = None if self.folder is None else trials_path(self.folder)
+        if path is None or not path.exists():
+            return 0.0
+        with Evaluations(path) as store:
+            return store.total()
 
     def answering(self) -> Any:
         """The contestant with the setting that was chosen."""
@@ -310,6 +314,7 @@ class Sweep(Contestant):
             learn, held = (X[inner], y[inner]), (X[outer], y[outer])
         self.settings_: dict[str, Any] = {}
         usd: float | None = 0.0
+        paid = 0.0
         whole = False
         notes: dict[str, Any] = {"contestant": self.name, "over": sorted(options), "trials": []}
         if not len(held[1]) or len(set(learn[1].tolist())) < 2:
@@ -321,13 +326,14 @@ class Sweep(Contestant):
             with Search(self, base, options, kind, learn, held, context) as search:
                 self.settings_ = search.run()
                 notes |= search.notes()
-                usd, whole = search.cost, search.whole and validation is not None
+                usd, paid = search.cost, search.paid
+                whole = search.whole and validation is not None
         chosen = clone(base).set_params(**self.settings_)
-        self.chosen_ = self._fitted(chosen, X, y, validation, context.after(usd))
+        self.chosen_ = self._fitted(chosen, X, y, validation, context.after(paid))
         more = getattr(self.chosen_, "notes_", {})
         # Where it is whole, its job is one that the trials have paid for; they ask no general questions.
-        paid = more.get("general", {}).get("usd", 0.0) if whole else more.get("usd", 0.0)
-        self.notes_ = {**more, "usd": total([usd, paid]), "sweep": notes}
+        own = more.get("general", {}).get("usd", 0.0) if whole else more.get("usd", 0.0)
+        self.notes_ = {**more, "usd": total([usd, own]), "sweep": notes}
         return self
 
     def _fitted(self, estimator: Any, X: Any, y: np.ndarray, validation: Validation | None, context: Learning) -> Any:

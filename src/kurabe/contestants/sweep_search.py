@@ -29,7 +29,7 @@ from kurabe.contestants.contract import as_kept, contestant_of, fitted
 from kurabe.contestants.former import CLASSES, is_unchanged
 from kurabe.contestants.identity import described, name_of
 from kurabe.contestants.open_models import OpenModels
-from kurabe.contestants.sweep_trials import Evaluations
+from kurabe.contestants.sweep_trials import Evaluations, trials_path
 from kurabe.errors import (
     BudgetExceededError,
     ContestantError,
@@ -42,7 +42,7 @@ from kurabe.errors import (
     TuningError,
     is_disk_full,
 )
-from kurabe.models.hosted.transport.budget import Budget
+from kurabe.models.hosted.transport.budget import Budget, PartBudget
 from kurabe.tasks.answers import fallback
 from kurabe.tasks.metrics import default_metric, metric_for
 from kurabe.tasks.spec import Kind
@@ -116,15 +116,16 @@ class Search:
         self.order = draw.permutation(len(self.y))
         self.held_order = draw.permutation(len(self.held_y))
         contestant = contestant_of(base)
-        _check_swept(sweep, contestant)
+        _check_swept(sweep, contestant, context)
         self.checked_grows = not contestant.trains and sweep.rows is None
         self.steps = self._steps()
         self.trials: list[Trial] = []
         self.stopped: str | None = None
         self.seconds, self.usd, self.unknown = 0.0, 0.0, False
-        self.budget = Budget(sweep.usd) if sweep.usd is not None else None
+        self.paid = 0.0  # dollars, of `usd`, that were spent now and not before it was stopped
+        self.budget = _budget(sweep.usd, context.budget)
         self.models = OpenModels(self.budget)
-        self.store = Evaluations(Path(sweep.folder) / "trials.sqlite" if sweep.folder else None)
+        self.store = Evaluations(trials_path(sweep.folder) if sweep.folder else None)
         if self.budget is not None:
             self.usd = self.store.unaccounted()
             self.budget.count(self.usd)
@@ -238,6 +239,7 @@ class Search:
             "curve": curve,
             "stopped": self.stopped,
             "seconds": self.seconds,
+            "usd": self.usd,
         }  # fmt: skip
 
     @property
@@ -410,15 +412,21 @@ class Search:
         bill = contestant_of(estimator).bill(X, y)
         if bill is None:
             return fitted(estimator, X, y, None, self.context)
-        left = (self.sweep.usd or 0.0) - self.usd
+        assert self.budget is not None  # `_check_swept`
+        left = self.budget.left
         if bill.usd is None or (bill.usd > left and not bill.begun()):
             cost = "an unknown sum" if bill.usd is None else f"${bill.usd:.2f}"
-            raise _Stop(f"the next trial costs {cost}, and ${left:.2f} of the sweep's dollars are left")
+            raise _Stop(f"the next trial costs {cost}, and ${max(left, 0.0):.2f} of the sweep's dollars are left")
         try:
             return fitted(estimator, X, y, None, self.context)
         finally:
             if bill.begun():
+                before = self.usd
                 self.store.add(key, (), 0.0, learned=bill.usd)
+                self._count(key)
+                for budget in (self.budget, self.context.budget):
+                    if budget is not None:
+                        budget.count(self.usd - before)
 
     def _batches(self, estimator: Any, positions: list[int]) -> Iterator[list[Prediction]]:
         """Answers as they come, under their positions in the validation part."""
@@ -445,20 +453,27 @@ class Search:
     def _count(self, key: str) -> None:
         """Add what an evaluation took to what the sweep took, now or before it was stopped."""
         before = self._counted.get(key, (0.0, 0.0))
-        seconds, usd = self.store.spent(key)
-        self.unknown |= usd is None
+        seconds, usd, known = self.store.spent(key)
+        new = usd - before[1]
+        self.unknown |= not known
         self.seconds += seconds - before[0]
-        self.usd += (usd or 0.0) - before[1]
-        if self.budget is not None and key not in self._counted:  # what is asked from now on is counted by the model
-            self.budget.count(usd or 0.0)
-        self._counted[key] = (seconds, usd or 0.0)
+        self.usd += new
+        if key in self._counted:
+            self.paid += new
+            self.context.paid(new)
+        elif self.budget is not None:  # what is asked from now on is counted by the model
+            self.budget.count(new)
+        self._counted[key] = (seconds, usd)
 
     def _used_up(self) -> str | None:
-        minutes, usd = self.sweep.minutes, self.sweep.usd
+        minutes, usd, whole = self.sweep.minutes, self.sweep.usd, self.context.budget
         if minutes is not None and self.seconds >= minutes * 60:
             return f"the sweep's {minutes:g} minutes are used up"
         if usd is not None and self.usd >= usd > 0:
             return f"the sweep's ${usd:g} are used up"
+        left = self.context.usd  # when it began; others may have spent since
+        if self.paid > 0 and ((left is not None and self.paid >= left) or (whole and whole.spent >= whole.usd)):
+            return "the task's dollars are used up"
         return None
 
     def _check_budget(self) -> None:
@@ -490,9 +505,16 @@ class Search:
             raise
 
 
-def _check_swept(sweep: "Sweep", base: Contestant) -> None:
+def _budget(usd: float | None, whole: Budget | None) -> Budget | None:
+    """What calls of trials may cost, within the dollars of the contest where these have a limit."""
+    if whole is None:
+        return None if usd is None else Budget(usd)
+    return PartBudget(whole.usd if usd is None else usd, whole)
+
+
+def _check_swept(sweep: "Sweep", base: Contestant, context: Learning) -> None:
     """Raise ContestantError where the settings can't be tried, before a trial is paid for."""
-    if base.billed and sweep.usd is None:
+    if base.billed and sweep.usd is None and context.budget is None:
         raise ContestantError("sweep: each trial is a job that the provider bills; say what all may cost, as usd: 20")
     if (why := base.not_swept(sweep.over or {})) is not None:
         raise ContestantError(f"sweep: {why}")

@@ -24,6 +24,11 @@ _TABLES = (
 )
 
 
+def trials_path(folder: str) -> Path:
+    """Where the trials of a sweep are kept in its folder."""
+    return Path(folder) / "trials.sqlite"
+
+
 class Evaluations:
     """Answers to rows of the validation part by evaluation, a setting learned on so many rows.
 
@@ -51,7 +56,7 @@ class Evaluations:
         """Make the tables that are not there, and refuse a file that holds anything else."""
         expected = (*map(in_one_line, _TABLES), IN_FLIGHT)
         with self._db:
-            self._db.execute("BEGIN")
+            self._db.execute("BEGIN IMMEDIATE")  # waits for another sweep that opens the file, as no other BEGIN does
             if IN_FLIGHT_WITHOUT in definitions(self._db):
                 add_checksums(self._db)
             for table in expected:
@@ -89,8 +94,15 @@ class Evaluations:
         with self._explained():
             return dict(self._db.execute("SELECT row, value FROM answers WHERE evaluation=?", (evaluation,)))
 
-    def spent(self, evaluation: str) -> tuple[float, float | None]:
-        """(seconds, dollars) that an evaluation took so far, with learning; None dollars where some are unknown."""
+    def total(self) -> float:
+        """Dollars of all evaluations, with learning and what calls that no answer accounts for may have cost."""
+        with self._explained():
+            (answered,) = self._db.execute("SELECT ifnull(sum(usd), 0.0) FROM answers").fetchone()
+            (learned,) = self._db.execute("SELECT ifnull(sum(usd), 0.0) FROM evaluations").fetchone()
+        return float(answered + learned) + self.unaccounted()
+
+    def spent(self, evaluation: str) -> tuple[float, float, bool]:
+        """(seconds, dollars) that an evaluation took so far, with learning, and whether all its dollars are known."""
         with self._explained():
             seconds, learned = self._db.execute(
                 "SELECT seconds, usd FROM evaluations WHERE evaluation=?", (evaluation,)
@@ -98,7 +110,7 @@ class Evaluations:
             usd, known, made = self._db.execute(
                 "SELECT ifnull(sum(usd), 0.0), count(usd), count(*) FROM answers WHERE evaluation=?", (evaluation,)
             ).fetchone()
-        return seconds, (learned + usd if known == made else None)
+        return seconds, learned + usd, known == made
 
     def failure(self, evaluation: str) -> str | None:
         """Why an evaluation failed, or None."""

@@ -42,6 +42,11 @@ class Budget:
         """Where what is set aside is written down, if it is to outlive this process."""
         self._lock = threading.Lock()
 
+    @property
+    def left(self) -> float:
+        """Dollars that are neither spent nor set aside."""
+        return self.usd - self.spent - self.reserved
+
     def __repr__(self) -> str:
         return f"Budget(${self.spent:.4g} of ${self.usd:.4g} spent, ${self.reserved:.4g} in flight)"
 
@@ -64,16 +69,8 @@ class Budget:
         JournalError
             If it can't be written down.
         """
-        while not self._try(most):
-            if time.monotonic() > until:
-                raise CallTimeoutError("other calls hold what is left of the budget", sent=False)
-            await wait(0.02)
-        if self.ledger is not None:
-            try:
-                await self.ledger.hold(most)
-            except BaseException:  # the call is not made
-                self.settle(most, 0.0)
-                raise
+        await self._take(most, until)
+        await self._hold(most)
 
     def settle(self, most: float, usd: float) -> None:
         """Count what a call cost, which is over.
@@ -85,11 +82,7 @@ class Budget:
         usd : float
             What it cost, in dollars. If that is not a valid cost, all that was set aside counts.
         """
-        if not (math.isfinite(usd) and usd >= 0):
-            usd = most
-        with self._lock:
-            self.reserved -= most
-            self.spent += usd
+        usd = self._give_back(most, usd)
         if self.ledger is not None:
             self.ledger.change(usd - most)
 
@@ -104,6 +97,31 @@ class Budget:
         with self._lock:
             self.spent += usd
 
+    async def _take(self, most: float, until: float) -> None:
+        """Set aside what a call may cost, in memory alone."""
+        while not self._try(most):
+            if time.monotonic() > until:
+                raise CallTimeoutError("other calls hold what is left of the budget", sent=False)
+            await wait(0.02)
+
+    async def _hold(self, most: float) -> None:
+        """Write down what was set aside; where that can't be, the call is not made."""
+        if self.ledger is not None:
+            try:
+                await self.ledger.hold(most)
+            except BaseException:
+                self.settle(most, 0.0)
+                raise
+
+    def _give_back(self, most: float, usd: float) -> float:
+        """Count what a call cost, in memory alone, and return it."""
+        if not (math.isfinite(usd) and usd >= 0):
+            usd = most
+        with self._lock:
+            self.reserved -= most
+            self.spent += usd
+        return usd
+
     def _try(self, most: float) -> bool:
         with self._lock:
             if self.spent + self.reserved + most <= self.usd:
@@ -115,6 +133,45 @@ class Budget:
                     f" one may cost ${most:.4g}. Allow more, or ask for fewer tokens with max_tokens"
                 )
             return False
+
+
+class PartBudget(Budget):
+    """Dollars that are a part of another budget's: a call needs room in both.
+
+    What `count` is told is counted here alone. Only the part's ledger writes down what its calls may cost, so whoever
+    reads what was spent has to add the two ledgers up.
+
+    Parameters
+    ----------
+    usd : float
+        The dollars, 0 or more.
+    whole : Budget
+        The budget that this one is a part of.
+    """
+
+    def __init__(self, usd: float, whole: Budget) -> None:
+        super().__init__(usd)
+        self._whole = whole
+
+    @property
+    def left(self) -> float:
+        """Dollars that are left in both."""
+        return min(super().left, self._whole.left)
+
+    async def reserve(self, most: float, until: float = math.inf) -> None:
+        """As `Budget.reserve`, in both."""
+        await self._whole._take(most, until)
+        try:
+            await self._take(most, until)
+        except BaseException:
+            self._whole._give_back(most, 0.0)
+            raise
+        await self._hold(most)
+
+    def settle(self, most: float, usd: float) -> None:
+        """As `Budget.settle`, in both."""
+        self._whole._give_back(most, usd)
+        super().settle(most, usd)
 
 
 class Reservation:
