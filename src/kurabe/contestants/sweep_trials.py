@@ -1,6 +1,7 @@
 """What the trials of a sweep answered, kept so that none is made or paid for twice."""
 
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from kurabe.models.files.sqlite_file import definitions, guard, in_one_line
 from kurabe.models.hosted.transport.ledger import IN_FLIGHT, IN_FLIGHT_WITHOUT, Ledger, add_checksums, unaccounted
 
 OWNER = b"trials"
+WAIT = 10.0  # seconds for another connection to let go of the file
 
 _TABLES = (
     """CREATE TABLE answers (
@@ -22,6 +24,20 @@ _TABLES = (
     evaluation TEXT PRIMARY KEY, seconds REAL NOT NULL, usd REAL NOT NULL, failure TEXT
 ) WITHOUT ROWID""",
 )
+
+
+def _write_ahead(db: sqlite3.Connection) -> None:
+    """Turn write-ahead logging on. SQLite does not wait there for others that open the file at the same time."""
+    last = time.monotonic() + WAIT
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > last:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def trials_path(folder: str) -> Path:
@@ -42,9 +58,9 @@ class Evaluations:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 create_private(path)
-            self._db = sqlite3.connect(path or ":memory:", timeout=10)
+            self._db = sqlite3.connect(path or ":memory:", timeout=WAIT)
             try:
-                self._db.execute("PRAGMA journal_mode=WAL")
+                _write_ahead(self._db)
                 self._db.execute("PRAGMA synchronous=FULL")
                 guard(self._db)
                 self._prepare()
