@@ -224,6 +224,7 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
 
 
 def test_a_file_of_another_type_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path, b"[{}]", "items.json").endswith("as one object a line: .jsonl")
     assert refusal(tmp_path, b"PK", "items.zip").startswith("items.zip: .zip cannot be read. These can: .csv, ")
 
 

@@ -213,6 +213,7 @@ def _read_file(path: Path, name: str, encoding: str | None, sheet: str | None) -
     if suffix not in SUFFIXES:
         raise DataError(
             f"{name}: {suffix or 'a file without an ending'} cannot be read. These can: {', '.join(SUFFIXES)}"
+            + (". Write an array of objects as one object a line: .jsonl" if suffix == ".json" else "")
         )
     if suffix not in TEXTS:
         return read_binary(path, name, suffix, sheet)
