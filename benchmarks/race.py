@@ -63,6 +63,11 @@ EQUALS: dict[str, tuple[Draw, bool]] = {
     "lognormal errors": (lambda rng, k, n: errors(rng, [1.0] * k, n), False),
     "wide lognormal errors": (lambda rng, k, n: np.exp(rng.normal(size=(1, n)) + rng.normal(size=(k, n))), False),
     "errors of Student's t with 2 degrees": (lambda rng, k, n: np.abs(rng.standard_t(2, size=(k, n))), False),
+    "Pareto errors of tail 1.5": (lambda rng, k, n: rng.pareto(1.5, size=(k, n)), False),
+    "one in 50 errors 50 times as large": (
+        lambda rng, k, n: np.where(rng.random((k, n)) < 0.02, 50.0, 1.0) * rng.random((k, n)),
+        False,
+    ),
 }
 
 
@@ -73,6 +78,16 @@ def wrongly(draw: Draw, contestants: int, racers: int, rows: int, *, shares: boo
     for _ in range(BOARDS):
         bound = 1.0 if shares else float(draw(rng, 1, 400).max())
         stopped += bool(race(draw(rng, contestants, rows), range(racers), bound, shares=shares))
+    return stopped / BOARDS
+
+
+def rarely_wrong() -> float:
+    """The share of models stopped that are as good as their rival only because it makes rare large errors."""
+    rng = np.random.default_rng(3)
+    stopped = 0
+    for _ in range(BOARDS):
+        rival = np.where(rng.random(150) < 0.02, 50.0, 1.0) * rng.random(150)
+        stopped += stopped_at(1.98 * rng.random(150), [rival], 50.0, LEVEL) is not None
     return stopped / BOARDS
 
 
@@ -90,6 +105,7 @@ def main() -> None:
     for name, (draw, shares) in EQUALS.items():
         cells = [f"{wrongly(draw, k, r, n, shares=shares):.1%}" for k, r, n in shapes]
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+    print(f"\nAs good only by a rival's rare large errors, and stopped: {rarely_wrong():.1%}")
 
 
 if __name__ == "__main__":

@@ -75,8 +75,9 @@ def test_a_rival_without_answers_counts_but_proves_nothing() -> None:
         lambda rng, k, n: np.abs(rng.normal(size=(k, n))),
         lambda rng, k, n: np.exp(rng.normal(size=(1, n)) + rng.normal(size=(k, n))),
         lambda rng, k, n: np.abs(rng.standard_t(2, size=(k, n))),
+        lambda rng, k, n: np.where(rng.random((k, n)) < 0.02, 50.0, 1.0) * rng.random((k, n)),
     ],
-    ids=["hits", "normal", "lognormal", "heavy"],
+    ids=["hits", "normal", "lognormal", "heavy", "rare"],
 )
 @pytest.mark.parametrize(("k", "racers", "n"), [(2, 2, 150), (5, 3, 100)])
 def test_of_equals_anybody_is_stopped_in_at_most_five_per_cent(draw: Any, k: int, racers: int, n: int) -> None:

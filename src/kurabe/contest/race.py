@@ -10,10 +10,11 @@ sequences", 2021).
 
 A racer is stopped at `level / racers`, so that any of those that are best is stopped in at most `level` of contests.
 
-Shares have differences of at least -1. Errors have no such bound, so a rival's error is taken to be at most GROWTH
-times the largest that it made on the rows before, and on the first rows at most the largest error that the answer which
-knows nothing makes in the training part. A difference beyond that is cut, which is no theorem any more; simulations
-with errors of heavy tails hold the level (`benchmarks/race.py`).
+Shares have differences of at least -1. Errors have no such bound, so both are capped before they are compared, at
+GROWTH times the largest error that the rival made on the rows before, and on the first rows at the largest error that
+the answer which knows nothing makes in the training part. A cap that both share, and that the row itself has no part
+in, keeps the level whatever the tails, for a racer whose capped errors are no greater on average; equals are such. It
+does not for one that is as good only because a rival makes large errors that are rare (`benchmarks/race.py`).
 """
 
 import math
@@ -35,7 +36,7 @@ FIRST = 5
 """Rows after which a rival's own errors say how large they get."""
 GROWTH = 2.0
 FLOOR = 0.01
-"""The least that a rival's errors are taken to reach, as a share of the bound: none so far may be luck."""
+"""The least cap, as a share of the bound: that a rival has made no errors so far may be luck."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def can_race(metric: Metric) -> bool:
 
 
 def largest_error(metric: Metric, truth: np.ndarray, fallback: float | str) -> float:
-    """What no rival's error is taken to exceed: 1 for shares, else the largest error that the answer which knows
+    """The most that an error counts: 1 for shares, else the largest error that the answer which knows
     nothing makes in the training part.
 
     Parameters
@@ -100,14 +101,14 @@ def evidence(differences: np.ndarray) -> np.ndarray:
 
 
 def limits(errors: np.ndarray, bound: float) -> np.ndarray:
-    """(n,) what each of a rival's errors is taken not to exceed, by those before it.
+    """(n,) where errors are capped when they are compared with a rival's, by its errors before.
 
     Parameters
     ----------
     errors
         (n,) the rival's errors.
     bound
-        What none of the first FIRST exceeds.
+        The cap of the first FIRST rows, and the most that any cap can be.
     """
     found = np.full(len(errors), bound)
     found[FIRST:] = np.clip(GROWTH * np.fmax.accumulate(errors)[FIRST - 1 : -1], FLOOR * bound, bound)
@@ -127,7 +128,7 @@ def stopped_at(
         The errors of each rival on the first of these units, (at most n,) each. One that has answered nothing is
         without evidence, and counts all the same.
     bound
-        What no rival's error exceeds; of errors that have no bound, on the first rows.
+        What no error exceeds; of errors that have no bound, the most that one counts.
     level
         The probability with which a best contestant may be stopped.
     shares
@@ -143,7 +144,7 @@ def stopped_at(
     for theirs in rivals:
         both = min(len(errors), len(theirs))
         limit = bound if shares else limits(theirs[:both], bound)
-        difference = (errors[:both] - theirs[:both]) / limit
+        difference = (np.minimum(errors[:both], limit) - np.minimum(theirs[:both], limit)) / limit
         won = evidence(np.where(np.isnan(difference), 0.0, difference)) if both else np.ones(0)
         capital[:both] += won
         capital[both:] += won[-1] if both else 1.0
@@ -155,7 +156,7 @@ def stopped_at(
 class Race:
     """The errors of a contest's contestants on the test rows, as they come; it may be used from any thread.
 
-    `truth`: (n,) of the test rows, `units` which of them belong together. `bound`: what no rival's error exceeds.
+    `truth`: (n,) of the test rows, `units` which of them belong together. `bound`: the most that an error counts.
     `racers`: those that may be stopped. `labels`: all contestants.
     """
 
