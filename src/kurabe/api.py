@@ -79,6 +79,7 @@ class Task(tasks.Task):
         seed: int = 0,
         jobs: int | None = None,
         race: bool | None = None,
+        on: str = "local",
         progress: bool | None = None,
     ) -> "Board":
         """Let the contestants compete.
@@ -100,6 +101,11 @@ class Task(tasks.Task):
             process. Estimators given as objects learn in this process in any case. The scores do not depend on it.
         race : bool, optional
             Ask language models no further once they are shown not to be the winner. None: as the task file says.
+        on : str
+            Where contestants learn. `local`: in processes of this machine. `ray`: on the cluster at `RAY_ADDRESS`, or,
+            where that is not set, on a Ray that is started here. `ray:HOST:PORT`: on the cluster that this machine is
+            a node of. `ray://HOST:PORT`: on one that is reached by Ray Client. With Ray, `jobs` is how many contestants
+            learn at the same time, by default as many as the cluster has cores.
         progress : bool, optional
             Show the progress: in a notebook in a cell, elsewhere on standard error. None: in a notebook or a terminal.
 
@@ -110,10 +116,12 @@ class Task(tasks.Task):
         Raises
         ------
         InputError
-            If `jobs` is less than 1.
+            If `jobs` is less than 1, `on` is unknown, or no Ray answers there.
+        MissingExtraError
+            If `on` needs Ray, and it is not installed.
         """
         chosen: dict[str, Any] = {
-            "only": only, "limit": limit, "minutes": minutes, "seed": seed, "jobs": jobs, "race": race,
+            "only": only, "limit": limit, "minutes": minutes, "seed": seed, "jobs": jobs, "race": race, "on": on,
         }  # fmt: skip
         notebook = NotebookProgress() if in_notebook() and progress is not False else None
         if notebook is not None or sys.stderr.isatty() if progress is None else progress:

@@ -29,7 +29,7 @@ from kurabe.contest.prepare import cheap_first, journal_path, make_entrants
 from kurabe.contest.run import run
 from kurabe.contest.workers import Worker
 from kurabe.contestants.base import Contestant, Needs
-from kurabe.errors import InputError
+from kurabe.errors import InputError, MissingExtraError
 
 NAMES = ["constant", "linear_features", "tfidf_ridge", "random_forest", "gradient_boosting", "nearest_neighbours"]
 
@@ -278,6 +278,16 @@ def test_fewer_than_one_job_is_refused(tmp_path: Path) -> None:
     found = CliRunner().invoke(cli, ["run", str(path), "--jobs", "0"])
     assert found.exit_code == 2
     assert "--jobs" in found.output
+
+
+def test_an_unknown_executor_and_a_missing_ray_are_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Task.from_file(write_task(tmp_path, "[constant]"))
+    with pytest.raises(InputError, match="no executor 'rey'; did you mean 'ray'"):
+        task.compete(on="rey")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'kurabe\[ray\]'"):
+        task.compete(on="ray")
+    assert not journal_path(tmp_path).exists()
 
 
 class Demanding(Contestant):

@@ -240,3 +240,24 @@ def test_every_estimator_of_scikit_learn_is_trusted_and_nothing_else_of_it() -> 
         "sklearn.base.os.Path",
     ):
         assert not persist._is_of_sklearn(name), name
+
+
+def test_what_another_process_learned_is_kept_as_this_user_s(tmp_path: Path) -> None:
+    X, y = table("number")
+    numbers = X.select("size").to_numpy()
+    files = persist.packed(SVR().fit(numbers, y), X.select("size"))
+    persist.keep({**files, "../other": b"not ours"}, tmp_path / "one", SVR())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one"]
+    loaded = persist.load(tmp_path / "one", SVR())  # signed, or it would need consent
+    assert (persist.unpacked(persist.read(tmp_path / "one"), SVR()).predict(numbers) == loaded.predict(numbers)).all()
+
+
+def test_what_another_process_sent_is_checked(tmp_path: Path) -> None:
+    X, y = table("number")
+    files = persist.packed(Constant(strategy="mean").fit(X, y), X)
+    changed = {**files, persist.FILE: files[persist.FILE] + b"x"}
+    with pytest.raises(NotTrainedError, match="was changed"):
+        persist.keep(changed, tmp_path / "one", Constant())
+    with pytest.raises(NotTrainedError, match="damaged"):
+        persist.unpacked({}, Constant())
+    assert not (tmp_path / "one").exists()

@@ -44,6 +44,12 @@ from kurabe.report.progress import Progress
     default=None,
     help="Ask language models no further once they are shown not to be the winner. By default as the task says.",
 )
+@click.option(
+    "--on",
+    default="local",
+    metavar="WHERE",
+    help="Where contestants learn: local; ray, at RAY_ADDRESS or started here; ray:HOST:PORT; ray://HOST:PORT.",
+)
 @click.option("--only", multiple=True, metavar="NAME", help="Run only this contestant; may be given several times.")
 @allow_code_option
 @seed_option
@@ -55,6 +61,7 @@ def command(
     minutes: float | None,
     jobs: int | None,
     race: bool | None,
+    on: str,
     only: tuple[str, ...],
     seed: int | None,
     allow_code: tuple[str, ...],
@@ -70,7 +77,7 @@ def command(
     try:
         with Progress(stays=not sys.stdout.isatty()) as progress:
             board = run(
-                loaded, only=only, limit=limit, minutes=minutes, seed=seed or 0, jobs=jobs, race=race,
+                loaded, only=only, limit=limit, minutes=minutes, seed=seed or 0, jobs=jobs, race=race, on=on,
                 observer=progress,
             )  # fmt: skip
     except KeyboardInterrupt:

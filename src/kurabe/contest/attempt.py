@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from kurabe import models
 from kurabe.contest.clock import Clock, OutOfTimeError
 from kurabe.contest.evidence import RACED, Status, fallback_score
-from kurabe.contest.executor import Executor, InProcess, Learned
+from kurabe.contest.executor import Executor, InProcess, Learned, Place
 from kurabe.contest.journal import Journal, Row, RunRecord
 from kurabe.contest.lock import disk_error
 from kurabe.contest.minutes import Schedule, leave_out
@@ -25,7 +25,7 @@ from kurabe.contest.race import Behind, Race
 from kurabe.contest.standing import running_score
 from kurabe.contest.units import Units, find_units
 from kurabe.contest.work import Work
-from kurabe.contest.workers import FailedError, InWorker, Worker, WorkerLostError
+from kurabe.contest.workers import FailedError, WorkerLostError
 from kurabe.contestants import persist
 from kurabe.contestants.base import Answering, Learning, Prediction
 from kurabe.contestants.contract import contestant_of
@@ -104,10 +104,10 @@ class Shared:
 
 
 class Attempt:
-    """Has one contestant go as far as it can. `process`: where it learns and answers; None: in this process."""
+    """Has one contestant go as far as it can. `place`: where it learns and answers; None: in this process."""
 
-    def __init__(self, shared: Shared, work: Work, clock: Clock, process: Worker | None) -> None:
-        self._run, self._work, self._clock, self._process = shared, work, clock, process
+    def __init__(self, shared: Shared, work: Work, clock: Clock, place: Place | None) -> None:
+        self._run, self._work, self._clock, self._place = shared, work, clock, place
         self._untold = True  # no answer of it has been told of
         self._behind: Behind | None = None
         self.answering = False
@@ -181,8 +181,8 @@ class Attempt:
         """Fit the contestant, or load it, and journal the answers that are left."""
         run, work = self._run, self._work
         executor: Executor
-        if self._process is not None:
-            executor = InWorker(work.entrant, self._process, self._clock)
+        if self._place is not None:
+            executor = self._place.executor(work.entrant, self._clock)
         else:
             hosted = contestant_of(work.entrant.estimator).hosted  # others run in this process at the same time
             executor = InProcess(work.entrant, run.task, run.test.X, self._clock, watched=not hosted)
@@ -199,7 +199,7 @@ class Attempt:
                 self._ask(executor, left)
         finally:
             executor.close()
-            if self._process is None and not contestant_of(work.entrant.estimator).hosted:
+            if self._place is None and not contestant_of(work.entrant.estimator).hosted:
                 run.models.close_local()
         if not work.complete:
             raise ContestantError(f"answered {work.done:,} of {work.total:,} rows")

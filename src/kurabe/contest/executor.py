@@ -55,6 +55,19 @@ class Executor(Protocol):
         """The most bytes that it was seen to take, once it is closed; None where nobody looked."""
 
 
+class Place(Protocol):
+    """Where contestants learn and answer outside of the run's own process."""
+
+    def executor(self, entrant: Entrant, clock: Clock) -> Executor:
+        """What has that contestant learn and answer there, within the clock's time."""
+
+    def kill(self) -> None:
+        """Give up what is under way there, and begin nothing more."""
+
+    def close(self) -> None:
+        """The same, and wait until nothing is left of it."""
+
+
 class InProcess:
     """Has a contestant of a task learn and answer in this process. `X`: the inputs of the test rows."""
 

@@ -21,9 +21,9 @@ QUICK = 0.5
 class Lanes(NamedTuple):
     """The contestants by where they run, each in the order in which they are to begin.
 
-    `here`: in this process, one after the other. `workers`: in so many worker `processes` at a time. `network`: in
-    lists that run at the same time, since they wait for others most of the time. `alone`: in this process, after
-    all that takes a processor here: models on this machine use all cores.
+    `here`: in this process, one after the other. `workers`: in so many worker `processes`, or places on a cluster, at a
+    time. `network`: in lists that run at the same time, since they wait for others most of the time. `alone`: in this
+    process, after all that takes a processor here: models on this machine use all cores.
     """
 
     here: list[Entrant]
@@ -40,6 +40,7 @@ def lanes(
     journal: Journal,
     jobs: int | None,
     usd: float | None,
+    cluster: int | None = None,
 ) -> Lanes:
     """Place contestants.
 
@@ -52,6 +53,9 @@ def lanes(
     usd
         Dollars that are left, None where there is no limit. Contestants that cost money run at the same time only if
         that is known to be enough for all of them; else the first of them comes to its end.
+    cluster
+        The cores of the cluster that takes the place of worker processes; None where there is none. What keeps what it
+        learns on the way in the task's folder stays here then.
     """
     rates = journal.rates(task.name)
 
@@ -70,16 +74,16 @@ def lanes(
             network.append(entrant)
         elif contestant.models() or contestant.needs().cores > 1:
             alone.append(entrant)
-        elif entrant.label in task.estimators or contestant.may_cost():
+        elif entrant.label in task.estimators or contestant.may_cost() or (cluster and contestant.keeps is not None):
             here.append(entrant)
         else:
             workers.append(entrant)
     seconds = {one.label: found.seconds if (found := expected(one)) is not None else None for one in workers}
     quick = [one for one in workers if (known := seconds[one.label]) is not None and known < QUICK]
     slow = [one for one in workers if one not in quick]
-    processes = min(processors() if jobs is None else jobs, len(slow))
+    processes = min(jobs or cluster or processors(), len(slow))
     enough = jobs is not None or sum(one or 0.0 for one in seconds.values()) > WORTH_WORKERS
-    if processes < 2 or not enough:
+    if cluster is None and (processes < 2 or not enough):
         names = {one.label for one in here + workers}
         here, slow, processes = [one for one in entrants if one.label in names], [], 0
     else:

@@ -12,6 +12,7 @@ from kurabe.contest.attempt import Attempt, Shared, out_of_time, train_again
 from kurabe.contest.board import Board, compute_board
 from kurabe.contest.clock import Clock
 from kurabe.contest.evidence import Status
+from kurabe.contest.executor import Place
 from kurabe.contest.journal import Journal
 from kurabe.contest.judge import judges
 from kurabe.contest.judging import judge_all
@@ -19,6 +20,7 @@ from kurabe.contest.lanes import lanes
 from kurabe.contest.lock import locked
 from kurabe.contest.minutes import Schedule, leave_out
 from kurabe.contest.observer import Observer, Opening, Serial, Silent
+from kurabe.contest.on_ray import Cluster, connected
 from kurabe.contest.prepare import (
     FOLDER,
     Entrant,
@@ -57,6 +59,7 @@ def run(
     seed: int = 0,
     jobs: int | None = None,
     race: bool | None = None,
+    on: str = "local",
     observer: Observer | None = None,
     confirmed: frozenset[str] = frozenset(),
 ) -> Board:
@@ -66,10 +69,11 @@ def run(
     `minutes`: what the run may take, in place of the task's budget; what is worth most runs first, and what can't be
     ready in time is left out. `seed`: for everything random in the contestants. `jobs`: how many worker processes
     learn at the same time; None: one a core, if there is enough to learn; 1: all in this process. `race`: whether
-    language models are asked no further once they are shown not to be the winner; None: as the task says.
-    `confirmed`: the keys of the offers of contestants that the user has accepted. Contestants that fail or cannot run
-    are on the board with the reason. Raises JournalError where predictions cannot be kept, ContestantError for an
-    unknown name, InputError for `jobs` below 1.
+    language models are asked no further once they are shown not to be the winner; None: as the task says. `on`:
+    `local`, or `ray` with or without an address, where as many contestants learn at the same time. `confirmed`: the
+    keys of the offers of contestants that the user has accepted. Contestants that fail or cannot run are on the board
+    with the reason. Raises JournalError where predictions cannot be kept, ContestantError for an unknown name,
+    InputError for `jobs` below 1, and for `on` that is unknown or where no Ray answers.
     """
     if jobs is not None and jobs < 1:
         raise InputError(f"jobs is the number of processes that learn at the same time, 1 or more, not {jobs}")
@@ -78,7 +82,7 @@ def run(
     test = head(task.test, limit)
     entrants = choose(make_entrants(task, seed), only)
     folder = task.folder / FOLDER
-    with locked(folder), Journal(journal_path(task.folder)) as journal:
+    with connected(on) as cluster, locked(folder), Journal(journal_path(task.folder)) as journal:
         record = make_record(task, test, seed, limit)
         for entrant in entrants:
             _adopt(entrant, task.folder, journal)
@@ -104,7 +108,7 @@ def run(
             shared = Shared(task, test, record, journal, observer, metric, purse, models, seed, confirmed)
             if task.spec.race if race is None else race:
                 shared.race = _race(shared, entrants)
-            contest = _Contest(shared, entrants, clock, jobs, named=bool(only))
+            contest = _Contest(shared, entrants, clock, jobs, cluster, named=bool(only))
             try:
                 contest.enter_all()
                 if asked:
@@ -143,12 +147,20 @@ class _Contest:
     """The contestants of a run side by side, each in its lane."""
 
     def __init__(
-        self, shared: Shared, entrants: Sequence[Entrant], clock: Clock, jobs: int | None, *, named: bool
+        self,
+        shared: Shared,
+        entrants: Sequence[Entrant],
+        clock: Clock,
+        jobs: int | None,
+        cluster: Cluster | None,
+        *,
+        named: bool,
     ) -> None:
-        self._shared, self._entrants, self._clock, self._jobs, self._named = shared, entrants, clock, jobs, named
+        self._shared, self._entrants, self._clock, self._named = shared, entrants, clock, named
+        self._jobs, self._cluster = jobs, cluster
         self._lock = threading.RLock()
         self._waiting: list[Entrant] = []  # wherever they are placed
-        self._workers: list[Worker] = []
+        self._places: list[Place] = []  # one for each contestant that may learn there at the same time
         self._begun: list[threading.Event] = []  # set when a thread is through
         self._attempts: list[Attempt] = []  # under way
         self._judging = False
@@ -162,30 +174,39 @@ class _Contest:
         if self._clock.minutes is not None:
             shared.schedule = Schedule.make(self._entrants, shared.task, shared.record.inputs, shared.journal)
             order = shared.schedule.order(self._entrants)
-        places = lanes(order, shared.task, shared.record.inputs, shared.journal, self._jobs, shared.purse.left())
+        cores = None if self._cluster is None else self._cluster.cores
+        lane = lanes(order, shared.task, shared.record.inputs, shared.journal, self._jobs, shared.purse.left(), cores)
         self._waiting = list(order)
         persist.warm_up()
-        if places.processes:
-            told = packed(shared.task, shared.test.X, shared.seed)
-            each = max(1, processors() // places.processes)
-            self._workers = [Worker(told, each) for _ in range(places.processes)]
+        self._places = self._opened(lane.processes)
         try:
-            learning = [self._start(partial(self._through, places.workers, one)) for one in self._workers]
-            ask = [partial(self._through, waiting) for waiting in places.network]
+            learning = [self._start(partial(self._through, lane.workers, one)) for one in self._places]
+            ask = [partial(self._through, waiting) for waiting in lane.network]
             asking = [] if shared.race is not None else [self._start(work) for work in ask]
-            self._through(places.here)
+            self._through(lane.here)
             self._join(learning)
             if shared.race is not None and self._fatal is None:  # those that have answered are whom one can be behind
                 asking = [self._start(work) for work in ask]
-            self._through(places.alone)
+            self._through(lane.alone)
             self._join(asking)
             self._raise_fatal()
         except BaseException as error:
             self._end(error)
             raise
         finally:
-            for worker in self._workers:
-                worker.close()
+            for place in self._places:
+                place.close()
+
+    def _opened(self, count: int) -> list[Place]:
+        """Places for so many contestants at a time."""
+        shared = self._shared
+        if not count:
+            return []
+        told = packed(shared.task, shared.test.X, shared.seed)
+        if self._cluster is not None:
+            return [self._cluster.place(shared.task, told, count)] * count
+        each = max(1, processors() // count)
+        return [Worker(told, each) for _ in range(count)]
 
     def judge(self, work: Callable[[], None]) -> None:
         """Have judges asked, and let Ctrl-C wait for the calls that they have under way."""
@@ -233,8 +254,8 @@ class _Contest:
         with self._lock:
             self._fatal = self._fatal or error
         self._shared.stopping.set()
-        for worker in self._workers:
-            worker.kill()
+        for place in self._places:
+            place.kill()
 
     def _end(self, error: BaseException) -> None:
         """Stop, and let the calls under way come in, since they are paid for. A second Ctrl-C does not wait for
@@ -261,7 +282,7 @@ class _Contest:
 
     # --------------------------------------------------------------------------------------------------- contestants
 
-    def _through(self, waiting: list[Entrant], worker: Worker | None = None) -> None:
+    def _through(self, waiting: list[Entrant], place: Place | None = None) -> None:
         """Run those that wait here, one after the other; several threads may take from one list."""
         while not self._shared.stopping.is_set():
             with self._lock:
@@ -269,9 +290,9 @@ class _Contest:
                     return
                 entrant = waiting.pop(0)
                 self._waiting.remove(entrant)
-            self._in_time(entrant, worker)
+            self._in_time(entrant, place)
 
-    def _in_time(self, entrant: Entrant, worker: Worker | None) -> None:
+    def _in_time(self, entrant: Entrant, place: Place | None) -> None:
         """Run one contestant, where there is time for it, within its share of the time."""
         schedule, clock = self._shared.schedule, self._clock
         if schedule is not None and clock.minutes is not None:
@@ -282,9 +303,9 @@ class _Contest:
                     self._ended(work, *out_of_time(work, leave_out(schedule.least_of(entrant), clock.minutes)))
                     return
                 clock = clock.share(schedule.share(entrant, self._waiting, left))
-        self._enter(entrant, clock, worker)
+        self._enter(entrant, clock, place)
 
-    def _enter(self, entrant: Entrant, clock: Clock, worker: Worker | None) -> None:
+    def _enter(self, entrant: Entrant, clock: Clock, place: Place | None) -> None:
         """Run one contestant to its end, whatever that is, and write down how it ended."""
         work = Work(entrant, self._shared.record, self._shared.journal)
         if work.complete or entrant.reason is not None:
@@ -297,7 +318,7 @@ class _Contest:
             self._ended(work, *work.stopped(entrant.reason or ""))
             return
         work.end("partial", "running")
-        attempt = Attempt(self._shared, work, clock, worker)
+        attempt = Attempt(self._shared, work, clock, place)
         self._attempts.append(attempt)
         try:
             self._ended(work, *attempt.make())

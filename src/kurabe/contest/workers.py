@@ -42,6 +42,12 @@ def packed(task: Task, X: pl.DataFrame, seed: int) -> bytes:
     return pickle.dumps((told, X, seed), protocol=pickle.HIGHEST_PROTOCOL)
 
 
+def thread_limits(threads: int) -> dict[str, str]:
+    """The environment of a process whose contestants use so many threads."""
+    names = (THREADS, "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
+    return {name: str(threads) for name in names}
+
+
 class FailedError(Exception):
     """What a contestant raised in a worker; the text is for people."""
 
@@ -69,6 +75,10 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._end: threading.Thread | None = None  # over once the process is, with all that it has started
         self._closed = False
+
+    def executor(self, entrant: Entrant, clock: Clock) -> "InWorker":
+        """As `Place.executor`."""
+        return InWorker(entrant, self, clock)
 
     def send(self, request: worker.Request) -> None:
         """Ask for something. Raises WorkerLostError."""
@@ -128,14 +138,13 @@ class Worker:
             if self._process is not None:
                 return self._process
             paths = [path for path in sys.path if path]  # never the working folder, which may be a stranger's
-            threads = {name: str(self._threads) for name in (THREADS, "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
             self._process = process = subprocess.Popen(
                 [sys.executable, "-I", "-c", _START, json.dumps(paths)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=None if os.environ.get("KURABE_DEBUG") else subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is for the run to deal with
-                env={**os.environ, **threads, "POLARS_MAX_THREADS": str(self._threads)},
+                env={**os.environ, **thread_limits(self._threads)},
             )
             self._end = threading.Thread(target=_see_off, args=(process,), name="kurabe-worker", daemon=True)
             self._end.start()

@@ -34,6 +34,7 @@ from kurabe.models.base import ChatModel
 FILE = "estimator.skops"
 MANIFEST = "manifest.json"
 ROWS = "rows.json"
+SENT = Path("what was sent")  # in messages, in place of a folder
 MAX_MANIFEST = 1 << 20  # bytes
 FORMAT = 2
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "lightgbm", "skops", "catboost")
@@ -160,7 +161,11 @@ def save(estimator: Any, folder: Path, X: pl.DataFrame | None = None) -> None:
         Where the estimator holds something that cannot be saved without pickle, and where the key that signs it cannot
         be made.
     """
-    folder = Path(folder)
+    _write(Path(folder), _signed(packed(estimator, X)))
+
+
+def packed(estimator: Any, X: pl.DataFrame | None = None) -> dict[str, bytes]:
+    """What `save` writes, by the names of the files, without a signature. Parameters and errors as of `save`."""
     skops = _skops()
 
     try:
@@ -173,17 +178,45 @@ def save(estimator: Any, folder: Path, X: pl.DataFrame | None = None) -> None:
     except Exception as error:  # skops raises what the objects inside do
         raise ContestantError(f"{type(estimator).__name__} cannot be saved without pickle: {error}") from error
     rows = None if X is None else _recorded(estimator, loaded, X)
-    manifest = _signed(
-        _Manifest(
-            FORMAT,
-            hashlib.sha256(data).hexdigest(),
-            _versions(b"catboost" in data.lower()),
-            name=name_of(type(estimator.base() if isinstance(estimator, Sweep) else wrapped(estimator))),
-            rows="" if rows is None else hashlib.sha256(rows).hexdigest(),
-        )
+    manifest = _Manifest(
+        FORMAT,
+        hashlib.sha256(data).hexdigest(),
+        _versions(b"catboost" in data.lower()),
+        name=name_of(type(estimator.base() if isinstance(estimator, Sweep) else wrapped(estimator))),
+        rows="" if rows is None else hashlib.sha256(rows).hexdigest(),
     )
     files = {FILE: data, MANIFEST: msgspec.json.format(msgspec.json.encode(manifest))}
-    _write(folder, files if rows is None else files | {ROWS: rows})
+    return files if rows is None else files | {ROWS: rows}
+
+
+def unpacked(files: Mapping[str, bytes], estimator: Any) -> Any:
+    """The estimator that `packed` gave these files for, or `read`, in a process that this one trusts. `estimator` and
+    errors as of `load`."""
+    manifest, data, rows = _agreeing(files, SENT)
+    return _estimator(SENT, manifest, data, rows, estimator, (), signed=True)
+
+
+def keep(files: Mapping[str, bytes], folder: Path, estimator: Any) -> None:
+    """Write to a folder, as this user's, what another process of his has `packed`, if it holds nothing but the types
+    that `estimator`, the same one before it was fitted, may be made of. Raises ContestantError."""
+    _, data, _ = _agreeing(files, SENT)
+    check_archive(data)
+    _check_types(with_paths(data), estimator)
+    _write(Path(folder), _signed({name: files[name] for name in (FILE, MANIFEST, ROWS) if name in files}))
+
+
+def read(folder: Path) -> dict[str, bytes]:
+    """The files in a folder, by name, for `unpacked`. Raises NotTrainedError."""
+    manifest, data, rows = _read(Path(folder))
+    files = {FILE: data, MANIFEST: msgspec.json.encode(manifest)}
+    return files | {ROWS: rows} if manifest.rows else files
+
+
+def _agreeing(files: Mapping[str, bytes], where: Path) -> tuple[_Manifest, bytes, bytes]:
+    manifest = _manifest(files.get(MANIFEST, b"")[:MAX_MANIFEST], where)
+    data, rows = files.get(FILE, b""), files.get(ROWS, b"")
+    _check_digests(manifest, data, rows, where)
+    return manifest, data, rows
 
 
 def _recorded(estimator: Any, loaded: Any, X: pl.DataFrame) -> bytes | None:
@@ -228,7 +261,19 @@ def load(folder: Path, estimator: Any = None, allow_code: Collection[str] = ()) 
     """
     folder = Path(folder)
     manifest, data, rows = _read(folder)
-    signed = _is_signed(manifest)
+    return _estimator(folder, manifest, data, rows, estimator, allow_code, signed=_is_signed(manifest))
+
+
+def _estimator(
+    folder: Path,
+    manifest: _Manifest,
+    data: bytes,
+    rows: bytes,
+    estimator: Any,
+    allow_code: Collection[str],
+    *,
+    signed: bool,
+) -> Any:
     try:
         check_archive(data)
         data = with_paths(data)
@@ -333,10 +378,14 @@ def _read(folder: Path) -> tuple[_Manifest, bytes, bytes]:
         rows = _first_bytes(folder / ROWS, MAX_BYTES + 1) if manifest.rows else b""
     except OSError as error:
         raise NotTrainedError(f"no saved contestant can be read in {folder}: {error.strerror}") from None
+    _check_digests(manifest, data, rows, folder)
+    return manifest, data, rows
+
+
+def _check_digests(manifest: _Manifest, data: bytes, rows: bytes, folder: Path) -> None:
     for name, content, digest in ((FILE, data, manifest.sha256), (ROWS, rows, manifest.rows)):
         if digest and hashlib.sha256(content).hexdigest() != digest:
             raise NotTrainedError(f"{folder / name} was changed after it was saved")
-    return manifest, data, rows
 
 
 def _first_bytes(path: Path, count: int) -> bytes:
@@ -351,9 +400,15 @@ def _checked_manifest(folder: Path) -> _Manifest:
     if not path.is_file():
         raise NotTrainedError(f"there is no saved contestant in {folder}")
     try:
-        manifest = msgspec.json.decode(_first_bytes(path, MAX_MANIFEST), type=_Manifest)
+        return _manifest(_first_bytes(path, MAX_MANIFEST), folder)
     except OSError as error:
         raise NotTrainedError(f"no saved contestant can be read in {folder}: {error.strerror}") from None
+
+
+def _manifest(data: bytes, folder: Path) -> _Manifest:
+    path = folder / MANIFEST
+    try:
+        manifest = msgspec.json.decode(data, type=_Manifest)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotTrainedError(f"{path} is damaged: {error}") from None
     if not manifest.sha256:
@@ -374,8 +429,11 @@ def _of_another_major(manifest: _Manifest) -> str:
     return ", ".join(f"{name} {saved}" for name, (saved, now) in others if saved.split(".")[0] != now.split(".")[0])
 
 
-def _signed(manifest: _Manifest) -> _Manifest:
-    return msgspec.structs.replace(manifest, signature=sign(_digest(manifest)))
+def _signed(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The files, with this user's signature in the manifest."""
+    manifest = msgspec.json.decode(files[MANIFEST], type=_Manifest)
+    manifest = msgspec.structs.replace(manifest, signature=sign(_digest(manifest)))
+    return dict(files) | {MANIFEST: msgspec.json.format(msgspec.json.encode(manifest))}
 
 
 def _is_signed(manifest: _Manifest) -> bool:
