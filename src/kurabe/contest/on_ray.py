@@ -114,6 +114,16 @@ def _own_token() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+        _forget_token()
+
+
+def _forget_token() -> None:
+    """Have Ray read anew whether there is a token, or this process could not connect to a cluster without one."""
+    with suppress(ImportError, AttributeError):  # it is no part of Ray's interface
+        from ray._raylet import AuthenticationTokenLoader, Config
+
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
 
 
 @contextmanager
