@@ -36,9 +36,9 @@ from sklearn.ensemble import (
 )
 
 from kurabe.contestants import registry
-from kurabe.contestants.autogluon import AutoGluon
 from kurabe.contestants.encoding import ColumnEncoder
 from kurabe.contestants.frames import as_frame
+from kurabe.contestants.trained.autogluon import AutoGluon
 from kurabe.tasks.prose import prose_columns
 from kurabe.tasks.spec import Kind
 

@@ -29,7 +29,7 @@ SWEEP = (
 # One process loads the libraries, and each run is a fork of it.
 CHILD = textwrap.dedent("""
     import os, sys
-    import kurabe.contestants.prompt, kurabe.contestants.sweep_search, kurabe.models.hosted.model, skops.io
+    import kurabe.contestants.prompted.prompt, kurabe.contestants.sweeps.search, kurabe.models.hosted.model, skops.io
     from kurabe import Task
 
     for line in sys.stdin:

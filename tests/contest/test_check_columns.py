@@ -13,7 +13,7 @@ from kurabe.contest.evidence import Entry, Evidence, Judged
 from kurabe.contest.intervals import wilson_interval
 from kurabe.contest.pairs import mcnemar_exact
 from kurabe.contest.style import FIRST, NEITHER, SECOND, Showing, answer_texts, left_to_judge, orders, preference
-from kurabe.contestants.prompt import Prompt
+from kurabe.contestants.prompted.prompt import Prompt
 from kurabe.tasks.metrics import METRICS
 from kurabe.tasks.spec import Check, Style
 from kurabe.testing import EchoModel

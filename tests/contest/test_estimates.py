@@ -13,7 +13,7 @@ from kurabe.contest.history import Rate, Uses
 from kurabe.contest.journal import Journal
 from kurabe.contest.prepare import journal_path, make_entrants
 from kurabe.contestants.keys import input_digests
-from kurabe.contestants.prompt import Prompt
+from kurabe.contestants.prompted.prompt import Prompt
 from kurabe.messages import Request
 from kurabe.models import open_model
 from kurabe.models.engines.base import LocalModel

@@ -22,12 +22,12 @@ from kurabe.contest.plan import make_plan
 from kurabe.contest.prepare import make_entrants
 from kurabe.contest.run import run
 from kurabe.contestants import registry
-from kurabe.contestants.constant import Constant
 from kurabe.contestants.former import CLASSES
 from kurabe.contestants.identity import described, name_of
 from kurabe.contestants.keys import estimator_digest, estimator_digests
-from kurabe.contestants.linear import TfidfRidge
-from kurabe.contestants.prompt import Prompt
+from kurabe.contestants.prompted.prompt import Prompt
+from kurabe.contestants.trained.constant import Constant
+from kurabe.contestants.trained.linear import TfidfRidge
 from kurabe.tasks.task import Task
 
 ARCHIVE = Path(__file__).with_name("data") / "contest-0.1.0.zip"

@@ -18,7 +18,7 @@ from kurabe import Task
 from kurabe.contest.journal import Journal
 from kurabe.contest.prepare import journal_path
 from kurabe.contestants.base import Contestant
-from kurabe.contestants.prompt import Prompt
+from kurabe.contestants.prompted.prompt import Prompt
 from kurabe.errors import JournalError
 from kurabe.testing import Fault, Simulator
 
@@ -158,7 +158,7 @@ from kurabe import Task
 from kurabe.contest.journal import Journal
 from kurabe.contest.prepare import journal_path
 from kurabe.contestants.base import Contestant
-from kurabe.contestants.prompt import Prompt
+from kurabe.contestants.prompted.prompt import Prompt
 from kurabe.errors import JournalError
 Task.from_file(sys.argv[1]).compete()
 """

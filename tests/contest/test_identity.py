@@ -8,8 +8,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 
 from kurabe.contestants.keys import digest, estimator_digest, input_digests, part_digest
-from kurabe.contestants.prompt import Prompt
-from kurabe.contestants.tune_hosted import TuneHosted
+from kurabe.contestants.prompted.prompt import Prompt
+from kurabe.contestants.tuned.tune_hosted import TuneHosted
 from kurabe.tasks.task import Part
 
 

@@ -29,7 +29,7 @@ CHILD = textwrap.dedent("""
     import lightgbm, skops.io, xllamacpp
     from kurabe.contest.observer import Silent
     from kurabe.contest.run import run
-    from kurabe.contestants.prompt import Prompt
+    from kurabe.contestants.prompted.prompt import Prompt
     from kurabe.tasks.task import Task
 
     asked = Prompt._asked

@@ -19,7 +19,7 @@ import json, os, signal, sys
 import peft, torch
 from transformers import LlamaForCausalLM
 from kurabe.contest.run import run
-from kurabe.contestants import tune
+from kurabe.contestants.tuned import tune
 from kurabe.models.engines.hf import model as transformers
 from kurabe.tasks.task import Task
 from kurabe.tuning import train

@@ -21,7 +21,7 @@ from kurabe.contest.prepare import journal_path, make_entrants
 from kurabe.contest.run import run
 from kurabe.contestants.base import Contestant, Validation
 from kurabe.contestants.keys import input_digests
-from kurabe.contestants.prompt import Prompt
+from kurabe.contestants.prompted.prompt import Prompt
 from kurabe.messages import Request
 from kurabe.testing import ScriptedModel
 

@@ -12,8 +12,8 @@ from kurabe.contest.board import Board
 from kurabe.contest.prepare import make_entrants
 from kurabe.contestants.base import Contestant, Validation
 from kurabe.contestants.keys import estimator_digest
-from kurabe.contestants.prompt import Prompt
-from kurabe.contestants.tune_hosted import TuneHosted
+from kurabe.contestants.prompted.prompt import Prompt
+from kurabe.contestants.tuned.tune_hosted import TuneHosted
 from kurabe.errors import ContestantError, TaskError
 from kurabe.messages import Request
 from kurabe.models.base import ChatModel

@@ -36,10 +36,10 @@ from sklearn.tree import DecisionTreeRegressor
 
 from kurabe.contestants import persist
 from kurabe.contestants.checks import table
-from kurabe.contestants.constant import Constant
-from kurabe.contestants.linear import LinearFeatures, TfidfRidge
-from kurabe.contestants.neighbours import NearestNeighbours
-from kurabe.contestants.trees import GradientBoosting, RandomForest
+from kurabe.contestants.trained.constant import Constant
+from kurabe.contestants.trained.linear import LinearFeatures, TfidfRidge
+from kurabe.contestants.trained.neighbours import NearestNeighbours
+from kurabe.contestants.trained.trees import GradientBoosting, RandomForest
 from kurabe.errors import ContestantError
 
 CHANGED = (-2, -1, 0, 1, 2, 3, 7, 255, 70_000, 2**31 - 1, 2**40)

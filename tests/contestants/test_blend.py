@@ -11,11 +11,11 @@ from scipy import linalg
 from sklearn.base import BaseEstimator
 
 from kurabe.contestants.base import Contestant
-from kurabe.contestants.blend import Blend, simplex_weights
 from kurabe.contestants.checks import table
-from kurabe.contestants.constant import Constant
-from kurabe.contestants.linear import LinearFeatures, TfidfLogistic
-from kurabe.contestants.stack import _kernel_ridge
+from kurabe.contestants.trained.blend import Blend, simplex_weights
+from kurabe.contestants.trained.constant import Constant
+from kurabe.contestants.trained.linear import LinearFeatures, TfidfLogistic
+from kurabe.contestants.trained.stack import _kernel_ridge
 from kurabe.errors import ContestantError
 
 
@@ -137,8 +137,8 @@ def test_of_a_large_table_some_rows_are_enough_to_weigh_by(monkeypatch: pytest.M
             asked.append(len(X))
             return super().predict(X)
 
-    monkeypatch.setattr("kurabe.contestants.blend.LEARN_ROWS", 30)
-    monkeypatch.setattr("kurabe.contestants.blend.WEIGH_ROWS", 10)
+    monkeypatch.setattr("kurabe.contestants.trained.blend.LEARN_ROWS", 30)
+    monkeypatch.setattr("kurabe.contestants.trained.blend.WEIGH_ROWS", 10)
     X, y = table("number", rows=100)
     Blend([Counting(kind="number"), LinearFeatures(kind="number")], kind="number").fit(X, y)
     assert set(learned[:5]) == {30}

@@ -11,11 +11,11 @@ from sklearn.model_selection import train_test_split
 from kurabe.api import Task
 from kurabe.contest.prepare import make_entrants
 from kurabe.contestants import registry
-from kurabe.contestants.blend import Blend
 from kurabe.contestants.encoding import ColumnEncoder
 from kurabe.contestants.keys import digest, estimator_digest, part_digest
-from kurabe.contestants.linear import LinearFeatures
-from kurabe.contestants.trees import GradientBoosting, RandomForest
+from kurabe.contestants.trained.blend import Blend
+from kurabe.contestants.trained.linear import LinearFeatures
+from kurabe.contestants.trained.trees import GradientBoosting, RandomForest
 from kurabe.tasks.prose import is_prose, prose_columns
 
 

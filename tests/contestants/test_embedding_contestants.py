@@ -16,10 +16,10 @@ from kurabe.api import Task
 from kurabe.contest.prepare import make_entrants
 from kurabe.contestants.features import Embeddings
 from kurabe.contestants.frames import texts
-from kurabe.contestants.linear import EmbeddingsRidge
-from kurabe.contestants.neighbours import NearestNeighbours
 from kurabe.contestants.shared import Shared
-from kurabe.contestants.trees import GradientBoosting, RandomForest
+from kurabe.contestants.trained.linear import EmbeddingsRidge
+from kurabe.contestants.trained.neighbours import NearestNeighbours
+from kurabe.contestants.trained.trees import GradientBoosting, RandomForest
 
 WORDS = ["red", "blue", "wine", "bike", "old", "new"]
 

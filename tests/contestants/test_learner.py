@@ -9,11 +9,11 @@ import pytest
 
 from kurabe.contestants import registry
 from kurabe.contestants.checks import table
-from kurabe.contestants.constant import Constant
 from kurabe.contestants.frames import MAX_CHARS, as_frame, as_target, texts
-from kurabe.contestants.linear import LinearFeatures, TfidfLogistic, TfidfRidge
-from kurabe.contestants.target import Scale
-from kurabe.contestants.trees import GradientBoosting, RandomForest
+from kurabe.contestants.trained.constant import Constant
+from kurabe.contestants.trained.linear import LinearFeatures, TfidfLogistic, TfidfRidge
+from kurabe.contestants.trained.target import Scale
+from kurabe.contestants.trained.trees import GradientBoosting, RandomForest
 from kurabe.errors import ContestantError
 from kurabe.tasks.spec import ContestantSpec
 

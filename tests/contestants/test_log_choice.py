@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from kurabe.contestants import registry
-from kurabe.contestants.log_choice import prefers_log
 from kurabe.contestants.shared import Shared
+from kurabe.contestants.trained.log_choice import prefers_log
 from kurabe.tasks.metrics import metric_for
 
 ABSOLUTE = metric_for("mean_absolute_error", "number")

@@ -14,9 +14,9 @@ import pytest
 from kurabe.api import Task
 from kurabe.contest.prepare import make_entrants
 from kurabe.contestants import persist, registry
-from kurabe.contestants.autogluon import AutoGluon
-from kurabe.contestants.catboost import CatBoost
 from kurabe.contestants.checks import table
+from kurabe.contestants.trained.autogluon import AutoGluon
+from kurabe.contestants.trained.catboost import CatBoost
 from kurabe.errors import ContestantError
 
 # What stands in for AutoGluon: it answers with what the training part says of the row's first column.

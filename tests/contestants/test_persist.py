@@ -20,9 +20,9 @@ from tests.contestants.forge import agree
 
 from kurabe.contestants import persist, signature
 from kurabe.contestants.checks import table
-from kurabe.contestants.constant import Constant
-from kurabe.contestants.linear import LinearFeatures
-from kurabe.contestants.prompt import Prompt
+from kurabe.contestants.prompted.prompt import Prompt
+from kurabe.contestants.trained.constant import Constant
+from kurabe.contestants.trained.linear import LinearFeatures
 from kurabe.errors import ContestantError, NotTrainedError
 
 

@@ -25,10 +25,10 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 import kurabe
 from kurabe.contestants import persist
-from kurabe.contestants.blend import Blend
 from kurabe.contestants.checks import table
 from kurabe.contestants.encoding import ColumnEncoder
 from kurabe.contestants.plain import fit_plain, takes_missing, what_it_reads, wrapped
+from kurabe.contestants.trained.blend import Blend
 
 
 class Numeric(BaseEstimator):  # type: ignore[misc]

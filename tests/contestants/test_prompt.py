@@ -11,10 +11,10 @@ import skops.io
 from sklearn.base import clone
 
 from kurabe.contestants.base import Answering, Prediction
-from kurabe.contestants.examples import decimals_of, spread, write_number
 from kurabe.contestants.open_models import OpenModels
-from kurabe.contestants.prompt import Prompt
-from kurabe.contestants.wording import default_prompt
+from kurabe.contestants.prompted.examples import decimals_of, spread, write_number
+from kurabe.contestants.prompted.prompt import Prompt
+from kurabe.contestants.prompted.wording import default_prompt
 from kurabe.errors import BudgetExceededError, ContestantError, InputError, TaskError
 from kurabe.messages import Message, Request
 from kurabe.models.hosted.transport.budget import Budget

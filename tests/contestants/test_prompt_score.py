@@ -10,10 +10,10 @@ import skops.io
 from sklearn.base import clone
 
 from kurabe.contestants import checks, open_models
-from kurabe.contestants.blend import Blend
-from kurabe.contestants.prompt import Prompt
+from kurabe.contestants.prompted.prompt import Prompt
+from kurabe.contestants.prompted.wording import joint
 from kurabe.contestants.score import shown
-from kurabe.contestants.wording import joint
+from kurabe.contestants.trained.blend import Blend
 from kurabe.errors import ContestantError
 from kurabe.messages import Reply, Request, TokenLogprob, Usage
 from kurabe.testing import ScriptedModel

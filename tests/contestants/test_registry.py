@@ -11,8 +11,8 @@ import pytest
 from sklearn.base import BaseEstimator
 
 from kurabe.contestants import registry
-from kurabe.contestants.constant import Constant
-from kurabe.contestants.linear import TfidfRidge
+from kurabe.contestants.trained.constant import Constant
+from kurabe.contestants.trained.linear import TfidfRidge
 from kurabe.errors import ContestantError
 from kurabe.tasks.spec import ContestantSpec, Kind
 

@@ -19,14 +19,14 @@ from sklearn.pipeline import make_pipeline
 
 import kurabe
 from kurabe.contestants import alias, persist, replay, saved_names
-from kurabe.contestants.blend import Blend
 from kurabe.contestants.checks import table
-from kurabe.contestants.constant import Constant
 from kurabe.contestants.former import SAVED
-from kurabe.contestants.linear import LinearFeatures
-from kurabe.contestants.neighbours import NearestNeighbours
 from kurabe.contestants.plain import fit_plain
-from kurabe.contestants.prompt import Prompt
+from kurabe.contestants.prompted.prompt import Prompt
+from kurabe.contestants.trained.blend import Blend
+from kurabe.contestants.trained.constant import Constant
+from kurabe.contestants.trained.linear import LinearFeatures
+from kurabe.contestants.trained.neighbours import NearestNeighbours
 from kurabe.errors import ContestantError, NotTrainedError
 
 OLDER = Path(__file__).with_name("data") / "saved-sklearn-1.8.zip"
@@ -252,7 +252,7 @@ def test_a_name_that_is_not_registered_is_refused(name: str, saved: Path) -> Non
 
 
 def test_autogluon_whose_models_are_pickles_has_no_name() -> None:
-    assert "kurabe.contestants.autogluon.AutoGluon" not in saved_names.trusted()
+    assert "kurabe.contestants.trained.autogluon.AutoGluon" not in saved_names.trusted()
 
 
 def test_two_classes_of_one_name_are_refused() -> None:
@@ -261,10 +261,10 @@ def test_two_classes_of_one_name_are_refused() -> None:
 
 
 def test_what_looks_like_a_class_in_the_users_own_data_stays_as_it_is(tmp_path: Path) -> None:
-    text = '"__class__": "linear_features",\n  "__module__": "kurabe.contestants.linear"'
+    text = '"__class__": "linear_features",\n  "__module__": "kurabe.contestants.trained.linear"'
     X, y = table("number")
     trained = LinearFeatures().fit(X, y)
-    trained.notes_ = {"text": text, "__class__": "Booster", "__module__": "kurabe.contestants.boosters"}
+    trained.notes_ = {"text": text, "__class__": "Booster", "__module__": "kurabe.contestants.trained.boosters"}
     persist.save(trained, tmp_path / "one", X)
     assert persist.load(tmp_path / "one").notes_ == trained.notes_
 
@@ -285,7 +285,8 @@ def test_a_moved_file_changes_nothing(tmp_path: Path) -> None:
     trained = NearestNeighbours().fit(X, y)
     persist.save(trained, tmp_path / "named", X)
     persist.save(trained, tmp_path / "by path", X)
-    data = saved_names.with_paths((tmp_path / "by path" / persist.FILE).read_bytes())  # as format 1 had it
+    data = saved_names.with_paths((tmp_path / "by path" / persist.FILE).read_bytes())
+    data = saved_names._renamed(data, lambda path, _: path.replace(".trained.", "."))  # as format 1 had it
     (tmp_path / "by path" / persist.FILE).write_bytes(data)
     digest = hashlib.sha256(data).hexdigest()
     changed(tmp_path / "by path", lambda manifest: manifest.update(sha256=digest))
@@ -296,9 +297,9 @@ def test_a_moved_file_changes_nothing(tmp_path: Path) -> None:
     moved = copy / "contestants" / "moved"
     moved.mkdir()
     (moved / "__init__.py").touch()
-    (copy / "contestants" / "neighbours.py").rename(moved / "near.py")
+    (copy / "contestants" / "trained" / "neighbours.py").rename(moved / "near.py")
     registry = copy / "contestants" / "registry.py"
-    registry.write_text(registry.read_text().replace('"neighbours:Near', '"moved.near:Near'))
+    registry.write_text(registry.read_text().replace('"trained.neighbours:Near', '"moved.near:Near'))
     for name in ("named", "by path"):
         done = subprocess.run(
             [sys.executable, "-c", LOAD, str(tmp_path / name)],

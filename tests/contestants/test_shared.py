@@ -12,10 +12,10 @@ from scipy import sparse
 
 from kurabe.contestants import registry, shared
 from kurabe.contestants.base import ALONE, Learning
-from kurabe.contestants.blend import Blend
 from kurabe.contestants.checks import table
-from kurabe.contestants.linear import LinearFeatures, TfidfRidge
 from kurabe.contestants.shared import Shared
+from kurabe.contestants.trained.blend import Blend
+from kurabe.contestants.trained.linear import LinearFeatures, TfidfRidge
 
 
 class Counted:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from kurabe.contestants import similarity
-from kurabe.contestants.similarity import Products, nearest
+from kurabe.contestants.trained import similarity
+from kurabe.contestants.trained.similarity import Products, nearest
 
 
 def _matrix(rows: int, columns: int, seed: int) -> sparse.csr_matrix:

@@ -44,13 +44,13 @@ from tests.contestants import forge
 from tests.contestants.forge import CODES, LABELS, NUMBERS, ROWS, TEXTS
 
 from kurabe.contestants import persist, registry
-from kurabe.contestants.booster_text import checked_text
-from kurabe.contestants.boosters import Booster
-from kurabe.contestants.catboost import CatBoostModel
 from kurabe.contestants.checks import table
-from kurabe.contestants.prompt import Prompt
+from kurabe.contestants.prompted.prompt import Prompt
 from kurabe.contestants.soundness import check
-from kurabe.contestants.trees import GradientBoosting, RandomForest
+from kurabe.contestants.trained.booster_text import checked_text
+from kurabe.contestants.trained.boosters import Booster
+from kurabe.contestants.trained.catboost import CatBoostModel
+from kurabe.contestants.trained.trees import GradientBoosting, RandomForest
 from kurabe.errors import ContestantError, NotTrainedError
 from kurabe.tasks.spec import ContestantSpec
 
@@ -171,7 +171,7 @@ USE = """
 import sys
 from pathlib import Path
 from kurabe.contestants import persist
-from kurabe.contestants.catboost import CatBoostModel
+from kurabe.contestants.trained.catboost import CatBoostModel
 from kurabe.contestants.checks import table
 from kurabe.errors import ContestantError
 try:
@@ -401,8 +401,8 @@ def _forged(text: str, draw: random.Random) -> str:
 LIGHTGBM = """
 import json, sys
 import numpy as np
-from kurabe.contestants.boosters import Booster
-from kurabe.contestants.booster_text import checked_text
+from kurabe.contestants.trained.boosters import Booster
+from kurabe.contestants.trained.booster_text import checked_text
 from kurabe.errors import ContestantError
 refused = used = 0
 for text in json.load(sys.stdin):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from kurabe.contestants.checks import table
-from kurabe.contestants.stack import AllViews, Kernels, StackedBoosting, _neighbours
+from kurabe.contestants.trained.stack import AllViews, Kernels, StackedBoosting, _neighbours
 
 
 def test_equal_rows_have_a_similarity_of_one() -> None:

@@ -24,10 +24,10 @@ from kurabe.contest.purse import Purse, trial_dollars
 from kurabe.contest.run import run
 from kurabe.contestants import open_models, registry
 from kurabe.contestants.base import Bill, Contestant, Learning, Validation
-from kurabe.contestants.sweep import Sweep
-from kurabe.contestants.sweep_search import Search
-from kurabe.contestants.tune import Tune
-from kurabe.contestants.tune_hosted import TuneHosted
+from kurabe.contestants.sweeps.search import Search
+from kurabe.contestants.sweeps.sweep import Sweep
+from kurabe.contestants.tuned.tune import Tune
+from kurabe.contestants.tuned.tune_hosted import TuneHosted
 from kurabe.errors import ContestantError, JournalError, MissingExtraError, ModelError, TaskError, TuningError
 from kurabe.messages import Request
 from kurabe.tasks.spec import ContestantSpec
@@ -836,7 +836,7 @@ CHILD = textwrap.dedent("""
     import json, os, sys, time
     import numpy as np, polars as pl
     from kurabe.contestants.base import Contestant
-    from kurabe.contestants.sweep import Sweep
+    from kurabe.contestants.sweeps.sweep import Sweep
 
     log = os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 

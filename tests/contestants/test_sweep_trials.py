@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kurabe.contestants.base import Prediction
-from kurabe.contestants.sweep_trials import OWNER, Evaluations
+from kurabe.contestants.sweeps.trials import OWNER, Evaluations
 from kurabe.errors import JournalError
 
 

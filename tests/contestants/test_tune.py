@@ -16,7 +16,7 @@ from sklearn.base import clone
 
 from kurabe import open_model
 from kurabe.contestants.base import Learning
-from kurabe.contestants.tune import Tune
+from kurabe.contestants.tuned.tune import Tune
 from kurabe.errors import ContestantError, TuningError
 from kurabe.models.engines.base import LocalModel
 from kurabe.testing.tiny import tiny_model

@@ -13,7 +13,7 @@ import kurabe
 from kurabe.contest.run import run
 from kurabe.contestants import registry
 from kurabe.contestants.base import Learning
-from kurabe.contestants.tune_hosted import TuneHosted, _tell
+from kurabe.contestants.tuned.tune_hosted import TuneHosted, _tell
 from kurabe.errors import BudgetExceededError, ContestantError, TuningError
 from kurabe.report.format import dollars
 from kurabe.report.notes import notes

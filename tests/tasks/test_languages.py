@@ -9,7 +9,7 @@ import yaml
 from jinja2.sandbox import SandboxedEnvironment
 
 from kurabe.contest.prepare import make_entrants
-from kurabe.contestants.prompt import Prompt
+from kurabe.contestants.prompted.prompt import Prompt
 from kurabe.tasks.languages import LANGUAGES, language_of, prompt_in
 from kurabe.tasks.spec import Kind
 from kurabe.tasks.suggest import suggest

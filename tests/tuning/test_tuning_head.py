@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from sklearn.base import clone
 
 from kurabe.contestants import persist
-from kurabe.contestants.tune import Tune
+from kurabe.contestants.tuned.tune import Tune
 from kurabe.errors import ContestantError, TuningError
 from kurabe.report.learning import checked_points
 from kurabe.testing.tiny import tiny_model

@@ -6,8 +6,8 @@ from typing import NamedTuple
 from kurabe.contest.estimates import Estimate, estimate
 from kurabe.contest.journal import Journal
 from kurabe.contest.prepare import Entrant
-from kurabe.contestants.boosters import processors
 from kurabe.contestants.contract import contestant_of
+from kurabe.contestants.trained.boosters import processors
 from kurabe.errors import KurabeError
 from kurabe.models.reference import is_local
 from kurabe.tasks.task import Task

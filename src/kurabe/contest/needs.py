@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 
 from kurabe.contestants.base import Needs
-from kurabe.contestants.boosters import processors
+from kurabe.contestants.trained.boosters import processors
 
 _GPUS = ("/dev/nvidia0", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, either one under Windows' Linux
 

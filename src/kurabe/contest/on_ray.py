@@ -23,7 +23,7 @@ from kurabe.contest.worker import Failed
 from kurabe.contest.workers import FailedError, WorkerLostError, thread_limits
 from kurabe.contestants import persist
 from kurabe.contestants.base import PIECES, Answering, Learning, Prediction
-from kurabe.contestants.boosters import processors
+from kurabe.contestants.trained.boosters import processors
 from kurabe.errors import ContestantError, InputError, MissingExtraError, missing
 from kurabe.tasks.task import Task
 

@@ -39,9 +39,9 @@ from kurabe.contest.style import style_key
 from kurabe.contest.work import Work
 from kurabe.contest.workers import Worker, packed
 from kurabe.contestants import persist
-from kurabe.contestants.boosters import processors
 from kurabe.contestants.contract import contestant_of
 from kurabe.contestants.open_models import OpenModels
+from kurabe.contestants.trained.boosters import processors
 from kurabe.errors import InputError
 from kurabe.tasks.metrics import metric_for
 from kurabe.tasks.task import Task

@@ -20,7 +20,7 @@ from kurabe.contest.clock import Clock, OutOfTimeError
 from kurabe.contest.executor import Learned
 from kurabe.contest.prepare import Entrant
 from kurabe.contestants.base import Answering, Learning, Prediction
-from kurabe.contestants.boosters import THREADS
+from kurabe.contestants.trained.boosters import THREADS
 from kurabe.tasks.task import Task
 
 _START: Final = (

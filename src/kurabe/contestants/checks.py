@@ -1,7 +1,7 @@
 """One battery of checks for every contestant, kurabe's own and yours, as scikit-learn's `check_estimator` is one.
 
 >>> from kurabe.contestants.checks import check_contestant
->>> from kurabe.contestants.constant import Constant
+>>> from kurabe.contestants.trained.constant import Constant
 >>> check_contestant(Constant(kind="number"), "number")
 """
 
@@ -65,7 +65,7 @@ def check_contestant(estimator: Any, kind: Kind, skip: Collection[str] = ()) -> 
     Examples
     --------
     >>> from kurabe import check_contestant
-    >>> from kurabe.contestants.constant import Constant
+    >>> from kurabe.contestants.trained.constant import Constant
     >>> check_contestant(Constant(), "number")
     """
     for check in CHECKS:

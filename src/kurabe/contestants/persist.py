@@ -21,13 +21,13 @@ from kurabe.contestants.archive import check_archive
 from kurabe.contestants.identity import name_of
 from kurabe.contestants.own import check_references, is_allowed, remote_code
 from kurabe.contestants.plain import wrapped
-from kurabe.contestants.prompt import Prompt
+from kurabe.contestants.prompted.prompt import Prompt
 from kurabe.contestants.replay import MAX_BYTES, differing, parts_of, record
 from kurabe.contestants.saved_names import trusted as trusted_classes
 from kurabe.contestants.saved_names import with_names, with_paths
 from kurabe.contestants.signature import is_signed, sign
 from kurabe.contestants.soundness import check, unchecked_types
-from kurabe.contestants.sweep import Sweep
+from kurabe.contestants.sweeps.sweep import Sweep
 from kurabe.errors import ContestantError, NotTrainedError
 from kurabe.models.base import ChatModel
 

@@ -29,25 +29,25 @@ class Listed(NamedTuple):
 
 
 CONTESTANTS: dict[str, Listed] = {
-    "constant": Listed("constant:Constant", ALL),
-    "linear_features": Listed("linear:LinearFeatures", BOTH),
-    "bag_of_words": Listed("linear:BagOfWords", BOTH),
-    "tfidf_ridge": Listed("linear:TfidfRidge", NUMBER),
-    "tfidf_logistic": Listed("linear:TfidfLogistic", LABEL),
-    "random_forest": Listed("trees:RandomForest", BOTH),
-    "gradient_boosting": Listed("trees:GradientBoosting", BOTH),
-    "embeddings_ridge": Listed("linear:EmbeddingsRidge", BOTH),
-    "nearest_neighbours": Listed("neighbours:NearestNeighbours", ALL),
-    "stacked_boosting": Listed("stack:StackedBoosting", NUMBER),
-    "blend": Listed("blend:Blend", BOTH),
-    "catboost": Listed("catboost:CatBoost", BOTH),
-    "autogluon": Listed("autogluon:AutoGluon", BOTH),
-    "prompt": Listed("prompt:Prompt", ALL),
-    "tune": Listed("tune:Tune", ALL),
-    "sweep": Listed("sweep:Sweep", ALL),
+    "constant": Listed("trained.constant:Constant", ALL),
+    "linear_features": Listed("trained.linear:LinearFeatures", BOTH),
+    "bag_of_words": Listed("trained.linear:BagOfWords", BOTH),
+    "tfidf_ridge": Listed("trained.linear:TfidfRidge", NUMBER),
+    "tfidf_logistic": Listed("trained.linear:TfidfLogistic", LABEL),
+    "random_forest": Listed("trained.trees:RandomForest", BOTH),
+    "gradient_boosting": Listed("trained.trees:GradientBoosting", BOTH),
+    "embeddings_ridge": Listed("trained.linear:EmbeddingsRidge", BOTH),
+    "nearest_neighbours": Listed("trained.neighbours:NearestNeighbours", ALL),
+    "stacked_boosting": Listed("trained.stack:StackedBoosting", NUMBER),
+    "blend": Listed("trained.blend:Blend", BOTH),
+    "catboost": Listed("trained.catboost:CatBoost", BOTH),
+    "autogluon": Listed("trained.autogluon:AutoGluon", BOTH),
+    "prompt": Listed("prompted.prompt:Prompt", ALL),
+    "tune": Listed("tuned.tune:Tune", ALL),
+    "sweep": Listed("sweeps.sweep:Sweep", ALL),
     "human": Listed("human:Human", ALL),
 }
-HOSTED = Listed("tune_hosted:TuneHosted", ALL)  # `tune` of a model that its provider tunes
+HOSTED = Listed("tuned.tune_hosted:TuneHosted", ALL)  # `tune` of a model that its provider tunes
 INSTEAD = {"tfidf_ridge": "tfidf_logistic", "tfidf_logistic": "tfidf_ridge"}  # what answers the other kind
 NAMED_ONLY = frozenset({"catboost", "autogluon", "tune", "sweep"})  # take part only where a task names them
 WORTH = {

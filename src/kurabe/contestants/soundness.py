@@ -12,9 +12,9 @@ from scipy import sparse
 from sklearn._loss._loss import CyHalfMultinomialLoss, CyLossFunction
 
 from kurabe.contestants.archive import described
-from kurabe.contestants.booster_text import checked_text
-from kurabe.contestants.boosters import Booster
-from kurabe.contestants.catboost import CatBoostModel
+from kurabe.contestants.trained.booster_text import checked_text
+from kurabe.contestants.trained.boosters import Booster
+from kurabe.contestants.trained.catboost import CatBoostModel
 from kurabe.errors import ContestantError
 from kurabe.models import bounded
 from kurabe.tasks.spec import Example, Prompt

@@ -10,7 +10,7 @@ from sklearn.linear_model import RidgeCV
 from kurabe.contestants.encoding import ColumnEncoder
 from kurabe.contestants.features import NGrams, Scaled, apply_features, learn_features
 from kurabe.contestants.shared import Shared, table_content
-from kurabe.contestants.target import SQUARED, Scale, log_fits
+from kurabe.contestants.trained.target import SQUARED, Scale, log_fits
 from kurabe.tasks.metrics import Metric
 from kurabe.tasks.prose import prose_columns
 

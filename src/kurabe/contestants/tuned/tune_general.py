@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from kurabe.contestants.prompt import taken
+from kurabe.contestants.prompted.prompt import taken
 from kurabe.models.base import ChatModel
 from kurabe.models.cost import total
 from kurabe.tuning.durable import write_bytes

@@ -6,13 +6,13 @@ import lightgbm
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-from kurabe.contestants import column_boosting
-from kurabe.contestants.boosters import Booster, processors, threads
-from kurabe.contestants.column_boosting import ColumnFeatures
 from kurabe.contestants.encoding import ColumnEncoder
 from kurabe.contestants.features import Columns, Dense, Embeddings, Features, Quantities, TextStatistics, Topics
-from kurabe.contestants.learner import Learner, Log, Settings, expand, scored_by
-from kurabe.contestants.target import SQUARED
+from kurabe.contestants.trained import column_boosting
+from kurabe.contestants.trained.boosters import Booster, processors, threads
+from kurabe.contestants.trained.column_boosting import ColumnFeatures
+from kurabe.contestants.trained.learner import Learner, Log, Settings, expand, scored_by
+from kurabe.contestants.trained.target import SQUARED
 from kurabe.models.embeddings import DEFAULT
 from kurabe.tasks.spec import Kind
 

@@ -19,9 +19,9 @@ from kurabe.contestants.base import ALONE, About, Contestant, Learning, Validati
 from kurabe.contestants.encoding import ColumnEncoder
 from kurabe.contestants.features import Features, apply_features, learn_features
 from kurabe.contestants.frames import as_frame, as_target, held_part, infer_kind, joined, texts_if_any
-from kurabe.contestants.log_choice import prefers_log
 from kurabe.contestants.shared import Shared
-from kurabe.contestants.target import SQUARED, Scale
+from kurabe.contestants.trained.log_choice import prefers_log
+from kurabe.contestants.trained.target import SQUARED, Scale
 from kurabe.errors import ContestantError
 from kurabe.models import beside, embeddings
 from kurabe.models.embeddings import DEFAULT, unavailable

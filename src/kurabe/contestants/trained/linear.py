@@ -11,7 +11,7 @@ from sklearn.multiclass import OneVsRestClassifier
 
 from kurabe.contestants.encoding import ColumnEncoder
 from kurabe.contestants.features import Columns, Dense, Embeddings, Features, NGrams, Scaled, TextStatistics
-from kurabe.contestants.learner import Learner, Log, Settings, View, expand
+from kurabe.contestants.trained.learner import Learner, Log, Settings, View, expand
 from kurabe.models.embeddings import DEFAULT
 from kurabe.tasks.spec import Kind
 

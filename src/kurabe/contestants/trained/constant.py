@@ -7,8 +7,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from kurabe.contestants.base import Contestant, Validation
 from kurabe.contestants.frames import as_frame, as_target, held_part, joined
-from kurabe.contestants.learner import checked_kind, most_frequent, scored_by
-from kurabe.contestants.target import SQUARED
+from kurabe.contestants.trained.learner import checked_kind, most_frequent, scored_by
+from kurabe.contestants.trained.target import SQUARED
 from kurabe.errors import ContestantError
 from kurabe.tasks.spec import Kind
 

@@ -16,13 +16,13 @@ import polars as pl
 from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 
-from kurabe.contestants import tune_head
 from kurabe.contestants.base import ALONE, About, Learning, Prediction, Validation
-from kurabe.contestants.examples import write_number
 from kurabe.contestants.frames import as_frame, as_target
-from kurabe.contestants.prompt import Decode, Prompt
+from kurabe.contestants.prompted.examples import write_number
+from kurabe.contestants.prompted.prompt import Decode, Prompt
+from kurabe.contestants.prompted.wording import joint
 from kurabe.contestants.registry import checked_settings
-from kurabe.contestants.wording import joint
+from kurabe.contestants.tuned import tune_head
 from kurabe.errors import ContestantError, MissingExtraError, TuningError
 from kurabe.messages import Request
 from kurabe.models.base import ChatModel

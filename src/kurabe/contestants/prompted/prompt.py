@@ -13,12 +13,12 @@ from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 
 from kurabe.contestants.base import About, Answering, Contestant, Prediction, Validation, collect
-from kurabe.contestants.examples import Nearest, decimals_of, spread, write_number
 from kurabe.contestants.expected import expected_number
 from kurabe.contestants.frames import TEXT, as_frame, as_target, infer_kind, require, texts
 from kurabe.contestants.open_models import OpenModels
+from kurabe.contestants.prompted.examples import Nearest, decimals_of, spread, write_number
+from kurabe.contestants.prompted.wording import default_prompt, joint
 from kurabe.contestants.score import Question, score_rows, shown
-from kurabe.contestants.wording import default_prompt, joint
 from kurabe.errors import ContestantError, TaskError, missing
 from kurabe.messages import Message, Reply, Request
 from kurabe.models import beside, fingerprint

@@ -8,9 +8,9 @@ from scipy import sparse
 
 from kurabe.contestants.alias import saved
 from kurabe.contestants.features import ALONE, Embeddings, Features, NGrams, OfTexts
-from kurabe.contestants.learner import Learner, Log, Settings
 from kurabe.contestants.shared import Shared
-from kurabe.contestants.similarity import Products, nearest
+from kurabe.contestants.trained.learner import Learner, Log, Settings
+from kurabe.contestants.trained.similarity import Products, nearest
 from kurabe.models.embeddings import DEFAULT
 from kurabe.tasks.spec import Kind
 

@@ -11,8 +11,8 @@ from sklearn.base import BaseEstimator
 
 from kurabe.contestants.alias import saved
 from kurabe.contestants.encoding import ColumnEncoder
-from kurabe.contestants.learner import Learner, Log, Settings, scored_by
-from kurabe.contestants.target import SQUARED
+from kurabe.contestants.trained.learner import Learner, Log, Settings, scored_by
+from kurabe.contestants.trained.target import SQUARED
 from kurabe.errors import MissingExtraError
 from kurabe.tasks.spec import Kind
 

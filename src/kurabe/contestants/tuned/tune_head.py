@@ -17,7 +17,7 @@ from kurabe.tuning.rows import Row, number_row, place
 from kurabe.tuning.settings import TuneSettings
 
 if TYPE_CHECKING:
-    from kurabe.contestants.tune import Tune
+    from kurabe.contestants.tuned.tune import Tune
 
 ROWS = 64
 """Rows answered together: those of like length go through the model at once."""

@@ -18,8 +18,8 @@ from kurabe.contestants.base import ALONE, About, Contestant, Keys, Learning, Va
 from kurabe.contestants.contract import contestant_of, fitted
 from kurabe.contestants.frames import as_frame, as_target, held_part, infer_kind
 from kurabe.contestants.keys import digest, estimator_digests
-from kurabe.contestants.learner import hold_out
-from kurabe.contestants.sweep_trials import Evaluations, trials_path
+from kurabe.contestants.sweeps.trials import Evaluations, trials_path
+from kurabe.contestants.trained.learner import hold_out
 from kurabe.errors import ContestantError, MissingExtraError, missing
 from kurabe.models import beside, embeddings, fingerprint
 from kurabe.models.cost import total
@@ -321,7 +321,7 @@ class Sweep(Contestant):
             few = "no rows to choose by" if not len(held[1]) else "one answer only in the training part"
             notes["stopped"] = f"nothing to choose: {few}"
         else:
-            from kurabe.contestants.sweep_search import Search
+            from kurabe.contestants.sweeps.search import Search
 
             with Search(self, base, options, kind, learn, held, context) as search:
                 self.settings_ = search.run()
@@ -338,7 +338,7 @@ class Sweep(Contestant):
 
     def _fitted(self, estimator: Any, X: Any, y: np.ndarray, validation: Validation | None, context: Learning) -> Any:
         """The estimator fitted as a contest would."""
-        from kurabe.contestants.sweep_search import trial_folder
+        from kurabe.contestants.sweeps.search import trial_folder
 
         if self.folder is not None and isinstance(estimator, Contestant):
             estimator = estimator.keeping(trial_folder(self.folder, ["chosen", self.settings_]))

@@ -9,7 +9,6 @@ from scipy import linalg, sparse
 from sklearn.ensemble import ExtraTreesRegressor
 
 from kurabe.contestants.alias import saved
-from kurabe.contestants.boosters import Booster, threads
 from kurabe.contestants.features import (
     ALONE,
     Columns,
@@ -26,9 +25,10 @@ from kurabe.contestants.features import (
     apply_features,
     learn_features,
 )
-from kurabe.contestants.learner import Learner, Log, Settings
 from kurabe.contestants.shared import Shared
-from kurabe.contestants.similarity import Products, nearest
+from kurabe.contestants.trained.boosters import Booster, threads
+from kurabe.contestants.trained.learner import Learner, Log, Settings
+from kurabe.contestants.trained.similarity import Products, nearest
 from kurabe.tasks.spec import Kind
 
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)

@@ -9,9 +9,9 @@ from sklearn.base import BaseEstimator
 from sklearn.linear_model import RidgeCV
 
 from kurabe.contestants.alias import saved
-from kurabe.contestants.boosters import Booster, threads
 from kurabe.contestants.encoding import ColumnEncoder
 from kurabe.contestants.features import Scaled
+from kurabe.contestants.trained.boosters import Booster, threads
 
 ROUNDS = 2_000
 FEW_COLUMNS = 20  # are all kept

@@ -12,12 +12,12 @@ import polars as pl
 from sklearn.base import clone
 
 from kurabe.contestants.base import ALONE, Bill, Learning, Offer, Validation
-from kurabe.contestants.examples import write_number
 from kurabe.contestants.frames import as_frame, as_target
-from kurabe.contestants.prompt import OF_CALLS, Decode, Prompt
+from kurabe.contestants.prompted.examples import write_number
+from kurabe.contestants.prompted.prompt import OF_CALLS, Decode, Prompt
+from kurabe.contestants.prompted.wording import joint
 from kurabe.contestants.registry import checked_settings
-from kurabe.contestants.tune_general import Answered, ask_general
-from kurabe.contestants.wording import joint
+from kurabe.contestants.tuned.tune_general import Answered, ask_general
 from kurabe.errors import BudgetExceededError, ContestantError, KurabeError, TuningError
 from kurabe.messages import Usage
 from kurabe.models.base import ChatModel

@@ -18,7 +18,7 @@ import polars as pl
 
 from kurabe.contestants.base import Contestant, Validation
 from kurabe.contestants.frames import TEXT, as_frame, as_target, held_part, joined, require
-from kurabe.contestants.learner import checked_kind, scored_by
+from kurabe.contestants.trained.learner import checked_kind, scored_by
 from kurabe.errors import ContestantError
 from kurabe.tasks.prose import prose_columns
 from kurabe.tasks.spec import Kind

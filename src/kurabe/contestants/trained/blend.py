@@ -16,11 +16,11 @@ from kurabe.contestants.base import ALONE, About, Contestant, Learning, Validati
 from kurabe.contestants.contract import fitted
 from kurabe.contestants.frames import as_frame, as_target, held_part, joined, texts_if_any
 from kurabe.contestants.keys import estimator_digest
-from kurabe.contestants.learner import Learner, View, checked_kind, expand, scored_by
-from kurabe.contestants.log_choice import prefers_log
 from kurabe.contestants.shared import Shared, table_content
-from kurabe.contestants.target import SQUARED, Scale
-from kurabe.contestants.trees import RandomForest
+from kurabe.contestants.trained.learner import Learner, View, checked_kind, expand, scored_by
+from kurabe.contestants.trained.log_choice import prefers_log
+from kurabe.contestants.trained.target import SQUARED, Scale
+from kurabe.contestants.trained.trees import RandomForest
 from kurabe.errors import ContestantError
 from kurabe.tasks.prose import prose_columns
 from kurabe.tasks.spec import Kind

@@ -29,7 +29,7 @@ from kurabe.contestants.contract import as_kept, contestant_of, fitted
 from kurabe.contestants.former import CLASSES, is_unchanged
 from kurabe.contestants.identity import described, name_of
 from kurabe.contestants.open_models import OpenModels
-from kurabe.contestants.sweep_trials import Evaluations, trials_path
+from kurabe.contestants.sweeps.trials import Evaluations, trials_path
 from kurabe.errors import (
     BudgetExceededError,
     ContestantError,
@@ -49,7 +49,7 @@ from kurabe.tasks.spec import Kind
 from kurabe.tasks.swaps import swap_test
 
 if TYPE_CHECKING:
-    from kurabe.contestants.sweep import Options, Sweep
+    from kurabe.contestants.sweeps.sweep import Options, Sweep
 
 REDUCTION = 3
 """Of the trials at one number of training rows, one in so many goes on to the next."""

@@ -1,0 +1,1 @@
+"""Contestants that ask a language model with a prompt."""

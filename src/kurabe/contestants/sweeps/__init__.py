@@ -1,0 +1,1 @@
+"""A sweep: the search for the best settings of another contestant."""

@@ -1,0 +1,1 @@
+"""Contestants that tune a language model on the rows."""
