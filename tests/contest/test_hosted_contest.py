@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import statistics
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 
 from kurabe import Task
 from kurabe.contest.journal import Journal
-from kurabe.contest.prepare import journal_path
+from kurabe.contest.prepare import journal_path, make_entrants
 from kurabe.contestants.base import Contestant
 from kurabe.contestants.prompted.prompt import Prompt
 from kurabe.errors import JournalError
@@ -155,11 +156,6 @@ def test_a_missing_key_is_a_reason_on_the_board(tmp_path: Path, monkeypatch: pyt
 RUN = """
 import sys
 from kurabe import Task
-from kurabe.contest.journal import Journal
-from kurabe.contest.prepare import journal_path
-from kurabe.contestants.base import Contestant
-from kurabe.contestants.prompted.prompt import Prompt
-from kurabe.errors import JournalError
 Task.from_file(sys.argv[1]).compete()
 """
 
@@ -183,6 +179,60 @@ def test_ctrl_c_lets_the_calls_under_way_come_in(tmp_path: Path) -> None:
         assert server.calls == 2000  # none of those that were under way was asked twice
         (row,) = (row for row in board.rows if row.model is not None)
         assert row.status == "done"
+
+
+def test_ctrl_c_lets_the_calls_of_a_trial_come_in(tmp_path: Path) -> None:
+    """Also those that take longer than a thread is waited for which nobody has paid for."""
+    with Simulator("openai", answer=price, delay=7.0) as server:
+        path = make_sweep(tmp_path, server)
+        child = subprocess.Popen([sys.executable, "-c", RUN, path], env=os.environ, stderr=subprocess.PIPE)
+        until = time.monotonic() + 60
+        while server.calls < 4 and time.monotonic() < until:
+            time.sleep(0.02)
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=60)
+        assert child.returncode != 0, errors
+        assert server.calls == 4
+        (folder,) = (tmp_path / ".kurabe" / "sweeps").iterdir()
+        with sqlite3.connect(folder / "trials.sqlite") as trials:
+            assert trials.execute("SELECT count(*) FROM answers").fetchone() == (4,)
+
+
+def test_minutes_end_a_sweep_that_asks_a_hosted_model(tmp_path: Path) -> None:
+    """It runs in a thread, where no signal interrupts it."""
+    with Simulator("openai", answer=price, delay=3.0) as server:
+        board = Task.from_file(make_sweep(tmp_path, server)).compete(minutes=0.3)
+        rows = {row.contestant: row for row in board.rows}
+        assert server.calls < 60  # 2 trials of 50 rows, 4 at a time, would take 75 s
+        (swept,) = (row for label, row in rows.items() if label.startswith("sweep"))
+        assert swept.status == "skipped"
+        assert "run again to go on" in str(swept.reason)
+        assert swept.peak_bytes is None  # others take memory at the same time
+
+
+def test_the_budget_counts_what_contestants_have_cost_that_are_not_run_now(tmp_path: Path) -> None:
+    with Simulator("openai", answer=price) as server:
+        path = make_task_of_two(tmp_path, server, "budget: {usd: 0.0004}\n")  # a call may cost $0.00024
+        first, second = (entrant.label for entrant in make_entrants(Task.from_file(path), 0))
+        (row,) = Task.from_file(path).compete(only=[first]).rows
+        assert (row.status, server.calls) == ("done", 20)
+        rows = {row.contestant: row for row in Task.from_file(path).compete(only=[second]).rows}
+        assert server.calls == 20
+        assert "budget of $0.0004" in str(rows[second].reason)
+
+
+def make_sweep(folder: Path, server: Simulator) -> Path:
+    """A task of a sweep over a hosted model that asks four rows at a time."""
+    rows = "".join(f"thing {n} at {n % 90 + 10},{n % 90 + 10}\n" for n in range(200))
+    (folder / "rows.csv").write_text("text,price\n" + rows)
+    given = {"base_url": server.url, "price": PRICE, "concurrency": 4}
+    asked = {"prompt": {"model": "openai:gpt-4o-mini", "options": given}}
+    over = {"sweep": {"contestant": asked, "over": {"examples": [0, 1]}}}
+    (folder / "task.yaml").write_text(
+        "name: swept\ndata: {source: rows.csv, split: {test: 20, validation: 50, seed: 0}}\n"
+        f"target: price\nkind: number\ncontestants: [constant, {over!r}]\n"
+    )
+    return folder / "task.yaml"
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from kurabe.contest.clock import Clock, OutOfTimeError
 from kurabe.contest.evidence import RACED, Status, fallback_score
 from kurabe.contest.executor import Executor, InProcess, Learned, Place
 from kurabe.contest.journal import Journal, Row, RunRecord
+from kurabe.contest.lanes import is_over_network
 from kurabe.contest.lock import disk_error
 from kurabe.contest.minutes import Schedule, leave_out
 from kurabe.contest.notes import RACE, UNFINISHED
@@ -108,6 +109,7 @@ class Attempt:
 
     def __init__(self, shared: Shared, work: Work, clock: Clock, place: Place | None) -> None:
         self._run, self._work, self._clock, self._place = shared, work, clock, place
+        self._over_network = is_over_network(work.entrant.estimator)  # then others run in this process beside it
         self._untold = True  # no answer of it has been told of
         self._behind: Behind | None = None
         self.answering = False
@@ -184,8 +186,7 @@ class Attempt:
         if self._place is not None:
             executor = self._place.executor(work.entrant, self._clock)
         else:
-            hosted = contestant_of(work.entrant.estimator).hosted  # others run in this process at the same time
-            executor = InProcess(work.entrant, run.task, run.test.X, self._clock, watched=not hosted)
+            executor = InProcess(work.entrant, run.task, run.test.X, self._clock, watched=not self._over_network)
         try:
             learned = self._learned(executor)
             if learned.chosen is not None:
@@ -199,7 +200,7 @@ class Attempt:
                 self._ask(executor, left)
         finally:
             executor.close()
-            if self._place is None and not contestant_of(work.entrant.estimator).hosted:
+            if self._place is None and not self._over_network:
                 run.models.close_local()
         if not work.complete:
             raise ContestantError(f"answered {work.done:,} of {work.total:,} rows")
@@ -210,12 +211,14 @@ class Attempt:
         """Have the contestant trained, write down what that took, and keep it."""
         run, entrant = self._run, self._work.entrant
         start = time.perf_counter()
+        self.answering = self._asks_while_learning()
         try:
             learned = executor.learn(self._context())
         except OutOfTimeError:
             self._unfinished(time.perf_counter() - start)
             raise
         finally:
+            self.answering = False
             if run.schedule is not None:
                 run.schedule.learned(entrant, time.perf_counter() - start)
         for said in learned.said:
@@ -235,11 +238,17 @@ class Attempt:
             budget=purse.budget,
             paid=purse.count_trials,
             confirmed=self._run.confirmed,
+            stop=self._is_to_stop,
         )
 
+    def _asks_while_learning(self) -> bool:
+        """Whether it learns by answers of a model that are paid for, as a sweep does. A job of a provider goes on by
+        itself, and is not waited for."""
+        learns = contestant_of(contestant_of(self._work.entrant.estimator).unfitted(self._run.task.kind))
+        return self._over_network and learns.asks and not learns.billed
+
     def _tell_learning(self, said: str) -> None:
-        if self._run.stopping.is_set():
-            raise StoppedError
+        self._check()
         self._run.observer.fitting(self.label, said)
 
     def _unfinished(self, seconds: float) -> None:
@@ -269,7 +278,7 @@ class Attempt:
         run, contestant = self._run, contestant_of(self._work.entrant.estimator)
         stop = self._finished if contestant.may_cost() else self._is_to_stop
         answers = executor.answer(left, Answering(run.task.kind, left, run.purse.budget, stop, run.models))
-        self.answering = contestant.hosted
+        self.answering = self._over_network
         try:
             self._keep(answers, left)
         finally:

@@ -1,7 +1,7 @@
 """Where the contestants of a run are placed, by what they need."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kurabe.contest.estimates import Estimate, estimate
 from kurabe.contest.journal import Journal
@@ -70,7 +70,7 @@ def lanes(
         contestant = contestant_of(entrant.estimator)
         if entrant.reason is not None or contestant.by_hand:
             here.append(entrant)
-        elif contestant.may_cost() and not all(map(is_local, contestant.models())):
+        elif is_over_network(entrant.estimator):
             network.append(entrant)
         elif contestant.models() or contestant.needs().cores > 1:
             alone.append(entrant)
@@ -101,3 +101,9 @@ def _apart(network: Sequence[Entrant]) -> list[list[Entrant]]:
     for one in network:
         lists.setdefault(one.learned[0] if one.learned else one.key, []).append(one)
     return list(lists.values())
+
+
+def is_over_network(estimator: Any) -> bool:
+    """Whether a contestant asks others over the network for what it has to pay."""
+    contestant = contestant_of(estimator)
+    return contestant.may_cost() and not all(map(is_local, contestant.models()))

@@ -36,7 +36,7 @@ class Plan:
     the smallest difference of scores, in the metric's unit, that the test rows show in 80 % of contests; None where the
     metric is not defined on the training part. `sample_difference`: likewise of two of which one answers the smallest
     sample of test rows that a contestant answers; None where all answer all. `stops`: what the task's budget will stop,
-    one sentence each. `spent`: dollars that its contestants have cost before.
+    one sentence each. `spent`: dollars that the task's contestants have cost before.
     """
 
     task: str
@@ -90,7 +90,8 @@ def make_plan(
     Raises ContestantError for an unknown name or a setting that is not valid, and JournalError for a damaged journal.
     """
     test = head(task.test, limit)
-    entrants = choose(make_entrants(task, seed), only)
+    everyone = make_entrants(task, seed)
+    entrants = choose(everyone, only)
     inputs = input_digests(test.X)
     with ExitStack() as stack:
         path = journal_path(task.folder)
@@ -109,8 +110,8 @@ def make_plan(
             )
             for entrant in entrants
         )
-        spent, _ = journal.spent([key for entrant in entrants for key in entrant.keys])
-        spent += trial_dollars(journal, entrants)
+        spent, _ = journal.spent([key for entrant in everyone for key in entrant.keys])
+        spent += trial_dollars(journal, everyone)
         schedule = Schedule.make(entrants, task, inputs, journal)
     split = task.spec.data.split
     cluster = task.spec.cluster or (split.group if split else None)

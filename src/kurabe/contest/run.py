@@ -80,7 +80,8 @@ def run(
     clock = Clock(task.spec.budget.minutes if minutes is None else minutes)
     observer = Serial(observer or Silent())
     test = head(task.test, limit)
-    entrants = choose(make_entrants(task, seed), only)
+    everyone = make_entrants(task, seed)
+    entrants = choose(everyone, only)
     folder = task.folder / FOLDER
     with connected(on) as cluster, locked(folder), Journal(journal_path(task.folder)) as journal:
         record = make_record(task, test, seed, limit)
@@ -98,9 +99,9 @@ def run(
         for warning in task.warnings:
             observer.note(warning)
         asked = judges(task.spec, task.folder)
-        keys = [*(entrant.key for entrant in entrants), *(style_key(style) for style, _ in asked.values())]
+        keys = [*(key for one in everyone for key in one.keys), *(style_key(style) for style, _ in asked.values())]
         with (
-            Purse(journal, keys, task.name, task.spec.budget.usd, trial_dollars(journal, entrants)) as purse,
+            Purse(journal, keys, task.name, task.spec.budget.usd, trial_dollars(journal, everyone)) as purse,
             OpenModels(purse.budget) as models,
             warnings.catch_warnings(),
         ):

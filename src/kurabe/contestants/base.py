@@ -114,6 +114,11 @@ def _uncounted(usd: float) -> None:
     pass
 
 
+def _never() -> bool:
+    """False: it may go on."""
+    return False
+
+
 def _untrained(estimator: Any) -> Any:
     """None: nothing was fitted before."""
     return None
@@ -139,6 +144,8 @@ class Learning:
         What the contestants of the task compute alike.
     trained
         Gives an estimator with these settings that the contest has fitted before, or None.
+    stop
+        Whether nothing more is to be asked; `tell` raises then.
     """
 
     tell: Callable[[str], None] = _silent
@@ -148,6 +155,7 @@ class Learning:
     confirmed: frozenset[str] = frozenset()
     shared: Shared = field(default_factory=Shared)
     trained: Callable[[Any], Any] = _untrained
+    stop: Callable[[], bool] = _never
 
     def after(self, usd: float | None) -> Self:
         """The same, once so many dollars more are spent."""

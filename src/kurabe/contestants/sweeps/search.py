@@ -371,6 +371,8 @@ class Search:
                 self._count(key)
                 began = now
         except (BudgetExceededError, _Stop) as error:
+            if error is self._ended:
+                raise
             raise _Stop(_short(error)) from None
         except (DownloadError, InputError, JournalError, ProviderError, MissingExtraError):
             raise  # not for the setting to answer for
@@ -386,6 +388,8 @@ class Search:
             raise _Failed(_short(error)) from None
         known = self.store.answers(key)
         if any(position not in known for position in positions):
+            if self.context.stop():
+                self._tell_user(self._where)  # it ends the sweep, which is to go on another time
             raise _Stop(self._used_up() or "the model answered too few rows")
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -430,9 +434,7 @@ class Search:
 
     def _batches(self, estimator: Any, positions: list[int]) -> Iterator[list[Prediction]]:
         """Answers as they come, under their positions in the validation part."""
-        context = Answering(
-            self.kind, positions, self.budget, lambda: self._used_up() is not None, self.models, pieces=1
-        )
+        context = Answering(self.kind, positions, self.budget, self._is_to_stop, self.models, pieces=1)
         for batch in contestant_of(estimator).answer(self.held_X[positions], context):
             answers = (as_kept(one, self.kind, len(positions)) for one in batch)
             yield [Prediction(positions[one.row], one.value, None, one.usd) for one in answers]
@@ -475,6 +477,9 @@ class Search:
         if self.paid > 0 and ((left is not None and self.paid >= left) or (whole and whole.spent >= whole.usd)):
             return "the task's dollars are used up"
         return None
+
+    def _is_to_stop(self) -> bool:
+        return self.context.stop() or self._used_up() is not None
 
     def _check_budget(self) -> None:
         if (why := self._used_up()) is not None:
