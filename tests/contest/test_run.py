@@ -19,7 +19,7 @@ from kurabe.contest.evidence import Status
 from kurabe.contest.journal import Journal
 from kurabe.contest.lock import locked
 from kurabe.contest.observer import Silent, Standing
-from kurabe.contest.prepare import journal_path, make_entrants
+from kurabe.contest.prepare import choose, journal_path, make_entrants
 from kurabe.contest.run import run
 from kurabe.contest.sitting import sit
 from kurabe.contestants import persist
@@ -471,3 +471,12 @@ def test_an_exchanged_model_file_is_another_contestant(tmp_path: Path) -> None:
         assert entrant.estimator.model == f"gguf:{file}"
         assert entrant.model == "gguf:own.gguf"
     assert keys[0] != keys[1]
+
+
+def test_a_person_whom_nobody_named_is_no_contestant_before_there_are_answers(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"size": [float(n) for n in range(120)], "price": [2.0 * n for n in range(120)]})
+    task = Task.from_frame(rows, target="price", folder=tmp_path)
+    assert task.spec.contestants is None
+    assert "human" not in [entrant.label for entrant in choose(make_entrants(task, 0), task, [])]
+    assert "human" in [entrant.label for entrant in choose(make_entrants(task, 0), task, ["human"])]
+    assert "human" not in [one.contestant for one in task.plan().contestants]

@@ -23,7 +23,7 @@ from kurabe.cli.shared import (
     task_argument,
     task_file,
 )
-from kurabe.contest.prepare import Entrant, choose, make_entrants
+from kurabe.contest.prepare import Entrant, choose
 from kurabe.contest.run import run
 from kurabe.contestants.base import Learning
 from kurabe.contestants.contract import contestant_of
@@ -87,7 +87,7 @@ def run_task(
     """
     path = task_file(task)
     loaded = Task.from_file(path, seed=seed, allow_code=allow_code)
-    entrants = [entrant for entrant in choose(make_entrants(loaded, seed or 0), names) if _is_tuned(entrant)]
+    entrants = [entrant for entrant in choose(make_entrants(loaded, seed or 0), loaded, names) if _is_tuned(entrant)]
     if not entrants:
         raise ContestantError(
             "no such contestant is tuned; add one to the task file, such as {tune: {model: hf:smollm2-135m}} or"

@@ -14,7 +14,7 @@ from kurabe.contest.estimates import Estimate, estimate
 from kurabe.contest.intervals import influences, scored
 from kurabe.contest.journal import Journal
 from kurabe.contest.minutes import Schedule, leave_out
-from kurabe.contest.prepare import Entrant, choose, head, journal_path, make_entrants
+from kurabe.contest.prepare import Entrant, choose, head, journal_path
 from kurabe.contest.purse import trial_dollars
 from kurabe.contest.units import find_units
 from kurabe.contestants import registry
@@ -91,7 +91,7 @@ def make_plan(
     """
     test = head(task.test, limit)
     everyone = make_entrants(task, seed)
-    entrants = choose(everyone, only)
+    entrants = choose(everyone, task, only)
     inputs = input_digests(test.X)
     with ExitStack() as stack:
         path = journal_path(task.folder)

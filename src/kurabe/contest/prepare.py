@@ -72,8 +72,11 @@ def trained_path(folder: Path, key: bytes) -> Path:
     return folder / FOLDER / "trained" / key.hex()
 
 
-def choose(entrants: Sequence[Entrant], only: Collection[str]) -> list[Entrant]:
-    """The entrants whose label, or whose label's first word, is among `only`; all where it is empty."""
+def choose(entrants: Sequence[Entrant], task: Task, only: Collection[str]) -> list[Entrant]:
+    """The task's contestants whose label, or whose label's first word, is among `only`; all where it is empty. Then a
+    person whom the task does not name, and who has answered nothing, stays away."""
+    if not only and task.spec.contestants is None:
+        return [one for one in entrants if one.reason is None or not contestant_of(one.estimator).by_hand]
     labels = [entrant.label for entrant in entrants]
     for name in only:
         if not any(_is_called(label, name) for label in labels):

@@ -28,7 +28,6 @@ from kurabe.contest.prepare import (
     choose,
     head,
     journal_path,
-    make_entrants,
     make_record,
     now,
     trained_path,
@@ -81,7 +80,7 @@ def run(
     observer = Serial(observer or Silent())
     test = head(task.test, limit)
     everyone = make_entrants(task, seed)
-    entrants = choose(everyone, only)
+    entrants = choose(everyone, task, only)
     folder = task.folder / FOLDER
     with connected(on) as cluster, locked(folder), Journal(journal_path(task.folder)) as journal:
         record = make_record(task, test, seed, limit)
