@@ -37,4 +37,4 @@ def test_the_whole_of_each(name: str, tmp_path: Path) -> None:
     rows = run(name, tmp_path)
     assert sum(row["status"] == "done" for row in rows.values()) >= 10
     assert [contestant for contestant, row in rows.items() if row["model"] and row["status"] == "done"]
-    assert rows["human"]["status"] == "skipped"
+    assert "human" not in rows  # nobody has answered
