@@ -23,7 +23,7 @@ from kurabe.cli.shared import (
     task_argument,
     task_file,
 )
-from kurabe.contest.prepare import Entrant, choose
+from kurabe.contest.prepare import Entrant, choose, make_entrants
 from kurabe.contest.run import run
 from kurabe.contestants.base import Learning
 from kurabe.contestants.contract import contestant_of

@@ -14,7 +14,7 @@ from kurabe.contest.estimates import Estimate, estimate
 from kurabe.contest.intervals import influences, scored
 from kurabe.contest.journal import Journal
 from kurabe.contest.minutes import Schedule, leave_out
-from kurabe.contest.prepare import Entrant, choose, head, journal_path
+from kurabe.contest.prepare import Entrant, choose, head, journal_path, make_entrants
 from kurabe.contest.purse import trial_dollars
 from kurabe.contest.units import find_units
 from kurabe.contestants import registry

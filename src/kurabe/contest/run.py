@@ -28,6 +28,7 @@ from kurabe.contest.prepare import (
     choose,
     head,
     journal_path,
+    make_entrants,
     make_record,
     now,
     trained_path,
