@@ -103,14 +103,15 @@ def main() -> None:
         for _ in range(rounds):
             for name, entries in kinds.items():
                 found[name].append(watch(entries))
-    print(f"{header('scikit-learn', 'lightgbm')}\n\nMedians of {rounds} rounds, in turns.\n")
+    print(f"{header('scikit-learn', 'lightgbm')}\n\nMedians of rounds in turns: {rounds}.\n")
     print("| contestants | first scored row | eight through | whole run | of the longest part |")
     print("|---|---:|---:|---:|---:|")
     medians = {name: Watched(*map(statistics.median, zip(*runs, strict=True))) for name, runs in found.items()}
     longest = max(medians["trained"].whole, medians["hosted"].whole)
     for name, one in medians.items():
         ratio = f"{one.whole / longest:.2f}" if name == "all together" else ""
-        print(f"| {name} | {one.first:.1f} s | {one.eighth:.1f} s | {one.whole:.1f} s | {ratio} |")
+        eighth = f"{one.eighth:.1f} s" if one.eighth == one.eighth else "–"
+        print(f"| {name} | {one.first:.1f} s | {eighth} | {one.whole:.1f} s | {ratio} |")
 
 
 if __name__ == "__main__":
